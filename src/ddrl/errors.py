@@ -81,7 +81,7 @@ class CheckpointError(DDRLError):
     exit_code = 5
 
 
-class GuardStop(DDRLError):
+class GuardStop(DDRLError):  # noqa: N818 - stopping is its purpose, not an accident
     """The run was stopped because it went wrong; the last good checkpoint is kept."""
 
     exit_code = 6

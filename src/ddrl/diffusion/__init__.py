@@ -1,0 +1,1 @@
+"""Pure mathematics of diffusion: processes (P), time grids, kernels (T), ODE solvers."""

@@ -1,0 +1,1 @@
+"""Pure mathematics of the objective: advantages (A), policy terms, regularizers, eq. (L1)."""

@@ -1,0 +1,76 @@
+"""Eq. (L1): the policy term and the regularizer under one step weight.
+
+(L1)  loss = sum_k omega_k { -mean_n[A_n log p(x_{k+1} | x_k)] + beta W_k ||v_theta - v||^2 }
+
+omega_k is shared by both terms, so it is a free preconditioner; a weight on one of them alone
+would be another objective, with another beta at every step.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ddrl.diffusion.transition import Reduction
+from ddrl.objective.regularizer import TimeLaw
+
+__all__ = ["Objective", "StepWeight", "step_weights"]
+
+StepWeight = Literal["path", "velocity", "geometric"]
+
+
+@dataclass(frozen=True)
+class Objective:
+    """The settings of the one loss. Every method is a choice of these.
+
+    DDRL is (grpo or reinforce, data); Flow-GRPO is (grpo, reference); DanceGRPO is (grpo, none);
+    supervised fine-tuning is (none, data).
+
+    Attributes:
+        policy: the policy term: ``reinforce``, ``grpo`` (clipped ratio), or ``none``.
+        regularizer: ``data`` (T4), ``reference`` (T3) or ``none``.
+        beta: of (O1), in the unit of the advantage.
+        step_weight: omega_k.
+        clip_low: of the ratio.
+        clip_high: of the ratio.
+        reduction: over latent dimensions, for both terms.
+        data_times: how the data term's times are chosen.
+        data_per_step: data rows per sample: one for every trained step, or one for all.
+        condition_dropout: share of data rows whose text is dropped.
+        kl_in_return: for ``reference``: charge each step for the KL to come, too.
+    """
+
+    policy: Literal["reinforce", "grpo", "none"] = "grpo"
+    regularizer: Literal["data", "reference", "none"] = "data"
+    beta: float = 1.0
+    step_weight: StepWeight = "path"
+    clip_low: float = 0.2
+    clip_high: float = 0.2
+    reduction: Reduction = "sum"
+    data_times: TimeLaw = "grid"
+    data_per_step: Literal["all", "one"] = "all"
+    condition_dropout: float = 0.0
+    kl_in_return: bool = False
+
+
+def step_weights(
+    kl_weight: Float[Tensor, "K"], trained: tuple[int, ...], *, name: StepWeight
+) -> Float[Tensor, "K"]:
+    """Return omega_k, with mean 1 over the trained steps and 0 elsewhere. Eq. (L1).
+
+    Args:
+        kl_weight: W_k, positive at trained steps.
+        trained: trained steps.
+        name: ``path`` (omega = 1: the data term is the ELBO's), ``velocity`` (1 / W: it is the
+            plain velocity loss) or ``geometric`` (1 / sqrt(W)).
+    """
+    exponent = {"path": 0.0, "velocity": -1.0, "geometric": -0.5}[name]
+    steps = torch.tensor(trained)
+    weights = kl_weight.double()[steps] ** exponent
+    return torch.zeros_like(kl_weight, dtype=torch.float64).index_put(
+        (steps,), weights / weights.mean()
+    )

@@ -1,0 +1,117 @@
+"""The regularizers: the data term (T4), the reference term (T3), and the data term's times.
+
+Both terms are W ||v_theta - v||^2. They differ in where (noised data, or the rollout's own
+points) and towards what (the data's velocity, or a reference model's).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from ddrl.diffusion.transition import Reduction, reduce_dimensions
+
+__all__ = ["DataTimes", "TimeLaw", "draw_times", "velocity_error"]
+
+TimeLaw = Literal["grid", "uniform", "logit_normal"]
+
+
+def velocity_error(
+    velocity: Float[Tensor, "B *D"],
+    target: Float[Tensor, "B *D"],
+    *,
+    reduction: Reduction = "sum",
+) -> Float[Tensor, "B"]:
+    """||v_theta - v||^2 per sample, in float32: times W it is the KL of (T3) or (T4).
+
+    Args:
+        velocity: the policy's.
+        target: the data's velocity (P2) for (T4); the reference policy's for (T3).
+        reduction: as of the log-probability, so that beta keeps its meaning.
+    """
+    return reduce_dimensions((velocity.float() - target.float()) ** 2, reduction)
+
+
+@dataclass(frozen=True)
+class DataTimes:
+    """Times at which data rows enter the data term, and how much each counts.
+
+    Attributes:
+        time: t, float32, shape (B,).
+        step: the sampler's step whose interval holds t, shape (B,).
+        weight: multiplies omega_k W_k ||v_theta - v||^2, so that its sum over a data sample's
+            rows has the expectation of the sum over the trained steps; float32, shape (B,).
+    """
+
+    time: Float[Tensor, "B"]
+    step: Int[Tensor, "B"]
+    weight: Float[Tensor, "B"]
+
+
+def draw_times(
+    times: Float[Tensor, "K1"],
+    trained: tuple[int, ...],
+    uniform: Float[Tensor, "M R"],
+    *,
+    law: TimeLaw,
+    per_sample: Literal["all", "one"],
+) -> DataTimes:
+    """Choose the data term's times: M data samples with R rows each, flattened to M R.
+
+    ``grid`` uses the trained steps' own times: all of them, or with ``per_sample="one"`` a step
+    drawn uniformly. The other laws draw t anew from the union of the trained steps' intervals
+    (t_{k+1}, t_k]; a row at t in interval k counts 1 / (dt_k p(t)) per row, with W_k of that
+    interval: the importance weight that leaves sum_k omega_k W_k (mean over interval k)
+    whatever the law is. (W itself as a function of t has no finite mean: it goes as 1/t.)
+
+    Args:
+        times: the sampler's grid.
+        trained: trained steps.
+        uniform: numbers in [0, 1); R = len(trained) for ``all``, 1 for ``one``.
+        law: how times are drawn.
+        per_sample: rows per data sample: every trained step, or one that stands for all.
+    """
+    num_samples, num_rows = uniform.shape
+    steps = torch.tensor(trained)
+    grid = times.float()
+    if law == "grid" and per_sample == "all":
+        step = steps.repeat(num_samples)
+        return DataTimes(grid[step], step, torch.ones(len(step)))
+    u = uniform.flatten().double()
+    scale = len(trained) / num_rows
+    if law == "grid":
+        step = steps[(u * len(trained)).long().clamp_max(len(trained) - 1)]
+        return DataTimes(grid[step], step, torch.full((len(step),), scale))
+    high, low = times[steps].double(), times[steps + 1].double()
+    cdf_high, cdf_low = _cdf(high, law), _cdf(low, law)
+    mass = (cdf_high - cdf_low).cumsum(0)
+    position = u * mass[-1]
+    interval = torch.searchsorted(mass, position, right=True).clamp_max(len(trained) - 1)
+    within = position - torch.where(interval > 0, mass[interval - 1], 0)
+    time = _inverse_cdf(cdf_low[interval] + within, law)
+    time = time.clamp(low[interval].clamp_min(1e-6), high[interval])
+    density = _density(time, law) / mass[-1]
+    weight = 1 / ((high - low)[interval] * density) / num_rows
+    return DataTimes(time.float(), steps[interval], weight.float())
+
+
+def _cdf(t: Tensor, law: TimeLaw) -> Tensor:
+    return t if law == "uniform" else torch.special.ndtr(torch.logit(t))
+
+
+def _inverse_cdf(p: Tensor, law: TimeLaw) -> Tensor:
+    return p if law == "uniform" else torch.special.ndtri(p).sigmoid()
+
+
+def _density(t: Tensor, law: TimeLaw) -> Tensor:
+    if law == "uniform":
+        return torch.ones_like(t)
+    # Near 0 and 1 the logit-normal density vanishes; its inverse must stay a number.
+    z = torch.logit(t.clamp(1e-6, 1 - 1e-6))
+    normal = (-0.5 * z**2).exp() / (2 * torch.pi) ** 0.5
+    density: Tensor = normal / (t * (1 - t)).clamp_min(1e-6)
+    return density

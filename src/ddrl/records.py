@@ -1,0 +1,201 @@
+"""What travels between the stages of an iteration.
+
+    prompts -> rollout (Trajectory) -> rewards (Scores) -> Advantages -> update, beside the Anchor
+
+Letters: G groups (one prompt each), B samples (members of all groups), K steps of the sampler,
+M anchor samples (data), R rewards, U texts. Groups are integers 0..G-1, the position of the
+prompt in the batch; identity across batches is the integer ``Prompts.prompt_id``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any, Self
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+__all__ = ["Advantages", "Anchor", "Condition", "Prompts", "Scores", "Status", "Trajectory"]
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """The prompts of one batch, one per group.
+
+    Attributes:
+        prompt_id: the prompt's integer identity in its data source, shape (G,).
+        text: G prompts.
+        metadata: per prompt, what its data source knows beyond the text (may be empty dicts).
+
+    Example:
+        ``Prompts(torch.tensor([3, 7]), ("three", "seven"), ({}, {}))``
+    """
+
+    prompt_id: Int[Tensor, "G"]
+    text: tuple[str, ...]
+    metadata: tuple[Mapping[str, Any], ...]
+
+    def __len__(self) -> int:
+        return len(self.text)
+
+    def select(self, index: Sequence[int]) -> Prompts:
+        """Return the prompts at these positions, repeated where an index repeats."""
+        return Prompts(
+            self.prompt_id[torch.as_tensor(index, dtype=torch.int64)],
+            tuple(self.text[i] for i in index),
+            tuple(self.metadata[i] for i in index),
+        )
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What a model is conditioned on. Families subclass it with their own tensors.
+
+    Every field of a subclass is a tensor whose first dimension is the batch, or None, so that
+    indexing, repeating and moving are written once, here.
+    """
+
+    def _map(self, function: Callable[[Tensor], Tensor]) -> Self:
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return type(self)(**{k: v if v is None else function(v) for k, v in values.items()})
+
+    def __len__(self) -> int:
+        tensors = (getattr(self, f.name) for f in dataclasses.fields(self))
+        return next((len(value) for value in tensors if value is not None), 0)
+
+    def __getitem__(self, index: Tensor | slice) -> Self:
+        return self._map(lambda value: value[index])
+
+    def to(self, device: torch.device | str) -> Self:
+        """Return the condition on another device."""
+        return self._map(lambda value: value.to(device))
+
+    def where(self, mask: Tensor, other: Self) -> Self:
+        """Return ``other`` where ``mask`` (shape (batch,), bool) is true, else this condition.
+
+        ``other`` has one row, which is broadcast (the empty text, usually).
+        """
+        values = {}
+        for field in dataclasses.fields(self):
+            mine, theirs = getattr(self, field.name), getattr(other, field.name)
+            if mine is not None:
+                values[field.name] = torch.where(
+                    mask.reshape(-1, *[1] * (mine.ndim - 1)), theirs, mine
+                )
+        return dataclasses.replace(self, **values)
+
+
+@dataclass(frozen=True)
+class Anchor:
+    """Clean data that the policy is held to: the expectation under p_data of eq. (T4).
+
+    Attributes:
+        x0: clean latents, shape (M, ...), float32.
+        condition: the condition of each row, length M.
+        sample_id: names the row's noise, shape (M,).
+    """
+
+    x0: Float[Tensor, "M *D"]
+    condition: Condition
+    sample_id: Int[Tensor, "M"]
+
+    def __len__(self) -> int:
+        return len(self.x0)
+
+    def select(self, index: Tensor | slice) -> Anchor:
+        """Return the rows at ``index``."""
+        return Anchor(self.x0[index], self.condition[index], self.sample_id[index])
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """Rollouts of B samples through K steps, in the dtype they are stored in.
+
+    Attributes:
+        latents: x at every time, shape (B, K + 1, ...); [:, 0] is noise, [:, K] the sample.
+        times: shape (K + 1,), from 1 down to 0.
+        log_prob: log p(x_{k+1} | x_k) of the behaviour policy, float32, shape (B, K); 0 at
+            deterministic steps, which have no density. Reduced as the objective reduces it.
+        group: position of the sample's prompt in the batch, shape (B,).
+        sample_id: names the sample's noise, shape (B,).
+        condition: one row per group, length G.
+        reference_kl: KL to a reference policy at every step, eq. (T3), shape (B, K), or None.
+    """
+
+    latents: Float[Tensor, "B K1 *D"]
+    times: Float[Tensor, "K1"]
+    log_prob: Float[Tensor, "B K"]
+    group: Int[Tensor, "B"]
+    sample_id: Int[Tensor, "B"]
+    condition: Condition
+    reference_kl: Float[Tensor, "B K"] | None = None
+
+    def __len__(self) -> int:
+        return len(self.latents)
+
+    @property
+    def final(self) -> Tensor:
+        """The samples x0, shape (B, ...)."""
+        return self.latents[:, -1]
+
+    def select(self, index: Tensor | slice) -> Trajectory:
+        """Return the samples at ``index``; groups keep their numbers."""
+        kl = self.reference_kl
+        return dataclasses.replace(
+            self,
+            latents=self.latents[index],
+            log_prob=self.log_prob[index],
+            group=self.group[index],
+            sample_id=self.sample_id[index],
+            reference_kl=None if kl is None else kl[index],
+        )
+
+
+class Status(IntEnum):
+    """What became of one sample at one reward. A failure is a status, never a number."""
+
+    OK = 0
+    ERROR = 1
+    NOT_FINITE = 2
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The rewards of B samples.
+
+    Attributes:
+        value: raw values, shape (B, R); NaN where the status is not OK.
+        status: a :class:`Status` per value, shape (B, R).
+        names: R reward names.
+        combined: the weighted sum, shape (B,); 0 where ``valid`` is false.
+        valid: whether every reward of the sample succeeded, shape (B,).
+    """
+
+    value: Float[Tensor, "B R"]
+    status: Int[Tensor, "B R"]
+    names: tuple[str, ...]
+    combined: Float[Tensor, "B"]
+    valid: Bool[Tensor, "B"]
+
+
+@dataclass(frozen=True)
+class Advantages:
+    """Advantages of B samples.
+
+    Attributes:
+        value: A_n, float32, shape (B,); 0 where ``keep`` is false.
+        keep: whether the sample takes part in the update, shape (B,).
+        num_flat_groups: groups without spread, whose advantages are all 0.
+    """
+
+    value: Float[Tensor, "B"]
+    keep: Bool[Tensor, "B"]
+    num_flat_groups: int
+
+    def select(self, index: Tensor | slice) -> Advantages:
+        """Return the samples at ``index``."""
+        return Advantages(self.value[index], self.keep[index], self.num_flat_groups)
