@@ -13,7 +13,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, Self
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -51,6 +51,10 @@ class Prompts:
         )
 
 
+# A TypeVar rather than typing.Self, which the run-time type checker of the tests can't resolve.
+ConditionT = TypeVar("ConditionT", bound="Condition")
+
+
 @dataclass(frozen=True)
 class Condition:
     """What a model is conditioned on. Families subclass it with their own tensors.
@@ -59,7 +63,7 @@ class Condition:
     indexing, repeating and moving are written once, here.
     """
 
-    def _map(self, function: Callable[[Tensor], Tensor]) -> Self:
+    def _map(self: ConditionT, function: Callable[[Tensor], Tensor]) -> ConditionT:
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         return type(self)(**{k: v if v is None else function(v) for k, v in values.items()})
 
@@ -67,14 +71,14 @@ class Condition:
         tensors = (getattr(self, f.name) for f in dataclasses.fields(self))
         return next((len(value) for value in tensors if value is not None), 0)
 
-    def __getitem__(self, index: Tensor | slice) -> Self:
+    def __getitem__(self: ConditionT, index: Tensor | slice) -> ConditionT:
         return self._map(lambda value: value[index])
 
-    def to(self, device: torch.device | str) -> Self:
+    def to(self: ConditionT, device: torch.device | str) -> ConditionT:
         """Return the condition on another device."""
         return self._map(lambda value: value.to(device))
 
-    def where(self, mask: Tensor, other: Self) -> Self:
+    def where(self: ConditionT, mask: Tensor, other: ConditionT) -> ConditionT:
         """Return ``other`` where ``mask`` (shape (batch,), bool) is true, else this condition.
 
         ``other`` has one row, which is broadcast (the empty text, usually).
@@ -190,12 +194,21 @@ class Advantages:
         value: A_n, float32, shape (B,); 0 where ``keep`` is false.
         keep: whether the sample takes part in the update, shape (B,).
         num_flat_groups: groups without spread, whose advantages are all 0.
+        normalized: whether the unit is the reward's standard deviation, not the reward.
+        clipped: which values were cut off at a limit, shape (B,).
     """
 
     value: Float[Tensor, "B"]
     keep: Bool[Tensor, "B"]
     num_flat_groups: int
+    normalized: bool
+    clipped: Bool[Tensor, "B"]
 
     def select(self, index: Tensor | slice) -> Advantages:
         """Return the samples at ``index``."""
-        return Advantages(self.value[index], self.keep[index], self.num_flat_groups)
+        return dataclasses.replace(
+            self,
+            value=self.value[index],
+            keep=self.keep[index],
+            clipped=self.clipped[index],
+        )

@@ -66,6 +66,7 @@ def sample_noise(
         Noise on the CPU, float32, shape (len(sample_ids), *shape).
     """
     noise = torch.empty((len(sample_ids), *shape))
-    for row, sample_id in zip(noise, sample_ids, strict=True):
-        row.normal_(generator=generator(run_seed, purpose, step, sample_id))
+    rng = torch.Generator()
+    for row, sample_id in zip(noise.unbind(), sample_ids, strict=True):
+        row.normal_(generator=rng.manual_seed(derive_seed(run_seed, purpose, step, sample_id)))
     return noise

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -26,6 +26,7 @@ __all__ = ["CPS", "DDIM", "KERNELS", "ODE", "DanceSDE", "FlowSDE", "Kernel", "ma
 Coefficients = tuple[Tensor, Tensor, Tensor]
 
 
+@runtime_checkable  # so that shape checking can meet it in a signature
 class Kernel(Protocol):
     """What turns a pair of times into the coefficients of eq. (T1)."""
 
@@ -57,7 +58,9 @@ class FlowSDE:
     """Flow-GRPO's SDE: g = eta sqrt(t / (1 - t)) for rectified flow.
 
     For any process g^2 = eta^2 sigma det / alpha, which is eta^2 / 2 times the square of the
-    forward SDE's own rate. Where alpha is 0 (t = 1), the next time's alpha stands in for it.
+    forward SDE's own rate. Where alpha is 0 (t = 1), the next time's alpha stands in for it; that
+    first step has g^2 dt = eta^2 for any number of steps, which rectified flow then forgets
+    slowly: the order of convergence is min(1, eta^2), where dance_sde and ddim have 1.
     Source: arXiv 2505.05470; eq. (T1).
 
     Attributes:
@@ -121,6 +124,10 @@ class DDIM:
 @dataclass(frozen=True)
 class CPS:
     """Coefficients-preserving sampling: std = sigma_s sin(eta pi / 2). Source: arXiv 2509.05952.
+
+    Exact for one x0, eq. (T4), but not a discretised SDE: std does not shrink with the step, so
+    that more steps do not remove its error. With K the spread of Gaussian samples tends to
+    cos(eta pi / 4) times the truth, so keep eta small where fidelity counts.
 
     Attributes:
         eta: in [0, 1]; 0 is deterministic DDIM.

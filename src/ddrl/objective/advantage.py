@@ -7,6 +7,8 @@ nothing about what is better, so all its advantages are exactly 0.
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from dataclasses import dataclass
 
 import torch
@@ -46,21 +48,29 @@ def _sum_by_group(value: Tensor, group: Tensor, num_groups: int) -> Tensor:
 def _statistics(rewards: Tensor, group: Tensor, keep: Tensor) -> _Groups:
     num_groups = int(group.max()) + 1
     kept = keep.to(rewards.dtype)
+    rewards = rewards.where(keep, 0)  # a failed reward may be NaN, and NaN times 0 is NaN
     size = _sum_by_group(kept, group, num_groups).clamp_min(1)
-    mean = _sum_by_group(rewards * kept, group, num_groups) / size
+    mean = _sum_by_group(rewards, group, num_groups) / size
     deviation = (rewards - mean) * kept
     std = (_sum_by_group(deviation**2, group, num_groups) / size).sqrt()
     high = rewards.new_full((num_groups,), -torch.inf)
     high = high.scatter_reduce(0, group, rewards.where(keep, -torch.inf), "amax")
     low = rewards.new_full((num_groups,), torch.inf)
     low = low.scatter_reduce(0, group, rewards.where(keep, torch.inf), "amin")
-    flat = high <= low  # true also for groups with no sample kept
-    return _Groups(mean, std, size, flat[group], int(flat.sum()))
+    flat = high <= low  # true also for groups with no sample kept, but not counted without samples
+    present = torch.zeros_like(flat).index_fill(0, group, True)
+    return _Groups(mean, std, size, flat[group], int((flat & present).sum()))
 
 
-def _finish(value: Tensor, keep: Tensor, groups: _Groups) -> Advantages:
+def _finish(
+    value: Tensor, keep: Tensor, groups: _Groups, *, normalized: bool = False
+) -> Advantages:
     return Advantages(
-        torch.where(keep & ~groups.flat, value, 0).float(), keep.clone(), groups.num_flat
+        value=torch.where(keep & ~groups.flat, value, 0).float(),
+        keep=keep.clone(),
+        num_flat_groups=groups.num_flat,
+        normalized=normalized,
+        clipped=torch.zeros_like(keep),
     )
 
 
@@ -73,7 +83,9 @@ def group_advantage(
     is the same objective. Uses the population standard deviation.
     """
     groups = _statistics(rewards.double(), group, keep)
-    return _finish((rewards - groups.mean) / (groups.std + STD_FLOOR), keep, groups)
+    return _finish(
+        (rewards - groups.mean) / (groups.std + STD_FLOOR), keep, groups, normalized=True
+    )
 
 
 def center_advantage(
@@ -90,7 +102,7 @@ def global_advantage(
     """Subtract the group's mean, divide by the whole batch's std. Eq. (A3)."""
     groups = _statistics(rewards.double(), group, keep)
     whole = _statistics(rewards.double(), torch.zeros_like(group), keep)
-    return _finish((rewards - groups.mean) / (whole.std + STD_FLOOR), keep, groups)
+    return _finish((rewards - groups.mean) / (whole.std + STD_FLOOR), keep, groups, normalized=True)
 
 
 def log_partition(data_rewards: Float[Tensor, "M"], *, beta: float) -> float:
@@ -101,7 +113,7 @@ def log_partition(data_rewards: Float[Tensor, "M"], *, beta: float) -> float:
         beta: positive, in units of reward.
     """
     scaled = data_rewards.double() / beta
-    return float(beta * (scaled.logsumexp(0) - torch.tensor(float(len(scaled))).log()))
+    return beta * (float(scaled.logsumexp(0)) - math.log(len(scaled)))
 
 
 def tilt_advantage(
@@ -127,14 +139,15 @@ def tilt_advantage(
     """
     groups = _statistics(rewards.double(), group, keep)
     z = (rewards.double() - partition.double()[group]) / beta
-    value = -(-z).clamp_max(exponent_clamp).exp()
-    kept = keep.to(value.dtype)
-    others = _sum_by_group(value * kept, group, len(partition)) - value
+    value = (-(-z).clamp_max(exponent_clamp).exp()).where(keep, 0)
+    others = _sum_by_group(value, group, len(partition)) - value
     return _finish(beta * (value - others / (groups.size - 1).clamp_min(1)), keep, groups)
 
 
 def clip_advantages(advantages: Advantages, limit: float) -> Advantages:
     """Clip values to [-limit, limit]."""
-    return Advantages(
-        advantages.value.clamp(-limit, limit), advantages.keep, advantages.num_flat_groups
+    return dataclasses.replace(
+        advantages,
+        value=advantages.value.clamp(-limit, limit),
+        clipped=advantages.value.abs() > limit,
     )

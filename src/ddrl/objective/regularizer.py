@@ -64,9 +64,10 @@ def draw_times(
 
     ``grid`` uses the trained steps' own times: all of them, or with ``per_sample="one"`` a step
     drawn uniformly. The other laws draw t anew from the union of the trained steps' intervals
-    (t_{k+1}, t_k]; a row at t in interval k counts 1 / (dt_k p(t)) per row, with W_k of that
-    interval: the importance weight that leaves sum_k omega_k W_k (mean over interval k)
-    whatever the law is. (W itself as a function of t has no finite mean: it goes as 1/t.)
+    (t_{k+1}, t_k]; a row in interval k counts 1 / P_k per row, with P_k the probability of that
+    interval and its W_k: the importance weight that leaves sum_k omega_k W_k (mean over interval
+    k, under the law). W is not made a function of t, which has no finite mean (it goes as 1/t);
+    nor is the weight, since 1 / p(t) has no finite variance under the logit-normal law.
 
     Args:
         times: the sampler's grid.
@@ -87,15 +88,15 @@ def draw_times(
         step = steps[(u * len(trained)).long().clamp_max(len(trained) - 1)]
         return DataTimes(grid[step], step, torch.full((len(step),), scale))
     high, low = times[steps].double(), times[steps + 1].double()
-    cdf_high, cdf_low = _cdf(high, law), _cdf(low, law)
-    mass = (cdf_high - cdf_low).cumsum(0)
-    position = u * mass[-1]
-    interval = torch.searchsorted(mass, position, right=True).clamp_max(len(trained) - 1)
-    within = position - torch.where(interval > 0, mass[interval - 1], 0)
+    cdf_low = _cdf(low, law)
+    mass = _cdf(high, law) - cdf_low
+    total = mass.cumsum(0)
+    position = u * total[-1]
+    interval = torch.searchsorted(total, position, right=True).clamp_max(len(trained) - 1)
+    within = position - torch.where(interval > 0, total[interval - 1], 0)
     time = _inverse_cdf(cdf_low[interval] + within, law)
     time = time.clamp(low[interval].clamp_min(1e-6), high[interval])
-    density = _density(time, law) / mass[-1]
-    weight = 1 / ((high - low)[interval] * density) / num_rows
+    weight = total[-1] / mass[interval] / num_rows
     return DataTimes(time.float(), steps[interval], weight.float())
 
 
@@ -105,13 +106,3 @@ def _cdf(t: Tensor, law: TimeLaw) -> Tensor:
 
 def _inverse_cdf(p: Tensor, law: TimeLaw) -> Tensor:
     return p if law == "uniform" else torch.special.ndtri(p).sigmoid()
-
-
-def _density(t: Tensor, law: TimeLaw) -> Tensor:
-    if law == "uniform":
-        return torch.ones_like(t)
-    # Near 0 and 1 the logit-normal density vanishes; its inverse must stay a number.
-    z = torch.logit(t.clamp(1e-6, 1 - 1e-6))
-    normal = (-0.5 * z**2).exp() / (2 * torch.pi) ** 0.5
-    density: Tensor = normal / (t * (1 - t)).clamp_min(1e-6)
-    return density

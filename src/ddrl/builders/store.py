@@ -1,0 +1,65 @@
+"""Things that are made once and found again: a folder per content hash."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from ddrl.data.sources import CaptionedMedia
+from ddrl.errors import DDRLError
+
+__all__ = ["fingerprint", "make_once"]
+
+
+def fingerprint(media: CaptionedMedia) -> str:
+    """A hash of pixels and captions."""
+    digest = hashlib.sha256(media.media.contiguous().numpy().tobytes())
+    digest.update(json.dumps([media.caption_id.tolist(), media.captions]).encode())
+    return digest.hexdigest()
+
+
+def make_once(
+    cache: Path, kind: str, key: object, make: Callable[[Path], None]
+) -> tuple[Path, bool]:
+    """Return the folder for ``key``, made now if it is not there.
+
+    It is written beside and renamed, so that a killed or a second process never leaves half.
+
+    Args:
+        cache: the cache folder.
+        kind: first part of the folder's name.
+        key: everything that the content depends on, as JSON.
+        make: fills an empty folder.
+
+    Returns:
+        The folder, and whether it was made now.
+
+    Raises:
+        DDRLError: the cache can't be written.
+    """
+    text = json.dumps(key, sort_keys=True)
+    folder = cache / f"{kind}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    if (folder / "key.json").exists():
+        return folder, False
+    beside = cache / f".writing-{folder.name}-{os.getpid()}"
+    try:
+        shutil.rmtree(beside, ignore_errors=True)
+        beside.mkdir(parents=True)
+        make(beside)
+        (beside / "key.json").write_text(text)
+        shutil.rmtree(folder, ignore_errors=True)
+        beside.rename(folder)
+    except OSError as error:
+        if (folder / "key.json").exists():  # another process was faster
+            return folder, False
+        raise DDRLError(
+            f"The cache {cache} can't be written: {error.strerror}.",
+            hint="set run.cache to a writable folder with free space",
+        ) from error
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    return folder, True

@@ -1,0 +1,248 @@
+"""A recipe to a trainer."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ddrl.builders.assets import Assets, Progress, pick_device
+from ddrl.data.groups import Dealer
+from ddrl.diffusion.kernels import make_kernel
+from ddrl.diffusion.process import Process
+from ddrl.diffusion.schedule import select_steps, time_grid
+from ddrl.diffusion.transition import Transitions
+from ddrl.evaluation.drift import DriftMeter
+from ddrl.models.ema import EMA
+from ddrl.models.tiny import TinyModel
+from ddrl.objective import advantage as adv
+from ddrl.objective.loss import Objective
+from ddrl.recipe import Plan, Recipe, make_plan, stochastic_steps
+from ddrl.recipe.schema import ObjectiveSection, OptimizerSection, RolloutSection
+from ddrl.records import Advantages, Prompts
+from ddrl.rewards.scorer import Scorer
+from ddrl.training.forward import Forward
+from ddrl.training.guard import Guard
+from ddrl.training.trainer import AdvantageFunction, Pool, RolloutSettings, Trainer
+
+__all__ = ["Job", "build_drift", "build_job", "build_plan", "build_transitions"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A trainer, ready to run, and what it was built from."""
+
+    recipe: Recipe
+    trainer: Trainer
+    plan: Plan
+
+
+def build_transitions(section: RolloutSection, process: Process) -> Transitions:
+    """The sampler of ``[rollout]``."""
+    chosen = stochastic_steps(section)
+    mask = torch.zeros(section.steps, dtype=torch.bool)
+    mask[list(chosen)] = True
+    return Transitions.build(
+        make_kernel(section.kernel, eta=section.eta),
+        process,
+        time_grid(section.steps, shift=section.time_shift),
+        stochastic=mask,
+    )
+
+
+def build_plan(recipe: Recipe, model: TinyModel, transitions: Transitions) -> Plan:
+    """What the run will do and need."""
+    columns = (transitions.a, transitions.b, transitions.std)
+    rows = [(a, b, s) for a, b, s in zip(*(c.tolist() for c in columns), strict=True)]
+    return make_plan(
+        recipe,
+        transitions=rows,
+        times=transitions.times.tolist(),
+        num_parameters=sum(p.numel() for p in model.transformer.parameters()),
+        latent_size=math.prod(model.latent_shape(model.config.height, model.config.columns)),
+    )
+
+
+def build_job(recipe: Recipe, *, progress: Progress | None = None) -> Job:
+    """Make everything that ``ddrl train`` runs.
+
+    Raises:
+        DDRLError: of the kind that fits, for whatever the recipe asks for and can't be had.
+    """
+    device = pick_device(recipe)
+    assets = Assets.build(recipe, progress=progress)
+    model = copy.deepcopy(assets.base)
+    model.transformer.to(device)
+    rollout, train = recipe.rollout, assets.splits.train
+    transitions = build_transitions(rollout, model.process)
+    pool = Pool(
+        prompts=train.captions,
+        condition=model.encode(train.captions),
+        x0=model.encode_media(train.media).to(device),
+        caption_id=train.caption_id,
+    )
+    autocast = torch.bfloat16 if recipe.run.precision == "bfloat16" else None
+    forward = Forward(model, guidance=rollout.guidance, autocast=autocast)
+    reference = None
+    if recipe.objective.regularizer == "reference":
+        frozen = copy.deepcopy(model)
+        frozen.transformer.requires_grad_(False)
+        reference = Forward(frozen, guidance=rollout.guidance, autocast=autocast)
+    optimizer, scheduler = _build_optimizer(recipe, model)
+    trainer = Trainer(
+        forward=forward,
+        pool=pool,
+        dealer=Dealer(
+            train.caption_id,
+            num_prompts=len(train.captions),
+            seed=recipe.run.seed,
+            prompts_per_step=rollout.prompts_per_step,
+            anchors_per_group=recipe.data.anchors_per_group or rollout.group_size,
+            mode=recipe.data.anchor,
+        ),
+        scorer=assets.scorer,
+        advantage=_build_advantage(recipe.objective, assets.scorer, pool, train.media),
+        objective=_build_objective(recipe),
+        settings=RolloutSettings(
+            transitions=transitions,
+            trained=select_steps(rollout.trained_steps, transitions.stochastic.tolist()),
+            latent_shape=tuple(pool.x0.shape[1:]),
+            group_size=rollout.group_size,
+            num_updates=recipe.objective.updates_per_rollout,
+            micro_batch=recipe.run.micro_batch,
+            storage_dtype=getattr(torch, rollout.storage_dtype),
+            replay_tolerance=recipe.guard.replay_tolerance or math.inf,
+        ),
+        optimizer=optimizer,
+        scheduler=scheduler,
+        ema=EMA(model.transformer, decay=recipe.optimizer.ema),
+        seed=recipe.run.seed,
+        grad_clip=recipe.optimizer.grad_clip,
+        reference=reference,
+        guard=Guard(**recipe.guard.model_dump(exclude={"replay_tolerance"})),
+        device=device,
+    )
+    if recipe.evaluation.every:
+        trainer.monitors = [_drift_monitor(recipe, assets, forward, device)]
+        trainer.monitor_every = recipe.evaluation.every
+    return Job(recipe, trainer, build_plan(recipe, model, transitions))
+
+
+def _build_objective(recipe: Recipe) -> Objective:
+    section = recipe.objective
+    return Objective(
+        policy=section.policy,
+        regularizer=section.regularizer,
+        beta=section.beta,
+        step_weight=section.step_weight,
+        clip_low=section.clip_low,
+        clip_high=section.clip_high,
+        reduction=section.log_prob_reduction,
+        data_times=section.data_times,
+        data_per_step=section.data_per_step,
+        condition_dropout=recipe.data.condition_dropout,
+        kl_in_return=section.kl_in_return,
+    )
+
+
+def _build_optimizer(
+    recipe: Recipe, model: TinyModel
+) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+    section = recipe.optimizer
+    optimizer = torch.optim.AdamW(
+        [p for p in model.transformer.parameters() if p.requires_grad],
+        lr=section.learning_rate,
+        betas=(section.beta1, section.beta2),
+        eps=section.epsilon,
+        weight_decay=section.weight_decay,
+        fused=True,
+    )
+    total = recipe.run.steps * recipe.objective.updates_per_rollout
+    return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, _schedule(section, total))
+
+
+def _schedule(section: OptimizerSection, total: int) -> Callable[[int], float]:
+    """The factor on the learning rate by update: linear warm-up, then constant or cosine."""
+
+    def factor(update: int) -> float:
+        warm = min(1.0, (update + 1) / (section.warmup_steps + 1))
+        if section.schedule == "constant":
+            return warm
+        return warm * 0.5 * (1 + math.cos(math.pi * min(1.0, update / total)))
+
+    return factor
+
+
+def _build_advantage(
+    section: ObjectiveSection, scorer: Scorer, pool: Pool, media: Tensor
+) -> AdvantageFunction:
+    """The advantage of the recipe, with Z per prompt from the data where (A2) asks for it."""
+    partition = (
+        _partition(section, scorer, pool, media) if section.advantage == "tilt" else torch.empty(0)
+    )
+
+    def advantage(rewards: Tensor, group: Tensor, keep: Tensor, prompt_id: Tensor) -> Advantages:
+        if section.advantage == "tilt":
+            result = adv.tilt_advantage(
+                rewards,
+                group,
+                keep,
+                beta=section.beta,
+                partition=partition[prompt_id],
+                exponent_clamp=section.exponent_clamp,
+            )
+        else:
+            form = {
+                "group": adv.group_advantage,
+                "global": adv.global_advantage,
+                "center": adv.center_advantage,
+            }[section.advantage]
+            result = form(rewards, group, keep)
+        clip = section.advantage_clip
+        return adv.clip_advantages(result, clip) if clip else result
+
+    return advantage
+
+
+def _partition(section: ObjectiveSection, scorer: Scorer, pool: Pool, media: Tensor) -> Tensor:
+    """Z of (O3) per prompt, from the rewards of the data itself, scored once."""
+    ids = pool.caption_id
+    texts = tuple(pool.prompts[i] for i in ids.tolist())
+    prompts = Prompts(ids, texts, tuple({} for _ in texts))
+    scores = scorer.score(media, prompts, ids)
+    return torch.tensor(
+        [
+            adv.log_partition(scores.combined[scores.valid & (ids == prompt)], beta=section.beta)
+            for prompt in range(len(pool.prompts))
+        ]
+    )
+
+
+def build_drift(recipe: Recipe, assets: Assets, device: torch.device) -> DriftMeter:
+    """The meter of the diffusion loss on the held-out data, at noise and times that are fixed."""
+    heldout, model = assets.splits.heldout, assets.base
+    return DriftMeter(
+        x0=model.encode_media(heldout.media).to(device),
+        caption_id=heldout.caption_id.to(device),
+        seed=recipe.evaluation.seed,
+    )
+
+
+def _drift_monitor(
+    recipe: Recipe, assets: Assets, forward: Forward, device: torch.device
+) -> Callable[[], Mapping[str, float]]:
+    meter = build_drift(recipe, assets, device)
+    condition = forward.model.encode(assets.splits.heldout.captions)
+    base = copy.deepcopy(assets.base)
+    base.transformer.to(device)
+    start = float(meter.losses(Forward(base, autocast=forward.autocast), condition).mean())
+
+    def monitor() -> Mapping[str, float]:
+        loss = float(meter.losses(forward, condition).mean())
+        return {"heldout_loss": loss, "heldout_loss_change": loss / start - 1}
+
+    return monitor

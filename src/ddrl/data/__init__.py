@@ -1,0 +1,1 @@
+"""Data: where captioned media come from, and how they are dealt to iterations."""

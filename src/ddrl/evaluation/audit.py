@@ -1,0 +1,158 @@
+"""What a hacking audit holds: its runs side by side, and the same as JSON."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ddrl.errors import DataError
+from ddrl.evaluation.statistics import Interval
+from ddrl.evaluation.verdict import RunResult, Verdict, judge_run
+
+__all__ = ["FORMAT", "Report", "as_json"]
+
+FORMAT = "ddrl-report/1"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """All that a report shows; P prompts, S seeds, pictures of H x W.
+
+    Attributes:
+        title: headline of the page.
+        created: when it was made, as text; the same text gives the same bytes.
+        prompts: the P prompts of the sample grids.
+        runs: the base and the runs that started from it, in the order of the page.
+        samples: run name -> uint8 (P, S, H, W, 3); the same prompts and seeds for every run.
+            A run may be absent.
+        real: uint8 (P, S, H, W, 3) examples of real data for the same prompts, or None.
+        real_frechet: Fréchet distance between two sets of real data: what no model can beat.
+        drift_limit: mark of the held-out loss change, as a fraction.
+        environment: what, where and with which seeds: shown in the footer in this order.
+        reproduce: the commands that make this report again.
+
+    Raises:
+        DataError: not exactly one base, two runs of one name, or samples of another shape.
+    """
+
+    title: str
+    created: str
+    prompts: tuple[str, ...]
+    runs: tuple[RunResult, ...]
+    samples: Mapping[str, NDArray[np.uint8]] = field(default_factory=dict)
+    real: NDArray[np.uint8] | None = None
+    real_frechet: float | None = None
+    drift_limit: float = 0.10
+    environment: Mapping[str, str] = field(default_factory=dict)
+    reproduce: str = ""
+
+    def __post_init__(self) -> None:
+        bases = [run.name for run in self.runs if run.is_base]
+        if len(bases) != 1:
+            raise DataError(f"a report needs exactly one base model, not {len(bases)}: {bases}.")
+        names = [run.name for run in self.runs]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise DataError(f"two runs of the report are called {twice[0]!r}.")
+        strange = sorted(set(self.samples) - set(names))
+        if strange:
+            raise DataError(f"there are samples of {strange[0]!r}, which is no run of the report.")
+        seeds = {_checked_grid(name, grid, self.prompts) for name, grid in self.samples.items()}
+        if len(seeds) > 1:
+            raise DataError(
+                f"the runs' samples have different numbers of seeds: {sorted(seeds)}.",
+                hint="generate every run's samples with the same seeds.",
+            )
+        if self.real is not None:
+            _checked_grid("real data", self.real, self.prompts)
+
+    @property
+    def base(self) -> RunResult:
+        """The model before post-training."""
+        return next(run for run in self.runs if run.is_base)
+
+    def verdicts(self) -> dict[str, Verdict]:
+        """The verdict of each run by name, judged beside the base with the report's mark."""
+        return {
+            run.name: judge_run(run, self.base, drift_limit=self.drift_limit) for run in self.runs
+        }
+
+
+def as_json(report: Report) -> dict[str, Any]:
+    """The report as plain JSON values, without pictures.
+
+    `runs` maps each name to its five figures (`reward`, `judge_accuracy`, `frechet`, `diversity`,
+    `heldout_loss_change` as a fraction), `intervals` with [low, high] of each, and `verdict`.
+    A figure that is not finite is null.
+
+    Args:
+        report: what was measured.
+
+    Returns:
+        Values that `json.dumps(..., allow_nan=False)` accepts.
+    """
+    verdicts = report.verdicts()
+    return {
+        "format": FORMAT,
+        "title": report.title,
+        "created": report.created,
+        "drift_limit": report.drift_limit,
+        "real_frechet": _finite(report.real_frechet),
+        "prompts": list(report.prompts),
+        "environment": dict(report.environment),
+        "reproduce": report.reproduce,
+        "runs": {run.name: _run_as_json(run, verdicts[run.name]) for run in report.runs},
+    }
+
+
+def _run_as_json(run: RunResult, verdict: Verdict) -> dict[str, Any]:
+    figures: dict[str, Interval] = {
+        "reward": run.reward,
+        "judge_accuracy": run.judge_accuracy,
+        "frechet": run.frechet,
+        "diversity": run.diversity,
+        "heldout_loss_change": run.drift,
+    }
+    return {
+        "label": run.label,
+        "is_base": run.is_base,
+        "method": run.method,
+        **{name: _finite(figure.value) for name, figure in figures.items()},
+        "intervals": {
+            name: [_finite(figure.low), _finite(figure.high)] for name, figure in figures.items()
+        },
+        "verdict": {
+            "status": verdict.status,
+            "sentence": verdict.sentence,
+            "reasons": list(verdict.reasons),
+            "alarms": list(verdict.alarms),
+        },
+        "num_steps": run.num_steps,
+        "seconds": run.seconds,
+        "recipe": run.recipe,
+        "curves": {
+            "steps": list(run.curves.steps),
+            "rewards": [_finite(reward) for reward in run.curves.rewards],
+            "evaluations": [[step, _finite(drift)] for step, drift in run.curves.evaluations],
+        },
+    }
+
+
+def _finite(value: float | None) -> float | None:
+    return float(value) if value is not None and math.isfinite(value) else None
+
+
+def _checked_grid(name: str, grid: NDArray[np.uint8], prompts: tuple[str, ...]) -> int:
+    """The number of seeds of a (P, S, H, W, 3) grid."""
+    fits = grid.ndim == 5 and grid.shape[0] == len(prompts) and grid.shape[4] == 3
+    if not fits or grid.dtype != np.uint8 or grid.size == 0:
+        raise DataError(
+            f"the samples of {name!r} are {grid.dtype} {grid.shape}, "
+            f"not uint8 ({len(prompts)} prompts, seeds, height, width, 3)."
+        )
+    return int(grid.shape[1])

@@ -1,0 +1,86 @@
+"""Deterministic samples of a model: the same prompts and seeds give the same noise for every model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ddrl.diffusion.schedule import time_grid
+from ddrl.diffusion.solvers import Solver
+from ddrl.records import Prompts
+from ddrl.seeding import sample_noise
+from ddrl.training.forward import Forward
+from ddrl.training.rollout import batches, sample_ode
+
+__all__ = ["SampleSet", "generate"]
+
+
+@dataclass(frozen=True)
+class SampleSet:
+    """Samples of P prompts, S each.
+
+    Attributes:
+        media: pixels in [0, 1], on the CPU, prompt by prompt, shape (P S, 3, H, W).
+        prompts: the prompt of every sample, length P S; ``prompt_id`` counts from 0 to P - 1.
+    """
+
+    media: Tensor
+    prompts: Prompts
+
+
+def generate(
+    forward: Forward,
+    texts: Sequence[str],
+    *,
+    samples_per_prompt: int,
+    latent_shape: Sequence[int],
+    seed: int,
+    num_steps: int = 30,
+    solver: Solver = "heun",
+    micro_batch: int = 0,
+    device: torch.device | str = "cpu",
+) -> SampleSet:
+    """Sample with the ODE.
+
+    The noise of sample s of prompt p is named by (seed, p, s), so that more samples per prompt
+    extend the set and leave those before as they were.
+
+    Args:
+        forward: the model.
+        texts: P prompts.
+        samples_per_prompt: S.
+        latent_shape: of one sample.
+        seed: of the noise.
+        num_steps: of the solver.
+        solver: see :func:`ddrl.diffusion.solvers.solve`.
+        micro_batch: samples per forward pass, 0 for all.
+        device: where the model is.
+    """
+    prompt_id = torch.arange(len(texts)).repeat_interleave(samples_per_prompt)
+    noise = torch.cat(
+        [
+            sample_noise(
+                latent_shape,
+                run_seed=seed,
+                purpose="generate",
+                step=prompt,
+                sample_ids=range(samples_per_prompt),
+            )
+            for prompt in range(len(texts))
+        ]
+    )
+    model = forward.model
+    latents = sample_ode(
+        forward,
+        model.encode(texts)[prompt_id.to(device)],
+        noise.to(device),
+        times=time_grid(num_steps, shift=model.time_shift(latent_shape)),
+        solver=solver,
+        micro_batch=micro_batch,
+    )
+    media = torch.cat([model.decode(latents[rows]).cpu() for rows in batches(len(latents), 256)])
+    every = tuple(texts[i] for i in prompt_id.tolist())
+    return SampleSet(media, Prompts(prompt_id, every, tuple({} for _ in every)))

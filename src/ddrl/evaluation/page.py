@@ -1,0 +1,242 @@
+"""The report as one HTML page that needs nothing beside itself."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from ddrl.evaluation.audit import Report
+from ddrl.evaluation.charts import MARKERS, drift_chart, reward_chart, squash, trade_chart
+from ddrl.evaluation.grids import SMALL_TILE, panels
+from ddrl.evaluation.statistics import Interval
+from ddrl.evaluation.verdict import DIVERSITY_FLOOR, FRECHET_FACTOR, RunResult, Verdict
+from ddrl.evaluation.wording import column_decimals, duration, number, percent, signed_percent
+
+__all__ = ["render_page"]
+
+_SHORT_PROMPT = 12
+
+
+@dataclass(frozen=True)
+class _Column:
+    """One column of the table: its head and each run's text by place."""
+
+    key: str
+    head: str
+    meaning: str
+    values: tuple[str, ...]
+    ranges: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Bar:
+    """A held-out loss change on the table's scale; all places in percent of its width."""
+
+    zero: float
+    mark: float
+    start: float
+    width: float
+    over: bool
+
+
+@dataclass(frozen=True)
+class _Chart:
+    """One chart with its words."""
+
+    title: str
+    meaning: str
+    alt: str
+    svg: Markup
+
+
+def render_page(report: Report) -> str:
+    """The whole page as HTML text: styles, charts and pictures are inside.
+
+    Args:
+        report: what was measured.
+
+    Returns:
+        HTML; the same report gives the same text.
+    """
+    environment = Environment(
+        loader=PackageLoader("ddrl.evaluation", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["typeset"] = _typeset
+    environment.filters["duration"] = duration
+    environment.filters["percent"] = percent
+    verdicts = report.verdicts()
+    label_width = min(max(map(len, report.prompts), default=0), _SHORT_PROMPT)
+    grids = list(report.samples.values())
+    small = max((max(grid.shape[2:4]) for grid in grids), default=0) <= SMALL_TILE
+    return environment.get_template("report.html.j2").render(
+        report=report,
+        verdicts=verdicts,
+        headline=_headline(report, verdicts),
+        columns=_columns(report),
+        drift=_drift_column(report),
+        bars=_bars(report),
+        diversity_floor=DIVERSITY_FLOOR,
+        frechet_factor=FRECHET_FACTOR,
+        panels=panels(report, verdicts),
+        short_prompts=all(len(prompt) <= _SHORT_PROMPT for prompt in report.prompts),
+        num_seeds=max((grid.shape[1] for grid in grids), default=1),
+        label_width=label_width,
+        panel_width=250 if small else 420,
+        num_colours=len(MARKERS),
+        charts=_charts(report),
+    )
+
+
+def _typeset(text: str) -> str:
+    """Proper minus signs, and no line break inside "10 %"."""
+    for digit in "0123456789":
+        text = text.replace(f"-{digit}", f"\N{MINUS SIGN}{digit}")
+    return text.replace(" %", "\N{NO-BREAK SPACE}%")
+
+
+def _headline(report: Report, verdicts: dict[str, Verdict]) -> str:
+    """The page in one line: what became of each run."""
+    runs = [run for run in report.runs if not run.is_base]
+    if not runs:
+        return "No post-trained run is in this report: it shows the base alone."
+    return " ".join(f"{run.label}: {verdicts[run.name].sentence.split(':', 1)[0]}." for run in runs)
+
+
+def _columns(report: Report) -> tuple[_Column, ...]:
+    """The columns left of the bar, each with one sentence of what it means."""
+    floor = ""
+    if report.real_frechet is not None:
+        floor = f" Two sets of real data differ by {number(report.real_frechet, 1)}."
+    runs = report.runs
+    return (
+        _column(
+            "reward",
+            "Reward",
+            "What training raised. Higher is better, and hacking raises it too.",
+            [run.reward for run in runs],
+        ),
+        _column(
+            "judge_accuracy",
+            "Held-out judge",
+            "Samples that an independent judge accepts. It is often fooled as well.",
+            [run.judge_accuracy for run in runs],
+            show=lambda value, _: percent(value),
+        ),
+        _column(
+            "frechet",
+            "Fréchet distance",
+            f"How far samples are from real data. Lower is better, a jump is a warning.{floor}",
+            [run.frechet for run in runs],
+        ),
+        _column(
+            "diversity",
+            "Diversity",
+            "Variety of one prompt's samples. Real data is 1, repetition of one picture is 0.",
+            [run.diversity for run in runs],
+        ),
+    )
+
+
+def _drift_column(report: Report) -> _Column:
+    """The last column, which has a bar in it."""
+    return _column(
+        "heldout_loss_change",
+        "Held-out loss change",
+        "How much worse the model explains real data it never saw. Left of the mark is fine, past "
+        f"the {percent(report.drift_limit)} mark it is hacked.",
+        [run.drift for run in report.runs],
+        show=lambda value, _: signed_percent(value),
+    )
+
+
+def _column(
+    key: str,
+    head: str,
+    meaning: str,
+    figures: list[Interval],
+    show: Callable[[float, int], str] = number,
+) -> _Column:
+    decimals = column_decimals([figure.value for figure in figures])
+    return _Column(
+        key,
+        head,
+        meaning,
+        tuple(show(figure.value, decimals) for figure in figures),
+        tuple(
+            f"{show(figure.low, decimals)} to {show(figure.high, decimals)}"
+            if figure.is_finite and figure.low != figure.high
+            else ""
+            for figure in figures
+        ),
+    )
+
+
+def _bars(report: Report) -> tuple[_Bar | None, ...]:
+    """Each run's bar; None where the change is not finite."""
+    limit = report.drift_limit
+    known = [run.drift.value for run in report.runs if math.isfinite(run.drift.value)] or [0.0]
+    bottom = min(-0.4, *(squash(change, limit) - 0.05 for change in known))
+    top = max(2.0, *(squash(change, limit) + 0.05 for change in known))
+
+    def place(change: float) -> float:
+        return round(100.0 * (squash(change, limit) - bottom) / (top - bottom), 2)
+
+    def bar(run: RunResult) -> _Bar | None:
+        drift = run.drift
+        if not math.isfinite(drift.value):
+            return None
+        start, end = sorted((place(0.0), place(drift.value)))
+        return _Bar(
+            zero=place(0.0),
+            mark=place(limit),
+            start=start,
+            width=round(end - start, 2),
+            over=drift.value > limit,
+        )
+
+    return tuple(bar(run) for run in report.runs)
+
+
+def _charts(report: Report) -> tuple[_Chart, ...]:
+    mark = percent(report.drift_limit)
+    drifts = ", ".join(
+        f"{run.label} {signed_percent(run.drift.value)}" for run in report.runs if not run.is_base
+    )
+    rewards = ", ".join(f"{run.label} {number(run.reward.value)}" for run in report.runs)
+    drawn = (
+        (
+            "Reward while training",
+            "The mean reward of each step, smoothed. Hacking makes it rise too, and often "
+            "higher, so this curve alone proves nothing.",
+            f"Line chart of the training reward. At the end: {rewards}.",
+            reward_chart(report.runs),
+        ),
+        (
+            "Held-out loss while training",
+            "How much worse the model explains real data. A run above the dashed "
+            f"{mark} line has left the data. The scale is compressed above it.",
+            f"Line chart of the held-out loss change. At the end: {drifts}.",
+            drift_chart(report.runs, report.drift_limit),
+        ),
+        (
+            "What the reward cost",
+            "Good runs climb straight up from the base. Drifting right into the shaded area "
+            "means paying for reward with realism.",
+            f"Scatter chart of reward against held-out loss change: {rewards}; {drifts}.",
+            trade_chart(report.runs, report.drift_limit),
+        ),
+    )
+    return tuple(
+        # The drawing holds only numbers and the words of charts.py, nothing of the user.
+        _Chart(title, meaning, alt, Markup(svg))
+        for title, meaning, alt, svg in drawn
+        if svg is not None
+    )

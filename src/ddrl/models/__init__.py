@@ -1,0 +1,1 @@
+"""Models: the only code that knows what a network looks like inside."""

@@ -1,0 +1,212 @@
+"""A recipe as TOML text, where each key of a TOML text stands, and how two recipes differ."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+
+from pydantic import BaseModel
+
+from ddrl.recipe.schema import Recipe
+
+__all__ = [
+    "CHANGEABLE_ON_RESUME",
+    "KeyPath",
+    "difference",
+    "dump_toml",
+    "format_key",
+    "format_value",
+    "line_numbers",
+    "resume_conflicts",
+]
+
+KeyPath = tuple[str | int, ...]
+"""Keys and list positions from the top of a recipe: ``("reward", 0, "weight")``."""
+
+CHANGEABLE_ON_RESUME: tuple[str, ...] = (
+    "run.steps",
+    "run.folder",
+    "run.checkpoint_every",
+    "run.keep_checkpoints",
+    "run.threads",
+    "run.tensorboard",
+    "run.wandb_project",
+    "evaluation.*",
+    "guard.*",
+)
+"""Patterns of the keys that a resumed run may change: what is kept and watched, not computed."""
+
+_ESCAPES = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\t": "\\t"}
+
+
+def dump_toml(recipe: Recipe) -> str:
+    """Return the canonical TOML text of a recipe, every key written out.
+
+    Reading it back gives an equal recipe, so that a run's folder says all that the run was.
+    """
+    blocks: list[str] = []
+    for name in Recipe.model_fields:
+        value: object = getattr(recipe, name)
+        if isinstance(value, tuple):
+            for item in value:
+                blocks += _blocks(f"[[{name}]]", name, item)
+        else:
+            blocks += _blocks(f"[{name}]", name, value)
+    return "\n\n".join(blocks) + "\n"
+
+
+def _blocks(header: str, path: str, section: object) -> list[str]:
+    """A section's own keys, then its tables, because TOML wants them in this order."""
+    lines, tables = [header], []
+    for name, value in _items(section):
+        if isinstance(value, BaseModel | Mapping):
+            inner = f"{path}.{format_key(name)}"
+            # An empty table of options says nothing.
+            if _items(value):
+                tables += _blocks(f"[{inner}]", inner, value)
+        else:
+            lines.append(f"{format_key(name)} = {format_value(value)}")
+    return ["\n".join(lines), *tables]
+
+
+def _items(section: object) -> list[tuple[str, object]]:
+    if isinstance(section, BaseModel):
+        return [(name, getattr(section, name)) for name in type(section).model_fields]
+    assert isinstance(section, Mapping)
+    return list(section.items())
+
+
+def format_key(key: str) -> str:
+    """Return a key as TOML: bare when it can be, otherwise quoted."""
+    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else format_value(key)
+
+
+def format_value(value: object) -> str:
+    """Return a value as TOML: ``true``, ``1e-08``, ``"text"``, ``[0, 2]``."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return repr(value)
+    if isinstance(value, str):
+        return '"' + "".join(_escape(character) for character in value) + '"'
+    if isinstance(value, Mapping):
+        inner = ", ".join(f"{format_key(key)} = {format_value(v)}" for key, v in value.items())
+        return f"{{{inner}}}"
+    assert isinstance(value, Sequence)
+    return f"[{', '.join(format_value(item) for item in value)}]"
+
+
+def _escape(character: str) -> str:
+    if character in _ESCAPES:
+        return _ESCAPES[character]
+    # TOML forbids control characters in text, DEL among them.
+    is_control = ord(character) < 0x20 or ord(character) == 0x7F
+    return f"\\u{ord(character):04X}" if is_control else character
+
+
+def difference(a: Recipe, b: Recipe, *, ignore: Sequence[str] = ()) -> list[str]:
+    """Return one line per key in which two recipes differ: ``objective.beta: 1.0 -> 0.5``.
+
+    Args:
+        a: the recipe on the left of the arrow.
+        b: the recipe on its right.
+        ignore: patterns of keys to leave out, such as ``CHANGEABLE_ON_RESUME``.
+    """
+    left, right = _flatten(a), _flatten(b)
+    keys = dict.fromkeys([*left, *right])
+    return [
+        f"{key}: {left.get(key, '(absent)')} -> {right.get(key, '(absent)')}"
+        for key in keys
+        if left.get(key) != right.get(key)
+        and not any(fnmatchcase(key, pattern) for pattern in ignore)
+    ]
+
+
+def resume_conflicts(saved: Recipe, current: Recipe) -> list[str]:
+    """Return the differences that forbid ``current`` to continue a run of ``saved``.
+
+    ``run.steps`` may change, except with a cosine schedule, whose every step depends on it.
+    """
+    is_cosine = "cosine" in (saved.optimizer.schedule, current.optimizer.schedule)
+    ignore = [key for key in CHANGEABLE_ON_RESUME if not (is_cosine and key == "run.steps")]
+    return difference(saved, current, ignore=ignore)
+
+
+def _flatten(value: object, prefix: str = "") -> dict[str, str]:
+    """Every leaf of a recipe by its dotted key, as TOML text."""
+    if isinstance(value, BaseModel | Mapping):
+        items = [(format_key(name), item) for name, item in _items(value)]
+    elif isinstance(value, tuple) and any(isinstance(item, BaseModel) for item in value):
+        items = [(str(position), item) for position, item in enumerate(value)]
+    else:
+        return {prefix: format_value(value)}
+    return {
+        key: text
+        for name, item in items
+        for key, text in _flatten(item, f"{prefix}.{name}" if prefix else name).items()
+    }
+
+
+def line_numbers(text: str) -> dict[KeyPath, int]:
+    """Return the line, counted from 1, of every table and key of a valid TOML text.
+
+    Keys of an inline table stand on the line of the key that holds it.
+    """
+    # Not splitlines, which also breaks at characters that are ordinary text to TOML.
+    lines = text.replace("\r\n", "\n").split("\n")
+    found: dict[KeyPath, int] = {}
+    counts: dict[KeyPath, int] = {}
+    section: KeyPath = ()
+    position = 0
+    while position < len(lines):
+        line = lines[position].lstrip()
+        table, end = _statement(lines, position)
+        if line.startswith("["):
+            section = _header_path(table, counts, is_array=line.startswith("[["))
+            for length in range(1, len(section) + 1):
+                found.setdefault(section[:length], position + 1)
+        else:
+            for path in _paths(table):
+                found.setdefault(section + path, position + 1)
+        position = end
+    return found
+
+
+def _statement(lines: Sequence[str], start: int) -> tuple[Mapping[str, object], int]:
+    """Parse the shortest run of lines from ``start`` that is TOML by itself; also where it ends.
+
+    A value may go on over several lines; the parser knows best when it is complete.
+    """
+    for end in range(start + 1, len(lines) + 1):
+        try:
+            return tomllib.loads("\n".join(lines[start:end])), end
+        except tomllib.TOMLDecodeError:
+            continue
+    raise AssertionError("every statement of a valid TOML text is valid by itself")
+
+
+def _header_path(
+    table: Mapping[str, object], counts: dict[KeyPath, int], *, is_array: bool
+) -> KeyPath:
+    """The path of a header such as ``[reward.options]``, with the position of the last reward."""
+    path: KeyPath = ()
+    value: object = table
+    while isinstance(value, Mapping) and value:
+        key, value = next(iter(value.items()))
+        path += (key,)
+        if is_array and isinstance(value, list):
+            counts[path] = counts.get(path, 0) + 1
+        if path in counts:
+            path += (counts[path] - 1,)
+    return path
+
+
+def _paths(table: Mapping[str, object]) -> list[KeyPath]:
+    paths: list[KeyPath] = []
+    for key, value in table.items():
+        paths.append((key,))
+        if isinstance(value, Mapping):
+            paths += [(key, *inner) for inner in _paths(value)]
+    return paths

@@ -1,0 +1,24 @@
+"""Mean brightness: a reward that is easily gamed, for tests and demonstrations of hacking."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from ddrl.records import Prompts
+
+__all__ = ["Ink"]
+
+
+class Ink:
+    """The mean pixel value, in [0, 1]. It ignores the prompt; an all-white image is best.
+
+    Args:
+        scale: multiplies the mean.
+    """
+
+    def __init__(self, *, scale: float = 1.0) -> None:
+        self._scale = scale
+
+    def score(self, media: Tensor, prompts: Prompts) -> Tensor:  # noqa: ARG002
+        """Shape (B, ...) -> (B,)."""
+        return self._scale * media.flatten(1).mean(1)

@@ -1,0 +1,53 @@
+"""The one way from latents to velocities, for rollout, replay, reference and data term."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ddrl.models.base import DiffusionModel
+from ddrl.records import Condition
+
+__all__ = ["Forward"]
+
+
+@dataclass(frozen=True)
+class Forward:
+    """A model with the settings under which it is evaluated.
+
+    Attributes:
+        model: the model.
+        guidance: w of v = v_empty + w (v_condition - v_empty), in rollout and policy term alike;
+            1 is off, and costs nothing. The data term never uses guidance.
+        autocast: dtype of the matrix products, or None for float32 throughout.
+    """
+
+    model: DiffusionModel
+    guidance: float = 1.0
+    autocast: torch.dtype | None = None
+
+    def plain(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        """The velocity without guidance, float32, shape of ``x_t``."""
+        with torch.autocast(
+            x_t.device.type, dtype=self.autocast, enabled=self.autocast is not None
+        ):
+            return self.model.predict(x_t.float(), t, condition).float()
+
+    def __call__(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        """The policy's velocity, float32, shape of ``x_t``.
+
+        The unconditional branch is never in the autograd graph: it halves the memory, and the
+        guided policy is trained through its conditional branch.
+        """
+        velocity = self.plain(x_t, t, condition)
+        if self.guidance == 1.0:
+            return velocity
+        with torch.no_grad():
+            empty = self.model.encode([""])
+            nothing = condition.where(
+                torch.ones(len(x_t), dtype=torch.bool, device=x_t.device), empty
+            )
+            unconditional = self.plain(x_t, t, nothing)
+        return unconditional + self.guidance * (velocity - unconditional)

@@ -1,0 +1,66 @@
+"""Stops a run that goes wrong, before it spends more, and says why."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ddrl.errors import GuardStop
+
+__all__ = ["Guard"]
+
+
+@dataclass(frozen=True)
+class Guard:
+    """Limits; 0 switches a limit off. Numbers that are not finite always stop the run.
+
+    Attributes:
+        max_grad_norm: of the gradient before clipping.
+        max_ratio: of rho between policy and behaviour.
+        max_latent_std: of the samples' latents: exploding samples.
+        min_latent_std: likewise: samples collapsed to one colour.
+        max_drift: of the held-out diffusion loss against the base, as a share.
+    """
+
+    max_grad_norm: float = 1e4
+    max_ratio: float = 1e3
+    max_latent_std: float = 10.0
+    min_latent_std: float = 1e-3
+    max_drift: float = 0.0
+
+    def check(self, metrics: Mapping[str, float], *, step: int) -> None:
+        """Check one iteration's (or update's) metrics.
+
+        Raises:
+            GuardStop: a limit is passed; the message names metric, value, limit and step.
+        """
+        for name, value in metrics.items():
+            if not math.isfinite(value):
+                raise GuardStop(
+                    f"{name} is {value} at step {step}.",
+                    hint="a lower learning rate or float32 usually helps; the last good "
+                    "checkpoint is kept",
+                )
+        for name, limit, hint in (
+            ("grad_norm", self.max_grad_norm, "lower optimizer.learning_rate"),
+            ("ratio_max", self.max_ratio, "lower optimizer.learning_rate or use fewer updates"),
+            ("latent_std", self.max_latent_std, "the samples explode; raise objective.beta"),
+            (
+                "heldout_loss_change",
+                self.max_drift,
+                "the policy leaves the data: raise objective.beta, or train for fewer steps",
+            ),
+        ):
+            value = metrics.get(name, -math.inf)
+            if limit and value > limit:
+                raise GuardStop(
+                    f"{name} is {value:.4g} at step {step}, above the guard's limit of {limit:g}.",
+                    hint=hint,
+                )
+        if metrics.get("latent_std", math.inf) < self.min_latent_std:
+            raise GuardStop(
+                f"latent_std is {metrics['latent_std']:.2g} at step {step}: the samples have "
+                "collapsed.",
+                hint="raise objective.beta",
+            )

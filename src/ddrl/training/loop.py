@@ -1,0 +1,99 @@
+"""Runs a trainer to its end: metrics, checkpoints, resume, stopping when asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+
+from ddrl.training.checkpoint import Checkpoint, CheckpointFolder, load_weights
+from ddrl.training.sinks import MetricSink
+from ddrl.training.trainer import Trainer
+
+__all__ = ["restore", "save", "train"]
+
+
+def train(
+    trainer: Trainer,
+    num_steps: int,
+    *,
+    sinks: Sequence[MetricSink] = (),
+    checkpoints: CheckpointFolder | None = None,
+    checkpoint_every: int = 0,
+    recipe: str = "",
+    on_step: Callable[[int, Mapping[str, float]], None] | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> bool:
+    """Iterate until ``num_steps`` iterations are finished.
+
+    Args:
+        trainer: what to run; it may have been restored.
+        num_steps: iterations in all, those before a resume included.
+        sinks: take every iteration's metrics.
+        checkpoints: where to save; also at the end, and when asked to stop.
+        checkpoint_every: iterations between checkpoints; 0 is at the end only.
+        recipe: stored in checkpoints.
+        on_step: called after each iteration.
+        should_stop: asked after each iteration.
+
+    Returns:
+        Whether all iterations were finished (false: it was asked to stop).
+
+    Raises:
+        GuardStop: the run went wrong; the iteration at fault is not saved.
+        CheckpointError: a checkpoint can't be written.
+    """
+    while trainer.step < num_steps:
+        metrics = trainer.iteration()
+        for sink in sinks:
+            sink.write(metrics, step=trainer.step)
+        if on_step is not None:
+            on_step(trainer.step, metrics)
+        stop = should_stop()
+        due = checkpoint_every and trainer.step % checkpoint_every == 0
+        if checkpoints is not None and (due or stop or trainer.step == num_steps):
+            save(trainer, checkpoints, recipe=recipe)
+        if stop:
+            break
+    return trainer.step >= num_steps
+
+
+def save(trainer: Trainer, checkpoints: CheckpointFolder, *, recipe: str = "") -> Checkpoint:
+    """Write a checkpoint of everything that the next iteration depends on.
+
+    Raises:
+        CheckpointError: it can't be written.
+    """
+    network = trainer.forward.model.transformer
+    trainable = {n: p for n, p in network.named_parameters() if p.requires_grad}
+    state: dict[str, Any] = {
+        # The position in the data, too: what is dealt is a function of the step.
+        "step": trainer.step,
+        "optimizer": trainer.optimizer.state_dict(),
+        "scheduler": trainer.scheduler.state_dict(),
+        # All of ddrl's own randomness is named; this is for rewards and models that use
+        # the global generator.
+        "torch_rng": torch.get_rng_state(),
+    }
+    return checkpoints.save(
+        step=trainer.step,
+        tensors={"model": trainable, "ema": trainer.ema.state_dict()},
+        state=state,
+        recipe=recipe,
+    )
+
+
+def restore(trainer: Trainer, checkpoint: Checkpoint) -> None:
+    """Continue from a checkpoint, bitwise as if the run had never stopped.
+
+    Raises:
+        CheckpointError: it is of another network, or can't be read.
+    """
+    load_weights(trainer.forward.model.transformer, checkpoint.tensors("model"))
+    trainer.ema.load_state_dict(checkpoint.tensors("ema"))
+    state = checkpoint.state()
+    trainer.optimizer.load_state_dict(state["optimizer"])
+    trainer.scheduler.load_state_dict(state["scheduler"])
+    torch.set_rng_state(state["torch_rng"])
+    trainer.step = int(state["step"])

@@ -1,0 +1,151 @@
+"""The metrics of a run: every name that is logged, with its unit, meaning and reduction."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from ddrl.errors import DDRLError
+from ddrl.records import Advantages, Scores
+
+__all__ = ["GLOSSARY", "MetricSpec", "glossary_table", "merge", "reward_metrics", "spec_of"]
+
+ReductionName = Literal["mean", "max", "sum", "last"]
+
+
+@dataclass(frozen=True)
+class MetricSpec:
+    """What a metric means.
+
+    Attributes:
+        unit: of the value.
+        reduction: how the values of several updates become one.
+        description: what it is, and what to look out for.
+    """
+
+    unit: str
+    reduction: ReductionName
+    description: str
+
+
+GLOSSARY: Mapping[str, MetricSpec] = {
+    "step": MetricSpec("1", "last", "Iterations finished."),
+    "reward": MetricSpec(
+        "reward", "mean", "Mean combined reward of the rollouts whose rewards all succeeded."
+    ),
+    "reward_std": MetricSpec(
+        "reward", "mean", "Mean over groups of the reward's standard deviation within the group."
+    ),
+    "reward/*": MetricSpec("reward", "mean", "Mean raw value of one reward, by name."),
+    "reward_failed": MetricSpec("share", "mean", "Samples without a valid reward."),
+    "flat_groups": MetricSpec(
+        "groups", "sum", "Groups without spread: they teach nothing. Many: the reward saturates."
+    ),
+    "advantage_clipped": MetricSpec(
+        "share", "mean", "Advantages cut off by objective.advantage_clip."
+    ),
+    "effective_beta": MetricSpec(
+        "reward",
+        "mean",
+        "Beta in units of the raw reward: beta times reward_std for normalised advantages. "
+        "It falls when the reward saturates, and the regularizer with it.",
+    ),
+    "policy_loss": MetricSpec("1", "mean", "Policy term of eq. (L1), mean over samples and steps."),
+    "ratio_deviation": MetricSpec(
+        "1", "mean", "Mean |rho - 1|; 0 in a rollout's first update, up to rounding."
+    ),
+    "ratio_max": MetricSpec("1", "max", "Largest rho. Above 10, lower the learning rate."),
+    "clip_fraction": MetricSpec("share", "mean", "Pairs of sample and step where the clip binds."),
+    "reference_kl": MetricSpec(
+        "nat", "mean", "KL to the reference policy along the chain, eq. (T3), per sample."
+    ),
+    "data_loss": MetricSpec(
+        "1",
+        "mean",
+        "Diffusion loss on the anchor: squared velocity error per dimension, unweighted.",
+    ),
+    "data_term": MetricSpec("1", "mean", "Data term of eq. (L1), with beta and its weights."),
+    "grad_norm": MetricSpec("1", "mean", "Gradient norm before clipping."),
+    "learning_rate": MetricSpec("1", "last", "Of the optimizer."),
+    "latent_std": MetricSpec("1", "mean", "Standard deviation of the samples' latents."),
+    "heldout_loss": MetricSpec(
+        "1", "last", "Diffusion loss on held-out data at fixed noise and times, averaged weights."
+    ),
+    "heldout_loss_change": MetricSpec(
+        "share", "last", "Change of heldout_loss against the base. Above 0.10: suspect hacking."
+    ),
+    "seconds": MetricSpec("s", "sum", "Wall time of the iteration, without monitoring."),
+    "seconds/rollout": MetricSpec("s", "sum", "Part of it: sampling."),
+    "seconds/reward": MetricSpec("s", "sum", "Part of it: decoding and rewards."),
+    "seconds/update": MetricSpec("s", "sum", "Part of it: gradients and optimizer."),
+}
+
+
+def spec_of(name: str) -> MetricSpec:
+    """Return the entry of a metric; ``reward/ink`` is described by ``reward/*``.
+
+    Raises:
+        DDRLError: the metric is not in the glossary, which is a fault of ddrl.
+    """
+    for key in (name, f"{name.partition('/')[0]}/*"):
+        if key in GLOSSARY:
+            return GLOSSARY[key]
+    raise DDRLError(f"Metric {name!r} is not in the glossary.")
+
+
+def merge(updates: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Reduce the metrics of several updates to one value each."""
+    merged: dict[str, float] = {}
+    for name in dict.fromkeys(name for update in updates for name in update):
+        values = [update[name] for update in updates if name in update]
+        reduction = spec_of(name).reduction
+        if reduction == "mean":
+            merged[name] = sum(values) / len(values)
+        elif reduction == "max":
+            merged[name] = max(values)
+        else:
+            merged[name] = sum(values) if reduction == "sum" else values[-1]
+    return merged
+
+
+def reward_metrics(
+    scores: Scores, advantages: Advantages, group: Tensor, latents: Tensor, beta: float
+) -> dict[str, float]:
+    """What is logged about one batch of rewards; statistics over valid samples only."""
+    keep = scores.valid
+    num_groups = int(group.max()) + 1
+    zeros = torch.zeros(num_groups, dtype=torch.float64)
+    count = zeros.index_add(0, group, keep.double()).clamp_min(1)
+    reward = scores.combined.double() * keep
+    mean = zeros.index_add(0, group, reward) / count
+    deviation = (reward - mean[group]) * keep
+    std = (zeros.index_add(0, group, deviation**2) / count).sqrt()
+    raw = scores.value.nanmean(0)
+    values = torch.stack(
+        [
+            reward.sum() / keep.sum().clamp_min(1),
+            std.mean(),
+            1 - keep.double().mean(),
+            advantages.clipped.double().mean(),
+            latents.float().std().cpu().double(),
+        ]
+    ).tolist()
+    names = ("reward", "reward_std", "reward_failed", "advantage_clipped", "latent_std")
+    metrics = dict(zip(names, values, strict=True))
+    metrics |= {
+        f"reward/{name}": value for name, value in zip(scores.names, raw.tolist(), strict=True)
+    }
+    metrics["flat_groups"] = float(advantages.num_flat_groups)
+    metrics["effective_beta"] = beta * (metrics["reward_std"] if advantages.normalized else 1.0)
+    return metrics
+
+
+def glossary_table() -> str:
+    """The glossary as a Markdown table."""
+    rows = ["| metric | unit | meaning |", "|---|---|---|"]
+    rows += [f"| `{n}` | {s.unit} | {s.description} |" for n, s in GLOSSARY.items()]
+    return "\n".join(rows) + "\n"

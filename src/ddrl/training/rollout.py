@@ -1,0 +1,176 @@
+"""The sampling loop: prompts to a Trajectory, with the log-probability of every step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from ddrl.diffusion.solvers import Solver, solve
+from ddrl.diffusion.transition import Reduction, Transitions, step_log_prob, step_sample
+from ddrl.objective.regularizer import velocity_error
+from ddrl.records import Condition, Trajectory
+from ddrl.seeding import sample_noise
+from ddrl.training.forward import Forward
+
+__all__ = ["batches", "replay", "rollout", "sample_ode"]
+
+
+def batches(length: int, size: int) -> Iterator[slice]:
+    """Slices of at most ``size`` (0: everything at once) that cover ``range(length)``."""
+    size = size or length
+    for start in range(0, length, size):
+        yield slice(start, min(start + size, length))
+
+
+@torch.no_grad()
+def rollout(
+    forward: Forward,
+    condition: Condition,
+    group: Tensor,
+    *,
+    transitions: Transitions,
+    latent_shape: Sequence[int],
+    seed: int,
+    step: int,
+    sample_ids: Sequence[int] | None = None,
+    micro_batch: int = 0,
+    storage_dtype: torch.dtype = torch.float32,
+    reduction: Reduction = "sum",
+    reference: Forward | None = None,
+    device: torch.device | str = "cpu",
+) -> Trajectory:
+    """Sample B trajectories.
+
+    Each sample's noise is named by (seed, step, sample id), so it does not depend on the batch.
+    A new latent is rounded to ``storage_dtype`` before its log-probability is taken and before
+    the next step starts from it: what is stored is what happened.
+
+    Args:
+        forward: the policy.
+        condition: one row per group.
+        group: the group of each sample, shape (B,).
+        transitions: the sampler's coefficients.
+        latent_shape: of one sample.
+        seed: of the run.
+        step: the iteration.
+        sample_ids: names of the samples; default 0..B-1.
+        micro_batch: samples per forward pass, 0 for all.
+        storage_dtype: of the stored latents.
+        reduction: of the log-probability over latent dimensions.
+        reference: also take the KL to this policy at every step, eq. (T3).
+        device: where the model is.
+    """
+    num_samples, num_steps = len(group), len(transitions)
+    ids = list(range(num_samples)) if sample_ids is None else list(sample_ids)
+    group = group.to(device)
+    noise = sample_noise(
+        (num_steps + 1, *latent_shape),
+        run_seed=seed,
+        purpose="rollout",
+        step=step,
+        sample_ids=ids,
+    ).to(device)
+    latents = torch.empty(noise.shape, dtype=storage_dtype, device=device)
+    latents[:, 0] = noise[:, 0]
+    log_prob = torch.zeros((num_samples, num_steps), device=device)
+    reference_kl = None if reference is None else torch.zeros_like(log_prob)
+    kl_weight = transitions.kl_weight.float().to(device)
+    times = transitions.times.float().to(device)
+    for rows in batches(num_samples, micro_batch):
+        size = rows.stop - rows.start
+        embedded = condition[group[rows]]
+        for k in range(num_steps):
+            x_t = latents[rows, k].float()
+            t = times[k].expand(size)
+            velocity = forward(x_t, t, embedded)
+            coefficients = transitions.step(torch.full((size,), k), device=device)
+            x_s = step_sample(coefficients, x_t, velocity, noise[rows, k + 1])
+            latents[rows, k + 1] = x_s.to(storage_dtype)
+            log_prob[rows, k] = step_log_prob(
+                coefficients, latents[rows, k + 1], x_t, velocity, reduction=reduction
+            )
+            if reference is not None and reference_kl is not None:
+                error = velocity_error(velocity, reference(x_t, t, embedded), reduction=reduction)
+                reference_kl[rows, k] = kl_weight[k] * error
+    return Trajectory(
+        latents,
+        transitions.times,
+        log_prob,
+        group,
+        torch.tensor(ids, device=device),
+        condition,
+        reference_kl,
+    )
+
+
+@torch.no_grad()
+def sample_ode(
+    velocity: Callable[[Tensor, Tensor, Condition], Tensor],
+    condition: Condition,
+    noise: Tensor,
+    *,
+    times: Tensor,
+    solver: Solver = "heun",
+    micro_batch: int = 0,
+) -> Tensor:
+    """Sample deterministically, for evaluation.
+
+    Args:
+        velocity: a :class:`Forward`, usually.
+        condition: one row per sample.
+        noise: the latents at times[0], shape (B, ...).
+        times: descending to 0.
+        solver: see :func:`ddrl.diffusion.solvers.solve`.
+        micro_batch: samples per forward pass, 0 for all.
+
+    Returns:
+        The latents x0, shape (B, ...).
+    """
+    done = []
+    for rows in batches(len(noise), micro_batch):
+        embedded = condition[rows]
+
+        def field(x: Tensor, t: Tensor, embedded: Condition = embedded) -> Tensor:
+            return velocity(x, t, embedded)
+
+        done.append(solve(field, noise[rows], times, solver=solver))
+    return torch.cat(done)
+
+
+@torch.no_grad()
+def replay(
+    forward: Forward,
+    trajectory: Trajectory,
+    *,
+    transitions: Transitions,
+    steps: Sequence[int],
+    micro_batch: int = 0,
+    reduction: Reduction = "sum",
+) -> Tensor:
+    """Take the log-probabilities of stored steps again, as the update does.
+
+    On untouched weights the ratio to the stored ones is 1: exactly in the same micro-batches, and
+    up to the summation order of matrix products in others.
+
+    Returns:
+        log p of the chosen steps, shape (B, len(steps)).
+    """
+    device = trajectory.latents.device
+    times = transitions.times.float().to(device)
+    result = torch.empty((len(trajectory), len(steps)), device=device)
+    for rows in batches(len(trajectory), micro_batch):
+        condition = trajectory.condition[trajectory.group[rows]]
+        size = rows.stop - rows.start
+        for column, k in enumerate(steps):
+            x_t = trajectory.latents[rows, k].float()
+            velocity = forward(x_t, times[k].expand(size), condition)
+            result[rows, column] = step_log_prob(
+                transitions.step(torch.full((size,), k), device=device),
+                trajectory.latents[rows, k + 1],
+                x_t,
+                velocity,
+                reduction=reduction,
+            )
+    return result

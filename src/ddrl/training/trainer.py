@@ -1,0 +1,284 @@
+"""The outer loop: the paper's algorithm box.
+
+for each iteration:
+    deal prompts and anchor data
+    roll out the policy
+    score the samples, and turn rewards into advantages
+    for each minibatch: gradient of eq. (L1), one optimizer step
+    average the weights
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from ddrl.data.groups import Dealer, Hand
+from ddrl.diffusion.transition import Transitions
+from ddrl.errors import ReplayMismatch
+from ddrl.models.ema import EMA
+from ddrl.objective.loss import Objective
+from ddrl.records import Advantages, Anchor, Condition, Prompts, Scores, Trajectory
+from ddrl.rewards.scorer import Scorer
+from ddrl.training.forward import Forward
+from ddrl.training.guard import Guard
+from ddrl.training.metrics import merge, reward_metrics
+from ddrl.training.rollout import batches, replay, rollout
+from ddrl.training.update import Gradient, Minibatch, split
+
+__all__ = ["AdvantageFunction", "Pool", "RolloutSettings", "Trainer"]
+
+AdvantageFunction = Callable[[Tensor, Tensor, Tensor, Tensor], Advantages]
+"""(rewards (B,), group (B,), keep (B,), prompt_id (G,)) -> Advantages."""
+
+Monitor = Callable[[], Mapping[str, float]]
+
+
+@dataclass(frozen=True)
+class Pool:
+    """All prompts and data of a run, encoded once.
+
+    Attributes:
+        prompts: every prompt, in the order of its id.
+        condition: their encodings, one row per prompt.
+        x0: clean latents of the data, shape (N, ...).
+        caption_id: the prompt of each latent, shape (N,).
+    """
+
+    prompts: Sequence[str]
+    condition: Condition
+    x0: Tensor
+    caption_id: Tensor
+
+
+@dataclass(frozen=True)
+class RolloutSettings:
+    """How an iteration samples and learns.
+
+    Attributes:
+        transitions: the sampler.
+        trained: trained steps.
+        latent_shape: of one sample.
+        group_size: members per prompt.
+        num_updates: optimizer steps per rollout.
+        micro_batch: samples per pass, 0 for all.
+        steps_per_pass: see :class:`~ddrl.training.update.Gradient`.
+        storage_dtype: of stored latents.
+        replay_tolerance: how far the first iteration's ratio may be from 1.
+    """
+
+    transitions: Transitions
+    trained: tuple[int, ...]
+    latent_shape: tuple[int, ...]
+    group_size: int
+    num_updates: int = 1
+    micro_batch: int = 0
+    steps_per_pass: int = 1
+    storage_dtype: torch.dtype = torch.float32
+    replay_tolerance: float = 1e-3
+
+
+@dataclass
+class Trainer:
+    """Everything an iteration needs, passed in.
+
+    Attributes:
+        forward: the policy.
+        pool: prompts and data.
+        dealer: which of them each iteration takes.
+        scorer: rewards.
+        advantage: rewards to advantages.
+        objective: the loss.
+        settings: how to sample.
+        optimizer: over the trainable parameters.
+        scheduler: of the learning rate, stepped with the optimizer.
+        ema: averaged weights, updated with the optimizer.
+        seed: of the run.
+        grad_clip: largest gradient norm; 0 leaves gradients alone.
+        reference: the policy that the ``reference`` regularizer holds to.
+        guard: limits past which the run stops.
+        monitors: run every ``monitor_every`` iterations with the averaged weights.
+        monitor_every: 0 is never.
+        device: where the model is.
+        step: iterations finished.
+    """
+
+    forward: Forward
+    pool: Pool
+    dealer: Dealer
+    scorer: Scorer
+    advantage: AdvantageFunction
+    objective: Objective
+    settings: RolloutSettings
+    optimizer: torch.optim.Optimizer
+    scheduler: torch.optim.lr_scheduler.LRScheduler
+    ema: EMA
+    seed: int
+    grad_clip: float = 0.0
+    reference: Forward | None = None
+    guard: Guard = field(default_factory=Guard)
+    monitors: Sequence[Monitor] = ()
+    monitor_every: int = 0
+    device: torch.device | str = "cpu"
+    step: int = 0
+    _replay_checked: bool = False
+
+    def __post_init__(self) -> None:
+        self._gradient = Gradient(
+            self.forward,
+            objective=self.objective,
+            transitions=self.settings.transitions,
+            trained=self.settings.trained,
+            seed=self.seed,
+            micro_batch=self.settings.micro_batch,
+            steps_per_pass=self.settings.steps_per_pass,
+            reference=self.reference,
+            device=self.device,
+        )
+        self._parameters = [
+            p for p in self.forward.model.transformer.parameters() if p.requires_grad
+        ]
+
+    def iteration(self) -> dict[str, float]:
+        """Run one iteration and return its metrics.
+
+        Raises:
+            GuardStop: the run went wrong; the policy may be spoiled, checkpoints are not.
+            RewardError: a reward failed where that is not allowed.
+        """
+        start = time.perf_counter()
+        hand = self.dealer.deal(self.step)
+        anchor = self._anchor(hand) if self.objective.regularizer == "data" else None
+        trajectory, advantages = None, None
+        metrics: dict[str, float] = {}
+        if self.objective.policy != "none":
+            trajectory = self._rollout(hand)
+            self._check_replay(trajectory)
+            rolled = time.perf_counter()
+            scores = self._score(trajectory, hand)
+            advantages = self.advantage(
+                scores.combined, trajectory.group.cpu(), scores.valid, hand.prompt_id
+            )
+            metrics |= reward_metrics(
+                scores,
+                advantages,
+                trajectory.group.cpu(),
+                trajectory.final,
+                self.objective.beta,
+            )
+            metrics |= {
+                "seconds/rollout": rolled - start,
+                "seconds/reward": time.perf_counter() - rolled,
+            }
+        update_start = time.perf_counter()
+        batch = Minibatch(trajectory, advantages, anchor)
+        updates = [
+            self._update(part, num_anchors=0 if anchor is None else len(anchor))
+            for part in split(batch, self.settings.num_updates)
+        ]
+        metrics |= merge(updates)
+        self.step += 1
+        end = time.perf_counter()
+        metrics |= {"seconds/update": end - update_start, "seconds": end - start}
+        if self.monitor_every and self.step % self.monitor_every == 0:
+            metrics |= self.monitor()
+        self.guard.check(metrics, step=self.step)
+        return metrics
+
+    def monitor(self) -> dict[str, float]:
+        """Run the monitors on the averaged weights."""
+        with self.ema.applied():
+            return {name: v for run in self.monitors for name, v in run().items()}
+
+    def _anchor(self, hand: Hand) -> Anchor:
+        rows = hand.anchor_row
+        captions = self.pool.caption_id[rows].to(self.device)
+        return Anchor(
+            self.pool.x0[rows.to(self.pool.x0.device)].to(self.device),
+            self.pool.condition[captions],
+            torch.arange(len(rows)),
+        )
+
+    def _rollout(self, hand: Hand) -> Trajectory:
+        settings = self.settings
+        group = torch.arange(len(hand.prompt_id)).repeat_interleave(settings.group_size)
+        return rollout(
+            self.forward,
+            self.pool.condition[hand.prompt_id.to(self.device)],
+            group,
+            transitions=settings.transitions,
+            latent_shape=settings.latent_shape,
+            seed=self.seed,
+            step=self.step,
+            micro_batch=settings.micro_batch,
+            storage_dtype=settings.storage_dtype,
+            reduction=self.objective.reduction,
+            reference=self.reference if self.objective.kl_in_return else None,
+            device=self.device,
+        )
+
+    def _check_replay(self, trajectory: Trajectory) -> None:
+        """Refuse to train on log-probabilities that the update would see differently."""
+        if self._replay_checked:
+            return
+        settings = self.settings
+        again = replay(
+            self.forward,
+            trajectory,
+            transitions=settings.transitions,
+            steps=settings.trained,
+            micro_batch=settings.micro_batch,
+            reduction=self.objective.reduction,
+        )
+        stored = trajectory.log_prob[:, list(settings.trained)]
+        deviation = ((again - stored).exp() - 1).abs().amax(0)
+        worst = int(deviation.argmax())
+        off = float(deviation[worst])
+        if not off <= settings.replay_tolerance:
+            raise ReplayMismatch(
+                f"Replaying the first rollout gives a ratio that is off by {off:.3g} at step "
+                f"{settings.trained[worst]}, above the tolerance of "
+                f"{settings.replay_tolerance:g}.",
+                hint="the model is not deterministic (dropout, batch statistics, another dtype) "
+                "or the tolerance is too tight for bfloat16: see guard.replay_tolerance",
+            )
+        self._replay_checked = True
+
+    def _score(self, trajectory: Trajectory, hand: Hand) -> Scores:
+        media = torch.cat(
+            [
+                self.forward.model.decode(trajectory.final[rows].float())
+                for rows in batches(len(trajectory), self.settings.micro_batch)
+            ]
+        )
+        texts = tuple(self.pool.prompts[i] for i in hand.prompt_id.tolist())
+        prompts = Prompts(hand.prompt_id, texts, tuple({} for _ in texts))
+        members = trajectory.group.tolist()
+        return self.scorer.score(media, prompts.select(members), trajectory.group)
+
+    def _update(self, batch: Minibatch, *, num_anchors: int) -> dict[str, float]:
+        """One optimizer step. Everything is read from the device once, before the step."""
+        self.optimizer.zero_grad(set_to_none=True)
+        tensors: dict[str, Tensor] = {}
+        if batch.trajectory is not None and batch.advantages is not None:
+            tensors |= self._gradient.policy(batch.trajectory, batch.advantages)
+        if batch.anchor is not None:
+            tensors |= self._gradient.data(batch.anchor, step=self.step, num_anchors=num_anchors)
+        tensors["grad_norm"] = torch.nn.utils.get_total_norm(
+            [p.grad for p in self._parameters if p.grad is not None]
+        )
+        metrics = dict(zip(tensors, torch.stack(list(tensors.values())).tolist(), strict=True))
+        metrics["learning_rate"] = self.optimizer.param_groups[0]["lr"]
+        self.guard.check(metrics, step=self.step)
+        if self.grad_clip:
+            torch.nn.utils.clip_grads_with_norm_(
+                self._parameters, self.grad_clip, tensors["grad_norm"]
+            )
+        self.optimizer.step()
+        self.scheduler.step()
+        self.ema.update()
+        return metrics

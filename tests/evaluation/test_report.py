@@ -1,0 +1,226 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+import stat
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.evaluation.example_report import example_report
+
+from ddrl.errors import DataError
+from ddrl.evaluation.page import render_page
+from ddrl.evaluation.report import FORMAT, Report, write_report
+
+VOID = {"meta", "img", "br", "hr", "link", "input"}
+
+
+class Page(HTMLParser):
+    """Checks nesting and collects what the tests ask for."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if "style" not in self.open:
+            self.text += data
+
+
+def plain(text: str) -> str:
+    """Text as it was before it was typeset."""
+    text = text.replace("\N{MINUS SIGN}", "-").replace("\N{NO-BREAK SPACE}", " ")
+    return " ".join(text.split())
+
+
+@pytest.fixture(scope="module")
+def html() -> str:
+    return render_page(example_report())
+
+
+def test_the_page_is_well_formed_and_needs_nothing_else(html: str) -> None:
+    page = Page(html)
+    assert page.open == []
+    assert not re.search(r"https?://|//[a-z]+\.[a-z]", html)
+    assert "@import" not in html
+    tags = [tag for tag, _ in page.tags]
+    assert not {"script", "link", "iframe", "object", "base"} & set(tags)
+    for tag, attrs in page.tags:
+        assert not any(name.startswith("on") for name in attrs), tag
+        source = attrs.get("src")
+        assert source is None or source.startswith("data:image/")
+
+
+def test_every_picture_has_words(html: str) -> None:
+    page = Page(html)
+    pictures = [attrs for tag, attrs in page.tags if tag == "img"]
+    assert len(pictures) == 4 * 10 * 8
+    assert all(attrs["alt"] for attrs in pictures)
+    assert "DDRL, zero, seed 1" in {attrs["alt"] for attrs in pictures}
+    figures = [attrs for _, attrs in page.tags if attrs.get("class") == "chart"]
+    assert len(figures) == 3
+    assert all(attrs["role"] == "img" and attrs["aria-label"] for attrs in figures)
+    ids = [attrs["id"] for _, attrs in page.tags if "id" in attrs]
+    assert len(ids) == len(set(ids))
+
+
+def test_the_page_tells_every_run_and_verdict(html: str) -> None:
+    report = example_report()
+    text = plain(Page(html).text)
+    for run in report.runs:
+        assert run.label in text
+        assert report.verdicts()[run.name].sentence in text
+    assert "DDRL: no sign of hacking. No regularizer: hacked." in text
+    assert "1103.0" in text
+    assert "+126.0 %" in text
+    assert "commit 0123abc" in text
+    assert all(prompt in text for prompt in report.prompts)
+    headings = ["The numbers", "The samples", "The curves", "How to read this"]
+    places = [text.index(heading) for heading in headings]
+    assert places == sorted(places)
+
+
+def test_the_same_report_gives_the_same_bytes(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write_report(example_report(), tmp_path / name)
+    for file in ("report.html", "report.json"):
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+
+
+def test_strings_of_the_user_are_escaped() -> None:
+    evil = "<script>alert('x')</script> & $x_1$"
+    example = example_report()
+    runs = tuple(
+        dataclasses.replace(run, label=evil, method=evil, recipe=evil) for run in example.runs
+    )
+    report = dataclasses.replace(
+        example,
+        title=evil,
+        created=evil,
+        reproduce=evil,
+        prompts=(evil, *example.prompts[1:]),
+        runs=runs,
+        environment={evil: evil},
+    )
+    html = render_page(report)
+    page = Page(html)
+    assert "<script" not in html
+    assert page.text.count(evil) >= 12
+    assert page.open == []
+
+
+def test_json(tmp_path: Path) -> None:
+    html_path, json_path = write_report(example_report(), tmp_path)
+    assert (html_path.name, json_path.name) == ("report.html", "report.json")
+    written = json.loads(json_path.read_text(encoding="utf-8"))
+    assert written["format"] == FORMAT == "ddrl-report/1"
+    assert list(written["runs"]) == ["base", "ddrl", "none"]
+    none = written["runs"]["none"]
+    assert none["heldout_loss_change"] == 1.26
+    assert none["intervals"]["reward"] == [-0.05, -0.02]
+    assert none["verdict"]["status"] == "hacked"
+    assert none["verdict"]["alarms"][0] == "heldout_loss_change"
+    assert {"reward", "judge_accuracy", "frechet", "diversity"} < set(none)
+    assert written["runs"]["base"]["heldout_loss_change"] == 0.0
+    assert written["runs"]["ddrl"]["curves"]["evaluations"][-1] == [150, -0.021]
+
+
+def test_numbers_that_are_not_finite_are_null_and_said(tmp_path: Path) -> None:
+    example = example_report()
+    broken = dataclasses.replace(example.runs[1], heldout_loss_change=float("nan"))
+    report = dataclasses.replace(example, runs=(example.runs[0], broken, example.runs[2]))
+    html_path, json_path = write_report(report, tmp_path)
+    assert json.loads(json_path.read_text())["runs"]["ddrl"]["heldout_loss_change"] is None
+    text = plain(Page(html_path.read_text()).text)
+    assert "the diffusion loss on held-out data could not be measured" in text
+    assert "not measured" in text
+
+
+def test_a_bare_report(tmp_path: Path) -> None:
+    example = example_report()
+    report = Report(title="Base alone", created="", prompts=(), runs=example.runs[:1])
+    page = Page(write_report(report, tmp_path)[0].read_text())
+    assert page.open == []
+    assert "shows the base alone" in page.text
+    assert "The samples" not in page.text
+    assert "The curves" not in page.text
+
+
+def test_large_colour_pictures_and_long_prompts_are_shown_smaller() -> None:
+    rng = np.random.default_rng(0)
+    pictures = rng.integers(0, 256, (1, 2, 300, 400, 3), dtype=np.uint8)
+    report = dataclasses.replace(
+        example_report(),
+        prompts=("a photograph of a lighthouse in a storm",),
+        samples={"ddrl": pictures},
+        real=None,
+    )
+    html = render_page(report)
+    assert html.count("data:image/jpeg") == 2
+    assert 'class="grids long"' in html
+
+
+def test_a_second_report_replaces_the_first_and_leaves_nothing_beside(tmp_path: Path) -> None:
+    write_report(example_report(), tmp_path / "deep" / "er")
+    again = dataclasses.replace(example_report(), title="Second")
+    html_path, _ = write_report(again, tmp_path / "deep" / "er")
+    assert "<h1>Second</h1>" in html_path.read_text(encoding="utf-8")
+    assert {path.name for path in html_path.parent.iterdir()} == {"report.html", "report.json"}
+    assert stat.S_IMODE(html_path.stat().st_mode) == 0o644
+
+
+def test_a_full_disk_keeps_the_old_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    html_path, _ = write_report(example_report(), tmp_path)
+    old = html_path.read_bytes()
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(DataError, match="No space left on device"):
+        write_report(dataclasses.replace(example_report(), title="Second"), tmp_path)
+    assert html_path.read_bytes() == old
+    assert {path.name for path in tmp_path.iterdir()} == {"report.html", "report.json"}
+
+
+def test_a_folder_that_is_a_file(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(DataError, match="can't be written"):
+        write_report(example_report(), tmp_path / "taken")
+
+
+def test_reports_that_make_no_sense() -> None:
+    example = example_report()
+    base, ddrl, _ = example.runs
+    with pytest.raises(DataError, match="exactly one base model, not 0"):
+        dataclasses.replace(example, runs=(ddrl,))
+    with pytest.raises(DataError, match="two runs of the report are called 'ddrl'"):
+        dataclasses.replace(example, runs=(base, ddrl, ddrl))
+    with pytest.raises(DataError, match="samples of 'other'"):
+        dataclasses.replace(example, samples={"other": example.samples["ddrl"]})
+    with pytest.raises(DataError, match="not uint8"):
+        dataclasses.replace(example, samples={"ddrl": example.samples["ddrl"].astype(np.float64)})
+    with pytest.raises(DataError, match=r"not uint8 \(10 prompts"):
+        dataclasses.replace(example, samples={"ddrl": example.samples["ddrl"][:9]})
+    samples = {**example.samples, "ddrl": example.samples["ddrl"][:, :4]}
+    with pytest.raises(DataError, match="different numbers of seeds"):
+        dataclasses.replace(example, samples=samples)

@@ -1,0 +1,91 @@
+"""The documentation keeps its promises: links, targets, commands and equations exist."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
+FENCE = re.compile(r"^ *```.*?^ *```", re.MULTILINE | re.DOTALL)
+SPAN = re.compile(r"`([^`\n]+)`")
+LINK = re.compile(r"!?\[[^\]]*\]\(<?([^)\s>]+)>?[^)]*\)|<(?:img|a)\b[^>]*(?:src|href)=\"([^\"]+)\"")
+STARTS = r"(?:^|[;&|$][ \t]*)[ \t]*"
+MAKE = re.compile(STARTS + r"make[ \t]+([a-z][a-z-]*)", re.MULTILINE)
+COMMAND = re.compile(STARTS + r"(?:\S*/bin/)?ddrl[ \t]+([a-z][a-z-]*)", re.MULTILINE)
+EQUATION = re.compile(r"\(([PTOLA]\d)\)")
+CITATIONS = re.compile(r"\beqs?\.\s+((?:\(?[PTOLA]\d\)?(?:\s*(?:,|-|and|to)\s*)?)+)")
+
+
+def code_of(page: Path) -> list[str]:
+    """The code of a page: its fenced blocks without the fences, and its inline spans."""
+    text = page.read_text(encoding="utf-8")
+    blocks = ["\n".join(block.splitlines()[1:-1]) for block in FENCE.findall(text)]
+    return blocks + SPAN.findall(FENCE.sub("", text))
+
+
+def mentions(pattern: re.Pattern[str]) -> dict[str, str]:
+    """What the pattern finds in the code of all pages, with the first page that says it."""
+    found: dict[str, str] = {}
+    for page in PAGES:
+        for code in code_of(page):
+            for name in pattern.findall(code):
+                found.setdefault(name, page.name)
+    return found
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_relative_links_lead_somewhere(page: Path) -> None:
+    text = FENCE.sub("", page.read_text(encoding="utf-8"))
+    targets = ["".join(groups) for groups in LINK.findall(text)]
+    local = [t.split("#")[0] for t in targets if not re.match(r"[a-z]+:|#", t)]
+    missing = [target for target in local if not (page.parent / target).exists()]
+    assert missing == []
+
+
+def test_navigation_lists_the_pages() -> None:
+    listed = re.findall(r": (\S+\.md)$", (ROOT / "mkdocs.yml").read_text("utf-8"), re.MULTILINE)
+    pages = {str(page.relative_to(ROOT / "docs")) for page in PAGES if "docs" in page.parts}
+    assert set(listed) == pages
+
+
+def test_make_targets_exist() -> None:
+    rules = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
+    named = mentions(MAKE)
+    assert {"demo", "test", "check"} <= named.keys()
+    assert {name: page for name, page in named.items() if name not in rules} == {}
+
+
+def test_commands_exist() -> None:
+    named = mentions(COMMAND)
+    assert {"train", "evaluate"} <= named.keys()
+    unknown = {}
+    for name, page in named.items():
+        done = subprocess.run(
+            [sys.executable, "-m", "ddrl", name, "--help"], capture_output=True, check=False
+        )
+        if done.returncode:
+            unknown[name] = page
+    assert unknown == {}
+
+
+def test_cited_equations_are_defined() -> None:
+    method = (ROOT / "docs" / "method.md").read_text(encoding="utf-8")
+    defined = set(re.findall(r"^\(([PTOLA]\d)\)  ", method, re.MULTILINE))
+    cited: dict[str, str] = {}
+    for path in sorted((ROOT / "src" / "ddrl").rglob("*.py")):
+        text = path.read_text(encoding="utf-8")
+        for name in EQUATION.findall(text):
+            cited.setdefault(name, path.name)
+        for run in CITATIONS.findall(text):
+            for name in re.findall(r"[PTOLA]\d", run):
+                cited.setdefault(name, path.name)
+    assert cited
+    assert {name: file for name, file in cited.items() if name not in defined} == {}

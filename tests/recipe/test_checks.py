@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import pytest
+from tests.recipe.texts import REWARD, failure, recipe
+
+
+def refused(*overrides: str) -> tuple[str, str]:
+    """Message and hint, without the override that the message starts with."""
+    message, hint = failure(REWARD, *overrides)
+    where, _, what = message.partition('": ')
+    assert where.startswith('override "')
+    return what, hint
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message", "hint"),
+    [
+        (
+            ["model.network=dit", "model.width=30"],
+            "model.width 30 can't be divided among 4 heads",
+            "multiple of model.heads",
+        ),
+        (["reward.0.weight=0"], "every reward has weight 0", "give a reward a weight"),
+        (["rollout.kernel=ode"], "rollout.kernel ode adds no noise", '"flow_sde"'),
+        (
+            ["rollout.kernel=ode", "objective.policy=none"],
+            "rollout.kernel ode adds no noise",
+            'objective.step_weight = "velocity"',
+        ),
+        (["rollout.eta=0"], "rollout.eta is 0, so kernel flow_sde", "above 0"),
+        (["rollout.eta=0", "rollout.kernel=ddim"], "rollout.eta is 0, so kernel ddim", "above 0"),
+        (["rollout.eta=0", "rollout.kernel=cps"], "rollout.eta is 0, so kernel cps", "above 0"),
+        (
+            ["rollout.eta=1.5", "rollout.kernel=ddim"],
+            "rollout.eta is 1.5, but kernel ddim takes at most 1",
+            "up to 1",
+        ),
+        (
+            ["rollout.eta=1.5", "rollout.kernel=cps"],
+            "rollout.eta is 1.5, but kernel cps takes at most 1",
+            "up to 1",
+        ),
+        (["rollout.trained_steps=[]"], "rollout.trained_steps is empty", '"all"'),
+        (["rollout.stochastic_steps=[]"], "rollout.stochastic_steps is empty", '"all"'),
+        (
+            ["rollout.trained_steps=[0, 10]"],
+            "rollout.trained_steps names step 10, but rollout.steps = 10 has steps 0 to 9",
+            "counted from 0",
+        ),
+        (["rollout.trained_steps=[-1]"], "rollout.trained_steps names step -1", "counted from 0"),
+        (["rollout.trained_steps=[3, 1, 3]"], "names step 3 twice", "once"),
+        (
+            ["rollout.trained_steps=[0, 4]", "rollout.stochastic_steps=[0, 1]"],
+            "names step 4, which is not in rollout.stochastic_steps",
+            "stochastic steps only",
+        ),
+        (
+            ["rollout.trained_steps=[9]", "rollout.kernel=ddim"],
+            "names step 9, the last one, which has no noise with kernel ddim",
+            "leave step 9 out",
+        ),
+        (
+            ["rollout.trained_steps=[8, 9]", "rollout.kernel=cps"],
+            "names step 9, the last one, which has no noise with kernel cps",
+            "leave step 9 out",
+        ),
+        (
+            ["rollout.steps=1", "rollout.kernel=ddim"],
+            "no step of the rollout has noise",
+            "raise rollout.steps",
+        ),
+        (
+            ["rollout.stochastic_steps=[9]", "rollout.kernel=cps"],
+            "no step of the rollout has noise",
+            "select an earlier one",
+        ),
+        (
+            ["objective.policy=none", "objective.regularizer=none"],
+            "objective.policy none trains on data alone, but objective.regularizer is none",
+            'objective.regularizer = "data"',
+        ),
+        (
+            ["objective.policy=none", "objective.regularizer=reference"],
+            "but objective.regularizer is reference",
+            'objective.regularizer = "data"',
+        ),
+        (["objective.beta=0"], "switches the data regularizer off", '"none"'),
+        (
+            ["objective.beta=0", "objective.regularizer=reference"],
+            "switches the reference regularizer off",
+            '"none"',
+        ),
+        (
+            ["objective.beta=0", "objective.regularizer=none", "objective.advantage=tilt"],
+            "objective.advantage tilt divides the reward by objective.beta, which is 0",
+            "above 0",
+        ),
+        (
+            ["objective.kl_in_return=true"],
+            "objective.kl_in_return charges for the KL to the reference, but "
+            "objective.regularizer is data",
+            'objective.regularizer = "reference"',
+        ),
+        *(
+            (
+                ["rollout.group_size=1", f"objective.advantage={advantage}"],
+                f"rollout.group_size is 1, so the {advantage} advantage",
+                "2 or more",
+            )
+            for advantage in ("group", "center", "tilt", "global")
+        ),
+        (
+            ["objective.updates_per_rollout=3"],
+            "rollout.group_size 16 can't be split into objective.updates_per_rollout = 3 equal",
+            "multiple of objective.updates_per_rollout",
+        ),
+        (
+            ["objective.updates_per_rollout=2", "data.anchors_per_group=1"],
+            "the 1 data samples of a group can't be split",
+            "make data.anchors_per_group a multiple",
+        ),
+        (
+            ["objective.updates_per_rollout=3", "objective.policy=none"],
+            "the 16 data samples of a group can't be split",
+            "make data.anchors_per_group a multiple",
+        ),
+        (["guard.max_ratio=0.5"], "guard.max_ratio is 0.5", "0 to switch it off"),
+    ],
+)
+def test_refused(overrides: list[str], message: str, hint: str) -> None:
+    found, advice = refused(*overrides)
+    assert message in found
+    assert hint in advice
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["model.width=30"],
+        ["objective.policy=none", "reward.0.weight=0", "rollout.group_size=1"],
+        ["objective.regularizer=none", "objective.beta=0"],
+        ["objective.regularizer=reference", "objective.kl_in_return=true"],
+        ["objective.updates_per_rollout=4", "data.anchors_per_group=8"],
+        [
+            "objective.updates_per_rollout=2",
+            "objective.regularizer=none",
+            "data.anchors_per_group=1",
+        ],
+        ["rollout.kernel=dance_sde", "rollout.eta=1.5"],
+        ["rollout.kernel=ddim", "rollout.eta=1"],
+        ["rollout.kernel=cps", "rollout.stochastic_steps=[8, 9]"],
+        ["rollout.trained_steps=[9]"],
+        ["guard.max_ratio=0"],
+    ],
+)
+def test_accepted(overrides: list[str]) -> None:
+    recipe(*overrides)

@@ -1,0 +1,211 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+from tests.recipe.texts import recipe
+
+from ddrl.diffusion.kernels import make_kernel
+from ddrl.diffusion.process import RectifiedFlow
+from ddrl.diffusion.schedule import time_grid
+from ddrl.diffusion.transition import Transitions
+from ddrl.errors import RecipeError
+from ddrl.objective.loss import StepWeight, step_weights
+from ddrl.recipe import Plan, make_plan
+from ddrl.recipe.plan import Passes
+
+PARAMETERS, LATENT = 1000, 64
+
+
+def plan(*overrides: str, num_trainable: int | None = None) -> Plan:
+    """The plan of a 4-step recipe, with the sampler's own coefficients."""
+    made = recipe("rollout.steps=4", *overrides)
+    times = time_grid(4, shift=made.rollout.time_shift)
+    kernel = make_kernel(made.rollout.kernel, eta=made.rollout.eta)
+    rows = Transitions.build(kernel, RectifiedFlow(), times)
+    a, b, std = rows.a.tolist(), rows.b.tolist(), rows.std.tolist()
+    return make_plan(
+        made,
+        transitions=list(zip(a, b, std, strict=True)),
+        times=times.tolist(),
+        num_parameters=PARAMETERS,
+        latent_size=LATENT,
+        num_trainable=num_trainable,
+    )
+
+
+def test_batch_arithmetic() -> None:
+    made = plan("data.anchors_per_group=4", "objective.updates_per_rollout=2", "run.steps=7")
+    assert made.num_samples == 160
+    assert made.num_data_samples == 40
+    assert made.num_updates == 14
+    assert made.trained_steps == (0, 1, 2, 3)
+    assert made.passes == Passes(rollout=640, policy=640, data=160, reference=0)
+    assert made.passes.forward_equivalents == 640 + 3 * 800
+
+
+@pytest.mark.parametrize(
+    ("overrides", "passes"),
+    [
+        ([], Passes(640, 640, 640, 0)),
+        (["rollout.trained_steps=[0, 2]"], Passes(640, 320, 320, 0)),
+        (["objective.data_per_step=one"], Passes(640, 640, 160, 0)),
+        (["objective.regularizer=reference"], Passes(640, 640, 0, 640)),
+        (["objective.regularizer=none"], Passes(640, 640, 0, 0)),
+        (["objective.policy=none"], Passes(0, 0, 640, 0)),
+        (["rollout.guidance=3", "objective.regularizer=reference"], Passes(1280, 1280, 0, 1280)),
+        (["rollout.guidance=3"], Passes(1280, 1280, 640, 0)),
+        (["rollout.kernel=ddim"], Passes(640, 480, 480, 0)),
+    ],
+)
+def test_passes(overrides: list[str], passes: Passes) -> None:
+    assert plan(*overrides).passes == passes
+
+
+@pytest.mark.parametrize("kernel", ["flow_sde", "dance_sde", "ddim", "cps"])
+@pytest.mark.parametrize("name", ["path", "velocity", "geometric"])
+def test_weights_agree_with_the_loss(kernel: str, name: StepWeight) -> None:
+    made = plan(f"rollout.kernel={kernel}", f"objective.step_weight={name}")
+    rows = Transitions.build(make_kernel(kernel, eta=0.7), RectifiedFlow(), time_grid(4))
+    omega = step_weights(rows.kl_weight, made.trained_steps, name=name)
+    assert [step.kl_weight for step in made.steps] == pytest.approx(rows.kl_weight.tolist())
+    assert [step.step_weight for step in made.steps] == pytest.approx(omega.tolist())
+    used = [step.step_weight for step in made.steps if step.is_trained]
+    assert math.fsum(used) / len(used) == pytest.approx(1)
+
+
+def test_velocity_weight_is_the_plain_velocity_loss() -> None:
+    weights = [s.regularizer_weight for s in plan("objective.step_weight=velocity").steps]
+    assert weights == pytest.approx([weights[0]] * 4)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        [],
+        ["objective.step_weight=velocity"],
+        ["objective.step_weight=geometric", "rollout.kernel=cps"],
+        ["objective.log_prob_reduction=mean"],
+        ["objective.data_per_step=one"],
+        ["objective.data_times=uniform"],
+        ["objective.regularizer=reference"],
+        ["objective.advantage=tilt", "rollout.trained_steps=[0, 2]"],
+    ],
+)
+def test_one_effective_beta(overrides: list[str]) -> None:
+    made = plan("objective.beta=0.3", *overrides)
+    assert made.effective_beta == pytest.approx([0.3] * len(made.trained_steps))
+
+
+def test_mean_reduction_shrinks_both_terms() -> None:
+    by_sum, by_mean = plan(), plan("objective.log_prob_reduction=mean")
+    for a, b in zip(by_sum.steps, by_mean.steps, strict=True):
+        assert b.policy_weight == pytest.approx(a.policy_weight / LATENT)
+        assert b.regularizer_weight == pytest.approx(a.regularizer_weight / LATENT)
+
+
+def test_effective_beta_without_one_of_the_terms() -> None:
+    assert plan("objective.regularizer=none").effective_beta == (0, 0, 0, 0)
+    assert plan("objective.policy=none").effective_beta == (math.inf,) * 4
+
+
+def test_steps_out_of_training_have_no_weight() -> None:
+    step = plan("rollout.trained_steps=[0, 2]").steps[1]
+    assert not step.is_trained
+    assert (step.t, step.s) == (0.75, 0.5)
+    assert step.std > 0
+    assert step.kl_weight == step.step_weight == step.effective_beta == 0
+
+
+@pytest.mark.parametrize(
+    ("advantage", "unit"),
+    [
+        ("group", "standard deviations of the reward within its group"),
+        ("global", "standard deviations of the reward over the batch"),
+        ("center", "units of the reward"),
+        ("tilt", "units of the reward"),
+    ],
+)
+def test_beta_unit(advantage: str, unit: str) -> None:
+    made = plan(f"objective.advantage={advantage}")
+    assert made.beta_unit == unit
+    assert f"  one effective beta, 1, in {unit}" in made.lines()
+
+
+def test_memory() -> None:
+    memory = plan().memory
+    assert (memory.weights, memory.ema, memory.gradients) == (4000, 4000, 4000)
+    assert memory.moments == 8000
+    assert memory.trajectory == 160 * 5 * LATENT * 4
+    assert memory.reference == 0
+    assert memory.total == 20000 + memory.trajectory
+
+
+def test_memory_in_half_precision_with_a_reference() -> None:
+    memory = plan(
+        "rollout.storage_dtype=bfloat16",
+        "objective.regularizer=reference",
+        "optimizer.ema=0",
+        num_trainable=100,
+    ).memory
+    assert (memory.weights, memory.ema, memory.gradients) == (4000, 0, 400)
+    assert memory.moments == 800
+    assert memory.trajectory == 160 * 5 * LATENT * 2
+    assert memory.reference == 4000
+    assert memory.total == 4000 + 400 + 800 + memory.trajectory + 4000
+
+
+def test_lines() -> None:
+    lines = plan("rollout.trained_steps=[0, 1, 3]", "objective.regularizer=reference").lines()
+    assert "  rollout             10 prompts x 16 = 160 samples" in lines
+    assert "  data                none: no data term" in lines
+    assert "  trained steps       3: 0-1, 3" in lines
+    assert "  passes, policy      480 with gradient" in lines
+    assert "  reference model      3.906 KiB" in lines
+    header = next(index for index, line in enumerate(lines) if line.split()[:1] == ["step"])
+    table = [line.split() for line in lines[header + 1 : header + 5]]
+    assert [row[0] for row in table] == ["0", "1", "2", "3"]
+    assert table[2][-3:] == ["-", "-", "-"]
+    assert table[1][-1] == "1"
+
+
+def test_lines_of_one_term_alone() -> None:
+    text = "\n".join(plan("objective.policy=none").lines())
+    assert "none: no policy term" in text
+    assert "data term alone" in text
+    assert "trajectory" not in text
+    assert "no regularizer" in "\n".join(plan("objective.regularizer=none").lines())
+    assert "in expectation" in "\n".join(plan("objective.data_times=uniform").lines())
+
+
+def test_different_betas_are_said_to_be_different() -> None:
+    made = plan()
+    first, *rest = made.steps
+    odd = type(first)(**{**vars(first), "effective_beta": 2.0})
+    mixed = type(made)(**{**vars(made), "steps": (odd, *rest)})
+    assert "effective beta differs between steps, 1 to 2" in "\n".join(mixed.lines())
+
+
+def test_large_models_have_readable_sizes() -> None:
+    made = recipe("rollout.steps=1")
+    big = make_plan(
+        made, transitions=[(1, -1, 1)], times=[1, 0], num_parameters=10**12, latent_size=1
+    )
+    assert "TiB" in "\n".join(big.lines())
+
+
+def test_the_wrong_number_of_steps_is_refused() -> None:
+    with pytest.raises(ValueError, match="10 transitions and 11 times are needed, not 1 and 2"):
+        make_plan(recipe(), transitions=[(1, -1, 1)], times=[1, 0], num_parameters=1, latent_size=1)
+
+
+def test_a_trained_step_without_noise_is_refused() -> None:
+    with pytest.raises(RecipeError, match="step 0 is trained, but has no noise") as caught:
+        make_plan(
+            recipe("rollout.steps=1"),
+            transitions=[(1, -1, 0)],
+            times=[1, 0],
+            num_parameters=1,
+            latent_size=1,
+        )
+    assert "raise rollout.eta" in caught.value.hint
