@@ -1,1 +1,133 @@
-"""ddrl."""
+"""ddrl post-trains diffusion and flow models with a reward, and holds them to data while it does.
+
+The public names, from the order in which an iteration uses them:
+
+    TinyModel, digit_splits                       a model and data to try everything on
+    Transitions, make_kernel, time_grid           the sampler, eq. (T1)
+    rollout, Prompts, Trajectory                  samples with the log-probability of every step
+    group_advantage, ... , Advantages             rewards to advantages, eqs. (A1) to (A4)
+    Objective, Gradient, Anchor                   the one loss, eq. (L1)
+    sample_ode                                    deterministic samples
+
+Names are loaded when they are first used, so that ``import ddrl`` costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ddrl.data.digits import digit_splits
+    from ddrl.diffusion.kernels import make_kernel
+    from ddrl.diffusion.process import RectifiedFlow, VariancePreserving
+    from ddrl.diffusion.schedule import select_steps, time_grid
+    from ddrl.diffusion.transition import Transitions
+    from ddrl.errors import DDRLError
+    from ddrl.models.base import DiffusionModel
+    from ddrl.models.ema import EMA
+    from ddrl.models.tiny import TinyConfig, TinyModel
+    from ddrl.objective.advantage import (
+        center_advantage,
+        global_advantage,
+        group_advantage,
+        log_partition,
+        tilt_advantage,
+    )
+    from ddrl.objective.loss import Objective
+    from ddrl.recipe import Recipe, load_recipe
+    from ddrl.records import Advantages, Anchor, Condition, Prompts, Scores, Trajectory
+    from ddrl.rewards.base import Reward
+    from ddrl.rewards.scorer import Scorer, WeightedReward
+    from ddrl.training.forward import Forward
+    from ddrl.training.pretrain import PretrainSettings, pretrain
+    from ddrl.training.rollout import replay, rollout, sample_ode
+    from ddrl.training.update import Gradient
+
+_HOME = {
+    "Advantages": "ddrl.records",
+    "Anchor": "ddrl.records",
+    "Condition": "ddrl.records",
+    "DDRLError": "ddrl.errors",
+    "DiffusionModel": "ddrl.models.base",
+    "EMA": "ddrl.models.ema",
+    "Forward": "ddrl.training.forward",
+    "Gradient": "ddrl.training.update",
+    "Objective": "ddrl.objective.loss",
+    "PretrainSettings": "ddrl.training.pretrain",
+    "Prompts": "ddrl.records",
+    "Recipe": "ddrl.recipe",
+    "RectifiedFlow": "ddrl.diffusion.process",
+    "Reward": "ddrl.rewards.base",
+    "Scorer": "ddrl.rewards.scorer",
+    "Scores": "ddrl.records",
+    "TinyConfig": "ddrl.models.tiny",
+    "TinyModel": "ddrl.models.tiny",
+    "Trajectory": "ddrl.records",
+    "Transitions": "ddrl.diffusion.transition",
+    "VariancePreserving": "ddrl.diffusion.process",
+    "WeightedReward": "ddrl.rewards.scorer",
+    "center_advantage": "ddrl.objective.advantage",
+    "digit_splits": "ddrl.data.digits",
+    "global_advantage": "ddrl.objective.advantage",
+    "group_advantage": "ddrl.objective.advantage",
+    "load_recipe": "ddrl.recipe",
+    "log_partition": "ddrl.objective.advantage",
+    "make_kernel": "ddrl.diffusion.kernels",
+    "pretrain": "ddrl.training.pretrain",
+    "replay": "ddrl.training.rollout",
+    "rollout": "ddrl.training.rollout",
+    "sample_ode": "ddrl.training.rollout",
+    "select_steps": "ddrl.diffusion.schedule",
+    "tilt_advantage": "ddrl.objective.advantage",
+    "time_grid": "ddrl.diffusion.schedule",
+}
+
+__all__ = [
+    "EMA",
+    "Advantages",
+    "Anchor",
+    "Condition",
+    "DDRLError",
+    "DiffusionModel",
+    "Forward",
+    "Gradient",
+    "Objective",
+    "PretrainSettings",
+    "Prompts",
+    "Recipe",
+    "RectifiedFlow",
+    "Reward",
+    "Scorer",
+    "Scores",
+    "TinyConfig",
+    "TinyModel",
+    "Trajectory",
+    "Transitions",
+    "VariancePreserving",
+    "WeightedReward",
+    "center_advantage",
+    "digit_splits",
+    "global_advantage",
+    "group_advantage",
+    "load_recipe",
+    "log_partition",
+    "make_kernel",
+    "pretrain",
+    "replay",
+    "rollout",
+    "sample_ode",
+    "select_steps",
+    "tilt_advantage",
+    "time_grid",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module 'ddrl' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -174,7 +174,8 @@ def train(model: LineModel, setup: Setup, *, reference: LineModel | None = None)
         reference=None if reference is None else Forward(reference),
     )
     if setup.plain_velocity_coefficient is not None:
-        gradient.unweight_data_term(setup.plain_velocity_coefficient)
+        coefficient = setup.plain_velocity_coefficient
+        gradient._regularizer_weight = torch.full((setup.num_steps,), coefficient)
     optimizer = torch.optim.Adam(model.transformer.parameters(), lr=setup.learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, setup.iterations)
     ema = EMA(model.transformer, decay=0.995)

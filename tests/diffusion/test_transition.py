@@ -167,8 +167,16 @@ def test_kl_weight_of_flow_sde_by_hand() -> None:
     assert float(transitions.kl_weight[2]) == pytest.approx((0.25 * 1.32) ** 2 / 0.32)
 
 
-def test_rounding_does_not_make_a_step_stochastic() -> None:
-    """ddim's last step is deterministic for every process and grid."""
+def test_noise_below_rounding_is_no_noise() -> None:
+    """An eta of nearly 0 is the ODE, not a density with a weight of 1e18."""
+    for kernel in (FlowSDE(1e-9), DanceSDE(1e-9), DDIM(1e-9), CPS(1e-9)):
+        transitions = Transitions.build(kernel, FLOW, time_grid(5))
+        assert not transitions.stochastic.any()
+        assert (transitions.std == 0).all()
+        assert (transitions.kl_weight == 0).all()
+
+
+def test_the_last_step_of_ddim_is_deterministic() -> None:
     for process in (FLOW, VariancePreserving()):
         for num_steps in (1, 3, 10, 999):
             for shift in (0.7, 1.0, 3.0):

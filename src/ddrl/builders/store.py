@@ -9,6 +9,8 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from ddrl.data.sources import CaptionedMedia
 from ddrl.errors import DDRLError
 
@@ -51,13 +53,12 @@ def make_once(
         beside.mkdir(parents=True)
         make(beside)
         (beside / "key.json").write_text(text)
-        shutil.rmtree(folder, ignore_errors=True)
         beside.rename(folder)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         if (folder / "key.json").exists():  # another process was faster
             return folder, False
         raise DDRLError(
-            f"The cache {cache} can't be written: {error.strerror}.",
+            f"The cache {cache} can't be written: {error}.",
             hint="set run.cache to a writable folder with free space",
         ) from error
     finally:

@@ -58,7 +58,7 @@ class Transitions:
     b: Float[Tensor, "K"]
     std: Float[Tensor, "K"]
 
-    # Below this a step counts as deterministic: rounding leaves ddim's last std near 1e-17.
+    # Below this a step counts as deterministic: float32 latents are rounded by as much.
     SMALLEST_STD: ClassVar[float] = 1e-7
 
     @classmethod

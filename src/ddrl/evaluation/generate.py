@@ -1,4 +1,4 @@
-"""Deterministic samples of a model: the same prompts and seeds give the same noise for every model."""
+"""Deterministic samples: the same prompts and seeds give every model the same noise."""
 
 from __future__ import annotations
 

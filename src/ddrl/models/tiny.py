@@ -25,6 +25,12 @@ from ddrl.records import Condition
 
 __all__ = ["TinyCondition", "TinyConfig", "TinyModel"]
 
+# What reading a missing, broken or foreign folder raises.
+UNREADABLE: tuple[type[Exception], ...] = (
+    *(OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError),
+    SafetensorError,
+)
+
 
 @dataclass(frozen=True)
 class TinyConfig:
@@ -170,9 +176,9 @@ class TinyModel:
             values["vocabulary"] = tuple(values["vocabulary"])
             model = cls(TinyConfig(**values))
             model.transformer.load_state_dict(load_file(folder / "model.safetensors"))
-        except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        except UNREADABLE as error:
             raise WeightsError(
-                f"The model in {folder} can't be read: {str(error).splitlines()[0]}.",
+                f"The model in {folder} can't be read: {' '.join(str(error).split())[:200]}.",
                 hint="delete the folder to have it made again, or check the path",
             ) from error
         return model

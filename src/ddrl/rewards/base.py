@@ -61,11 +61,13 @@ def reward_class(name: str) -> type[Reward]:
         )
     try:
         found: type[Reward] = getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError) as error:
+    except Exception as error:  # importing a module runs somebody's code
         raise RewardError(
             f"Reward {name!r} can't be loaded: {error}.",
             hint="is its package installed in this environment?",
         ) from error
+    if not (inspect.isclass(found) and callable(getattr(found, "score", None))):
+        raise RewardError(f"Reward {name!r} is not a class with a method score(media, prompts).")
     return found
 
 

@@ -74,6 +74,8 @@ class Scorer:
         self._check(failed, causes)
         if self._on_failure == "drop_group" and causes:
             failed = torch.isin(group.cpu(), group.cpu()[failed])
+        if failed.all():
+            raise RewardError(f"No sample of the batch is left with a reward: {causes}.")
         weights = torch.tensor([entry.weight for entry in self._rewards])
         combined = torch.where(failed[:, None], 0, value) @ weights
         return Scores(value, status, self.names, combined, ~failed)

@@ -80,6 +80,7 @@ class CheckpointFolder:
     def __init__(self, folder: Path, *, keep: int = 2) -> None:
         self.folder = folder
         self._keep = max(2, keep)
+        self._passed_over: set[Path] = set()  # not whole: no substitute for one to keep
 
     def save(
         self,
@@ -103,7 +104,8 @@ class CheckpointFolder:
         final = self.folder / f"step-{step:08d}"
         beside = self.folder / f".writing-{step:08d}"
         with _named_errors(final):
-            shutil.rmtree(beside, ignore_errors=True)
+            for half in self.folder.glob(".writing-*"):  # left by a kill
+                shutil.rmtree(half, ignore_errors=True)
             beside.mkdir(parents=True)
             try:
                 for name, values in tensors.items():
@@ -116,8 +118,11 @@ class CheckpointFolder:
             except BaseException:
                 shutil.rmtree(beside, ignore_errors=True)
                 raise
-        for old in self._folders()[: -self._keep]:
-            shutil.rmtree(old, ignore_errors=True)
+        self._passed_over.discard(final)
+        whole = [folder for folder in self._folders() if folder not in self._passed_over]
+        for old in whole[: -self._keep]:
+            if old != final:
+                shutil.rmtree(old, ignore_errors=True)
         return Checkpoint(final, step, recipe)
 
     def _write_manifest(self, folder: Path, step: int, recipe: str) -> None:
@@ -148,6 +153,7 @@ class CheckpointFolder:
             except CheckpointError as error:
                 logger.warning("%s Falling back to the previous checkpoint.", error.message)
                 broken.append(error.message)
+                self._passed_over.add(folder)
                 continue
             return checkpoint
         if broken:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -28,6 +29,12 @@ class Forward:
     guidance: float = 1.0
     autocast: torch.dtype | None = None
 
+    @cached_property
+    def empty(self) -> Condition:
+        """The unconditional condition, one row: encoded once, where the model then is."""
+        with torch.no_grad():
+            return self.model.encode([""])
+
     def plain(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
         """The velocity without guidance, float32, shape of ``x_t``."""
         with torch.autocast(
@@ -45,9 +52,7 @@ class Forward:
         if self.guidance == 1.0:
             return velocity
         with torch.no_grad():
-            empty = self.model.encode([""])
-            nothing = condition.where(
-                torch.ones(len(x_t), dtype=torch.bool, device=x_t.device), empty
-            )
+            everywhere = torch.ones(len(x_t), dtype=torch.bool, device=x_t.device)
+            nothing = condition.where(everywhere, self.empty)
             unconditional = self.plain(x_t, t, nothing)
         return unconditional + self.guidance * (velocity - unconditional)

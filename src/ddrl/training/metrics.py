@@ -119,7 +119,8 @@ def reward_metrics(
     keep = scores.valid
     num_groups = int(group.max()) + 1
     zeros = torch.zeros(num_groups, dtype=torch.float64)
-    count = zeros.index_add(0, group, keep.double()).clamp_min(1)
+    size = zeros.index_add(0, group, keep.double())
+    count = size.clamp_min(1)
     reward = scores.combined.double() * keep
     mean = zeros.index_add(0, group, reward) / count
     deviation = (reward - mean[group]) * keep
@@ -128,7 +129,7 @@ def reward_metrics(
     values = torch.stack(
         [
             reward.sum() / keep.sum().clamp_min(1),
-            std.mean(),
+            std.sum() / (size > 0).sum().clamp_min(1),
             1 - keep.double().mean(),
             advantages.clipped.double().mean(),
             latents.float().std().cpu().double(),

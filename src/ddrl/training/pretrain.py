@@ -70,10 +70,11 @@ def pretrain(
     optimizer = torch.optim.AdamW(
         model.transformer.parameters(), lr=settings.learning_rate, weight_decay=0.0
     )
-    warmup = max(1, min(100, settings.steps // 10))
+    total = max(1, settings.steps)
+    warmup = max(1, min(100, total // 10))
 
     def schedule(step: int) -> float:
-        return min(1.0, (step + 1) / warmup) * 0.5 * (1 + math.cos(math.pi * step / settings.steps))
+        return min(1.0, (step + 1) / warmup) * 0.5 * (1 + math.cos(math.pi * step / total))
 
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule)
     ema = EMA(model.transformer, decay=settings.ema)
@@ -100,6 +101,8 @@ def pretrain(
             if progress is not None:
                 progress(step + 1, value)
     with torch.no_grad():
+        averages = ema.state_dict()
         for name, parameter in model.transformer.named_parameters():
-            parameter.copy_(ema.state_dict()[name])
+            if name in averages:
+                parameter.copy_(averages[name])
     return sum(tail) / max(1, len(tail))

@@ -248,6 +248,7 @@ class Trainer:
             )
         self._replay_checked = True
 
+    @torch.no_grad()
     def _score(self, trajectory: Trajectory, hand: Hand) -> Scores:
         media = torch.cat(
             [

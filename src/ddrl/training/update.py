@@ -105,7 +105,6 @@ class Gradient:
         self._kl_weight = kl_weight.float().to(device)
         self._regularizer_weight = (objective.beta * omega * kl_weight).float().to(device)
         self._times = transitions.times.float().to(device)
-        self._empty = forward.model.encode([""]) if objective.condition_dropout else None
 
     def policy(self, trajectory: Trajectory, advantages: Advantages) -> dict[str, Tensor]:
         """Add the policy term's gradient, and the reference term's where that regularizes.
@@ -250,8 +249,10 @@ class Gradient:
                     condition = condition[
                         torch.arange(len(x0), device=x0.device) % (len(condition))
                     ]
-                if self._empty is not None:
-                    condition = condition.where(_step_major(dropped[rows, columns]), self._empty)
+                if objective.condition_dropout:
+                    condition = condition.where(
+                        _step_major(dropped[rows, columns]), self.forward.empty
+                    )
                 velocity = self.forward.plain(process.add_noise(x0, eps, t), t, condition)
                 error = velocity_error(
                     velocity, process.velocity(x0, eps, t), reduction=objective.reduction

@@ -26,6 +26,12 @@ __all__ = ["Architecture", "Classifier", "ClassifierReward", "fit_classifier"]
 
 Architecture = Literal["mlp", "conv"]
 
+# What reading a missing, broken or foreign folder raises.
+UNREADABLE: tuple[type[Exception], ...] = (
+    *(OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError),
+    SafetensorError,
+)
+
 
 class Classifier(nn.Module):
     """A classifier of small grey images, with the features before its last layer.
@@ -79,9 +85,9 @@ class Classifier(nn.Module):
             size = (int(config["size"][0]), int(config["size"][1]))
             model = cls(config["labels"], size, config["architecture"])
             model.load_state_dict(load_file(folder / "model.safetensors"))
-        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        except UNREADABLE as error:
             raise WeightsError(
-                f"The classifier in {folder} can't be read: {str(error).splitlines()[0]}."
+                f"The classifier in {folder} can't be read: {' '.join(str(error).split())[:200]}."
             ) from error
         return model.eval().requires_grad_(False)
 

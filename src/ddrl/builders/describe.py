@@ -1,0 +1,101 @@
+"""Runs in words, for a report: what they are called, where they come from, how to repeat them."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ddrl.builders.runs import LoadedRun, RunFolder
+from ddrl.evaluation.verdict import Curves, RunResult
+from ddrl.recipe import Recipe
+
+__all__ = ["curves", "distinct_labels", "environment", "label", "method", "reproduce"]
+
+
+def label(recipe: Recipe) -> str:
+    """A run's method in one or two words."""
+    if recipe.objective.policy == "none":
+        return "Supervised fine-tuning"
+    return {"data": "DDRL", "reference": "Reverse KL", "none": "No regularizer"}[
+        recipe.objective.regularizer
+    ]
+
+
+def method(recipe: Recipe) -> str:
+    """A run's method in one line: reward, regularizer, beta."""
+    objective = recipe.objective
+    if objective.policy == "none":
+        return "Data alone, no reward"
+    reward = " + ".join(section.name for section in recipe.reward)
+    if objective.regularizer == "none":
+        return f"Reward alone ({reward})"
+    what = {"data": "data", "reference": "reference model"}[objective.regularizer]
+    return f"Reward ({reward}) and {what}, beta {objective.beta:g}"
+
+
+def distinct_labels(results: Sequence[RunResult]) -> list[RunResult]:
+    """Runs of one method are told apart by their folder."""
+    labels = [result.label for result in results]
+    return [
+        RunResult(**{**vars(result), "label": f"{result.label} ({result.name})"})
+        if labels.count(result.label) > 1
+        else result
+        for result in results
+    ]
+
+
+def curves(metrics: Sequence[Mapping[str, Any]]) -> Curves:
+    """Reward and held-out loss change over the iterations, from a run's metrics."""
+    rewarded = [line for line in metrics if "reward" in line]
+    return Curves(
+        steps=tuple(int(line["step"]) for line in rewarded),
+        rewards=tuple(float(line["reward"]) for line in rewarded),
+        evaluations=(
+            (0, 0.0),
+            *(
+                (int(line["step"]), float(line["heldout_loss_change"]))
+                for line in metrics
+                if "heldout_loss_change" in line
+            ),
+        ),
+    )
+
+
+def environment(runs: Sequence[LoadedRun]) -> dict[str, str]:
+    """What, where and with which seeds: the footer of a report."""
+    section, rollout = runs[0].recipe.evaluation, runs[0].recipe.rollout
+    seeds = ", ".join(str(run.recipe.run.seed) for run in runs)
+    heldout = runs[0].splits.heldout
+    info = _info(runs[0])
+    return {
+        "Code": f"ddrl {version('ddrl')}, commit {info.get('commit') or 'unknown'}",
+        "Hardware": str(info.get("hardware", "unknown")),
+        "Versions": f"Python {platform.python_version()}, PyTorch {torch.__version__}",
+        "Seeds": f"runs {seeds}; evaluation {section.seed}",
+        "Samples": f"{section.samples_per_prompt} per prompt, {section.solver}, "
+        f"{section.steps} steps, averaged weights",
+        "Held-out data": f"{len(heldout)} images, fixed noise at 8 times",
+        "Training": f"{rollout.prompts_per_step} prompts x {rollout.group_size} samples, "
+        f"{rollout.kernel}, {rollout.steps} steps",
+    }
+
+
+def _info(run: LoadedRun) -> dict[str, Any]:
+    """What the run was started with; a report does not fail for want of it."""
+    try:
+        info = json.loads(RunFolder(run.folder).info.read_text())
+    except (OSError, ValueError):
+        return {}
+    return info if isinstance(info, dict) else {}
+
+
+def reproduce(folders: Sequence[Path], runs: Sequence[LoadedRun]) -> str:
+    """The commands that make a report again."""
+    lines = [f"ddrl train {run.folder}/recipe.toml" for run in runs]
+    return "\n".join([*lines, "ddrl evaluate " + " ".join(str(folder) for folder in folders)])

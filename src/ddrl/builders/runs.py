@@ -1,0 +1,218 @@
+"""A finished or running run on disk: where its files are, and its model ready to sample."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from ddrl.builders.assets import (
+    Assets,
+    Progress,
+    build_base,
+    build_scorer,
+    load_data,
+    pick_device,
+)
+from ddrl.data.digits import DigitSplits
+from ddrl.errors import CheckpointError, UsageError
+from ddrl.models.tiny import TinyModel
+from ddrl.recipe import Recipe, parse_recipe
+from ddrl.training.checkpoint import Checkpoint, CheckpointFolder, load_weights, read_manifest
+from ddrl.training.forward import Forward
+from ddrl.training.sinks import read_metrics
+
+__all__ = ["LoadedRun", "RunFolder", "Weights", "load_run"]
+
+Weights = Literal["ema", "raw", "base"]
+"""Averaged weights, weights as the optimizer left them, or those before post-training."""
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Where a run keeps its files.
+
+    Attributes:
+        path: the folder, ``run.folder`` of the recipe.
+    """
+
+    path: Path
+
+    @property
+    def recipe(self) -> Path:
+        """The recipe with every key written out."""
+        return self.path / "recipe.toml"
+
+    @property
+    def info(self) -> Path:
+        """What the run was started with: versions, commit, hardware."""
+        return self.path / "run.json"
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON object per iteration."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        """One folder per checkpoint."""
+        return self.path / "checkpoints"
+
+    @property
+    def tensorboard(self) -> Path:
+        """Event files."""
+        return self.path / "tensorboard"
+
+    @property
+    def stopped(self) -> Path:
+        """Why the guard stopped the run, if it did."""
+        return self.path / "stopped.json"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the process that trains."""
+        return self.path / "lock"
+
+
+@dataclass(frozen=True)
+class LoadedRun:
+    """A run whose model can be sampled.
+
+    Attributes:
+        folder: where it is.
+        name: the last part of its folder.
+        recipe: what it was trained with.
+        step: iterations behind these weights; 0 for the base.
+        weights: which of them.
+        forward: the model with these weights, on ``device``, with the rollout's guidance.
+        base: the base model, untouched, on the CPU.
+        splits: the data.
+        device: where the model is.
+        metrics: one mapping per finished iteration, in order.
+        info: what the run was started with, see ``run.json``; empty where that is missing.
+    """
+
+    folder: Path
+    name: str
+    recipe: Recipe
+    step: int
+    weights: Weights
+    forward: Forward
+    base: TinyModel
+    splits: DigitSplits
+    device: torch.device
+    metrics: list[Mapping[str, Any]]
+    info: Mapping[str, Any]
+
+    @cached_property
+    def assets(self) -> Assets:
+        """Data, base and rewards; the rewards are made when this is first asked for."""
+        return Assets(self.splits, self.base, build_scorer(self.recipe, self.splits))
+
+    @property
+    def latent_shape(self) -> tuple[int, ...]:
+        """Shape of one sample's latents."""
+        return self.base.latent_shape(self.base.config.height, self.base.config.columns)
+
+
+def load_run(
+    folder: Path,
+    *,
+    step: int | None = None,
+    weights: Weights = "ema",
+    progress: Progress | None = None,
+) -> LoadedRun:
+    """Read a run's recipe and weights.
+
+    Args:
+        folder: of the run.
+        step: of the checkpoint; default: the newest whole one.
+        weights: which weights; ``base`` needs no checkpoint.
+        progress: told about the base model, where it has to be made again.
+
+    Raises:
+        UsageError: the folder is not a run's, or its recipe is not one.
+        CheckpointError: there is no such checkpoint, or it is broken.
+    """
+    run = RunFolder(Path(folder))
+    recipe = _read_recipe(run)
+    checkpoint = None if weights == "base" else _find_checkpoint(run, step)
+    device = pick_device(recipe)
+    splits = load_data(recipe)
+    base = build_base(recipe, splits.train, progress=progress)
+    model = copy.deepcopy(base)
+    if checkpoint is not None:
+        name = "ema" if weights == "ema" else "model"
+        load_weights(model.transformer, checkpoint.tensors(name))
+    model.transformer.to(device)
+    model.transformer.requires_grad_(False)
+    autocast = torch.bfloat16 if recipe.run.precision == "bfloat16" else None
+    return LoadedRun(
+        folder=run.path,
+        name=run.path.resolve().name,
+        recipe=recipe,
+        step=0 if checkpoint is None else checkpoint.step,
+        weights=weights,
+        forward=Forward(model, guidance=recipe.rollout.guidance, autocast=autocast),
+        base=base,
+        splits=splits,
+        device=device,
+        metrics=list(read_metrics(run.metrics)),
+        info=_read_info(run),
+    )
+
+
+def _read_recipe(run: RunFolder) -> Recipe:
+    """The recipe in a run's folder.
+
+    Raises:
+        UsageError: there is none, or it can't be read.
+    """
+    try:
+        text = run.recipe.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        found = "is not there" if not run.path.exists() else "has no readable recipe.toml"
+        raise UsageError(
+            f"{run.path} is not the folder of a run: it {found}.",
+            hint="name a run.folder that `ddrl train` has written",
+        ) from error
+    return parse_recipe(text, origin=str(run.recipe))
+
+
+def _read_info(run: RunFolder) -> Mapping[str, Any]:
+    """What ``run.json`` says; nothing depends on it, so that a run without it is still a run."""
+    try:
+        info: object = json.loads(run.info.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return info if isinstance(info, dict) else {}
+
+
+def _find_checkpoint(run: RunFolder, step: int | None) -> Checkpoint:
+    """The checkpoint of a step, or the newest whole one.
+
+    Raises:
+        CheckpointError: there is none, or it is broken.
+    """
+    if step is None:
+        newest = CheckpointFolder(run.checkpoints).latest()
+        if newest is None:
+            raise CheckpointError(
+                f"{run.path} has no checkpoint yet.",
+                hint="wait for the first one (see run.checkpoint_every), or train it further",
+            )
+        return newest
+    wanted = run.checkpoints / f"step-{step:08d}"
+    if not wanted.is_dir():
+        there = [str(int(found.name[5:])) for found in sorted(run.checkpoints.glob("step-*"))]
+        raise CheckpointError(
+            f"{run.path} has no checkpoint of step {step}.",
+            hint=f"it has {', '.join(there)}" if there else "it has none at all yet",
+        )
+    return read_manifest(wanted)

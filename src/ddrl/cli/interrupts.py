@@ -1,0 +1,60 @@
+"""SIGINT and SIGTERM: the first lets an iteration finish, the second does not."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from contextlib import suppress
+from types import FrameType
+from typing import Any, Self
+
+__all__ = ["Interrupted", "Interrupts"]
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Interrupted(BaseException):
+    """A signal asked for the end; no `except Exception` of a reward may swallow it.
+
+    Args:
+        number: of the signal.
+        message: what became of the run.
+    """
+
+    def __init__(self, number: int, message: str = "") -> None:
+        super().__init__(message or f"stopped at once by {signal.Signals(number).name}")
+        self.exit_code = 128 + number
+
+
+class Interrupts:
+    """A context in which signals are counted.
+
+    Attributes:
+        number: of the signal that asked for the end, 0 if none did.
+        patient: whether a first signal only asks; the context's code then has to look at
+            ``number`` now and then. Otherwise it raises at once.
+    """
+
+    def __init__(self) -> None:
+        self.number = 0
+        self.patient = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        # Python gives signals to the main thread alone; elsewhere they stay with the caller.
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._handle) for number in _SIGNALS}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        if self.number or not self.patient:
+            raise Interrupted(number)
+        self.number = number
+        # The interrupted code may hold the lock of a buffered stream, so this goes around it.
+        with suppress(OSError):
+            os.write(2, b"\nfinishing this iteration, then saving; once more stops at once\n")

@@ -1,0 +1,69 @@
+"""What the commands share of the terminal: errors, logs, options."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Annotated, TextIO
+
+import typer
+
+__all__ = ["Verbose", "complain", "format_change", "set_up_logging"]
+
+
+def complain(message: str, hint: str = "") -> None:
+    """Write an error, and what to do about it, to stderr."""
+    typer.secho("error: ", fg="red", bold=True, err=True, nl=False)
+    typer.echo(message, err=True)
+    if hint:
+        typer.secho("hint: ", fg="cyan", err=True, nl=False)
+        typer.echo(hint, err=True)
+
+
+class _Handler(logging.StreamHandler[TextIO]):
+    """Writes to whatever stderr is now: a progress bar takes its place while it is shown."""
+
+    def __init__(self) -> None:
+        super().__init__(sys.stderr)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.stream = sys.stderr
+        super().emit(record)
+
+
+class _Formatter(logging.Formatter):
+    """Plain sentences; what is out of the ordinary says so first."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = super().format(record)
+        if record.levelno == logging.INFO:
+            return text
+        if record.levelno < logging.INFO:
+            return f"{record.name}: {text}"
+        return f"{record.levelname.lower()}: {text}"
+
+
+def set_up_logging(*, verbose: bool = False) -> None:
+    """Send ddrl's log to stderr, and other packages' warnings with it."""
+    root, own = logging.getLogger(), logging.getLogger("ddrl")
+    own.setLevel(logging.DEBUG if verbose else logging.INFO)
+    if not any(isinstance(handler, _Handler) for handler in root.handlers):
+        handler = _Handler()
+        handler.setFormatter(_Formatter())
+        root.addHandler(handler)
+
+
+def _set_verbosity(verbose: bool) -> None:
+    set_up_logging(verbose=verbose)
+
+
+Verbose = Annotated[
+    bool,
+    typer.Option("--verbose", "-v", help="Log more.", callback=_set_verbosity, is_eager=True),
+]
+"""The option that every command takes."""
+
+
+def format_change(share: float) -> str:
+    """``+1.8 %``."""
+    return f"{100 * share:+.1f} %"
