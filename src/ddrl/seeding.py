@@ -67,6 +67,10 @@ def sample_noise(
     """
     noise = torch.empty((len(sample_ids), *shape))
     rng = torch.Generator()
+    # derive_seed(run_seed, purpose, step, sample_id), with what samples share hashed once.
+    shared = hashlib.blake2b(f"{run_seed}/{purpose}/{step}/".encode(), digest_size=8)
     for row, sample_id in zip(noise.unbind(), sample_ids, strict=True):
-        row.normal_(generator=rng.manual_seed(derive_seed(run_seed, purpose, step, sample_id)))
+        named = shared.copy()
+        named.update(b"%d" % sample_id)
+        row.normal_(generator=rng.manual_seed(int.from_bytes(named.digest(), "big") >> 1))
     return noise

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from threadpoolctl import threadpool_limits
 
 from ddrl.builders.store import fingerprint, make_once
 from ddrl.data.digits import DigitSplits, digit_splits
@@ -23,9 +24,11 @@ from ddrl.training.pretrain import PretrainSettings, pretrain
 __all__ = [
     "Assets",
     "Progress",
+    "base_config",
     "build_base",
     "build_judge",
     "build_scorer",
+    "limit_threads",
     "load_data",
     "pick_device",
 ]
@@ -54,6 +57,13 @@ def pick_device(recipe: Recipe) -> torch.device:
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
+def limit_threads(recipe: Recipe) -> None:
+    """Hold PyTorch and the linear algebra below NumPy to ``run.threads``, if that is not 0."""
+    if recipe.run.threads:
+        torch.set_num_threads(recipe.run.threads)
+        threadpool_limits(recipe.run.threads)
+
+
 def load_data(recipe: Recipe) -> DigitSplits:
     """Load the data of ``data.source``.
 
@@ -68,10 +78,8 @@ def load_data(recipe: Recipe) -> DigitSplits:
     return digit_splits()
 
 
-def build_base(
-    recipe: Recipe, data: CaptionedMedia, *, progress: Progress | None = None
-) -> TinyModel:
-    """Return the base model, on the CPU: from the cache, or pretrained now by flow matching.
+def base_config(recipe: Recipe, data: CaptionedMedia) -> TinyConfig:
+    """The architecture of the base model.
 
     Raises:
         UsageError: there is no such family.
@@ -82,7 +90,7 @@ def build_base(
             f"There is no model family {section.family!r}.",
             hint='model.family can be "tiny", the embedded model',
         )
-    config = TinyConfig(
+    return TinyConfig(
         vocabulary=data.captions,
         height=data.media.shape[-2],
         columns=data.media.shape[-1],
@@ -92,6 +100,17 @@ def build_base(
         heads=section.heads,
         patch=section.patch,
     )
+
+
+def build_base(
+    recipe: Recipe, data: CaptionedMedia, *, progress: Progress | None = None
+) -> TinyModel:
+    """Return the base model, on the CPU: from the cache, or pretrained now by flow matching.
+
+    Raises:
+        UsageError: there is no such family.
+    """
+    section, config = recipe.model, base_config(recipe, data)
 
     def make(folder: Path) -> None:
         logger.info("pretraining the base model (%d steps)", section.pretrain.steps)

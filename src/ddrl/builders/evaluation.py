@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ddrl.builders.assets import Assets, build_judge, build_scorer
+from ddrl.builders.assets import Assets, build_judge, build_scorer, limit_threads
 from ddrl.builders.describe import (
     curves,
     distinct_labels,
@@ -72,6 +72,7 @@ def evaluate_runs(
     """
     runs = [load_run(folder) for folder in folders]
     _check_comparable(runs)
+    limit_threads(runs[0].recipe)
     bench = _build_bench(runs[0])
     base = Forward(bench.assets.base)
     names = _unique_names(runs)

@@ -12,7 +12,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from ddrl.data.sources import CaptionedMedia
-from ddrl.errors import DDRLError
+from ddrl.errors import DataError
 
 __all__ = ["fingerprint", "make_once"]
 
@@ -41,7 +41,7 @@ def make_once(
         The folder, and whether it was made now.
 
     Raises:
-        DDRLError: the cache can't be written.
+        DataError: the cache can't be written.
     """
     text = json.dumps(key, sort_keys=True)
     folder = cache / f"{kind}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
@@ -53,12 +53,14 @@ def make_once(
         beside.mkdir(parents=True)
         make(beside)
         (beside / "key.json").write_text(text)
+        if not (folder / "key.json").exists():
+            shutil.rmtree(folder, ignore_errors=True)  # not ours: ours are renamed whole
         beside.rename(folder)
     except (OSError, SafetensorError) as error:
         if (folder / "key.json").exists():  # another process was faster
             return folder, False
-        raise DDRLError(
-            f"The cache {cache} can't be written: {error}.",
+        raise DataError(
+            f"The cache {cache} can't be written: {getattr(error, 'strerror', None) or error}.",
             hint="set run.cache to a writable folder with free space",
         ) from error
     finally:

@@ -10,12 +10,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ddrl.builders.assets import Assets, Progress, pick_device
+from ddrl.builders.assets import Assets, Progress, base_config, load_data, pick_device
 from ddrl.data.groups import Dealer
+from ddrl.data.sources import CaptionedMedia
 from ddrl.diffusion.kernels import make_kernel
 from ddrl.diffusion.process import Process
 from ddrl.diffusion.schedule import select_steps, time_grid
 from ddrl.diffusion.transition import Transitions
+from ddrl.errors import RewardError
 from ddrl.evaluation.drift import DriftMeter
 from ddrl.models.ema import EMA
 from ddrl.models.tiny import TinyModel
@@ -24,12 +26,13 @@ from ddrl.objective.loss import Objective
 from ddrl.recipe import Plan, Recipe, make_plan, stochastic_steps
 from ddrl.recipe.schema import ObjectiveSection, OptimizerSection, RolloutSection
 from ddrl.records import Advantages, Prompts
+from ddrl.rewards.base import reward_class
 from ddrl.rewards.scorer import Scorer
 from ddrl.training.forward import Forward
 from ddrl.training.guard import Guard
 from ddrl.training.trainer import AdvantageFunction, Pool, RolloutSettings, Trainer
 
-__all__ = ["Job", "build_drift", "build_job", "build_plan", "build_transitions"]
+__all__ = ["Job", "build_drift", "build_job", "build_plan", "build_transitions", "plan_recipe"]
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,19 @@ def build_plan(recipe: Recipe, model: TinyModel, transitions: Transitions) -> Pl
     )
 
 
+def plan_recipe(recipe: Recipe) -> Plan:
+    """The plan of a recipe, and a check of what it names, without training or writing anything.
+
+    Raises:
+        DDRLError: of the kind that fits, for what the recipe asks for and can't be had.
+    """
+    pick_device(recipe)
+    for section in recipe.reward:
+        reward_class(section.name)
+    model = TinyModel(base_config(recipe, load_data(recipe).train))
+    return build_plan(recipe, model, build_transitions(recipe.rollout, model.process))
+
+
 def build_job(recipe: Recipe, *, progress: Progress | None = None) -> Job:
     """Make everything that ``ddrl train`` runs.
 
@@ -77,46 +93,20 @@ def build_job(recipe: Recipe, *, progress: Progress | None = None) -> Job:
     assets = Assets.build(recipe, progress=progress)
     model = copy.deepcopy(assets.base)
     model.transformer.to(device)
-    rollout, train = recipe.rollout, assets.splits.train
-    transitions = build_transitions(rollout, model.process)
-    pool = Pool(
-        prompts=train.captions,
-        condition=model.encode(train.captions),
-        x0=model.encode_media(train.media).to(device),
-        caption_id=train.caption_id,
-    )
-    autocast = torch.bfloat16 if recipe.run.precision == "bfloat16" else None
-    forward = Forward(model, guidance=rollout.guidance, autocast=autocast)
-    reference = None
-    if recipe.objective.regularizer == "reference":
-        frozen = copy.deepcopy(model)
-        frozen.transformer.requires_grad_(False)
-        reference = Forward(frozen, guidance=rollout.guidance, autocast=autocast)
+    transitions = build_transitions(recipe.rollout, model.process)
+    forward, reference = _build_forwards(recipe, model)
+    pool = _build_pool(model, assets.splits.train, device)
     optimizer, scheduler = _build_optimizer(recipe, model)
     trainer = Trainer(
         forward=forward,
         pool=pool,
-        dealer=Dealer(
-            train.caption_id,
-            num_prompts=len(train.captions),
-            seed=recipe.run.seed,
-            prompts_per_step=rollout.prompts_per_step,
-            anchors_per_group=recipe.data.anchors_per_group or rollout.group_size,
-            mode=recipe.data.anchor,
-        ),
+        dealer=_build_dealer(recipe, pool),
         scorer=assets.scorer,
-        advantage=_build_advantage(recipe.objective, assets.scorer, pool, train.media),
-        objective=_build_objective(recipe),
-        settings=RolloutSettings(
-            transitions=transitions,
-            trained=select_steps(rollout.trained_steps, transitions.stochastic.tolist()),
-            latent_shape=tuple(pool.x0.shape[1:]),
-            group_size=rollout.group_size,
-            num_updates=recipe.objective.updates_per_rollout,
-            micro_batch=recipe.run.micro_batch,
-            storage_dtype=getattr(torch, rollout.storage_dtype),
-            replay_tolerance=recipe.guard.replay_tolerance or math.inf,
+        advantage=_build_advantage(
+            recipe.objective, assets.scorer, pool, assets.splits.train.media
         ),
+        objective=_build_objective(recipe),
+        settings=_build_settings(recipe, pool, transitions),
         optimizer=optimizer,
         scheduler=scheduler,
         ema=EMA(model.transformer, decay=recipe.optimizer.ema),
@@ -130,6 +120,55 @@ def build_job(recipe: Recipe, *, progress: Progress | None = None) -> Job:
         trainer.monitors = [_drift_monitor(recipe, assets, forward, device)]
         trainer.monitor_every = recipe.evaluation.every
     return Job(recipe, trainer, build_plan(recipe, model, transitions))
+
+
+@torch.no_grad()
+def _build_pool(model: TinyModel, data: CaptionedMedia, device: torch.device) -> Pool:
+    """Prompts and data, encoded here and never again."""
+    return Pool(
+        prompts=data.captions,
+        condition=model.encode(data.captions),
+        x0=model.encode_media(data.media).to(device),
+        caption_id=data.caption_id,
+    )
+
+
+def _build_forwards(recipe: Recipe, model: TinyModel) -> tuple[Forward, Forward | None]:
+    """The policy, and the reference policy where the regularizer holds to one."""
+    guidance = recipe.rollout.guidance
+    autocast = torch.bfloat16 if recipe.run.precision == "bfloat16" else None
+    forward = Forward(model, guidance=guidance, autocast=autocast)
+    if recipe.objective.regularizer != "reference":
+        return forward, None
+    frozen = copy.deepcopy(model)
+    frozen.transformer.requires_grad_(False)
+    return forward, Forward(frozen, guidance=guidance, autocast=autocast)
+
+
+def _build_dealer(recipe: Recipe, pool: Pool) -> Dealer:
+    return Dealer(
+        pool.caption_id,
+        num_prompts=len(pool.prompts),
+        seed=recipe.run.seed,
+        prompts_per_step=recipe.rollout.prompts_per_step,
+        anchors_per_group=recipe.data.anchors_per_group or recipe.rollout.group_size,
+        mode=recipe.data.anchor,
+    )
+
+
+def _build_settings(recipe: Recipe, pool: Pool, transitions: Transitions) -> RolloutSettings:
+    rollout = recipe.rollout
+    return RolloutSettings(
+        transitions=transitions,
+        trained=select_steps(rollout.trained_steps, transitions.stochastic.tolist()),
+        latent_shape=tuple(pool.x0.shape[1:]),
+        group_size=rollout.group_size,
+        num_updates=recipe.objective.updates_per_rollout,
+        micro_batch=recipe.run.micro_batch,
+        steps_per_pass=recipe.run.steps_per_pass,
+        storage_dtype=getattr(torch, rollout.storage_dtype),
+        replay_tolerance=recipe.guard.replay_tolerance or math.inf,
+    )
 
 
 def _build_objective(recipe: Recipe) -> Objective:
@@ -214,12 +253,16 @@ def _partition(section: ObjectiveSection, scorer: Scorer, pool: Pool, media: Ten
     texts = tuple(pool.prompts[i] for i in ids.tolist())
     prompts = Prompts(ids, texts, tuple({} for _ in texts))
     scores = scorer.score(media, prompts, ids)
-    return torch.tensor(
-        [
-            adv.log_partition(scores.combined[scores.valid & (ids == prompt)], beta=section.beta)
-            for prompt in range(len(pool.prompts))
-        ]
-    )
+    values = []
+    for prompt, text in enumerate(pool.prompts):
+        rewards = scores.combined[scores.valid & (ids == prompt)]
+        if not len(rewards):
+            raise RewardError(
+                f"Prompt {text!r} has no data with a reward, which the tilt advantage needs.",
+                hint='give it data, or set objective.advantage = "group"',
+            )
+        values.append(adv.log_partition(rewards, beta=section.beta))
+    return torch.tensor(values)
 
 
 def build_drift(recipe: Recipe, assets: Assets, device: torch.device) -> DriftMeter:

@@ -6,6 +6,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
@@ -78,6 +79,9 @@ def run(arguments: Sequence[str]) -> int:
         The exit code.
     """
     set_up_logging()
+    # A reward beside the recipe, as `module:Class`, is found by the script as by `python -m`.
+    if not {"", str(Path.cwd())} & set(sys.path):
+        sys.path.append(str(Path.cwd()))
     try:
         code = _invoke(list(arguments))
         sys.stdout.flush()
@@ -92,7 +96,7 @@ def run(arguments: Sequence[str]) -> int:
         complain(message, f"see `{where} --help`")
         return DDRLError.exit_code + 1
     except Interrupted as stop:
-        complain(str(stop))
+        typer.echo(stop, err=True)
         return stop.exit_code
     except KeyboardInterrupt:
         complain("interrupted")

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
-from contextlib import suppress
+from collections.abc import Callable
 from types import FrameType
 from typing import Any, Self
 
@@ -32,13 +31,11 @@ class Interrupts:
 
     Attributes:
         number: of the signal that asked for the end, 0 if none did.
-        patient: whether a first signal only asks; the context's code then has to look at
-            ``number`` now and then. Otherwise it raises at once.
     """
 
     def __init__(self) -> None:
         self.number = 0
-        self.patient = False
+        self._announce: Callable[[], None] | None = None
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
@@ -51,10 +48,16 @@ class Interrupts:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
+    def be_patient(self, announce: Callable[[], None]) -> None:
+        """Have a first signal only ask: from now on, look at ``number`` now and then.
+
+        Args:
+            announce: called in the midst of anything when it asks; must not wait for a lock.
+        """
+        self._announce = announce
+
     def _handle(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
-        if self.number or not self.patient:
+        if self.number or self._announce is None:
             raise Interrupted(number)
         self.number = number
-        # The interrupted code may hold the lock of a buffered stream, so this goes around it.
-        with suppress(OSError):
-            os.write(2, b"\nfinishing this iteration, then saving; once more stops at once\n")
+        self._announce()

@@ -6,6 +6,7 @@ import errno
 import fcntl
 import logging
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
@@ -58,8 +59,9 @@ class FolderLock:
                     hint="wait for it, stop it, or give this run another run.folder",
                 ) from None
             logger.warning("%s can't be locked: %s", self._path.parent, error.strerror)
-        os.ftruncate(self._file, 0)
-        os.pwrite(self._file, f"pid {os.getpid()}\n".encode(), 0)
+        with suppress(OSError):  # a courtesy to whom the lock refuses, no more
+            os.ftruncate(self._file, 0)
+            os.pwrite(self._file, f"pid {os.getpid()}\n".encode(), 0)
 
     def __exit__(self, *_: object) -> None:
         os.close(self._file)

@@ -65,5 +65,5 @@ Verbose = Annotated[
 
 
 def format_change(share: float) -> str:
-    """``+1.8 %``."""
-    return f"{100 * share:+.1f} %"
+    """``+1.8 %``, and no minus before a zero."""
+    return f"{round(100 * share, 1) + 0.0:+.1f} %"

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar, Literal
 
 import torch
@@ -104,9 +105,14 @@ class Transitions:
         safe = torch.where(self.stochastic, self.std, 1)
         return torch.where(self.stochastic, self.b**2 / (2 * safe**2), 0)
 
+    @cached_property
+    def _rows(self) -> Tensor:
+        """a, b and std in float32, shape (3, K)."""
+        return torch.stack([self.a, self.b, self.std]).float()
+
     def step(self, index: Int[Tensor, "B"], *, device: torch.device | str = "cpu") -> Step:
         """Return the coefficients of one step per sample, float32, on ``device``."""
-        rows = torch.stack([self.a, self.b, self.std])[:, index].float().to(device)
+        rows = self._rows[:, index].to(device)
         return Step(rows[0], rows[1], rows[2])
 
 

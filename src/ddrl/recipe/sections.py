@@ -285,6 +285,11 @@ class RunSection(Section):
     micro_batch: int = Field(
         0, ge=0, description="Samples per pass; changes memory, not the result; 0 = all at once."
     )
+    steps_per_pass: int = Field(
+        1,
+        ge=1,
+        description="Trained steps folded into one pass: faster for small models, more memory.",
+    )
     checkpoint_every: int = Field(50, ge=0, description="Steps between checkpoints; 0 = last only.")
     keep_checkpoints: int = Field(2, ge=1, description="How many checkpoints are kept.")
     threads: int = Field(0, ge=0, description="CPU threads; 0 = PyTorch's own choice.")

@@ -56,7 +56,7 @@ GLOSSARY: Mapping[str, MetricSpec] = {
     ),
     "policy_loss": MetricSpec("1", "mean", "Policy term of eq. (L1), mean over samples and steps."),
     "ratio_deviation": MetricSpec(
-        "1", "mean", "Mean |rho - 1|; 0 in a rollout's first update, up to rounding."
+        "1", "mean", "Mean distance of rho from 1; 0 in a rollout's first update, up to rounding."
     ),
     "ratio_max": MetricSpec("1", "max", "Largest rho. Above 10, lower the learning rate."),
     "clip_fraction": MetricSpec("share", "mean", "Pairs of sample and step where the clip binds."),

@@ -81,14 +81,7 @@ def pretrain(
     empty = model.encode([""])
     tail: list[float] = []
     for step in range(settings.steps):
-        rows = torch.randint(len(x0), (settings.batch_size,), generator=rng)
-        noise = torch.randn(x0[rows].shape, generator=rng)
-        t = torch.rand(len(rows), generator=rng)
-        dropped = torch.rand(len(rows), generator=rng) < settings.condition_dropout
-        embedded = condition[caption_id[rows]].where(dropped, empty)
-        velocity = model.predict(model.process.add_noise(x0[rows], noise, t), t, embedded)
-        target = model.process.velocity(x0[rows], noise, t)
-        loss = velocity_error(velocity, target, reduction="mean").mean()
+        loss = _loss(model, x0, condition, caption_id, empty, settings, rng)
         optimizer.zero_grad()
         torch.autograd.backward(loss)
         optimizer.step()
@@ -106,3 +99,23 @@ def pretrain(
             if name in averages:
                 parameter.copy_(averages[name])
     return sum(tail) / max(1, len(tail))
+
+
+def _loss(
+    model: DiffusionModel,
+    x0: Tensor,
+    condition: Condition,
+    caption_id: Tensor,
+    empty: Condition,
+    settings: PretrainSettings,
+    rng: torch.Generator,
+) -> Tensor:
+    """The velocity loss of one batch, per dimension."""
+    rows = torch.randint(len(x0), (settings.batch_size,), generator=rng)
+    noise = torch.randn(x0[rows].shape, generator=rng)
+    t = torch.rand(len(rows), generator=rng)
+    dropped = torch.rand(len(rows), generator=rng) < settings.condition_dropout
+    embedded = condition[caption_id[rows]].where(dropped, empty)
+    velocity = model.predict(model.process.add_noise(x0[rows], noise, t), t, embedded)
+    target = model.process.velocity(x0[rows], noise, t)
+    return velocity_error(velocity, target, reduction="mean").mean()

@@ -62,47 +62,51 @@ def rollout(
         reference: also take the KL to this policy at every step, eq. (T3).
         device: where the model is.
     """
-    num_samples, num_steps = len(group), len(transitions)
-    ids = list(range(num_samples)) if sample_ids is None else list(sample_ids)
     group = group.to(device)
-    noise = sample_noise(
-        (num_steps + 1, *latent_shape),
-        run_seed=seed,
-        purpose="rollout",
-        step=step,
-        sample_ids=ids,
-    ).to(device)
-    latents = torch.empty(noise.shape, dtype=storage_dtype, device=device)
-    latents[:, 0] = noise[:, 0]
-    log_prob = torch.zeros((num_samples, num_steps), device=device)
+    ids = list(range(len(group))) if sample_ids is None else list(sample_ids)
+    names = torch.tensor(ids, device=device)
+    shape = (len(transitions) + 1, *latent_shape)
+    noise = sample_noise(shape, run_seed=seed, purpose="rollout", step=step, sample_ids=ids)
+    noise = noise.to(device)
+    latents = noise.to(storage_dtype, copy=True)  # all but the first are written over
+    log_prob = torch.zeros((len(group), len(transitions)), device=device)
     reference_kl = None if reference is None else torch.zeros_like(log_prob)
-    kl_weight = transitions.kl_weight.float().to(device)
-    times = transitions.times.float().to(device)
-    for rows in batches(num_samples, micro_batch):
-        size = rows.stop - rows.start
-        embedded = condition[group[rows]]
-        for k in range(num_steps):
-            x_t = latents[rows, k].float()
-            t = times[k].expand(size)
-            velocity = forward(x_t, t, embedded)
-            coefficients = transitions.step(torch.full((size,), k), device=device)
-            x_s = step_sample(coefficients, x_t, velocity, noise[rows, k + 1])
-            latents[rows, k + 1] = x_s.to(storage_dtype)
-            log_prob[rows, k] = step_log_prob(
-                coefficients, latents[rows, k + 1], x_t, velocity, reduction=reduction
-            )
-            if reference is not None and reference_kl is not None:
-                error = velocity_error(velocity, reference(x_t, t, embedded), reduction=reduction)
-                reference_kl[rows, k] = kl_weight[k] * error
-    return Trajectory(
-        latents,
-        transitions.times,
-        log_prob,
-        group,
-        torch.tensor(ids, device=device),
-        condition,
-        reference_kl,
+    trajectory = Trajectory(
+        latents, transitions.times, log_prob, group, names, condition, reference_kl
     )
+    for rows in batches(len(group), micro_batch):
+        _sample_rows(trajectory, rows, noise[rows], forward, transitions, reduction, reference)
+    return trajectory
+
+
+def _sample_rows(
+    trajectory: Trajectory,
+    rows: slice,
+    noise: Tensor,
+    forward: Forward,
+    transitions: Transitions,
+    reduction: Reduction,
+    reference: Forward | None,
+) -> None:
+    """Go through all steps with some rows, and write them into the trajectory."""
+    latents, device = trajectory.latents, trajectory.latents.device
+    size = rows.stop - rows.start
+    condition = trajectory.condition[trajectory.group[rows]]
+    times = transitions.times.float().to(device)
+    kl_weight = transitions.kl_weight.float().to(device)
+    for k in range(len(transitions)):
+        x_t = latents[rows, k].float()
+        t = times[k].expand(size)
+        velocity = forward(x_t, t, condition)
+        coefficients = transitions.step(torch.full((size,), k), device=device)
+        x_s = step_sample(coefficients, x_t, velocity, noise[:, k + 1])
+        latents[rows, k + 1] = x_s.to(latents.dtype)
+        trajectory.log_prob[rows, k] = step_log_prob(
+            coefficients, latents[rows, k + 1], x_t, velocity, reduction=reduction
+        )
+        if reference is not None and trajectory.reference_kl is not None:
+            error = velocity_error(velocity, reference(x_t, t, condition), reduction=reduction)
+            trajectory.reference_kl[rows, k] = kl_weight[k] * error
 
 
 @torch.no_grad()

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-from ddrl.errors import DDRLError, UsageError
+from ddrl.errors import CheckpointError, UsageError
 
-__all__ = ["JSONLSink", "MetricSink", "TensorBoardSink", "WandbSink"]
+__all__ = ["JSONLSink", "MetricSink", "TensorBoardSink", "WandbSink", "read_metrics"]
 
 
 class MetricSink(Protocol):
@@ -34,37 +34,42 @@ class JSONLSink:
             will make them again.
 
     Raises:
-        DDRLError: the file can't be written.
+        CheckpointError: the file can't be written.
     """
 
     def __init__(self, path: Path, *, resume_at: int = 0) -> None:
-        try:
+        self._path = path
+        with _named_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             kept = [line for line in _lines(path) if line["step"] <= resume_at]
             beside = path.with_suffix(".writing")
             beside.write_text("".join(json.dumps(line) + "\n" for line in kept))
             beside.replace(path)
             self._file = path.open("a")
-        except OSError as error:
-            raise DDRLError(
-                f"Metrics can't be written to {path}: {error.strerror}.",
-                hint="choose a writable run.folder",
-            ) from error
 
     def write(self, metrics: Mapping[str, float], *, step: int) -> None:
         """Append a line."""
-        try:
+        with _named_errors(self._path):
             self._file.write(json.dumps({"step": step, **metrics}) + "\n")
             self._file.flush()
-        except OSError as error:
-            raise DDRLError(
-                f"Metrics can't be written to {self._file.name}: {os.strerror(error.errno or 0)}.",
-                hint="free some space and run the same command again",
-            ) from error
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
+        with _named_errors(self._path):
+            self._file.close()
+
+
+@contextmanager
+def _named_errors(path: Path) -> Iterator[None]:
+    """Turn what goes wrong while writing into one sentence."""
+    try:
+        yield
+    except OSError as error:
+        raise CheckpointError(
+            f"Metrics can't be written to {path}: {error.strerror or error}.",
+            hint="free space or make the folder writable, then run the same command again; "
+            "earlier checkpoints are kept",
+        ) from error
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
@@ -96,16 +101,20 @@ class TensorBoardSink:
     def __init__(self, folder: Path, *, resume_at: int = 0) -> None:
         from torch.utils.tensorboard import SummaryWriter  # slow to import
 
-        self._writer: Any = SummaryWriter(str(folder), purge_step=resume_at + 1)
+        self._folder = folder
+        with _named_errors(folder):
+            self._writer: Any = SummaryWriter(str(folder), purge_step=resume_at + 1)
 
     def write(self, metrics: Mapping[str, float], *, step: int) -> None:
         """Add a point to every metric."""
-        for name, value in metrics.items():
-            self._writer.add_scalar(name, value, step)
+        with _named_errors(self._folder):
+            for name, value in metrics.items():
+                self._writer.add_scalar(name, value, step)
 
     def close(self) -> None:
         """Flush and close."""
-        self._writer.close()
+        with _named_errors(self._folder):
+            self._writer.close()
 
 
 class WandbSink:

@@ -27,8 +27,9 @@ from ddrl.rewards.scorer import Scorer
 from ddrl.training.forward import Forward
 from ddrl.training.guard import Guard
 from ddrl.training.metrics import merge, reward_metrics
+from ddrl.training.minibatch import Minibatch, split
 from ddrl.training.rollout import batches, replay, rollout
-from ddrl.training.update import Gradient, Minibatch, split
+from ddrl.training.update import Gradient
 
 __all__ = ["AdvantageFunction", "Pool", "RolloutSettings", "Trainer"]
 
@@ -168,14 +169,17 @@ class Trainer:
                 advantages,
                 trajectory.group.cpu(),
                 trajectory.final,
-                self.objective.beta,
+                self.objective.beta if self.objective.regularizer != "none" else 0.0,
             )
             metrics |= {
                 "seconds/rollout": rolled - start,
                 "seconds/reward": time.perf_counter() - rolled,
             }
         update_start = time.perf_counter()
-        batch = Minibatch(trajectory, advantages, anchor)
+        correction = None
+        if trajectory is not None and advantages is not None:
+            correction = self._gradient.return_correction(trajectory, advantages)
+        batch = Minibatch(trajectory, advantages, anchor, correction=correction)
         updates = [
             self._update(part, num_anchors=0 if anchor is None else len(anchor))
             for part in split(batch, self.settings.num_updates)
@@ -266,7 +270,9 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         tensors: dict[str, Tensor] = {}
         if batch.trajectory is not None and batch.advantages is not None:
-            tensors |= self._gradient.policy(batch.trajectory, batch.advantages)
+            tensors |= self._gradient.policy(
+                batch.trajectory, batch.advantages, correction=batch.correction
+            )
         if batch.anchor is not None:
             tensors |= self._gradient.data(batch.anchor, step=self.step, num_anchors=num_anchors)
         tensors["grad_norm"] = torch.nn.utils.get_total_norm(

@@ -23,44 +23,7 @@ from ddrl.seeding import generator, sample_noise
 from ddrl.training.forward import Forward
 from ddrl.training.rollout import batches
 
-__all__ = ["Gradient", "Minibatch", "split"]
-
-
-@dataclass(frozen=True)
-class Minibatch:
-    """What one optimizer step learns from.
-
-    Attributes:
-        trajectory: rollouts, or None where there is no policy term.
-        advantages: of the rollouts, or None likewise.
-        anchor: data, or None where there is no data term.
-        index: which of the rollout's updates this is.
-    """
-
-    trajectory: Trajectory | None
-    advantages: Advantages | None
-    anchor: Anchor | None
-    index: int = 0
-
-
-def split(batch: Minibatch, num_updates: int) -> list[Minibatch]:
-    """Split into ``num_updates`` minibatches, each with members of every group.
-
-    Rows of a group are consecutive, so every num_updates-th row goes to one update. Advantages
-    keep the statistics of the whole groups.
-    """
-    parts = []
-    for index in range(num_updates):
-        rows = slice(index, None, num_updates)
-        parts.append(
-            Minibatch(
-                None if batch.trajectory is None else batch.trajectory.select(rows),
-                None if batch.advantages is None else batch.advantages.select(rows),
-                None if batch.anchor is None else batch.anchor.select(rows),
-                index,
-            )
-        )
-    return parts
+__all__ = ["Gradient"]
 
 
 class Gradient:
@@ -106,14 +69,30 @@ class Gradient:
         self._regularizer_weight = (objective.beta * omega * kl_weight).float().to(device)
         self._times = transitions.times.float().to(device)
 
-    def policy(self, trajectory: Trajectory, advantages: Advantages) -> dict[str, Tensor]:
+    def policy(
+        self,
+        trajectory: Trajectory,
+        advantages: Advantages,
+        *,
+        correction: Tensor | None = None,
+    ) -> dict[str, Tensor]:
         """Add the policy term's gradient, and the reference term's where that regularizes.
+
+        Args:
+            trajectory: B rollouts.
+            advantages: of them.
+            correction: what :meth:`return_correction` gave for the whole groups, where these are
+                only a part of them. Default: taken over these rollouts.
 
         Returns:
             Metrics, as tensors that nothing has waited for.
         """
         count = advantages.keep.sum().clamp_min(1)
-        advantage = self._advantage_per_step(trajectory, advantages)
+        if correction is None:
+            correction = self.return_correction(trajectory, advantages)
+        advantage = advantages.value.to(self._device)[:, None].expand(-1, len(self.transitions))
+        if correction is not None:
+            advantage = advantage + correction
         rows_of = list(batches(len(trajectory), self._micro_batch))
         parts: list[dict[str, Tensor]] = []
         for steps in _chunks(self.trained, self._steps_per_pass):
@@ -131,11 +110,14 @@ class Gradient:
             merged["reference_kl"] = merged["reference_kl"] * len(self.trained)
         return merged
 
-    def _advantage_per_step(self, trajectory: Trajectory, advantages: Advantages) -> Tensor:
-        """Shape (B, K): the same at every step, unless the KL to come is charged."""
-        value = advantages.value.to(self._device)[:, None].expand(-1, len(self.transitions))
+    def return_correction(self, trajectory: Trajectory, advantages: Advantages) -> Tensor | None:
+        """Charge each step for the KL still to come, against the group's mean: shape (B, K).
+
+        None where the objective does not. Take it over whole groups, before they are split: the
+        mean of one sample is that sample, and nothing would be charged.
+        """
         if not self.objective.kl_in_return:
-            return value
+            return None
         assert trajectory.reference_kl is not None
         keep = advantages.keep.to(self._device)[:, None].float()
         to_come = kl_to_come(trajectory.reference_kl) * keep
@@ -146,7 +128,7 @@ class Gradient:
         correction = return_correction(
             trajectory.reference_kl, (total / size)[trajectory.group], beta=self.objective.beta
         )
-        return value + correction * keep
+        return correction * keep
 
     def _policy_pass(
         self,
@@ -181,23 +163,20 @@ class Gradient:
             loss = clipped_ratio_loss(ratio, pair_advantage, **bound)
         else:
             loss = reinforce_loss(log_prob, pair_advantage)
+        loss = loss * omega
         with torch.no_grad():
             clipped = is_clipped(ratio, pair_advantage, **bound)
-            metrics = {
-                "policy_loss": (omega * loss * keep).sum(),
-                "ratio_deviation": ((ratio - 1).abs() * keep).sum(),
-                "ratio_max": (ratio * keep).max(),
-                "clip_fraction": (clipped * keep).sum(),
-            }
+            values = torch.stack([loss, (ratio - 1).abs(), clipped.float()])
+            names = ("policy_loss", "ratio_deviation", "clip_fraction")
+            metrics = dict(zip(names, values @ keep, strict=True))
+            metrics["ratio_max"] = (ratio * keep).max()
         if objective.regularizer == "reference":
             assert self.reference is not None
             with torch.no_grad():
                 target = self.reference(x_t, times, condition)
             error = velocity_error(velocity, target, reduction=objective.reduction)
-            loss = loss * omega + self._regularizer_weight[index] * error
+            loss = loss + self._regularizer_weight[index] * error
             metrics["reference_kl"] = (self._kl_weight[index] * error.detach() * keep).sum()
-        else:
-            loss = loss * omega
         return loss * keep, metrics
 
     def data(self, anchor: Anchor, *, step: int, num_anchors: int) -> dict[str, Tensor]:
@@ -212,7 +191,41 @@ class Gradient:
             Metrics, as tensors that nothing has waited for.
         """
         objective, process = self.objective, self.forward.model.process
-        num_rows = len(self.trained) if objective.data_per_step == "all" else 1
+        draws = self._draw(anchor, step=step, num_anchors=num_anchors)
+        num_rows = draws.time.shape[1]
+        sums, weighted_sums = [], []
+        for columns in batches(num_rows, self._steps_per_pass):
+            for rows in batches(len(anchor), self._micro_batch):
+                repeat = columns.stop - columns.start
+                t = _step_major(draws.time[rows, columns])
+                eps = _step_major(draws.noise[rows, columns])
+                x0 = anchor.x0[rows].repeat(repeat, *[1] * (anchor.x0.ndim - 1))
+                condition = anchor.condition[rows]
+                if repeat > 1:
+                    condition = condition[
+                        torch.arange(len(x0), device=x0.device) % (len(condition))
+                    ]
+                if objective.condition_dropout:
+                    condition = condition.where(
+                        _step_major(draws.dropped[rows, columns]), self.forward.empty
+                    )
+                velocity = self.forward.plain(process.add_noise(x0, eps, t), t, condition)
+                error = velocity_error(
+                    velocity, process.velocity(x0, eps, t), reduction=objective.reduction
+                )
+                loss = (_step_major(draws.weight[rows, columns]) * error).sum() / len(anchor)
+                torch.autograd.backward(loss)
+                sums.append(error.detach().sum())
+                weighted_sums.append(loss.detach())
+        dimensions = anchor.x0[0].numel() if objective.reduction == "sum" else 1
+        return {
+            "data_loss": torch.stack(sums).sum() / (len(anchor) * num_rows * dimensions),
+            "data_term": torch.stack(weighted_sums).sum(),
+        }
+
+    def _draw(self, anchor: Anchor, *, step: int, num_anchors: int) -> _Draws:
+        """Draw times, noise and dropout for R rows of every data sample."""
+        num_rows = len(self.trained) if self.objective.data_per_step == "all" else 1
         # One table for the iteration, so that a sample's draws do not depend on the batch.
         table = torch.rand(
             (num_anchors, 2, num_rows), generator=generator(self._seed, "anchor", step)
@@ -228,44 +241,27 @@ class Gradient:
             self.transitions.times,
             self.trained,
             table[:, 0],
-            law=objective.data_times,
-            per_sample=objective.data_per_step,
+            law=self.objective.data_times,
+            per_sample=self.objective.data_per_step,
         )
         shape = (len(anchor), num_rows)
-        time = drawn.time.reshape(shape).to(self._device)
         index = drawn.step.reshape(shape).to(self._device)
-        weight = drawn.weight.reshape(shape).to(self._device) * self._regularizer_weight[index]
-        noise = noise.to(self._device)
-        dropped = (table[:, 1] < objective.condition_dropout).to(self._device)
-        sums, weighted_sums = [], []
-        for columns in batches(num_rows, self._steps_per_pass):
-            for rows in batches(len(anchor), self._micro_batch):
-                repeat = columns.stop - columns.start
-                t = _step_major(time[rows, columns])
-                eps = _step_major(noise[rows, columns])
-                x0 = anchor.x0[rows].repeat(repeat, *[1] * (anchor.x0.ndim - 1))
-                condition = anchor.condition[rows]
-                if repeat > 1:
-                    condition = condition[
-                        torch.arange(len(x0), device=x0.device) % (len(condition))
-                    ]
-                if objective.condition_dropout:
-                    condition = condition.where(
-                        _step_major(dropped[rows, columns]), self.forward.empty
-                    )
-                velocity = self.forward.plain(process.add_noise(x0, eps, t), t, condition)
-                error = velocity_error(
-                    velocity, process.velocity(x0, eps, t), reduction=objective.reduction
-                )
-                loss = (_step_major(weight[rows, columns]) * error).sum() / len(anchor)
-                torch.autograd.backward(loss)
-                sums.append(error.detach().sum())
-                weighted_sums.append(loss.detach())
-        dimensions = anchor.x0[0].numel() if objective.reduction == "sum" else 1
-        return {
-            "data_loss": torch.stack(sums).sum() / (len(anchor) * num_rows * dimensions),
-            "data_term": torch.stack(weighted_sums).sum(),
-        }
+        return _Draws(
+            time=drawn.time.reshape(shape).to(self._device),
+            weight=drawn.weight.reshape(shape).to(self._device) * self._regularizer_weight[index],
+            noise=noise.to(self._device),
+            dropped=(table[:, 1] < self.objective.condition_dropout).to(self._device),
+        )
+
+
+@dataclass(frozen=True)
+class _Draws:
+    """The data term's randomness: R rows per data sample, all fields of shape (M, R, ...)."""
+
+    time: Tensor
+    weight: Tensor
+    noise: Tensor
+    dropped: Tensor
 
 
 def _step_major(x: Tensor) -> Tensor:

@@ -1,0 +1,94 @@
+"""The digits table of docs/evidence.md: methods side by side, three seeds, by the command line.
+
+Runs are kept in runs/evidence and resumed, so that a stopped measurement goes on where it was.
+Writes benchmarks/results/digits.json.   python benchmarks/digits_evidence.py
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+SEEDS = (0, 1, 2)
+METHODS = {
+    "DDRL, beta 1": [],
+    "No regularizer": ["objective.regularizer=none"],
+    "Reverse KL, beta 1": ["objective.regularizer=reference"],
+    "Reverse KL, beta 0.1": ["objective.regularizer=reference", "objective.beta=0.1"],
+    "Supervised fine-tuning": ["objective.policy=none"],
+}
+FIGURES = ("reward", "judge_accuracy", "frechet", "diversity", "heldout_loss_change")
+
+
+def run(*arguments: str) -> str:
+    """Run a ddrl command; its progress goes to the terminal, its result is returned."""
+    command = [sys.executable, "-m", "ddrl", *arguments]
+    return subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
+def folder(method: str, seed: int) -> str:
+    """Where a run is kept."""
+    name = "".join(c if c.isalnum() else "-" for c in method.lower())
+    return f"runs/evidence/{name}-{seed}"
+
+
+def main() -> None:
+    """Train everything, evaluate seed by seed, write the figures."""
+    figures: dict[str, list[dict[str, float]]] = {name: [] for name in ("Base", *METHODS)}
+    seconds: dict[str, list[float]] = {name: [] for name in METHODS}
+    info: dict[str, Any] = {}
+    for seed in SEEDS:
+        for method, overrides in METHODS.items():
+            where = folder(method, seed)
+            run(
+                "train",
+                "recipes/digits.toml",
+                *overrides,
+                f"run.seed={seed}",
+                f"run.folder={where}",
+                "run.tensorboard=false",
+            )
+            lines = (ROOT / where / "metrics.jsonl").read_text().splitlines()
+            seconds[method].append(sum(json.loads(line)["seconds"] for line in lines))
+            info = json.loads((ROOT / where / "run.json").read_text())
+        folders = [folder(method, seed) for method in METHODS]
+        report = json.loads(
+            run("evaluate", *folders, "--json", "--out", f"runs/evidence/report-{seed}")
+        )
+        names = ["base", *(Path(name).name for name in folders)]
+        for method, name in zip(figures, names, strict=True):
+            figures[method].append({f: float(report["runs"][name][f]) for f in FIGURES})
+    results = {
+        method: {
+            **{f: [round(row[f], 4) for row in rows] for f in FIGURES},
+            **({"seconds": [round(s, 1) for s in seconds[method]]} if method in seconds else {}),
+        }
+        for method, rows in figures.items()
+    }
+    path = ROOT / "benchmarks/results/digits.json"
+    path.write_text(
+        json.dumps(
+            {
+                "commit": info.get("commit", ""),
+                "hardware": info.get("hardware", ""),
+                "versions": info.get("versions", {}),
+                "recipe": "recipes/digits.toml",
+                "seeds": list(SEEDS),
+                "results": results,
+            },
+            indent=1,
+        )
+        + "\n"
+    )
+    for method, row in results.items():
+        means = "  ".join(f"{f} {statistics.mean(row[f]):.3f}" for f in FIGURES)
+        print(f"{method:24s} {means}")
+
+
+if __name__ == "__main__":
+    main()

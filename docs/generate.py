@@ -1,0 +1,187 @@
+"""Write the pages of docs/ that are made from the code and from committed results.
+
+python docs/generate.py           write them
+python docs/generate.py --check   exit 1 and name the pages that are out of date
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+from pathlib import Path
+from typing import Any
+
+from ddrl.recipe import options_table
+from ddrl.training.metrics import glossary_table
+
+DOCS = Path(__file__).resolve().parent
+RESULTS = DOCS.parent / "benchmarks" / "results"
+MADE = "<!-- Made by docs/generate.py; edit that instead. -->\n\n"
+
+
+def recipes_page() -> str:
+    """Every key of a recipe."""
+    return f"""# Recipes
+
+{MADE}A recipe is a TOML file that says what a run is. Keys that are left out have the defaults below; a key
+that does not exist is an error that names the nearest one. `section.key=value` on the command line
+overrides a key: `ddrl train recipes/digits.toml objective.beta=0.3`. A number that can be switched
+off is off at 0. The run's folder keeps the whole recipe as `recipe.toml`.
+
+The same command resumes a run. A resume may change how long the run is and what is watched
+(`run.steps`, `evaluation`, `guard`, checkpoints); anything else would be another run, and is refused
+with a list of the differences.
+
+{options_table()}"""
+
+
+def metrics_page() -> str:
+    """Every metric."""
+    return f"""# Metrics
+
+{MADE}Every iteration writes these to `metrics.jsonl` in the run's folder, one JSON object a line, and
+to TensorBoard.
+
+{glossary_table()}"""
+
+
+def evidence_page() -> str:
+    """What was measured, from benchmarks/results."""
+    return f"""# Evidence
+
+{MADE}Every number on this page was measured by this code. The files that the tables are made from lie in
+`benchmarks/results`, with commit, hardware and seeds.
+
+{digits_section(_result("digits"))}
+{flow_section(_result("flow"))}
+{speed_section(_result("iteration"))}"""
+
+
+def _result(name: str) -> dict[str, Any]:
+    result: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+    return result
+
+
+def digits_table(result: dict[str, Any]) -> str:
+    """The methods side by side: mean over seeds, and the range."""
+    rows = [
+        "| method | reward | held-out judge | Fréchet distance | diversity | held-out loss | s |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for method, row in result["results"].items():
+        cells = [
+            _range(row["reward"], "{:.2f}"),
+            _range(row["judge_accuracy"], "{:.3f}"),
+            _range(row["frechet"], "{:.1f}"),
+            _range(row["diversity"], "{:.2f}"),
+            "0"
+            if method == "Base"
+            else _range([100 * v for v in row["heldout_loss_change"]], "{:+.1f} %"),
+            "{:.0f}".format(statistics.mean(row["seconds"])) if "seconds" in row else "",
+        ]
+        rows.append(f"| {method} | " + " | ".join(cells) + " |")
+    return "\n".join(rows)
+
+
+def _range(values: list[float], form: str) -> str:
+    """The mean over seeds, and the least and largest where they differ."""
+    mean, low, high = (form.format(v) for v in (statistics.mean(values), min(values), max(values)))
+    return mean if low == high else f"{mean} ({low} to {high})"
+
+
+def digits_section(result: dict[str, Any]) -> str:
+    """Methods side by side on the digits."""
+    return f"""## Digits: methods side by side
+
+Scanned 8x8 digits, the class as the prompt; half of the captions are wrong in pretraining. The reward is
+the log-probability that a small network gives to the asked digit; the judge is another
+architecture trained on other images. Diversity is a ratio to real data; held-out loss is the
+change of the diffusion loss on 597 images that nothing was trained on, against the base: a rise of more than 10 % is
+the mark of a hacked reward. Mean over {len(result["seeds"])} seeds, in brackets the least and the largest.
+
+{digits_table(result)}
+
+What it shows. Without a regularizer the reward and the judge are best and the pictures worst: the
+judge does not see the hack; Fréchet distance, diversity and held-out loss do. A part of what DDRL gains comes
+from the data alone, which the fine-tuning row shows; the reward brings the rest. Beta does not mean the same
+for the two regularizers, so a row of reverse KL at one beta is a point on its curve, not its best.
+
+`{result["recipe"]}`, commit `{result["commit"][:12]}`, {result["hardware"]}, PyTorch {result["versions"]["torch"]}.
+Repeat: `python benchmarks/digits_evidence.py`.
+"""
+
+
+def flow_section(result: dict[str, Any]) -> str:
+    """Distance to the optimum that theory predicts."""
+    rows = ["| setting | TV to the optimum | s |", "|---|---|---|"]
+    for row in result["results"]:
+        values = ", ".join(f"{v:.3f}" for v in row["tv"])
+        rows.append(f"| {row['setting']} | {values} | {row['seconds']:.0f} |")
+    return f"""## A flow model whose optimum is known
+
+Data and reward on a line: the optimum is the tilt p_data exp(r / beta), eq. (O3), which a grid
+gives. Total variation (TV) between 100 000 samples of the trained sampler and the optimum, on 64 bins.
+
+{chr(10).join(rows)}
+
+Commit `{result["commit"][:12]}`, {result["hardware"]}. Repeat: `python benchmarks/flow_evidence.py`.
+"""
+
+
+def speed_section(result: dict[str, Any]) -> str:
+    """How much of an iteration is the model itself."""
+    rows = ["| job | iteration | bare passes | ratio |", "|---|---|---|---|"]
+    for name, row in result["results"].items():
+        rows.append(
+            f"| {name} | {row['iteration_s']:.3f} s | {row['bare_passes_s']:.3f} s | {row['ratio']:.2f} |"
+        )
+    return f"""## Speed of the digits job
+
+An iteration against its bare passes: the same forwards and backwards of the same model on the same
+shapes and nothing else, timed alternately in one process.
+
+{chr(10).join(rows)}
+
+Commit `{result["commit"]}`, {result["machine"]}. Repeat: `python benchmarks/bench_iteration.py`.
+"""
+
+
+def readme() -> str:
+    """README.md with its table made anew."""
+    text = (DOCS.parent / "README.md").read_text(encoding="utf-8")
+    start, end = "<!-- digits: made by docs/generate.py -->\n", "<!-- end -->"
+    head, _, rest = text.partition(start)
+    result = _result("digits")
+    note = (
+        f"Mean over {len(result['seeds'])} seeds, in brackets the least and the largest; held-out loss is the "
+        "change of the diffusion loss on data that nothing was trained on."
+    )
+    return f"{head}{start}{digits_table(result)}\n\n{note}\n{end}{rest.partition(end)[2]}"
+
+
+PAGES = {
+    "recipes.md": recipes_page,
+    "metrics.md": metrics_page,
+    "evidence.md": evidence_page,
+    "../README.md": readme,
+}
+
+
+def main() -> int:
+    """Write or check every page."""
+    stale = []
+    for name, make in PAGES.items():
+        path, text = DOCS / name, make()
+        if "--check" in sys.argv[1:]:
+            if not path.exists() or path.read_text(encoding="utf-8") != text:
+                stale.append(name)
+        else:
+            path.write_text(text, encoding="utf-8")
+    if stale:
+        print(f"out of date: {', '.join(stale)}; run `make docs`", file=sys.stderr)
+    return 1 if stale else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,78 @@
+"""``ddrl evaluate``."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ddrl.cli.terminal import Verbose, format_change
+
+if TYPE_CHECKING:
+    from ddrl.evaluation.audit import Report
+
+__all__ = ["evaluate"]
+
+logger = logging.getLogger(__name__)
+
+_PLAIN_WIDTH = 160  # of the table where there is no terminal to ask
+
+
+def evaluate(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="Folders of runs.")],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FOLDER", help="Default: evaluation/ in the first run."),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the report's numbers instead of a table.")
+    ] = False,
+    verbose: Verbose = False,  # noqa: ARG001 - its callback does the work
+) -> None:
+    """Measure runs beside the base they start from, and judge whether the reward was hacked.
+
+    Writes report.html, which needs no other file, and report.json.
+    """
+    from ddrl.builders.evaluation import evaluate_runs
+    from ddrl.evaluation.report import write_report
+
+    report = evaluate_runs(runs, progress=logger.info)
+    page, numbers = write_report(report, out or runs[0] / "evaluation")
+    if as_json:
+        typer.echo(numbers.read_text(encoding="utf-8"), nl=False)
+        return
+    _print_table(report)
+    for name, verdict in report.verdicts().items():
+        if verdict.status != "base":
+            typer.echo(f"{name}: {verdict.sentence}")
+    typer.echo(page)
+
+
+def _print_table(report: Report) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    is_terminal = sys.stdout.isatty()
+    console = Console(file=sys.stdout, highlight=False, width=None if is_terminal else _PLAIN_WIDTH)
+    table = Table(box=box.SIMPLE_HEAD if is_terminal else None, pad_edge=False)
+    table.add_column("run", overflow="fold")
+    for name in ("reward", "judge", "Fréchet", "diversity", "held-out loss"):
+        table.add_column(name, justify="right")
+    table.add_column("verdict")
+    verdicts = report.verdicts()
+    for run in report.runs:
+        table.add_row(
+            escape(run.name),
+            f"{run.reward.value:.3f}",
+            f"{run.judge_accuracy.value:.3f}",
+            f"{run.frechet.value:.2f}",
+            f"{run.diversity.value:.2f}",
+            "" if run.is_base else format_change(run.drift.value),
+            verdicts[run.name].status,
+        )
+    console.print(table)

@@ -1,0 +1,162 @@
+"""Samples as pictures in a folder, with a manifest of how each was made."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from ddrl.errors import UsageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ddrl.builders.runs import LoadedRun
+
+__all__ = ["Request", "draw", "write_samples"]
+
+FORMAT = "ddrl-samples/1"
+_GAP = 1  # between the pictures of the grid, in their own pixels
+
+
+@dataclass(frozen=True)
+class Request:
+    """Which samples to draw, and how to show them.
+
+    Attributes:
+        prompts: P of them.
+        num: samples per prompt, S.
+        seed: of the noise.
+        steps: of the solver.
+        solver: deterministic.
+        scale: screen pixels per pixel, each way.
+    """
+
+    prompts: tuple[str, ...]
+    num: int
+    seed: int
+    steps: int
+    solver: Literal["euler", "heun", "multistep"]
+    scale: int
+
+
+def draw(run: LoadedRun, request: Request) -> Tensor:
+    """The samples as uint8, prompt by prompt, shape (P S, H, W, 3).
+
+    Raises:
+        DataError: the model does not know a prompt.
+    """
+    import torch
+
+    from ddrl.evaluation.generate import generate
+
+    samples = generate(
+        run.forward,
+        request.prompts,
+        samples_per_prompt=request.num,
+        latent_shape=run.latent_shape,
+        seed=request.seed,
+        num_steps=request.steps,
+        solver=request.solver,
+        micro_batch=run.recipe.run.micro_batch,
+        device=run.device,
+    )
+    return (samples.media.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
+
+
+def write_samples(run: LoadedRun, request: Request, pixels: Tensor, folder: Path) -> None:
+    """Write the pictures, the grid (a row per prompt) and, last, ``manifest.json``.
+
+    The pictures that an earlier manifest of the folder names are removed.
+
+    Args:
+        run: whose samples they are.
+        request: how they were drawn.
+        pixels: from ``draw``.
+        folder: made if it is missing.
+
+    Raises:
+        UsageError: the folder can't be written.
+    """
+    files: list[dict[str, Any]] = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _remove_earlier(folder)
+        for index, picture in enumerate(pixels):
+            prompt, member = divmod(index, request.num)
+            text = request.prompts[prompt]
+            name = f"{index:03d}-{_slug(text)}-{member}.png"
+            about = {"prompt": text, "member": member}
+            files.append({**_write_png(folder / name, picture, request.scale), **about})
+        grid = _write_png(folder / "grid.png", _grid(pixels, request), request.scale)
+        manifest = {
+            "format": FORMAT,
+            "run": str(run.folder),
+            "step": run.step,
+            "weights": run.weights,
+            "prompts": list(request.prompts),
+            "samples_per_prompt": request.num,
+            "seed": request.seed,
+            "solver": request.solver,
+            "steps": request.steps,
+            "guidance": run.forward.guidance,
+            "grid": grid,
+            "files": files,
+        }
+        text = json.dumps(manifest, indent=1, ensure_ascii=False) + "\n"
+        (folder / "manifest.json").write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(
+            f"The samples can't be written to {folder}: {error.strerror or error}.",
+            hint="name another folder: --out FOLDER",
+        ) from error
+
+
+def _write_png(path: Path, pixels: Tensor, scale: int) -> dict[str, str]:
+    """Write one picture, each pixel a square; return its name and hash."""
+    from PIL import Image
+
+    image = Image.fromarray(pixels.contiguous().numpy())
+    size = (image.width * scale, image.height * scale)
+    buffer = io.BytesIO()
+    image.resize(size, Image.Resampling.NEAREST).save(buffer, "PNG")
+    path.write_bytes(buffer.getvalue())
+    return {"file": path.name, "sha256": hashlib.sha256(buffer.getvalue()).hexdigest()}
+
+
+def _grid(pixels: Tensor, request: Request) -> Tensor:
+    """A row per prompt and a column per sample, on white."""
+    _, height, width, channels = pixels.shape
+    cells = pixels.new_full(
+        (len(request.prompts), request.num, height + _GAP, width + _GAP, channels), 255
+    )
+    cells[:, :, :height, :width] = pixels.reshape(
+        len(request.prompts), request.num, height, width, channels
+    )
+    rows = cells.permute(0, 2, 1, 3, 4)
+    whole = rows.reshape(len(request.prompts) * (height + _GAP), -1, channels)
+    return whole[:-_GAP, :-_GAP]
+
+
+def _slug(text: str) -> str:
+    """A prompt as part of a file name."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:40] or "empty"
+
+
+def _remove_earlier(folder: Path) -> None:
+    """Remove what an earlier manifest lists, so that the folder holds one set of samples."""
+    path = folder / "manifest.json"
+    try:
+        manifest: object = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        return
+    path.unlink()
+    for entry in manifest["files"]:
+        # A name alone: nothing outside of this folder is ever removed.
+        (folder / Path(entry["file"]).name).unlink(missing_ok=True)

@@ -1,0 +1,208 @@
+"""Progress on stderr: a bar where somebody watches, else a line now and then."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+from ddrl.cli.terminal import format_change
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.progress import Progress, TaskID
+
+__all__ = ["BarReporter", "LogReporter", "Reporter", "describe_metrics", "make_reporter"]
+
+logger = logging.getLogger(__name__)
+
+_STOPPING = "finishing this iteration, then saving; once more stops at once"
+
+_SHOWN = {
+    "reward": ("reward", "{:.3f}"),
+    "ratio_max": ("ratio", "{:.2f}"),
+    "clip_fraction": ("clip", "{:.0%}"),
+    "data_loss": ("data", "{:.3f}"),
+    "reference_kl": ("kl", "{:.3g}"),
+    "effective_beta": ("beta", "{:.2g}"),
+}
+
+
+def describe_metrics(metrics: Mapping[str, float]) -> str:
+    """The metrics that tell how a run goes, in one line."""
+    parts = [
+        f"{label} {form.format(metrics[name])}"
+        for name, (label, form) in _SHOWN.items()
+        if name in metrics
+    ]
+    if "heldout_loss_change" in metrics:
+        parts.append(f"held-out loss {format_change(metrics['heldout_loss_change'])}")
+    return "  ".join(parts)
+
+
+class Reporter(Protocol):
+    """Shows how far a command is."""
+
+    def __enter__(self) -> Self:
+        """Begin to show."""
+        ...
+
+    def __exit__(self, *_: object) -> None:
+        """Show no more."""
+        ...
+
+    def made(self, what: str, done: int, total: int, note: str) -> None:
+        """Something that the run needs is being made."""
+        ...
+
+    def begin(self, step: int, total: int) -> None:
+        """Training begins after ``step`` of ``total`` iterations."""
+        ...
+
+    def step(self, step: int, metrics: Mapping[str, float]) -> None:
+        """An iteration is finished."""
+        ...
+
+    def stopping(self) -> None:
+        """This iteration is the last one. Called by a signal handler, so it waits for nothing."""
+        ...
+
+
+def make_reporter() -> Reporter:
+    """A bar if stderr is a terminal, else lines in the log."""
+    return BarReporter() if sys.stderr.isatty() else LogReporter()
+
+
+class _Memory:
+    """Keeps the last held-out loss between the evaluations that measure it."""
+
+    def __init__(self) -> None:
+        self._heldout: dict[str, float] = {}
+
+    def describe(self, metrics: Mapping[str, float]) -> str:
+        name = "heldout_loss_change"
+        if name in metrics:
+            self._heldout = {name: metrics[name]}
+        return describe_metrics({**metrics, **self._heldout})
+
+
+class LogReporter:
+    """A line of the log for about every tenth of the work."""
+
+    def __init__(self) -> None:
+        self._memory = _Memory()
+        self._tenths: dict[str, int] = {}
+        self._start, self._first, self._total = time.monotonic(), 0, 1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def made(self, what: str, done: int, total: int, note: str) -> None:
+        """Something that the run needs is being made."""
+        if self._is_due(what, done, total):
+            logger.info("%s %d/%d  %s", what, done, total, note)
+
+    def begin(self, step: int, total: int) -> None:
+        """Training begins after ``step`` of ``total`` iterations."""
+        self._start, self._first, self._total = time.monotonic(), step, total
+        self._is_due("step", step, total)
+
+    def step(self, step: int, metrics: Mapping[str, float]) -> None:
+        """An iteration is finished."""
+        text = self._memory.describe(metrics)
+        if self._is_due("step", step, self._total):
+            per_step = (time.monotonic() - self._start) / max(1, step - self._first)
+            left = per_step * (self._total - step)
+            logger.info("step %d/%d  %s  %.0f s left", step, self._total, text, left)
+
+    def stopping(self) -> None:
+        """This iteration is the last one."""
+        # The interrupted code may hold the lock of a buffered stream; this goes around it.
+        with suppress(OSError):
+            os.write(2, f"{_STOPPING}\n".encode())
+
+    def _is_due(self, what: str, done: int, total: int) -> bool:
+        tenth = 10 * done // max(1, total)
+        due = tenth > self._tenths.get(what, 0)
+        self._tenths[what] = tenth
+        return due
+
+
+class BarReporter:
+    """A progress bar, with the metrics in a line below it."""
+
+    def __init__(self) -> None:
+        self._memory = _Memory()
+        self._tasks: dict[str, TaskID] = {}
+        self._note = self._notice = ""
+        self._bar = self._make()
+
+    def _make(self) -> Progress:
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
+        from rich.text import Text
+
+        reporter = self
+
+        class BarAndNote(Progress):
+            def get_renderables(self) -> Iterable[RenderableType]:
+                yield self.make_tasks_table(self.tasks)
+                if reporter._note:
+                    yield Text(reporter._note, style="dim", no_wrap=True, overflow="ellipsis")
+                if reporter._notice:
+                    yield Text(reporter._notice, style="yellow")
+
+        return BarAndNote(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left", style="dim"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+        )
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def made(self, what: str, done: int, total: int, note: str) -> None:
+        """Something that the run needs is being made."""
+        self._update(what, done, total, note)
+
+    def begin(self, step: int, total: int) -> None:
+        """Training begins after ``step`` of ``total`` iterations."""
+        self._update("training", step, total, "")
+
+    def step(self, step: int, metrics: Mapping[str, float]) -> None:
+        """An iteration is finished."""
+        self._update("training", step, None, self._memory.describe(metrics))
+
+    def stopping(self) -> None:
+        """This iteration is the last one."""
+        self._notice = _STOPPING  # the bar's own thread shows it
+
+    def _update(self, what: str, done: int, total: int | None, note: str) -> None:
+        self._note = note
+        if what not in self._tasks:
+            # A start of its own, so that what was done before does not count in the time left.
+            self._tasks[what] = self._bar.add_task(what, total=total, completed=done)
+        changes: dict[str, Any] = {} if total is None else {"total": total}
+        self._bar.update(self._tasks[what], completed=done, **changes)

@@ -1,0 +1,45 @@
+"""``ddrl train``."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ddrl.cli.terminal import Verbose
+
+__all__ = ["train"]
+
+
+def train(
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A TOML file.")],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="SECTION.KEY=VALUE", help="Keys to set otherwise."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what the run amounts to, and do nothing.")
+    ] = False,
+    verbose: Verbose = False,  # noqa: ARG001 - its callback does the work
+) -> None:
+    """Post-train a model as a recipe says; the same command resumes a run that was stopped.
+
+    The run is written to run.folder. Ctrl-C finishes the iteration and saves a checkpoint.
+    """
+    from ddrl.recipe import load_recipe
+
+    loaded = load_recipe(recipe, overrides or [])  # a faulty one fails before torch is loaded
+    from ddrl.builders.assets import limit_threads
+
+    limit_threads(loaded)
+    if dry_run:
+        from ddrl.builders.training import plan_recipe
+
+        typer.echo("\n".join(plan_recipe(loaded).lines()))
+        return
+    from ddrl.cli.training import TrainingRun
+
+    command = shlex.join(["ddrl", "train", str(recipe), *(overrides or [])])
+    TrainingRun(loaded, command).execute()

@@ -1,0 +1,250 @@
+"""A run in its folder: locked, resumed, stopped by signals, and told about."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shlex
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from ddrl.cli.interrupts import Interrupted, Interrupts
+from ddrl.cli.lock import FolderLock
+from ddrl.cli.progress import Reporter, make_reporter
+from ddrl.cli.provenance import describe_start
+from ddrl.cli.terminal import format_change
+from ddrl.errors import CheckpointError, GuardStop, RecipeError, RewardError, UsageError
+
+if TYPE_CHECKING:
+    from ddrl.builders.training import Job
+    from ddrl.recipe import Recipe
+    from ddrl.training.checkpoint import Checkpoint
+    from ddrl.training.sinks import MetricSink
+
+__all__ = ["TrainingRun"]
+
+logger = logging.getLogger(__name__)
+
+
+class TrainingRun:
+    """What ``ddrl train`` does with a recipe.
+
+    Args:
+        recipe: of the run.
+        command: what the user typed, to be named where it resumes.
+    """
+
+    def __init__(self, recipe: Recipe, command: str) -> None:
+        from ddrl.builders.runs import RunFolder
+        from ddrl.recipe import dump_toml
+        from ddrl.training.checkpoint import CheckpointFolder
+
+        self._recipe, self._command = recipe, command
+        self._folder = RunFolder(Path(recipe.run.folder))
+        self._text = dump_toml(recipe)
+        self._checkpoints = CheckpointFolder(
+            self._folder.checkpoints, keep=recipe.run.keep_checkpoints
+        )
+
+    def execute(self) -> None:
+        """Start the run, or resume it, and train to its end.
+
+        Raises:
+            UsageError: the folder is in use, or can't be written.
+            CheckpointError: its checkpoints are broken, or of another recipe.
+            GuardStop: the run went wrong.
+            typer.Exit: a signal asked for the end, and the run is saved.
+        """
+        with FolderLock(self._folder.lock), Interrupts() as interrupts:
+            checkpoint = self._checkpoints.latest()
+            if checkpoint is not None:
+                self._refuse_another_recipe(checkpoint)
+            if checkpoint is not None and checkpoint.step >= self._recipe.run.steps:
+                typer.echo(f"Already finished. {self._summary()}")
+                return
+            self._write_start(checkpoint)
+            with make_reporter() as reporter:
+                job = self._build(checkpoint, reporter)
+                finished = self._train(job, checkpoint, reporter, interrupts)
+        if not finished:
+            typer.echo(
+                f"Stopped after step {job.trainer.step} of {self._recipe.run.steps}; a checkpoint "
+                f"is saved.\nResume with: {self._command}",
+                err=True,
+            )
+            raise typer.Exit(128 + interrupts.number)
+        typer.echo(self._summary())
+
+    def _refuse_another_recipe(self, checkpoint: Checkpoint) -> None:
+        from ddrl.recipe import parse_recipe, resume_conflicts
+
+        try:
+            saved = parse_recipe(checkpoint.recipe, origin=f"{checkpoint.folder}/manifest.json")
+        except RecipeError as error:
+            raise CheckpointError(
+                f"{checkpoint.folder} was made with a recipe that is not one any more: "
+                f"{error.message}",
+                hint="start afresh in another folder: run.folder=PATH",
+            ) from error
+        conflicts = resume_conflicts(saved, self._recipe)
+        if conflicts:
+            raise CheckpointError(
+                f"{checkpoint.folder} was made with another recipe (saved -> now):\n"
+                + "\n".join(f"  {line}" for line in conflicts),
+                hint="use the recipe of the run to resume it, or start afresh in another folder: "
+                "run.folder=PATH",
+            )
+
+    def _write_start(self, checkpoint: Checkpoint | None) -> None:
+        """Write what the run is, before anything that takes time."""
+        info = describe_start(self._recipe, shlex.split(self._command))
+        if checkpoint is not None:
+            before = _read_json(self._folder.info)
+            resumed = {"step": checkpoint.step, "time": info["started"]}
+            info["started"] = before.get("started", info["started"])
+            info["resumed"] = [*before.get("resumed", []), resumed]
+        try:
+            _replace(self._folder.recipe, self._text)
+            _replace(self._folder.info, json.dumps(info, indent=1) + "\n")
+            self._folder.stopped.unlink(missing_ok=True)
+        except OSError as error:
+            raise UsageError(
+                f"The run folder {self._folder.path} can't be written: {error.strerror}.",
+                hint="free some space, or set run.folder to another folder: run.folder=PATH",
+            ) from error
+
+    def _build(self, checkpoint: Checkpoint | None, reporter: Reporter) -> Job:
+        import torch
+
+        from ddrl.builders.training import build_job
+        from ddrl.training.loop import restore
+
+        job = build_job(self._recipe, progress=reporter.made)
+        # ddrl names all of its randomness; this is for rewards that use the global generator.
+        torch.manual_seed(self._recipe.run.seed)
+        if checkpoint is not None:
+            restore(job.trainer, checkpoint)
+            logger.info("resuming after step %d", checkpoint.step)
+        logger.info(
+            "training on %s: %d steps, into %s",
+            job.trainer.device,
+            self._recipe.run.steps,
+            self._folder.path,
+        )
+        return job
+
+    def _train(
+        self,
+        job: Job,
+        checkpoint: Checkpoint | None,
+        reporter: Reporter,
+        interrupts: Interrupts,
+    ) -> bool:
+        from ddrl.training.loop import train
+
+        trainer, recipe = job.trainer, self._recipe
+        with ExitStack() as stack:
+            sinks = [stack.enter_context(closing(sink)) for sink in self._sinks(trainer.step)]
+            stack.enter_context(self._failures(job, 0 if checkpoint is None else checkpoint.step))
+            reporter.begin(trainer.step, recipe.run.steps)
+            interrupts.be_patient(reporter.stopping)
+            return train(
+                trainer,
+                recipe.run.steps,
+                sinks=sinks,
+                checkpoints=self._checkpoints,
+                checkpoint_every=recipe.run.checkpoint_every,
+                recipe=self._text,
+                on_step=reporter.step,
+                should_stop=lambda: interrupts.number != 0,
+            )
+
+    def _sinks(self, step: int) -> Iterator[MetricSink]:
+        from ddrl.training.sinks import JSONLSink, TensorBoardSink, WandbSink
+
+        run = self._recipe.run
+        yield JSONLSink(self._folder.metrics, resume_at=step)
+        if run.tensorboard:
+            yield TensorBoardSink(self._folder.tensorboard, resume_at=step)
+        if run.wandb_project:
+            name = self._folder.path.resolve().name
+            yield WandbSink(run.wandb_project, name=name, config=self._recipe.model_dump())
+
+    @contextmanager
+    def _failures(self, job: Job, saved: int) -> Iterator[None]:
+        """Keep what can be kept when training fails, and say what that is."""
+        from ddrl.training.loop import save
+
+        try:
+            yield
+        except RewardError:
+            # Rewards come before the iteration touches a weight: those before it are whole.
+            if job.trainer.step > saved:
+                try:
+                    save(job.trainer, self._checkpoints, recipe=self._text)
+                    logger.info("the %d steps before it are saved", job.trainer.step)
+                except CheckpointError as error:
+                    logger.warning("%s", error.message)
+            raise
+        except GuardStop as error:
+            self._write_stop(error, job.trainer.step)
+            raise
+        except Interrupted as stop:
+            message = f"{stop}; {self._kept()}\nResume with: {self._command}"
+            raise Interrupted(stop.exit_code - 128, message) from None
+
+    def _write_stop(self, error: GuardStop, step: int) -> None:
+        stop = {
+            "format": "ddrl-stop/1",
+            "kind": type(error).__name__,
+            "reason": error.message,
+            "hint": error.hint,
+            "step": step,
+        }
+        try:
+            _replace(self._folder.stopped, json.dumps(stop, indent=1) + "\n")
+        except OSError as failure:
+            logger.warning("%s can't be written: %s", self._folder.stopped, failure.strerror)
+        logger.info("%s", self._kept())
+
+    def _kept(self) -> str:
+        """Which checkpoint is there, in words."""
+        newest = self._checkpoints.latest()
+        if newest is None:
+            return "there is no checkpoint yet"
+        return f"the last good checkpoint, of step {newest.step}, is kept in {newest.folder}"
+
+    def _summary(self) -> str:
+        """The run in one line."""
+        from ddrl.training.sinks import read_metrics
+
+        lines = read_metrics(self._folder.metrics)
+        seconds = sum(float(line.get("seconds", 0)) for line in lines)
+        parts = [f"{self._folder.path}: {self._recipe.run.steps} steps in {seconds:.0f} s"]
+        rewards = [line["reward"] for line in lines if "reward" in line]
+        changes = [line["heldout_loss_change"] for line in lines if "heldout_loss_change" in line]
+        if rewards:
+            parts.append(f"reward {rewards[0]:.3f} -> {rewards[-1]:.3f}")
+        if changes:
+            parts.append(f"held-out loss {format_change(changes[-1])}")
+        command = shlex.join(["ddrl", "evaluate", str(self._folder.path)])
+        return f"{', '.join(parts)}. Next: {command}"
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        value: object = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _replace(path: Path, text: str) -> None:
+    """Put a text in place of a file at once."""
+    beside = path.with_name(f".{path.name}.writing")
+    beside.write_text(text, encoding="utf-8")
+    beside.replace(path)

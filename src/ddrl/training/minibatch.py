@@ -1,0 +1,51 @@
+"""What one optimizer step learns from, and how a rollout is split into several."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from ddrl.records import Advantages, Anchor, Trajectory
+
+__all__ = ["Minibatch", "split"]
+
+
+@dataclass(frozen=True)
+class Minibatch:
+    """What one optimizer step learns from.
+
+    Attributes:
+        trajectory: rollouts, or None where there is no policy term.
+        advantages: of the rollouts, or None likewise.
+        anchor: data, or None where there is no data term.
+        index: which of the rollout's updates this is.
+        correction: see :meth:`ddrl.training.update.Gradient.return_correction`.
+    """
+
+    trajectory: Trajectory | None
+    advantages: Advantages | None
+    anchor: Anchor | None
+    index: int = 0
+    correction: Tensor | None = None
+
+
+def split(batch: Minibatch, num_updates: int) -> list[Minibatch]:
+    """Split into ``num_updates`` minibatches, each with members of every group.
+
+    Rows of a group are consecutive, so every num_updates-th row goes to one update. Advantages
+    and corrections keep the statistics of the whole groups.
+    """
+    parts = []
+    for index in range(num_updates):
+        rows = slice(index, None, num_updates)
+        parts.append(
+            Minibatch(
+                None if batch.trajectory is None else batch.trajectory.select(rows),
+                None if batch.advantages is None else batch.advantages.select(rows),
+                None if batch.anchor is None else batch.anchor.select(rows),
+                index,
+                None if batch.correction is None else batch.correction[rows],
+            )
+        )
+    return parts

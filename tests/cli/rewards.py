@@ -1,0 +1,55 @@
+"""Rewards that misbehave, found as ``tests.cli.rewards:Class``."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ddrl.records import Prompts
+
+
+class Raises:
+    def score(self, media: Tensor, prompts: Prompts) -> Tensor:
+        raise ValueError("the reward's server is down")
+
+
+class NotANumber:
+    def score(self, media: Tensor, prompts: Prompts) -> Tensor:
+        return torch.full((len(media),), torch.nan)
+
+
+class WrongShape:
+    def score(self, media: Tensor, prompts: Prompts) -> Tensor:
+        return media.flatten(1).mean(1, keepdim=True)
+
+
+class RaisesOnce:
+    """Raises in call ``at``, unless ``marker`` exists; makes it."""
+
+    def __init__(self, *, at: int, marker: str) -> None:
+        self._at, self._marker, self._calls = at, Path(marker), 0
+
+    def score(self, media: Tensor, prompts: Prompts) -> Tensor:
+        self._calls += 1
+        if self._calls == self._at and not self._marker.exists():
+            self._marker.touch()
+            raise ValueError("the reward's server is down")
+        return media.flatten(1).mean(1)
+
+
+class Gate:
+    """Mean brightness; in call ``at``, makes ``reached`` in the folder and waits for ``go``."""
+
+    def __init__(self, *, at: int, folder: str) -> None:
+        self._at, self._folder, self._calls = at, Path(folder), 0
+
+    def score(self, media: Tensor, prompts: Prompts) -> Tensor:
+        self._calls += 1
+        if self._calls == self._at and not (self._folder / "reached").exists():
+            (self._folder / "reached").touch()
+            while not (self._folder / "go").exists():
+                time.sleep(0.01)
+        return media.flatten(1).mean(1)

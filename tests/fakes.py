@@ -1,0 +1,207 @@
+"""A small stand-in for each seam of the trainer, and a trainer made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor, nn
+
+from ddrl.data.groups import Dealer
+from ddrl.diffusion.kernels import make_kernel
+from ddrl.diffusion.process import RectifiedFlow
+from ddrl.diffusion.schedule import select_steps, time_grid
+from ddrl.diffusion.transition import Transitions
+from ddrl.models.ema import EMA
+from ddrl.objective.advantage import group_advantage
+from ddrl.objective.loss import Objective
+from ddrl.records import Advantages, Condition, Prompts
+from ddrl.rewards.base import Reward
+from ddrl.rewards.scorer import FailurePolicy, Scorer, WeightedReward
+from ddrl.training.forward import Forward
+from ddrl.training.guard import Guard
+from ddrl.training.trainer import Pool, RolloutSettings, Trainer
+
+PROMPTS = ("red", "green", "blue")
+
+
+@dataclass(frozen=True)
+class FakeCondition(Condition):
+    """The prompt's number per row, 0 for the empty text."""
+
+    label: Tensor
+
+
+class FakeModel:
+    """A :class:`~ddrl.models.base.DiffusionModel` of 1x2x2 pixels: one hidden layer."""
+
+    process = RectifiedFlow()
+
+    def __init__(self, *, seed: int = 0, dropout: float = 0.0) -> None:
+        self.calls: list[tuple[int, bool]] = []  # rows, and whether autograd was recording
+        self.encoded: list[tuple[str, ...]] = []
+        self.media_encodings = 0
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            layers = [nn.Linear(4 + 1 + 4, 16), nn.SiLU(), nn.Dropout(dropout), nn.Linear(16, 4)]
+            self.transformer: nn.Module = nn.Sequential(*layers)
+
+    def encode(self, texts: Sequence[str]) -> FakeCondition:
+        self.encoded.append(tuple(texts))
+        return FakeCondition(torch.tensor([("", *PROMPTS).index(text) for text in texts]))
+
+    def predict(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        assert isinstance(condition, FakeCondition)
+        self.calls.append((len(x_t), torch.is_grad_enabled()))
+        label = torch.eye(4, dtype=x_t.dtype)[condition.label]
+        rows = torch.cat([x_t.flatten(1), t[:, None].to(x_t.dtype), label], dim=1)
+        out: Tensor = self.transformer(rows)
+        return out.reshape(x_t.shape)
+
+    def encode_media(self, media: Tensor) -> Tensor:
+        self.media_encodings += 1
+        return 2 * media.mean(1, keepdim=True) - 1
+
+    def decode(self, latents: Tensor) -> Tensor:
+        return ((latents + 1) / 2).clamp(0, 1).expand(-1, 3, -1, -1)
+
+    def latent_shape(self, height: int, width: int, frames: int = 1) -> tuple[int, ...]:
+        return (1, height, width)
+
+    def time_shift(self, latent_shape: Sequence[int]) -> float:
+        return 1.0
+
+
+class FakeReward:
+    """Brightness, which differs between prompts; from ``plant_at`` on, a call returns ``plant``."""
+
+    def __init__(self, *, plant: Tensor | None = None, plant_at: int = 0) -> None:
+        self.calls = 0
+        self._plant, self._plant_at = plant, plant_at
+
+    def score(self, media: Tensor, prompts: Prompts) -> Tensor:
+        self.calls += 1
+        if self._plant is not None and self.calls > self._plant_at:
+            return self._plant
+        sign = torch.tensor([1.0 if text == "red" else -1.0 for text in prompts.text])
+        return sign * media.flatten(1).mean(1)
+
+
+class FakeSink:
+    """Keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.lines: list[dict[str, float]] = []
+
+    def write(self, metrics: Mapping[str, float], *, step: int) -> None:
+        self.lines.append({"step": step, **metrics})
+
+    def close(self) -> None:
+        pass
+
+
+def advantage(rewards: Tensor, group: Tensor, keep: Tensor, prompt_id: Tensor) -> Advantages:
+    return group_advantage(rewards, group, keep)
+
+
+@dataclass(frozen=True)
+class Toy:
+    """The settings of a trainer of fakes."""
+
+    objective: Objective = field(default_factory=Objective)
+    num_prompts: int = 2
+    group_size: int = 4
+    anchors_per_group: int = 4
+    num_steps: int = 4
+    trained: tuple[int, ...] | None = None
+    kernel: str = "flow_sde"
+    eta: float = 0.7
+    guidance: float = 1.0
+    num_updates: int = 1
+    micro_batch: int = 0
+    steps_per_pass: int = 1
+    storage_dtype: torch.dtype = torch.float32
+    replay_tolerance: float = 1e-3
+    learning_rate: float = 1e-2
+    dropout: float = 0.0
+    reward: Reward = field(default_factory=FakeReward)
+    on_failure: FailurePolicy = "abort"
+    guard: Guard = field(default_factory=Guard)
+
+    def but(self, **changes: object) -> Toy:
+        return replace(self, **changes)  # type: ignore[arg-type]  # tests name fields
+
+    @property
+    def transitions(self) -> Transitions:
+        kernel = make_kernel(self.kernel, eta=self.eta)
+        return Transitions.build(kernel, RectifiedFlow(), time_grid(self.num_steps))
+
+    @property
+    def trained_steps(self) -> tuple[int, ...]:
+        allowed = self.transitions.stochastic.tolist()
+        return select_steps("all" if self.trained is None else self.trained, allowed)
+
+    def trainer(self) -> Trainer:
+        """A fresh trainer: equal settings give equal trainers."""
+        model = FakeModel(dropout=self.dropout)
+        captions = torch.arange(30) % len(PROMPTS)
+        media = torch.rand((30, 3, 2, 2), generator=torch.Generator().manual_seed(1))
+        pool = Pool(PROMPTS, model.encode(PROMPTS), model.encode_media(media), captions)
+        optimizer = torch.optim.AdamW(model.transformer.parameters(), lr=self.learning_rate)
+        reference = None
+        if self.objective.regularizer == "reference":
+            reference = Forward(FakeModel(seed=7), guidance=self.guidance)
+        return Trainer(
+            forward=Forward(model, guidance=self.guidance),
+            pool=pool,
+            dealer=Dealer(
+                captions,
+                num_prompts=len(PROMPTS),
+                seed=5,
+                prompts_per_step=self.num_prompts,
+                anchors_per_group=self.anchors_per_group,
+            ),
+            scorer=Scorer([WeightedReward("fake", self.reward)], on_failure=self.on_failure),
+            advantage=advantage,
+            objective=self.objective,
+            settings=RolloutSettings(
+                transitions=self.transitions,
+                trained=self.trained_steps,
+                latent_shape=(1, 2, 2),
+                group_size=self.group_size,
+                num_updates=self.num_updates,
+                micro_batch=self.micro_batch,
+                steps_per_pass=self.steps_per_pass,
+                storage_dtype=self.storage_dtype,
+                replay_tolerance=self.replay_tolerance,
+            ),
+            optimizer=optimizer,
+            scheduler=torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 / (1 + step)),
+            ema=EMA(model.transformer, decay=0.9),
+            seed=5,
+            grad_clip=1.0,
+            reference=reference,
+            guard=self.guard,
+        )
+
+
+def fake_model(trainer: Trainer) -> FakeModel:
+    model = trainer.forward.model
+    assert isinstance(model, FakeModel)
+    return model
+
+
+def gradients(model: FakeModel) -> Tensor:
+    """All gradients as one vector."""
+    return torch.cat(
+        [
+            (torch.zeros_like(p) if p.grad is None else p.grad).flatten()
+            for p in model.transformer.parameters()
+        ]
+    )
+
+
+def weights(model: FakeModel) -> Tensor:
+    """All weights as one vector, a copy."""
+    return torch.cat([p.detach().flatten() for p in model.transformer.parameters()])

@@ -1,0 +1,123 @@
+"""Metrics: a glossary, how updates are merged, and reward statistics against numpy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ddrl.errors import DDRLError
+from ddrl.records import Advantages, Scores, Status
+from ddrl.training.metrics import GLOSSARY, glossary_table, merge, reward_metrics, spec_of
+
+
+def test_a_name_is_described_by_itself_or_its_family() -> None:
+    assert spec_of("reward") is GLOSSARY["reward"]
+    assert spec_of("reward/ink") is GLOSSARY["reward/*"]
+    assert spec_of("seconds/update") is GLOSSARY["seconds/update"]
+    with pytest.raises(DDRLError, match="'made_up'"):
+        spec_of("made_up")
+    with pytest.raises(DDRLError, match="'seconds/naps'"):
+        spec_of("seconds/naps")
+
+
+def test_merge_reduces_each_as_the_glossary_says() -> None:
+    updates = [
+        {"policy_loss": 1.0, "ratio_max": 2.0, "flat_groups": 3.0, "learning_rate": 0.1},
+        {"policy_loss": 3.0, "ratio_max": 1.0, "flat_groups": 4.0, "learning_rate": 0.2},
+    ]
+    assert merge(updates) == {
+        "policy_loss": 2.0,
+        "ratio_max": 2.0,
+        "flat_groups": 7.0,
+        "learning_rate": 0.2,
+    }
+    assert merge(updates[:1]) == updates[0]
+    assert merge([]) == {}
+    assert merge([{"policy_loss": 1.0}, {"data_loss": 2.0}]) == {
+        "policy_loss": 1.0,
+        "data_loss": 2.0,
+    }
+
+
+def test_the_table_has_a_row_per_metric() -> None:
+    lines = glossary_table().splitlines()
+    assert lines[0] == "| metric | unit | meaning |"
+    assert len(lines) == 2 + len(GLOSSARY)
+    for line, (name, spec) in zip(lines[2:], GLOSSARY.items(), strict=True):
+        assert line == f"| `{name}` | {spec.unit} | {spec.description} |"
+        assert line.count("|") == 4  # no cell is cut in two
+    assert all(spec.unit and spec.description.endswith(".") for spec in GLOSSARY.values())
+
+
+@st.composite
+def batches(draw: st.DrawFn) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Values of two rewards, NaN where one failed, groups in any order, and latents."""
+    size = draw(st.integers(2, 12))
+    group = torch.tensor(draw(st.lists(st.integers(0, 3), min_size=size, max_size=size)))
+    finite = st.floats(-100, 100, width=32)
+    value = torch.tensor(
+        draw(st.lists(st.tuples(finite, finite), min_size=size, max_size=size)), dtype=torch.float32
+    )
+    failed = torch.tensor(draw(st.lists(st.booleans(), min_size=size, max_size=size)))
+    failed[0] = False
+    value[failed, 1] = torch.nan
+    rng = torch.Generator().manual_seed(draw(st.integers(0, 99)))
+    return value, group, torch.randn((size, 1, 2, 2), generator=rng)
+
+
+def scores_of(value: torch.Tensor) -> Scores:
+    """What a scorer makes of values, NaN where a reward failed."""
+    status = torch.where(value.isnan(), int(Status.NOT_FINITE), int(Status.OK))
+    valid = ~value.isnan().any(1)
+    names = ("one", "two")[: value.shape[1]]
+    return Scores(value, status, names, value.sum(1).where(valid, 0), valid)
+
+
+def advantages(size: int, *, normalized: bool = True, flat: int = 0) -> Advantages:
+    clipped = torch.arange(size) % 3 == 0
+    keep = torch.ones(size, dtype=torch.bool)
+    return Advantages(torch.zeros(size), keep, flat, normalized, clipped)
+
+
+@settings(deadline=None, max_examples=60)
+@given(batch=batches(), normalized=st.booleans())
+def test_reward_metrics_against_numpy(
+    batch: tuple[torch.Tensor, torch.Tensor, torch.Tensor], normalized: bool
+) -> None:
+    value, group, latents = batch
+    scores = scores_of(value)
+    size = len(group)
+    found = reward_metrics(
+        scores, advantages(size, normalized=normalized, flat=2), group, latents, 0.5
+    )
+    valid, reward = scores.valid.numpy(), scores.combined.double().numpy()
+    stds = [
+        reward[valid & (group.numpy() == g)].std()
+        for g in range(4)
+        if (valid & (group.numpy() == g)).any()
+    ]
+    std = float(np.mean(stds))
+    expected = {
+        "reward": reward[valid].mean(),
+        "reward_std": std,
+        "reward_failed": 1 - valid.mean(),
+        "reward/one": scores.value[:, 0].numpy().mean(dtype=np.float64),
+        "reward/two": np.nanmean(scores.value[:, 1].numpy(), dtype=np.float64),
+        "flat_groups": 2,
+        "advantage_clipped": -(-size // 3) / size,
+        "latent_std": latents.numpy().std(ddof=1),
+        "effective_beta": 0.5 * (std if normalized else 1.0),
+    }
+    assert found.keys() == expected.keys()
+    for name, number in expected.items():
+        assert found[name] == pytest.approx(float(number), rel=1e-4, abs=1e-4), name
+
+
+def test_a_group_without_any_reward_does_not_shrink_the_spread() -> None:
+    """effective_beta would fall with failures that have nothing to do with the spread."""
+    scores = scores_of(torch.tensor([[0.0], [2.0], [torch.nan], [torch.nan]]))
+    found = reward_metrics(scores, advantages(4), torch.tensor([0, 0, 1, 1]), torch.eye(4), 1.0)
+    assert found["reward_std"] == pytest.approx(1.0)

@@ -1,0 +1,136 @@
+"""Where metrics go: files that a resumed run continues."""
+
+from __future__ import annotations
+
+import builtins
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import (  # type: ignore[import-untyped]
+    EventAccumulator,
+)
+
+from ddrl.errors import CheckpointError, UsageError
+from ddrl.training.sinks import JSONLSink, TensorBoardSink, WandbSink, read_metrics
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def written(path: Path, count: int) -> list[dict[str, Any]]:
+    sink = JSONLSink(path)
+    for step in range(1, count + 1):
+        sink.write({"reward": step / 10}, step=step)
+    sink.close()
+    return lines(path)
+
+
+def test_one_object_per_line_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "metrics.jsonl"
+    sink = JSONLSink(path)
+    sink.write({"reward": 0.5, "reward/ink": 1.0}, step=1)
+    assert lines(path) == [{"step": 1, "reward": 0.5, "reward/ink": 1.0}]
+    sink.write({"reward": 0.25}, step=2)
+    assert len(lines(path)) == 2
+    sink.close()
+    assert read_metrics(path) == lines(path)
+
+
+def test_resume_drops_the_lines_that_are_made_again(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    before = written(path, 5)
+    sink = JSONLSink(path, resume_at=3)
+    assert lines(path) == before[:3]
+    sink.write({"reward": 9.0}, step=4)
+    sink.close()
+    assert [line["step"] for line in lines(path)] == [1, 2, 3, 4]
+    assert [path.name for path in tmp_path.iterdir()] == ["metrics.jsonl"]
+
+
+@pytest.mark.parametrize("tail", ['{"step": 3, "rew', "{", '{"step": 3, "reward": 0.', "\x00\x00"])
+def test_resume_drops_a_line_cut_by_a_kill(tail: str, tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    before = written(path, 2)
+    with path.open("a") as file:
+        file.write(tail)
+    assert read_metrics(path) == before
+    sink = JSONLSink(path, resume_at=3)
+    sink.write({"reward": 9.0}, step=3)
+    sink.close()
+    assert lines(path) == [*before, {"step": 3, "reward": 9.0}]
+
+
+def test_a_fresh_run_starts_an_empty_file(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    written(path, 3)
+    JSONLSink(path).close()
+    assert path.read_text() == ""
+
+
+def test_no_file_has_no_metrics(tmp_path: Path) -> None:
+    assert read_metrics(tmp_path / "none.jsonl") == []
+
+
+def test_a_folder_that_is_not_writable(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CheckpointError, match="can't be written") as caught:
+        JSONLSink(tmp_path / "file" / "metrics.jsonl")
+    assert caught.value.hint
+
+
+def test_a_disk_that_is_full(tmp_path: Path) -> None:
+    full = Path("/dev/full")
+    if not full.exists():
+        pytest.skip("no device that is always full")
+    sink = JSONLSink(tmp_path / "metrics.jsonl")
+    sink._file.close()
+    sink._file = full.open("w")
+    with pytest.raises(CheckpointError, match="No space left on device") as caught:
+        sink.write({"reward": 1.0}, step=1)
+    assert "space" in caught.value.hint
+    with pytest.raises(CheckpointError):
+        sink.close()
+
+
+def read_events(folder: Path, name: str) -> list[tuple[int, float]]:
+    events = EventAccumulator(str(folder))
+    events.Reload()
+    return [(event.step, event.value) for event in events.Scalars(name)]
+
+
+def test_tensorboard_files_are_readable(tmp_path: Path) -> None:
+    sink = TensorBoardSink(tmp_path)
+    for step in (1, 2, 3):
+        sink.write({"reward": step / 4, "reward/ink": 1.0}, step=step)
+    sink.close()
+    assert read_events(tmp_path, "reward") == [(1, 0.25), (2, 0.5), (3, 0.75)]
+    assert read_events(tmp_path, "reward/ink") == [(1, 1.0), (2, 1.0), (3, 1.0)]
+
+
+def test_tensorboard_hides_what_a_resumed_run_makes_again(tmp_path: Path) -> None:
+    first = TensorBoardSink(tmp_path)
+    for step in (1, 2, 3):
+        first.write({"reward": 0.25}, step=step)
+    first.close()
+    second = TensorBoardSink(tmp_path, resume_at=1)
+    for step in (2, 3):
+        second.write({"reward": 0.5}, step=step)
+    second.close()
+    assert read_events(tmp_path, "reward") == [(1, 0.25), (2, 0.5), (3, 0.5)]
+
+
+def test_weights_and_biases_is_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = builtins.__import__
+
+    def without_wandb(name: str, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        if name == "wandb":
+            raise ImportError(name)
+        return original(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", without_wandb)
+    with pytest.raises(UsageError, match="wandb is not installed") as caught:
+        WandbSink("project", name="run", config={})
+    assert "ddrl[wandb]" in caught.value.hint
