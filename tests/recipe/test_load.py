@@ -177,7 +177,7 @@ def test_wrong_values(text: str, message: str, hint: str) -> None:
     found, advice = failure(text)
     assert found.startswith(message)
     assert hint in advice
-    assert bool(hint) == bool(advice)
+    assert advice  # where nothing better is known, what the key is
 
 
 @pytest.mark.parametrize(

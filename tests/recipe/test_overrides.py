@@ -158,7 +158,7 @@ def test_refused(override: str, message: str, hint: str) -> None:
     found, advice = failure(REWARD, override)
     assert found == message
     assert hint in advice
-    assert bool(hint) == bool(advice)
+    assert advice  # where nothing better is known, what the key is
 
 
 def test_no_reward_to_override() -> None:

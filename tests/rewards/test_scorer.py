@@ -199,10 +199,8 @@ def test_whatever_fails_the_rest_is_right(
     one: list[bool], two: list[bool], policy: FailurePolicy
 ) -> None:
     failed = [a or b for a, b in zip(one, two, strict=True)]
-    if policy == "drop_group":
-        dropped = [any(failed[:4])] * 4 + [any(failed[4:])] * 4
-    else:
-        dropped = failed
+    groups = [any(failed[:4])] * 4 + [any(failed[4:])] * 4
+    dropped = groups if policy == "drop_group" else failed
     values = plant(one)(good()), plant(two)(good())
     if all(dropped):
         with pytest.raises(RewardError):

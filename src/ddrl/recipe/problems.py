@@ -138,15 +138,16 @@ def _found(value: object) -> str:
 
 
 def _tip(spec: KeySpec, value: object) -> str:
+    explained = f"{spec.key}: {spec.description}"
     if not isinstance(value, str):
-        return ""
+        return explained
     close = nearest(value, spec.choices)
     if close is not None:
         return f"did you mean {format_value(close)}?"
     is_quoted_literal = spec.kind in {"int", "float"} and _is_number(value)
     if is_quoted_literal or (spec.kind == "bool" and value in {"true", "false"}):
         return f"write it without quotes: {spec.key.rpartition('.')[2]} = {value}"
-    return ""
+    return explained
 
 
 def _is_number(text: str) -> bool:

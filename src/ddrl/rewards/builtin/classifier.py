@@ -83,7 +83,8 @@ class Classifier(nn.Module):
         try:
             config = json.loads((folder / "config.json").read_text())
             size = (int(config["size"][0]), int(config["size"][1]))
-            model = cls(config["labels"], size, config["architecture"])
+            with torch.random.fork_rng(devices=[]):  # fresh weights are drawn, and written over
+                model = cls(config["labels"], size, config["architecture"])
             model.load_state_dict(load_file(folder / "model.safetensors"))
         except UNREADABLE as error:
             raise WeightsError(
