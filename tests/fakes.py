@@ -63,7 +63,7 @@ class FakeModel:
         self.media_encodings += 1
         return 2 * media.mean(1, keepdim=True) - 1
 
-    def decode(self, latents: Tensor) -> Tensor:
+    def decode(self, latents: Tensor, condition: Condition | None = None) -> Tensor:
         return ((latents + 1) / 2).clamp(0, 1).expand(-1, 3, -1, -1)
 
     def latent_shape(self, height: int, width: int, frames: int = 1) -> tuple[int, ...]:

@@ -67,7 +67,7 @@ class LineModel:
     def encode_media(self, media: Tensor) -> Tensor:
         return media
 
-    def decode(self, latents: Tensor) -> Tensor:
+    def decode(self, latents: Tensor, condition: Condition | None = None) -> Tensor:
         return latents
 
     def latent_shape(self, height: int, width: int, frames: int = 1) -> tuple[int, ...]:

@@ -183,6 +183,23 @@ def test_noise_is_named_by_the_sample(micro_batch: int) -> None:
     assert other.sample_id.tolist() == ids
 
 
+def test_every_step_has_noise_of_its_own() -> None:
+    """x_s = a x + b v + std noise_{k+1}: none is used twice, and the first is the start."""
+    model = FakeModel()
+    trajectory, steps = roll(model, micro_batch=5), transitions()
+    named = sample_noise(
+        (NUM_STEPS + 1, 1, 2, 2), run_seed=3, purpose="rollout", step=9, sample_ids=range(16)
+    )
+    condition = trajectory.condition[trajectory.group]
+    for k in range(NUM_STEPS):
+        x = trajectory.latents[:, k]
+        with torch.no_grad():
+            velocity = model.predict(x, steps.times[k].float().expand(16), condition)
+        mean = steps.a[k].float() * x + steps.b[k].float() * velocity
+        used = (trajectory.latents[:, k + 1] - mean) / steps.std[k].float()
+        torch.testing.assert_close(used, named[:, k + 1], rtol=1e-4, atol=1e-4)
+
+
 @MODELS
 @pytest.mark.parametrize("micro_batch", [1, 4])
 def test_samples_do_not_depend_on_the_batches(make: Make, micro_batch: int) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ddrl.errors import GuardStop, ReplayMismatch, RewardError
 from ddrl.objective.loss import Objective
-from ddrl.records import Condition
+from ddrl.records import Advantages, Condition, Trajectory
 from ddrl.training.guard import Guard
 from ddrl.training.metrics import spec_of
 from ddrl.training.trainer import Trainer
@@ -140,10 +140,11 @@ def test_the_reference_is_called_for_the_reference_term_alone(kl_in_return: bool
     assert rows(fake_model(trainer).calls, recorded=True) == 3 * N
 
 
-def test_the_first_iteration_replays_the_trained_steps_once() -> None:
-    trainer = Toy(trained=(0, 2)).trainer()
+def test_the_first_iteration_replays_the_trained_steps_in_the_same_batches() -> None:
+    trainer = Toy(trained=(0, 2), micro_batch=3).trainer()
     trainer.iteration()
-    assert rows(fake_model(trainer).calls, recorded=False) == N * (4 + 2)
+    sizes = [size for size, grad in fake_model(trainer).calls if not grad]
+    assert sizes == [3] * 4 + [3] * 4 + [2] * 4 + [3] * 2 + [3] * 2 + [2] * 2
 
 
 def test_guidance_adds_unrecorded_passes_alone() -> None:
@@ -364,3 +365,27 @@ def test_the_anchor_has_the_prompts_captions() -> None:
     anchor = trainer._anchor(hand)
     assert torch.equal(anchor.x0, trainer.pool.x0[hand.anchor_row])
     assert anchor.condition.label.tolist() == (captions + 1).tolist()  # type: ignore[attr-defined]
+
+
+def test_the_kl_to_come_is_charged_in_every_update_of_a_rollout(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With one member of a group per update, a baseline of the update's own would charge 0."""
+    objective = Objective(regularizer="reference", kl_in_return=True)
+    trainer = Toy(objective=objective, num_updates=4).trainer()
+    policy, charged = trainer._gradient.policy, []
+
+    def spy(
+        trajectory: Trajectory, advantages: Advantages, *, correction: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        assert correction is not None
+        charged.append(correction)
+        return policy(trajectory, advantages, correction=correction)
+
+    monkeypatch.setattr(trainer._gradient, "policy", spy)
+    trainer.iteration()
+    assert len(charged) == 4
+    assert all(float(correction[:, :-1].abs().min()) > 0 for correction in charged)
+    # Over the whole groups they are deviations from a mean.
+    total = torch.stack(charged).sum((0, 1))
+    torch.testing.assert_close(total, torch.zeros_like(total), atol=1e-4, rtol=0)

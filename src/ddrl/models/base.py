@@ -51,8 +51,13 @@ class DiffusionModel(Protocol):
         """Pixels to latents."""
         ...
 
-    def decode(self, latents: Tensor) -> Tensor:
-        """Latents to pixels."""
+    def decode(self, latents: Tensor, condition: Condition | None = None) -> Tensor:
+        """Latents to pixels.
+
+        Args:
+            latents: shape (B, ...).
+            condition: length B; needed where it holds what is given (first frames).
+        """
         ...
 
     def latent_shape(self, height: int, width: int, frames: int = 1) -> tuple[int, ...]:

@@ -135,7 +135,7 @@ class TinyModel:
         grey = media.mean(1, keepdim=True) if self.config.channels == 1 else media
         return 2 * grey - 1
 
-    def decode(self, latents: Tensor) -> Tensor:
+    def decode(self, latents: Tensor, condition: Condition | None = None) -> Tensor:  # noqa: ARG002
         """Latents to pixels (B, 3, H, W), clipped to [0, 1]."""
         pixels = ((latents + 1) / 2).clamp(0, 1)
         return pixels.expand(-1, 3, -1, -1)

@@ -1,0 +1,196 @@
+"""What all diffusers families share: components, dtype, text, VAE, time shift, trainable set."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from ddrl.diffusion.process import Process, RectifiedFlow
+from ddrl.errors import DataError
+from ddrl.records import Condition
+
+__all__ = ["DiffusersModel"]
+
+
+class DiffusersModel(ABC):
+    """A diffusers pipeline behind the protocol :class:`~ddrl.models.base.DiffusionModel`.
+
+    A family's file says how its text is encoded, how its network is called, and where it departs
+    from what stands here. The pipeline is used for its components and its ``encode_prompt``; its
+    scheduler is never stepped, since ddrl takes the steps itself.
+
+    Args:
+        pipeline: loaded, on any device.
+    """
+
+    pipelines: ClassVar[tuple[str, ...]]
+    """Names of the pipeline classes that the family covers."""
+    lora_targets: ClassVar[tuple[str, ...]]
+    """Modules that LoRA adapts by default, by the end of their names."""
+
+    def __init__(self, pipeline: Any) -> None:  # noqa: ANN401 - diffusers is untyped
+        self.pipeline = pipeline
+        self._process = RectifiedFlow()
+        for part in self.frozen_parts():
+            part.requires_grad_(False)
+            part.eval()
+        self.transformer.eval()  # no dropout: the update has to see what the rollout saw
+
+    @property
+    def process(self) -> Process:
+        """Rectified flow, unless the family says otherwise."""
+        return self._process
+
+    @property
+    def transformer(self) -> nn.Module:
+        """The network that is trained."""
+        network: nn.Module = self.pipeline.transformer
+        return network
+
+    @property
+    def vae(self) -> Any:  # noqa: ANN401
+        """The autoencoder."""
+        return self.pipeline.vae
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return next(self.transformer.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the network is fed in: the dtype of its weights."""
+        return next(self.transformer.parameters()).dtype
+
+    @property
+    def spatial_factor(self) -> int:
+        """Pixels per latent, along height and width."""
+        names = ("vae_scale_factor_spatial", "vae_scale_factor")
+        return int(next(getattr(self.pipeline, n) for n in names if hasattr(self.pipeline, n)))
+
+    @property
+    def temporal_factor(self) -> int:
+        """Frames per latent frame after the first; 1 for images."""
+        return int(getattr(self.pipeline, "vae_scale_factor_temporal", 1))
+
+    def frozen_parts(self) -> list[nn.Module]:
+        """Every network of the pipeline but the trained one."""
+        parts = self.pipeline.components.values()
+        return [p for p in parts if isinstance(p, nn.Module) and p is not self.transformer]
+
+    def encode(self, texts: Sequence[str]) -> Condition:
+        """Encode texts, without gradient."""
+        with torch.no_grad():
+            return self._encode(list(texts))
+
+    @abstractmethod
+    def _encode(self, texts: list[str]) -> Condition:
+        """Encode texts into the family's condition, one row each."""
+
+    @abstractmethod
+    def predict(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        """The velocity of eq. (P2), shape of ``x_t``."""
+
+    @torch.no_grad()
+    def encode_media(self, media: Tensor) -> Tensor:
+        """Pixels (B, 3, H, W) or (B, T, 3, H, W) in [0, 1] to latents, float32.
+
+        The mode of the VAE's posterior is taken, so that encoding is a function.
+        """
+        pixels = (2 * media - 1).to(self.vae.device, self.vae.dtype)
+        if pixels.ndim == 5:
+            pixels = pixels.transpose(1, 2)  # VAEs of videos have the channels first
+        posterior = self.vae.encode(pixels)
+        latents = (
+            posterior.latent_dist.mode() if hasattr(posterior, "latent_dist") else posterior.latent
+        )
+        return self.normalize(latents.float())
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor, condition: Condition | None = None) -> Tensor:  # noqa: ARG002
+        """Latents to pixels in [0, 1]: images (B, 3, H, W), videos (B, T, 3, H, W), float32."""
+        raw = self.denormalize(latents.float()).to(self.vae.device, self.vae.dtype)
+        pixels: Tensor = self.vae.decode(raw, return_dict=False)[0].float()
+        if pixels.ndim == 5:
+            pixels = pixels.transpose(1, 2)
+        return (pixels / 2 + 0.5).clamp(0, 1)
+
+    def normalize(self, latents: Tensor) -> Tensor:
+        """The VAE's latents to those that the network sees: (z - shift) scale."""
+        config = self.vae.config
+        shift = getattr(config, "shift_factor", None) or 0.0
+        return (latents - shift) * float(config.scaling_factor)
+
+    def denormalize(self, latents: Tensor) -> Tensor:
+        """The inverse of :meth:`normalize`."""
+        config = self.vae.config
+        shift = getattr(config, "shift_factor", None) or 0.0
+        return latents / float(config.scaling_factor) + shift
+
+    def latent_shape(self, height: int, width: int, frames: int = 1) -> tuple[int, ...]:
+        """(C, H, W) for images, (C, T, H, W) for videos.
+
+        Raises:
+            DataError: the family can't make media of this size.
+        """
+        multiple = self.size_multiple()
+        if height % multiple or width % multiple:
+            raise DataError(
+                f"{type(self).__name__} makes media whose sides are multiples of {multiple}, not "
+                f"{height}x{width}.",
+                hint=f"the nearest is {_nearest(height, multiple)}x{_nearest(width, multiple)}",
+            )
+        factor = self.temporal_factor
+        if factor == 1 and frames != 1:
+            raise DataError(f"{type(self).__name__} makes images, not clips of {frames} frames.")
+        if (frames - 1) % factor:
+            raise DataError(
+                f"{type(self).__name__} makes 1 + a multiple of {factor} frames, not {frames}.",
+                hint=f"the nearest is {1 + factor * max(0, round((frames - 1) / factor))}",
+            )
+        size = (height // self.spatial_factor, width // self.spatial_factor)
+        channels = self.latent_channels()
+        if not self.is_video():
+            return (channels, *size)
+        return (channels, 1 + (frames - 1) // factor, *size)
+
+    def is_video(self) -> bool:
+        """Whether latents have a time axis."""
+        return self.temporal_factor > 1
+
+    def latent_channels(self) -> int:
+        """Channels of one latent, before packing."""
+        return int(self.transformer.config.in_channels)  # type: ignore[union-attr, arg-type]
+
+    def size_multiple(self) -> int:
+        """Sides in pixels have to be multiples of this: the VAE's factor times the patch."""
+        patch = getattr(self.transformer.config, "patch_size", 1)
+        return self.spatial_factor * int(patch if isinstance(patch, int) else patch[-1])
+
+    def time_shift(self, latent_shape: Sequence[int]) -> float:
+        """The shift of the family's scheduler: fixed, or growing with the number of tokens."""
+        config = self.pipeline.scheduler.config
+        if not getattr(config, "use_dynamic_shifting", False):
+            return float(getattr(config, "shift", None) or getattr(config, "flow_shift", 1.0))
+        tokens = self.num_tokens(latent_shape)
+        slope = (config.max_shift - config.base_shift) / (
+            config.max_image_seq_len - config.base_image_seq_len
+        )
+        mu = config.base_shift + slope * (tokens - config.base_image_seq_len)
+        # Their "linear" law has mu itself where the exponential one has exp(mu).
+        linear = getattr(config, "time_shift_type", "exponential") == "linear"
+        return float(mu) if linear else math.exp(mu)
+
+    def num_tokens(self, latent_shape: Sequence[int]) -> int:
+        """Tokens that the network makes of one sample's latents."""
+        patch = self.size_multiple() // self.spatial_factor
+        return math.prod(latent_shape[1:]) // patch**2
+
+
+def _nearest(size: int, multiple: int) -> int:
+    return multiple * max(1, round(size / multiple))

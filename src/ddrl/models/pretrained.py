@@ -1,0 +1,79 @@
+"""Loads a diffusers pipeline from a folder or a hub id, behind the adapter of its family."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ddrl.errors import UsageError, WeightsError
+from ddrl.models.diffusers_model import DiffusersModel
+
+__all__ = ["FAMILIES", "load_model"]
+
+FAMILIES: Mapping[str, str] = {
+    "StableDiffusion3Pipeline": "ddrl.models.sd3:SD3",
+}
+"""Pipeline class of ``model_index.json`` -> the adapter."""
+
+
+def load_model(path: str | Path, *, dtype: torch.dtype = torch.float32) -> DiffusersModel:
+    """Load a pipeline and wrap it.
+
+    Args:
+        path: a folder written by ``save_pretrained``, or a hub id.
+        dtype: of all weights.
+
+    Raises:
+        UsageError: diffusers is not installed.
+        WeightsError: it is not a pipeline of a family that ddrl knows, or files are missing.
+    """
+    try:
+        from diffusers import DiffusionPipeline
+    except ImportError as error:
+        raise UsageError(
+            "Loading a diffusers model needs diffusers, transformers and peft.",
+            hint="pip install 'ddrl[models]'",
+        ) from error
+    name = _pipeline_class(path, DiffusionPipeline)
+    module, _, attribute = FAMILIES[name].partition(":")
+    adapter: type[DiffusersModel] = getattr(importlib.import_module(module), attribute)
+    try:
+        pipeline = DiffusionPipeline.from_pretrained(str(path), dtype=dtype)
+    except (OSError, ValueError, ImportError) as error:
+        raise WeightsError(
+            f"{path} can't be loaded: {' '.join(str(error).split())[:300]}",
+            hint="download the whole model to a folder and give that folder as model.path",
+        ) from error
+    return adapter(pipeline)
+
+
+def _pipeline_class(path: str | Path, pipelines: Any) -> str:  # noqa: ANN401 - untyped
+    """The class that ``model_index.json`` names, if ddrl has an adapter for it.
+
+    Raises:
+        WeightsError: there is no such file, or no adapter.
+    """
+    folder = Path(path)
+    try:
+        if folder.exists():
+            index = json.loads((folder / "model_index.json").read_text())
+        else:
+            index = pipelines.load_config(str(path))
+        name = str(index["_class_name"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise WeightsError(
+            f"{path} is not a diffusers pipeline: its model_index.json can't be read.",
+            hint="model.path is a folder written by save_pretrained, or the id of a model on the "
+            "hub; offline, download it first and give the folder",
+        ) from error
+    if name not in FAMILIES:
+        raise WeightsError(
+            f"{path} holds a {name}, which ddrl has no adapter for.",
+            hint=f"it knows {', '.join(sorted(FAMILIES))}",
+        )
+    return name

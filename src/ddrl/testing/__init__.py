@@ -1,0 +1,1 @@
+"""For people who extend ddrl: the checks that every model adapter has to pass."""

@@ -1,0 +1,177 @@
+"""Conformance of a model adapter: call :func:`check_adapter` from a test, with a tiny model.
+
+Each check says in its error what is wrong with the adapter; none needs a GPU or a download.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ddrl.diffusion.kernels import FlowSDE
+from ddrl.diffusion.schedule import time_grid
+from ddrl.diffusion.transition import Transitions, step_sample
+from ddrl.errors import DDRLError
+from ddrl.models.base import DiffusionModel
+from ddrl.records import Condition
+from ddrl.training.forward import Forward
+from ddrl.training.rollout import replay, rollout, sample_ode
+
+__all__ = ["AdapterCase", "ConformanceError", "check_adapter"]
+
+
+class ConformanceError(DDRLError):
+    """The adapter does not keep the contract."""
+
+
+@dataclass(frozen=True)
+class AdapterCase:
+    """An adapter and what it is checked with.
+
+    Attributes:
+        model: the adapter, over a tiny model.
+        condition: of U texts (and first frames, if the family takes them), U at least 2.
+        latent_shape: of one sample.
+        media: pixels in [0, 1], as ``encode_media`` takes them, one row per text.
+        pipeline: (noise, times without the final 0) -> the latents that the family's own pipeline
+            reaches with the Euler method for the same condition, in the adapter's layout; or None
+            where there is no such pipeline.
+        times: the grid that the pipeline uses, the final 0 included.
+        round_trip: largest mean error of decode(encode(x)), or None for a VAE with random weights.
+    """
+
+    model: DiffusionModel
+    condition: Condition
+    latent_shape: tuple[int, ...]
+    media: Tensor
+    pipeline: Callable[[Tensor, Sequence[float]], Tensor] | None = None
+    times: Sequence[float] = (1.0, 0.75, 0.5, 0.25, 0.0)
+    round_trip: float | None = None
+
+
+def check_adapter(case: AdapterCase, *, tolerance: float = 1e-4) -> None:
+    """Run every check.
+
+    Raises:
+        ConformanceError: the first that fails.
+    """
+    noise = torch.randn(
+        (len(case.condition), *case.latent_shape), generator=torch.Generator().manual_seed(0)
+    )
+    _check_prediction(case, noise)
+    _check_pipeline(case, noise, tolerance)
+    _check_batches(case, noise)
+    _check_kernel(case, noise)
+    _check_replay(case)
+    _check_media(case)
+    _check_gradients(case, noise)
+
+
+def _require(holds: bool, message: str) -> None:
+    if not holds:
+        raise ConformanceError(message)
+
+
+def _predict(case: AdapterCase, x: Tensor, t: float, condition: Condition) -> Tensor:
+    with torch.no_grad():
+        return case.model.predict(x, torch.full((len(x),), t), condition)
+
+
+def _check_prediction(case: AdapterCase, noise: Tensor) -> None:
+    velocity = _predict(case, noise, 0.5, case.condition)
+    _require(velocity.shape == noise.shape, f"predict gives {velocity.shape} for {noise.shape}.")
+    _require(bool(velocity.isfinite().all()), "predict gives values that are not finite.")
+    again = _predict(case, noise, 0.5, case.condition)
+    _require(torch.equal(velocity, again), "predict is not deterministic: dropout is on?")
+    other = _predict(case, noise, 0.25, case.condition)
+    _require(not torch.equal(velocity, other), "predict does not depend on the time.")
+    flipped = case.condition[torch.arange(len(noise)).flip(0)]
+    other = _predict(case, noise, 0.5, flipped)
+    _require(not torch.equal(velocity, other), "predict does not depend on the condition.")
+
+
+def _check_pipeline(case: AdapterCase, noise: Tensor, tolerance: float) -> None:
+    """The ODE of the adapter is the pipeline's."""
+    if case.pipeline is None:
+        return
+    times = torch.tensor(case.times, dtype=torch.float64)
+    ours = sample_ode(Forward(case.model), case.condition, noise, times=times, solver="euler")
+    theirs = case.pipeline(noise, list(case.times[:-1]))
+    _require(ours.shape == theirs.shape, f"latents {ours.shape}, the pipeline's {theirs.shape}.")
+    error = float((ours - theirs.float()).abs().max())
+    _require(error <= tolerance, f"the ODE is {error:.2g} away from the pipeline's.")
+
+
+def _check_batches(case: AdapterCase, noise: Tensor) -> None:
+    together = _predict(case, noise, 0.5, case.condition)
+    rows = [slice(i, i + 1) for i in range(len(noise))]
+    alone = torch.cat([_predict(case, noise[r], 0.5, case.condition[r]) for r in rows])
+    error = float((together - alone).abs().max() / together.abs().max())
+    _require(error <= 1e-4, f"a batch differs from its rows by {error:.2g}, relatively.")
+
+
+def _check_kernel(case: AdapterCase, noise: Tensor) -> None:
+    """The SDE without noise is the ODE."""
+    times = time_grid(4, shift=case.model.time_shift(case.latent_shape))
+    kernel = Transitions.build(FlowSDE(eta=0.0), case.model.process, times)
+    x, t = noise, times.float()
+    for k in range(len(kernel)):
+        velocity = _predict(case, x, float(t[k]), case.condition)
+        step = kernel.step(torch.full((len(x),), k))
+        x = step_sample(step, x, velocity, torch.zeros_like(x))
+    ode = sample_ode(Forward(case.model), case.condition, noise, times=times, solver="euler")
+    error = float((x - ode).abs().max() / ode.abs().max())
+    _require(error <= 1e-4, f"the SDE at eta 0 is {error:.2g} away from the ODE, relatively.")
+
+
+def _check_replay(case: AdapterCase) -> None:
+    times = time_grid(3, shift=case.model.time_shift(case.latent_shape))
+    transitions = Transitions.build(FlowSDE(eta=0.7), case.model.process, times)
+    forward = Forward(case.model)
+    trajectory = rollout(
+        forward,
+        case.condition,
+        torch.arange(len(case.condition)),
+        transitions=transitions,
+        latent_shape=case.latent_shape,
+        seed=0,
+        step=0,
+    )
+    again = replay(forward, trajectory, transitions=transitions, steps=range(3))
+    off = float(((again - trajectory.log_prob).exp() - 1).abs().max())
+    _require(off <= 1e-6, f"replaying a rollout gives a ratio that is off by {off:.2g}.")
+
+
+def _check_media(case: AdapterCase) -> None:
+    latents = case.model.encode_media(case.media)
+    expected = (len(case.media), *case.latent_shape)
+    _require(latents.shape == expected, f"encode_media gives {latents.shape}, not {expected}.")
+    media = case.model.decode(latents, case.condition)
+    _require(media.shape == case.media.shape, f"decode gives {media.shape}.")
+    low, high = float(media.min()), float(media.max())
+    _require(low >= 0 and high <= 1, f"decode gives pixels from {low:.2g} to {high:.2g}.")
+    if case.round_trip is not None:
+        error = float((media - case.media).abs().mean())
+        _require(error <= case.round_trip, f"decode(encode(x)) is {error:.2g} away from x.")
+
+
+def _check_gradients(case: AdapterCase, noise: Tensor) -> None:
+    """Gradients reach the trainable parameters of the transformer and nothing else."""
+    network = case.model.transformer
+    trainable = {n: p for n, p in network.named_parameters() if p.requires_grad}
+    _require(bool(trainable), "no parameter is trainable.")
+    for parameter in network.parameters():
+        parameter.grad = None
+    velocity = case.model.predict(noise, torch.full((len(noise),), 0.5), case.condition)
+    torch.autograd.backward(velocity.float().square().mean())
+    missed = [n for n, p in trainable.items() if p.grad is None]
+    reached = len(trainable) - len(missed)
+    _require(reached > 0, "no gradient reaches the trainable parameters.")
+    frozen = [n for n, p in network.named_parameters() if p.grad is not None and n not in trainable]
+    _require(not frozen, f"gradients reach frozen parameters: {frozen[:3]}.")
+    for parameter in itertools.chain(network.parameters()):
+        parameter.grad = None
