@@ -31,11 +31,11 @@ class Counts(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(
         self,
-        func: Any,  # noqa: ANN401 - the protocol's
-        types: Any,  # noqa: ANN401
-        args: Any = (),  # noqa: ANN401
-        kwargs: Any = None,  # noqa: ANN401
-    ) -> Any:  # noqa: ANN401
+        func: Any,
+        types: Any,
+        args: Any = (),
+        kwargs: Any = None,
+    ) -> Any:
         name = func.overloadpacket.__name__
         if not self._pauses:
             if name in WAITING:
@@ -56,7 +56,7 @@ class Counts(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """The function, uncounted."""
 
         @wraps(function)
-        def inside(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        def inside(*args: Any, **kwargs: Any) -> Any:
             with self.paused():
                 return function(*args, **kwargs)
 
@@ -67,7 +67,7 @@ class Counts(TorchDispatchMode):  # type: ignore[no-untyped-call]
         for name in WAITING_METHODS:
             original = getattr(torch.Tensor, name)
 
-            def counted(*args: Any, _name: str = name, _original: Any = original) -> Any:  # noqa: ANN401
+            def counted(*args: Any, _name: str = name, _original: Any = original) -> Any:
                 if not self._pauses:
                     self.syncs[_name] += 1
                 return _original(*args)

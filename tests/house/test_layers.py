@@ -32,7 +32,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "training": MATTER,
     "evaluation": MATTER | {"training.rollout", "training.checkpoint", "training.forward"},
     "votes": {"errors"},
-    "testing": MATTER | {"training.rollout"},
+    "testing": MATTER | {"training.rollout", "training.forward"},
     "builders": MATTER | {"recipe", "training", "evaluation", "votes"},
     "cli": MATTER | {"recipe", "builders", "training", "evaluation", "votes"},
     "__main__": {"cli"},

@@ -125,7 +125,7 @@ def test_tensorboard_hides_what_a_resumed_run_makes_again(tmp_path: Path) -> Non
 def test_weights_and_biases_is_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     original = builtins.__import__
 
-    def without_wandb(name: str, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+    def without_wandb(name: str, *args: Any, **kwargs: Any) -> Any:
         if name == "wandb":
             raise ImportError(name)
         return original(name, *args, **kwargs)

@@ -73,14 +73,18 @@ def generate(
         ]
     )
     model = forward.model
+    condition = model.encode(texts)[prompt_id.to(device)]
     latents = sample_ode(
         forward,
-        model.encode(texts)[prompt_id.to(device)],
+        condition,
         noise.to(device),
         times=time_grid(num_steps, shift=model.time_shift(latent_shape)),
         solver=solver,
         micro_batch=micro_batch,
     )
-    media = torch.cat([model.decode(latents[rows]).cpu() for rows in batches(len(latents), 256)])
+    decoded = [
+        model.decode(latents[rows], condition[rows]).cpu() for rows in batches(len(latents), 256)
+    ]
+    media = torch.cat(decoded)
     every = tuple(texts[i] for i in prompt_id.tolist())
     return SampleSet(media, Prompts(prompt_id, every, tuple({} for _ in every)))

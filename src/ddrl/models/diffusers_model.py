@@ -176,7 +176,9 @@ class DiffusersModel(ABC):
         """The shift of the family's scheduler: fixed, or growing with the number of tokens."""
         config = self.pipeline.scheduler.config
         if not getattr(config, "use_dynamic_shifting", False):
-            return float(getattr(config, "shift", None) or getattr(config, "flow_shift", 1.0))
+            # Multistep schedulers call it flow_shift.
+            names = [n for n in ("shift", "flow_shift") if getattr(config, n, None)]
+            return float(getattr(config, names[0])) if names else 1.0
         tokens = self.num_tokens(latent_shape)
         slope = (config.max_shift - config.base_shift) / (
             config.max_image_seq_len - config.base_image_seq_len

@@ -254,9 +254,10 @@ class Trainer:
 
     @torch.no_grad()
     def _score(self, trajectory: Trajectory, hand: Hand) -> Scores:
+        condition, group = trajectory.condition, trajectory.group
         media = torch.cat(
             [
-                self.forward.model.decode(trajectory.final[rows].float())
+                self.forward.model.decode(trajectory.final[rows].float(), condition[group[rows]])
                 for rows in batches(len(trajectory), self.settings.micro_batch)
             ]
         )
@@ -280,7 +281,7 @@ class Trainer:
         )
         metrics = dict(zip(tensors, torch.stack(list(tensors.values())).tolist(), strict=True))
         metrics["learning_rate"] = self.optimizer.param_groups[0]["lr"]
-        self.guard.check(metrics, step=self.step)
+        self.guard.check(metrics, step=self.step + 1)  # iterations are counted from 1 outside
         if self.grad_clip:
             torch.nn.utils.clip_grads_with_norm_(
                 self._parameters, self.grad_clip, tensors["grad_norm"]

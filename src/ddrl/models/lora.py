@@ -1,0 +1,108 @@
+"""LoRA on a transformer: added, switched off (the base is then the reference), saved, loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from ddrl.errors import UsageError, WeightsError
+
+__all__ = ["LoRASettings", "add_lora", "has_lora", "lora_disabled"]
+
+ADAPTER = "ddrl"
+
+
+@dataclass(frozen=True)
+class LoRASettings:
+    """How the adapter is made.
+
+    Attributes:
+        rank: of the two factors.
+        alpha: the update is scaled by alpha / rank.
+        targets: modules to adapt, by the end of their names; empty for the family's own.
+        dropout: has to be 0, since the update must see what the rollout saw.
+        dora: decompose weights into magnitude and direction. Source: arXiv 2402.09353.
+        seed: of the first factor (the second starts at 0, so that the output is the base's).
+    """
+
+    rank: int = 32
+    alpha: float = 64.0
+    targets: tuple[str, ...] = ()
+    dora: bool = False
+    seed: int = 0
+
+
+def add_lora(transformer: nn.Module, settings: LoRASettings, *, targets: Sequence[str]) -> int:
+    """Freeze the transformer and add a trainable adapter, in float32.
+
+    Args:
+        transformer: a diffusers network.
+        settings: how.
+        targets: the family's own targets, used where the settings name none.
+
+    Returns:
+        The number of modules adapted.
+
+    Raises:
+        UsageError: peft is not installed.
+        WeightsError: no module matches the targets.
+    """
+    try:
+        from peft import LoraConfig, inject_adapter_in_model
+        from peft.tuners.lora import LoraLayer
+    except ImportError as error:
+        raise UsageError("LoRA needs peft.", hint="pip install 'ddrl[models]'") from error
+    chosen = list(settings.targets or targets)
+    linear = [n for n, m in transformer.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)]
+    matched = [n for n in linear if any(n == t or n.endswith(f".{t}") for t in chosen)]
+    if not matched:
+        raise WeightsError(
+            f"LoRA would be bound to no module: nothing ends in {', '.join(chosen)}.",
+            hint=f"modules of this network end in, for example, {', '.join(_endings(linear))}",
+        )
+    transformer.requires_grad_(False)
+    config = LoraConfig(
+        r=settings.rank,
+        lora_alpha=settings.alpha,
+        target_modules=matched,
+        use_dora=settings.dora,
+        init_lora_weights="gaussian",
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        inject_adapter_in_model(config, transformer, adapter_name=ADAPTER)
+    for name, parameter in transformer.named_parameters():
+        if "lora_" in name:
+            parameter.data = parameter.data.float()
+            parameter.requires_grad_(True)
+    return sum(isinstance(m, LoraLayer) for m in transformer.modules())
+
+
+def has_lora(transformer: nn.Module) -> bool:
+    """Whether :func:`add_lora` has been here."""
+    return any("lora_" in name for name, _ in transformer.named_parameters())
+
+
+@contextmanager
+def lora_disabled(transformer: nn.Module) -> Iterator[None]:
+    """Have the network compute what it would without the adapter: the reference, without a copy."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    layers = [m for m in transformer.modules() if isinstance(m, BaseTunerLayer)]
+    for layer in layers:
+        layer.enable_adapters(False)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.enable_adapters(True)
+
+
+def _endings(names: Sequence[str]) -> list[str]:
+    """A few distinct last parts of module names, the most frequent first."""
+    last = [".".join(name.split(".")[-2:]) for name in names]
+    return sorted(set(last), key=lambda n: (-last.count(n), n))[:12]
