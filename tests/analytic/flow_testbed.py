@@ -21,7 +21,7 @@ from ddrl.diffusion.process import RectifiedFlow
 from ddrl.diffusion.schedule import select_steps, time_grid
 from ddrl.diffusion.transition import Transitions
 from ddrl.models.ema import EMA
-from ddrl.objective.advantage import log_partition, tilt_advantage
+from ddrl.objective.advantage import center_advantage, log_partition, tilt_advantage
 from ddrl.objective.loss import Objective
 from ddrl.records import Anchor, Condition
 from ddrl.seeding import generator
@@ -180,9 +180,10 @@ def train(model: LineModel, setup: Setup, *, reference: LineModel | None = None)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, setup.iterations)
     ema = EMA(model.transformer, decay=0.995)
     data = draw(DATA, 100_000, seed=2)
-    partition = torch.tensor([log_partition(reward(data[:, 0]), beta=objective.beta or BETA)])
+    partition = torch.tensor([log_partition(reward(data[:, 0]), beta=BETA)])
     condition = model.encode([""])
     group = torch.zeros(setup.num_samples, dtype=torch.int64)
+    keep = torch.ones(len(group), dtype=torch.bool)
     num_anchors = 8 * setup.num_samples
     rng = generator(setup.seed, "rows")
     for step in range(setup.iterations):
@@ -196,13 +197,12 @@ def train(model: LineModel, setup: Setup, *, reference: LineModel | None = None)
             step=step,
             reference=gradient.reference if objective.kl_in_return else None,
         )
-        advantages = tilt_advantage(
-            reward(trajectory.final[:, 0]),
-            group,
-            torch.ones(len(group), dtype=torch.bool),
-            beta=objective.beta or BETA,
-            partition=partition,
-        )
+        rewards = reward(trajectory.final[:, 0])
+        if objective.regularizer == "reference":
+            # The reverse KL's optimum is a tilt of the reference for the plain reward.
+            advantages = center_advantage(rewards, group, keep)
+        else:
+            advantages = tilt_advantage(rewards, group, keep, beta=BETA, partition=partition)
         optimizer.zero_grad()
         gradient.policy(trajectory, advantages)
         if objective.regularizer == "data":

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-
-from ddrl.objective.loss import Objective
 from tests.analytic.flow_testbed import (
     BETA,
     DATA,
@@ -18,6 +16,8 @@ from tests.analytic.flow_testbed import (
     tv_to_tilt,
     with_objective,
 )
+
+from ddrl.objective.loss import Objective
 
 REFERENCE = Objective(policy="reinforce", regularizer="reference", beta=BETA)
 

@@ -1,0 +1,119 @@
+"""What can be wrong with a data set, file by file, and what is done about it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from ddrl.errors import DataError
+
+__all__ = ["BrokenFile", "OnBroken", "Problem", "ProblemKind", "printable", "settle"]
+
+logger = logging.getLogger(__name__)
+
+ProblemKind = Literal[
+    "bad_caption",
+    "bad_line",
+    "broken",
+    "broken_shard",
+    "caption_encoding",
+    "duplicate_folder",
+    "duplicate_name",
+    "empty_caption",
+    "empty_file",
+    "missing_caption",
+    "missing_first_frame",
+    "missing_media",
+    "no_bucket",
+    "other_format",
+    "repeated_frames",
+    "symlink_loop",
+    "too_large",
+    "too_short",
+    "unreadable",
+    "wrong_extension",
+]
+
+# What is only worth knowing: the sample is used all the same.
+NOTES = frozenset({"other_format", "repeated_frames"})
+
+OnBroken = Literal["skip", "stop"]
+"""``skip``: what is broken is left out and logged by name. ``stop``: it is an error."""
+
+NUM_NAMED = 3  # files that an error names before it says how many more there are
+
+
+def printable(name: str) -> str:
+    """A file name as text that can be printed: bytes that are not UTF-8 become escapes."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong, or worth knowing.
+
+    Attributes:
+        path: the file, relative to the data set; within a shard ``shard.tar/member``, within a
+            list ``list.jsonl:line``.
+        kind: what sort of thing it is.
+        message: what is wrong, to follow the path: "a.png: <message>".
+
+    Example:
+        ``Problem("cats/a.png", "missing_caption", "has no a.txt or a.json beside it")``
+    """
+
+    path: str
+    kind: ProblemKind
+    message: str
+
+    @property
+    def is_note(self) -> bool:
+        """Whether nothing is lost by it: the sample is used all the same."""
+        return self.kind in NOTES
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.message}"
+
+
+class BrokenFile(DataError):
+    """A media file that can't be used.
+
+    Args:
+        path: the file.
+        kind: what sort of fault it is.
+        message: what is wrong, to follow the path.
+        hint: what to do about it.
+    """
+
+    def __init__(self, path: str, kind: ProblemKind, message: str, *, hint: str = "") -> None:
+        self.problem = Problem(printable(path), kind, message)
+        super().__init__(f"{self.problem}.", hint=hint)
+
+
+def settle(problems: Sequence[Problem], *, on_broken: OnBroken, where: str) -> None:
+    """Log what is skipped, every file by name, or stop.
+
+    Args:
+        problems: what was found; notes are logged and never stop anything.
+        on_broken: the policy.
+        where: the data set, for the message.
+
+    Raises:
+        DataError: something is broken and the policy is to stop; names the first three.
+    """
+    for problem in problems:
+        if problem.is_note:
+            logger.info("%s", problem)
+    broken = [problem for problem in problems if not problem.is_note]
+    if broken and on_broken == "stop":
+        named = "; ".join(map(str, broken[:NUM_NAMED]))
+        more = len(broken) - NUM_NAMED
+        raise DataError(
+            f"{where} has {len(broken)} broken {'entry' if len(broken) == 1 else 'entries'}: "
+            f"{named}{f'; and {more} more' if more > 0 else ''}.",
+            hint='`ddrl data check` lists all; mend them, or skip them with on_broken = "skip"',
+        )
+    for problem in broken:
+        logger.warning("skipped %s", problem)
