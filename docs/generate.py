@@ -63,30 +63,36 @@ def _result(name: str) -> dict[str, Any]:
     return result
 
 
-def digits_table(result: dict[str, Any]) -> str:
-    """The methods side by side: mean over seeds, and the range."""
+def digits_table(result: dict[str, Any], *, ranges: bool) -> str:
+    """The methods side by side: mean over seeds, and the range where asked for."""
+    cell = _range if ranges else _mean
     rows = [
-        "| method | reward | held-out judge | Fréchet distance | diversity | held-out loss | s |",
+        "| method | reward | held-out judge | Fréchet distance | diversity | held-out loss | training, s |",
         "|---|---|---|---|---|---|---|",
     ]
     for method, row in result["results"].items():
+        loss = [100 * v for v in row["heldout_loss_change"]]
         cells = [
-            _range(row["reward"], "{:.2f}"),
-            _range(row["judge_accuracy"], "{:.3f}"),
-            _range(row["frechet"], "{:.1f}"),
-            _range(row["diversity"], "{:.2f}"),
-            "0"
-            if method == "Base"
-            else _range([100 * v for v in row["heldout_loss_change"]], "{:+.1f} %"),
-            "{:.0f}".format(statistics.mean(row["seconds"])) if "seconds" in row else "",
+            cell(row["reward"], "{:.2f}"),
+            cell(row["judge_accuracy"], "{:.3f}"),
+            cell(row["frechet"], "{:.1f}"),
+            cell(row["diversity"], "{:.2f}"),
+            "0" if method == "Base" else cell(loss, "{:+.1f} %"),
+            f"{statistics.mean(row['seconds']):.0f}" if "seconds" in row else "",
         ]
         rows.append(f"| {method} | " + " | ".join(cells) + " |")
     return "\n".join(rows)
 
 
+def _mean(values: list[float], form: str) -> str:
+    return form.format(round(statistics.mean(values), 6) + 0.0).replace("-0.00", "0.00")
+
+
 def _range(values: list[float], form: str) -> str:
     """The mean over seeds, and the least and largest where they differ."""
-    mean, low, high = (form.format(v) for v in (statistics.mean(values), min(values), max(values)))
+    mean, low, high = (
+        _mean([v], form) for v in (statistics.mean(values), min(values), max(values))
+    )
     return mean if low == high else f"{mean} ({low} to {high})"
 
 
@@ -100,7 +106,7 @@ architecture trained on other images. Diversity is a ratio to real data; held-ou
 change of the diffusion loss on 597 images that nothing was trained on, against the base: a rise of more than 10 % is
 the mark of a hacked reward. Mean over {len(result["seeds"])} seeds, in brackets the least and the largest.
 
-{digits_table(result)}
+{digits_table(result, ranges=True)}
 
 What it shows. Without a regularizer the reward and the judge are best and the pictures worst: the
 judge does not see the hack; Fréchet distance, diversity and held-out loss do. A part of what DDRL gains comes
@@ -154,10 +160,11 @@ def readme() -> str:
     head, _, rest = text.partition(start)
     result = _result("digits")
     note = (
-        f"Mean over {len(result['seeds'])} seeds, in brackets the least and the largest; held-out loss is the "
-        "change of the diffusion loss on data that nothing was trained on."
+        f"Scanned digits, {result['recipe']}, mean over {len(result['seeds'])} seeds. The judge is a network that no "
+        "training saw; diversity is a ratio to real data; held-out loss is the change of the diffusion loss on data "
+        "that nothing was trained on, and +10 % is the mark of a hacked reward."
     )
-    return f"{head}{start}{digits_table(result)}\n\n{note}\n{end}{rest.partition(end)[2]}"
+    return f"{head}{start}{digits_table(result, ranges=False)}\n\n{note}\n{end}{rest.partition(end)[2]}"
 
 
 PAGES = {

@@ -75,7 +75,7 @@ def describe_hardware() -> str:
     """Processor, threads and accelerator in one line."""
     import torch
 
-    text = f"{_processor()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
+    text = f"{_processor()}, {os.cpu_count()} cores, {_count(torch.get_num_threads(), 'thread')}"
     if torch.cuda.is_available():
         text += f", {torch.cuda.get_device_name()}"
     return text
@@ -90,3 +90,7 @@ def _processor() -> str:
     except OSError:
         pass
     return platform.processor() or platform.machine()
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"

@@ -6,9 +6,17 @@ from pathlib import PurePosixPath
 from typing import BinaryIO
 
 from ddrl.data.locators import Locator
-from ddrl.data.problems import BrokenFile
+from ddrl.data.problems import BrokenFileError
 
-__all__ = ["IMAGE_SUFFIXES", "MEDIA_SUFFIXES", "VIDEO_SUFFIXES", "is_video", "sniff", "suffix_of"]
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "MEDIA_SUFFIXES",
+    "VIDEO_SUFFIXES",
+    "expected_format",
+    "is_video",
+    "sniff",
+    "suffix_of",
+]
 
 # The format that each suffix stands for. A ``.mov`` and an ``.mp4`` are one container format.
 _FORMAT = {
@@ -55,12 +63,12 @@ def sniff(locator: Locator, file: BinaryIO) -> str:
         One of png, jpeg, webp, mp4, webm, gif.
 
     Raises:
-        BrokenFile: it is empty, of no known format, or of the other kind than its name says.
+        BrokenFileError: it is empty, of no known format, or of the other kind than its name says.
     """
     head = file.read(16)
     file.seek(0)
     if not head:
-        raise BrokenFile(locator.name, "empty_file", "is empty (0 bytes)")
+        raise BrokenFileError(locator.name, "empty_file", "is empty (0 bytes)")
     found = _by_first_bytes(head)
     promised = expected_format(locator.name)
     if not found:
@@ -68,14 +76,14 @@ def sniff(locator: Locator, file: BinaryIO) -> str:
             message = "is neither an image nor a video of a known format"
         else:
             message = f"is named as {promised}, but its content is something else"
-        raise BrokenFile(
+        raise BrokenFileError(
             locator.name,
             "wrong_extension" if promised else "broken",
             message,
             hint=f"the known formats are {', '.join(MEDIA_SUFFIXES)}",
         )
     if promised and is_video(found) != is_video(promised):
-        raise BrokenFile(
+        raise BrokenFileError(
             locator.name,
             "wrong_extension",
             f"is named as {promised}, but its content is {found}",

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ddrl.data.problems import BrokenFile
+from ddrl.data.problems import BrokenFileError
 from ddrl.errors import DataError
 
 __all__ = ["Bucket", "ClipStart", "Framing", "choose_bucket", "fit", "num_available", "pick_frames"]
@@ -92,17 +92,17 @@ def choose_bucket(name: str, height: int, width: int, frames: int, framing: Fram
         framing: has the buckets.
 
     Raises:
-        BrokenFile: the clip is too short for all buckets, or no bucket is for its kind.
+        BrokenFileError: the clip is too short for all buckets, or no bucket is for its kind.
     """
     kind = "a video" if frames else "an image"
     kindred = [bucket for bucket in framing.buckets if (bucket.frames > 1) == (frames > 0)]
     if not kindred:
-        raise BrokenFile(name, "no_bucket", f"is {kind}, and no bucket is for {kind[2:]}s")
+        raise BrokenFileError(name, "no_bucket", f"is {kind}, and no bucket is for {kind[2:]}s")
     possible = [bucket for bucket in kindred if bucket.frames <= max(frames, 1)]
     if not possible:
         needed = min(bucket.frames for bucket in kindred)
         rate = "" if framing.fps is None else f" at {framing.fps:g} fps"
-        raise BrokenFile(
+        raise BrokenFileError(
             name, "too_short", f"has {_count(frames)}{rate}, and {needed} are needed"
         )
 
@@ -136,7 +136,12 @@ def fit(pixels: Tensor, bucket: Bucket) -> Tensor:
     crop_height, crop_width = bucket.height * scale, bucket.width * scale
     top, left = (height - crop_height) / 2, (width - crop_width) / 2
     image = Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy())
-    box = (max(left, 0.0), max(top, 0.0), min(left + crop_width, width), min(top + crop_height, height))
+    box = (
+        max(left, 0.0),
+        max(top, 0.0),
+        min(left + crop_width, width),
+        min(top + crop_height, height),
+    )
     size = (bucket.width, bucket.height)
     return as_tensor(image.resize(size, Image.Resampling.BICUBIC, box=box))
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from ddrl.data.formats import is_video, sniff
 from ddrl.data.framing import DEFAULT_MAX_PIXELS, as_tensor
 from ddrl.data.locators import Locator, locate
-from ddrl.data.problems import BrokenFile
+from ddrl.data.problems import BrokenFileError
 
 __all__ = ["image_size", "read_image"]
 
@@ -38,7 +38,7 @@ def read_image(source: Locator | Path, *, max_pixels: int = DEFAULT_MAX_PIXELS) 
         uint8, shape (3, H, W).
 
     Raises:
-        BrokenFile: it is truncated, too large, or no image; the file is named.
+        BrokenFileError: it is truncated, too large, or no image; the file is named.
     """
     locator = locate(source)
     with locator.open() as file, _opened(locator, file, max_pixels) as image:
@@ -46,13 +46,11 @@ def read_image(source: Locator | Path, *, max_pixels: int = DEFAULT_MAX_PIXELS) 
         return as_tensor(_to_rgb(ImageOps.exif_transpose(image)))
 
 
-def image_size(
-    source: Locator | Path, *, max_pixels: int = DEFAULT_MAX_PIXELS
-) -> tuple[int, int]:
+def image_size(source: Locator | Path, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> tuple[int, int]:
     """Return height and width as :func:`read_image` gives them, without decoding.
 
     Raises:
-        BrokenFile: the file's head is broken, it is too large, or no image.
+        BrokenFileError: the file's head is broken, it is too large, or no image.
     """
     locator = locate(source)
     with locator.open() as file, _opened(locator, file, max_pixels) as image:
@@ -65,14 +63,14 @@ def _opened(locator: Locator, file: BinaryIO, max_pixels: int) -> Iterator[Image
     """Open an image lazily; whatever goes wrong with it inside names the file."""
     media_format = sniff(locator, file)
     if is_video(media_format):
-        raise BrokenFile(locator.name, "wrong_extension", f"is no image, but {media_format}")
+        raise BrokenFileError(locator.name, "wrong_extension", f"is no image, but {media_format}")
     try:
         with warnings.catch_warnings():
             # The limit here is ours. Pillow warns of smaller images than a user may want.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(file, formats=(media_format,)) as image:
                 if image.width * image.height > max_pixels:
-                    raise BrokenFile(
+                    raise BrokenFileError(
                         locator.name,
                         "too_large",
                         f"has {image.width} x {image.height} pixels, more than the limit of "
@@ -80,15 +78,15 @@ def _opened(locator: Locator, file: BinaryIO, max_pixels: int) -> Iterator[Image
                         hint="scale it down, or raise the limit (max_pixels)",
                     )
                 yield image
-    except BrokenFile:
+    except BrokenFileError:
         raise
     except Image.DecompressionBombError as error:
         message = "has more pixels than Pillow opens"
-        raise BrokenFile(locator.name, "too_large", message, hint="scale it down") from error
+        raise BrokenFileError(locator.name, "too_large", message, hint="scale it down") from error
     except Exception as error:  # over a broken file a decoder may raise anything
         reason = " ".join(str(error).split()) or type(error).__name__
         message = f"is a broken or truncated {media_format} ({reason})"
-        raise BrokenFile(locator.name, "broken", message) from error
+        raise BrokenFileError(locator.name, "broken", message) from error
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from ddrl.data.problems import BrokenFile
+from ddrl.data.problems import BrokenFileError
 
 __all__ = ["FileLocator", "Locator", "TarLocator", "content_hash", "locate"]
 
@@ -26,7 +26,7 @@ class Locator(Protocol):
         """Open it for reading; what is returned can seek.
 
         Raises:
-            BrokenFile: it can't be read.
+            BrokenFileError: it can't be read.
         """
 
 
@@ -49,13 +49,13 @@ class FileLocator:
         """Open the file.
 
         Raises:
-            BrokenFile: it can't be read.
+            BrokenFileError: it can't be read.
         """
         try:
             return self.path.open("rb")
         except OSError as error:
             reason = error.strerror or error
-            raise BrokenFile(self.name, "unreadable", f"can't be read: {reason}") from error
+            raise BrokenFileError(self.name, "unreadable", f"can't be read: {reason}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ class TarLocator:
         """Read the member into memory.
 
         Raises:
-            BrokenFile: the archive can't be read, or ends within the member.
+            BrokenFileError: the archive can't be read, or ends within the member.
         """
         try:
             with self.path.open("rb") as archive:
@@ -91,9 +91,9 @@ class TarLocator:
                 content = archive.read(self.size)
         except OSError as error:
             reason = error.strerror or error
-            raise BrokenFile(self.name, "unreadable", f"can't be read: {reason}") from error
+            raise BrokenFileError(self.name, "unreadable", f"can't be read: {reason}") from error
         if len(content) < self.size:
-            raise BrokenFile(self.name, "broken", "is cut off, because its shard is")
+            raise BrokenFileError(self.name, "broken", "is cut off, because its shard is")
         return io.BytesIO(content)
 
 
@@ -106,7 +106,7 @@ def content_hash(source: Locator | Path) -> str:
     """Return the SHA-256 of a file's content, in hexadecimal.
 
     Raises:
-        BrokenFile: it can't be read.
+        BrokenFileError: it can't be read.
     """
     digest = hashlib.sha256()
     locator = locate(source)
@@ -116,5 +116,5 @@ def content_hash(source: Locator | Path) -> str:
                 digest.update(chunk)
         except OSError as error:
             reason = error.strerror or error
-            raise BrokenFile(locator.name, "unreadable", f"can't be read: {reason}") from error
+            raise BrokenFileError(locator.name, "unreadable", f"can't be read: {reason}") from error
     return digest.hexdigest()

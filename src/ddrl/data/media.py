@@ -45,7 +45,7 @@ class Facts:
         """Return the bucket that the file goes to.
 
         Raises:
-            BrokenFile: there is none, or the clip is too short.
+            BrokenFileError: there is none, or the clip is too short.
         """
         frames = 0
         if self.timeline is not None:
@@ -73,7 +73,7 @@ def probe(source: Locator | Path, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Fa
     """Look at a media file: its head if it is an image, its packets if it is a video.
 
     Raises:
-        BrokenFile: that much can't be read.
+        BrokenFileError: that much can't be read.
     """
     locator = locate(source)
     with locator.open() as file:
@@ -85,9 +85,7 @@ def probe(source: Locator | Path, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Fa
     return Facts(found, misnamed, *image_size(locator, max_pixels=max_pixels))
 
 
-def frame_media(
-    source: Locator | Path, framing: Framing, *, facts: Facts | None = None
-) -> Framed:
+def frame_media(source: Locator | Path, framing: Framing, *, facts: Facts | None = None) -> Framed:
     """Read a file into the bucket that fits it.
 
     Args:
@@ -96,7 +94,7 @@ def frame_media(
         facts: of :func:`probe`, if they are there already.
 
     Raises:
-        BrokenFile: it can't be read, or fits no bucket.
+        BrokenFileError: it can't be read, or fits no bucket.
     """
     locator = locate(source)
     facts = facts or probe(locator, max_pixels=framing.max_pixels)

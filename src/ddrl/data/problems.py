@@ -9,7 +9,7 @@ from typing import Literal
 
 from ddrl.errors import DataError
 
-__all__ = ["BrokenFile", "OnBroken", "Problem", "ProblemKind", "printable", "settle"]
+__all__ = ["BrokenFileError", "OnBroken", "Problem", "ProblemKind", "printable", "settle"]
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +77,7 @@ class Problem:
         return f"{self.path}: {self.message}"
 
 
-class BrokenFile(DataError):
+class BrokenFileError(DataError):
     """A media file that can't be used.
 
     Args:

@@ -22,7 +22,7 @@ from ddrl.data.framing import (
     pick_frames,
 )
 from ddrl.data.locators import Locator, locate
-from ddrl.data.problems import BrokenFile
+from ddrl.data.problems import BrokenFileError
 from ddrl.errors import DataError
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def read_timeline(source: Locator | Path, *, max_pixels: int = DEFAULT_MAX_PIXEL
     """Read when each frame is shown, from the packets of the file.
 
     Raises:
-        BrokenFile: it is truncated, too large, or no video; the file is named.
+        BrokenFileError: it is truncated, too large, or no video; the file is named.
     """
     locator = locate(source)
     with locator.open() as file, _opened(locator, file, max_pixels) as (container, stream):
@@ -89,7 +89,7 @@ def read_timeline(source: Locator | Path, *, max_pixels: int = DEFAULT_MAX_PIXEL
                 first = next((_picture(frame, stream) for frame in stream.decode(packet)), None)
         first = first or next((_picture(frame, stream) for frame in stream.decode(None)), None)
         if first is None:
-            raise BrokenFile(locator.name, "broken", "has no frame that can be decoded")
+            raise BrokenFileError(locator.name, "broken", "has no frame that can be decoded")
         ordered = sorted(stamps)
         unit = Fraction(stream.time_base or _MICROSECOND)
         times = tuple((stamp - ordered[0]) * unit for stamp in ordered)
@@ -123,7 +123,7 @@ def read_video(
         uint8, shape (T, 3, H, W).
 
     Raises:
-        BrokenFile: it is truncated, too large, too short, or no video; the file is named.
+        BrokenFileError: it is truncated, too large, too short, or no video; the file is named.
     """
     locator = locate(source)
     line = timeline or read_timeline(locator, max_pixels=max_pixels)
@@ -149,7 +149,7 @@ def check_length(name: str, line: Timeline, *, fps: float | None, num_frames: in
     """Refuse a video with too few frames; one frame is a still, unless just one is asked for.
 
     Raises:
-        BrokenFile: it is too short; says how many frames it has and how many are needed.
+        BrokenFileError: it is too short; says how many frames it has and how many are needed.
     """
     available, needed = num_available(line.times, fps), num_frames or 2
     if available >= needed:
@@ -160,14 +160,14 @@ def check_length(name: str, line: Timeline, *, fps: float | None, num_frames: in
         has += f" ({line.seconds:.2f} s at {line.fps:.4g} fps)"
     if fps is not None:
         has += f", which is {available} at {fps:g} fps"
-    raise BrokenFile(name, "too_short", f"{has}; {needed} are needed")
+    raise BrokenFileError(name, "too_short", f"{has}; {needed} are needed")
 
 
 def count_frames(source: Locator | Path, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> int:
     """Decode all of a video, keep nothing, and return how many frames came out.
 
     Raises:
-        BrokenFile: a frame can't be decoded; the file is named.
+        BrokenFileError: a frame can't be decoded; the file is named.
     """
     locator = locate(source)
     count = 0
@@ -193,15 +193,15 @@ def _opened(
         ) from error
     media_format = sniff(locator, file)
     if not is_video(media_format):
-        raise BrokenFile(locator.name, "wrong_extension", f"is no video, but {media_format}")
+        raise BrokenFileError(locator.name, "wrong_extension", f"is no video, but {media_format}")
     try:
-        with av.open(file, format=_DEMUXERS[media_format]) as container:
+        with av.open(file, "r", format=_DEMUXERS[media_format]) as container:
             if not container.streams.video:
-                raise BrokenFile(locator.name, "broken", "has no video in it")
+                raise BrokenFileError(locator.name, "broken", "has no video in it")
             stream = container.streams.video[0]
             height, width = stream.codec_context.height, stream.codec_context.width
             if height * width > max_pixels:
-                raise BrokenFile(
+                raise BrokenFileError(
                     locator.name,
                     "too_large",
                     f"has {width} x {height} pixels, more than the limit of {max_pixels}",
@@ -211,12 +211,12 @@ def _opened(
     except (av.FFmpegError, ValueError, EOFError) as error:
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())
         message = f"is a broken or truncated {media_format} ({reason})"
-        raise BrokenFile(locator.name, "broken", message) from error
+        raise BrokenFileError(locator.name, "broken", message) from error
 
 
-def _cut_off(locator: Locator, num_frames: int) -> BrokenFile:
+def _cut_off(locator: Locator, num_frames: int) -> BrokenFileError:
     plural = "" if num_frames == 1 else "s"
-    return BrokenFile(locator.name, "broken", f"is cut off after {num_frames} frame{plural}")
+    return BrokenFileError(locator.name, "broken", f"is cut off after {num_frames} frame{plural}")
 
 
 def _ends_early(

@@ -17,6 +17,7 @@ __all__ = ["FAMILIES", "load_model"]
 
 FAMILIES: Mapping[str, str] = {
     "StableDiffusion3Pipeline": "ddrl.models.sd3:SD3",
+    "SanaPipeline": "ddrl.models.sana:Sana",
 }
 """Pipeline class of ``model_index.json`` -> the adapter."""
 

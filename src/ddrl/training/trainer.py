@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ddrl.data.groups import Dealer, Hand
 from ddrl.diffusion.transition import Transitions
-from ddrl.errors import ReplayMismatch
+from ddrl.errors import ReplayMismatch, RewardError
 from ddrl.models.ema import EMA
 from ddrl.objective.loss import Objective
 from ddrl.records import Advantages, Anchor, Condition, Prompts, Scores, Trajectory
@@ -243,6 +243,7 @@ class Trainer:
         worst = int(deviation.argmax())
         off = float(deviation[worst])
         if not off <= settings.replay_tolerance:
+            self._check_samples(trajectory)
             raise ReplayMismatch(
                 f"Replaying the first rollout gives a ratio that is off by {off:.3g} at step "
                 f"{settings.trained[worst]}, above the tolerance of "
@@ -264,7 +265,16 @@ class Trainer:
         texts = tuple(self.pool.prompts[i] for i in hand.prompt_id.tolist())
         prompts = Prompts(hand.prompt_id, texts, tuple({} for _ in texts))
         members = trajectory.group.tolist()
-        return self.scorer.score(media, prompts.select(members), trajectory.group)
+        try:
+            return self.scorer.score(media, prompts.select(members), trajectory.group)
+        except RewardError:
+            self._check_samples(trajectory)
+            raise
+
+    def _check_samples(self, trajectory: Trajectory) -> None:
+        """Blame the policy for samples that have exploded, and not what could not bear them."""
+        spread = {"latent_std": float(trajectory.final.float().std())}
+        self.guard.check(spread, step=self.step + 1)
 
     def _update(self, batch: Minibatch, *, num_anchors: int) -> dict[str, float]:
         """One optimizer step. Everything is read from the device once, before the step."""

@@ -1,0 +1,199 @@
+"""Pairs media with captions by name, in a folder and in a shard alike."""
+
+from __future__ import annotations
+
+import json
+import posixpath
+import unicodedata
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from ddrl.data.formats import MEDIA_SUFFIXES, suffix_of
+from ddrl.data.locators import Locator
+from ddrl.data.problems import BrokenFileError, Problem, ProblemKind, printable
+from ddrl.data.samples import Sample, sample_id
+
+__all__ = ["CaptionError", "clean_caption", "decode_text", "pair", "parse_object"]
+
+
+class CaptionError(Exception):
+    """A caption that can't be used; carries its kind and what is wrong, to follow the path."""
+
+    def __init__(self, kind: ProblemKind, message: str) -> None:
+        super().__init__(message)
+        self.kind: ProblemKind = kind
+        self.message = message
+
+
+@dataclass
+class _Group:
+    """The files of one name: their paths relative to the data set, or within the shard."""
+
+    media: list[str] = field(default_factory=list)
+    text: list[str] = field(default_factory=list)
+    record: list[str] = field(default_factory=list)
+    other: list[str] = field(default_factory=list)
+
+
+def pair(
+    entries: Mapping[str, Locator], *, prefix: str = "", key_of: Callable[[str], str]
+) -> tuple[list[Sample], list[Problem]]:
+    """Make samples of the files that share a name.
+
+    Args:
+        entries: every file by its path.
+        prefix: what goes before a path to make it relative to the data set.
+        key_of: the part of a path that a medium and its caption share.
+    """
+    groups: dict[str, _Group] = {}
+    for name in sorted(entries):
+        group = groups.setdefault(_normal(key_of(name)), _Group())
+        suffix = suffix_of(name)
+        kinds = {".txt": group.text, ".json": group.record}
+        (group.media if suffix in MEDIA_SUFFIXES else kinds.get(suffix, group.other)).append(name)
+    by_normal = {_normal(name): name for name in entries}
+    samples: list[Sample] = []
+    problems: list[Problem] = []
+    uncaptioned: list[str] = []
+    first_frames: set[str] = set()
+    for group in groups.values():
+        if group.media and not group.text and not group.record:
+            uncaptioned += group.media
+            continue
+        try:
+            if (sample := _sample(group, entries, by_normal, prefix, first_frames)) is not None:
+                samples.append(sample)
+        except _GroupError as fault:
+            problems += fault.problems
+        except BrokenFileError as error:
+            name = (group.text + group.record)[0]
+            problem = error.problem
+            problems.append(Problem(printable(prefix + name), problem.kind, problem.message))
+    problems += [
+        Problem(printable(prefix + name), "missing_caption", "has no caption: no .txt, no .json")
+        for name in uncaptioned
+        if name not in first_frames
+    ]
+    return samples, problems
+
+
+class _GroupError(Exception):
+    """A group that makes no sample."""
+
+    def __init__(self, names: list[str], kind: ProblemKind, message: str) -> None:
+        super().__init__(message)
+        self.problems = [Problem(printable(name), kind, message) for name in names]
+
+
+def _sample(
+    group: _Group,
+    entries: Mapping[str, Locator],
+    by_normal: Mapping[str, str],
+    prefix: str,
+    first_frames: set[str],
+) -> Sample | None:
+    """The sample of a group; None where nothing in it is ours."""
+    captions = group.text + group.record
+    if not captions:
+        return None
+    for names in (group.media, group.text, group.record):
+        if len(names) > 1:
+            others = ", ".join(printable(posixpath.basename(name)) for name in names)
+            message = f"can't be told apart by name: {others}"
+            raise _GroupError([prefix + name for name in names], "duplicate_name", message)
+    if not group.media:
+        message = "is a caption without media"
+        if group.other:
+            strange = printable(posixpath.basename(group.other[0]))
+            message += f"; {strange} is of no known kind"
+        raise _GroupError([prefix + name for name in captions], "missing_media", message)
+    (medium,) = group.media
+    caption, frame_name = "", ""
+    for name in (*group.record, *group.text):  # where both have a caption, the text counts
+        with entries[name].open() as file:
+            content = file.read()
+        try:
+            caption, frame = _read_caption(content, name, is_alone=len(captions) == 1) or (
+                caption,
+                "",
+            )
+            frame_name = frame or frame_name
+        except CaptionError as fault:
+            raise _GroupError([prefix + name], fault.kind, fault.message) from fault
+    first_frame = None
+    if frame_name:
+        path = posixpath.normpath(posixpath.join(posixpath.dirname(medium), frame_name))
+        found = by_normal.get(_normal(path))
+        if found is None:
+            message = f"names a first frame that is not there: {frame_name}"
+            raise _GroupError([prefix + group.record[0]], "missing_first_frame", message)
+        first_frame = entries[found]
+        first_frames.add(found)
+    name = prefix + medium
+    return Sample(sample_id(name), name, caption, entries[medium], first_frame)
+
+
+def _read_caption(content: bytes, name: str, *, is_alone: bool) -> tuple[str, str] | None:
+    """Caption and first frame of a caption file; None for a record that need not have any."""
+    if suffix_of(name) == ".txt":
+        return clean_caption(decode_text(content)), ""
+    record = parse_object(content)
+    frame = record.get("first_frame") or ""
+    if not isinstance(frame, str):
+        raise CaptionError("bad_caption", "has a first_frame that is no text")
+    if "caption" not in record and not is_alone:
+        return "", frame
+    return clean_caption(record.get("caption")), frame
+
+
+def decode_text(content: bytes) -> str:
+    """Decode UTF-8, with or without a byte order mark.
+
+    Raises:
+        CaptionError: it is in another encoding.
+    """
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        message = f"is not UTF-8 (byte {error.start} is 0x{content[error.start]:02x})"
+        raise CaptionError("caption_encoding", message) from error
+
+
+def parse_object(content: bytes) -> dict[str, object]:
+    """Parse a JSON object.
+
+    Raises:
+        CaptionError: it is none, or not UTF-8.
+    """
+    text = decode_text(content)
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise CaptionError("bad_caption", f"is no JSON ({error})") from error
+    if not isinstance(value, dict):
+        raise CaptionError("bad_caption", 'is no JSON object like {"caption": "..."}')
+    return value
+
+
+def clean_caption(value: object) -> str:
+    """A caption without white space around it.
+
+    Raises:
+        CaptionError: there is none, it is no text, or it is empty.
+    """
+    if value is None:
+        raise CaptionError("bad_caption", 'has no "caption"')
+    if not isinstance(value, str):
+        raise CaptionError("bad_caption", f'has a "caption" that is no text: {value!r:.40}')
+    text = value.strip()
+    if not text:
+        raise CaptionError("empty_caption", "is an empty caption")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise CaptionError("bad_caption", "has half a surrogate pair in it") from error
+    return text
+
+
+def _normal(name: str) -> str:
+    return unicodedata.normalize("NFC", name)

@@ -1,0 +1,36 @@
+"""One sample of a data set, and its identity."""
+
+from __future__ import annotations
+
+import hashlib
+import unicodedata
+from dataclasses import dataclass
+
+from ddrl.data.locators import Locator
+
+__all__ = ["Sample", "sample_id"]
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One captioned image or clip.
+
+    Attributes:
+        id: of :func:`sample_id`: the same on every machine, whatever else is in the data set.
+        name: path relative to the data set.
+        caption: without white space around it; never empty.
+        media: where the image or clip is.
+        first_frame: where the image is that the clip starts from, if it is given.
+    """
+
+    id: int
+    name: str
+    caption: str
+    media: Locator
+    first_frame: Locator | None = None
+
+
+def sample_id(name: str) -> int:
+    """Hash a relative path to an integer in [0, 2^63), the same for NFC and NFD names."""
+    normal = unicodedata.normalize("NFC", name).encode("utf-8", "surrogateescape")
+    return int.from_bytes(hashlib.blake2b(normal, digest_size=8).digest(), "big") >> 1
