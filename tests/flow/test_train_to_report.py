@@ -65,3 +65,13 @@ def test_the_report_as_json(runs: list[Path]) -> None:
 
 def test_what_can_not_be_evaluated(runs: list[Path], tmp_path: Path) -> None:
     ddrl("evaluate", tmp_path).failed(2, f"{tmp_path} is not the folder of a run")
+
+
+def test_guidance_is_no_training(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The base is sampled as the run is: weights that have not moved give the same figures."""
+    recipe = write_recipe(tmp_path, tmp_path_factory)
+    options = ["rollout.guidance=3", "optimizer.learning_rate=1e-30", "run.steps=1"]
+    assert ddrl("train", recipe, *options).code == 0
+    report = json.loads(ddrl("evaluate", tmp_path / "run", "--json").stdout)["runs"]
+    for figure in ("reward", "judge_accuracy", "frechet", "diversity"):
+        assert report["run"][figure] == report["base"][figure]

@@ -155,3 +155,18 @@ def test_refused(overrides: list[str], message: str, hint: str) -> None:
 )
 def test_accepted(overrides: list[str]) -> None:
     recipe(*overrides)
+
+
+@pytest.mark.parametrize("every", [0, 999])
+def test_a_drift_limit_that_is_never_looked_at(every: int) -> None:
+    found, advice = refused("guard.max_drift=0.1", f"evaluation.every={every}")
+    assert "the held-out loss is never measured" in found
+    assert "set evaluation.every" in advice
+
+
+@pytest.mark.parametrize(
+    "override", ["run.keep_checkpoints=1", f"run.seed={2**63}", f"model.pretrain.seed={2**63}"]
+)
+def test_what_would_be_another_number_or_none(override: str) -> None:
+    found, _ = refused(override)
+    assert override.partition("=")[0] in found

@@ -270,3 +270,9 @@ def test_a_recipe_error_is_a_usage_error() -> None:
     with pytest.raises(RecipeError) as caught:
         recipe("objective.beta=0")
     assert caught.value.exit_code == 2
+
+
+def test_a_byte_order_mark_is_no_part_of_a_recipe(tmp_path: Path) -> None:
+    path = tmp_path / "marked.toml"
+    path.write_text('[[reward]]\nname = "ink"\n', encoding="utf-8-sig")
+    assert load_recipe(path).reward[0].name == "ink"

@@ -148,11 +148,11 @@ def test_memory_in_half_precision_with_a_reference() -> None:
         "optimizer.ema=0",
         num_trainable=100,
     ).memory
-    assert (memory.weights, memory.ema, memory.gradients) == (4000, 0, 400)
+    assert (memory.weights, memory.ema, memory.gradients) == (4000, 400, 400)
     assert memory.moments == 800
     assert memory.trajectory == 160 * 5 * LATENT * 2
     assert memory.reference == 4000
-    assert memory.total == 4000 + 400 + 800 + memory.trajectory + 4000
+    assert memory.total == 4000 + 400 + 400 + 800 + memory.trajectory + 4000
 
 
 def test_lines() -> None:
@@ -209,3 +209,10 @@ def test_a_trained_step_without_noise_is_refused() -> None:
             latent_size=1,
         )
     assert "raise rollout.eta" in caught.value.hint
+
+
+def test_the_path_kl_asks_the_reference_in_the_rollout_too() -> None:
+    per_step = plan("objective.regularizer=reference")
+    in_return = plan("objective.regularizer=reference", "objective.kl_in_return=true")
+    assert per_step.passes.reference == 640
+    assert in_return.passes.reference == 1280

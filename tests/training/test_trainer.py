@@ -389,3 +389,28 @@ def test_the_kl_to_come_is_charged_in_every_update_of_a_rollout(
     # Over the whole groups they are deviations from a mean.
     total = torch.stack(charged).sum((0, 1))
     torch.testing.assert_close(total, torch.zeros_like(total), atol=1e-4, rtol=0)
+
+
+# --- weights that have exploded -----------------------------------------------------------------
+
+
+class ExplodedModel(FakeModel):
+    def predict(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        return super().predict(x_t, t, condition) * torch.inf
+
+
+@pytest.mark.parametrize("is_resumed", [True, False])
+def test_an_exploded_policy_is_not_blamed_on_others(is_resumed: bool) -> None:
+    """Its samples are not finite, so replay and reward fail: neither is the cause."""
+    toy = Toy(reward=FakeReward(plant=torch.full((N,), math.nan)))
+    trainer = with_model(toy.trainer(), ExplodedModel())
+    trainer._replay_checked = not is_resumed
+    with pytest.raises(GuardStop, match="latent_std is nan at step 1") as caught:
+        trainer.iteration()
+    assert not isinstance(caught.value, ReplayMismatch)
+
+
+def test_without_a_clip_none_binds() -> None:
+    toy = Toy(objective=Objective(policy="reinforce", clip_low=1e-6, clip_high=1e-6))
+    trainer = toy.but(num_updates=2, learning_rate=0.1).trainer()
+    assert trainer.iteration()["clip_fraction"] == 0

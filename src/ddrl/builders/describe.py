@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import shlex
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -97,5 +98,5 @@ def _info(run: LoadedRun) -> dict[str, Any]:
 
 def reproduce(folders: Sequence[Path], runs: Sequence[LoadedRun]) -> str:
     """The commands that make a report again."""
-    lines = [f"ddrl train {run.folder}/recipe.toml" for run in runs]
-    return "\n".join([*lines, "ddrl evaluate " + " ".join(str(folder) for folder in folders)])
+    lines = [shlex.join(["ddrl", "train", f"{run.folder}/recipe.toml"]) for run in runs]
+    return "\n".join([*lines, shlex.join(["ddrl", "evaluate", *map(str, folders)])])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -41,7 +41,11 @@ SHOWN_PER_PROMPT = 8  # samples in the report's grids
 NUM_RESAMPLES = 300  # each Fréchet distance costs an eigendecomposition
 
 # Runs can stand in one table if these agree: the base, the held-out data, and what is measured.
-COMPARED = ("model.*", "data.source", "reward.*", "evaluation.*")
+COMPARED = (
+    *("model.*", "data.source", "reward.*", "evaluation.*"),
+    # The base is sampled as the runs are: else guidance would pass for training.
+    *("rollout.guidance", "run.precision"),
+)
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,7 @@ class _Bench:
 
     recipe: Recipe
     assets: Assets
+    base: Forward
     judge: Classifier
     real_features: NDArray[np.float64]
     base_losses: Tensor
@@ -74,14 +79,13 @@ def evaluate_runs(
     _check_comparable(runs)
     limit_threads(runs[0].recipe)
     bench = _build_bench(runs[0])
-    base = Forward(bench.assets.base)
     names = _unique_names(runs)
     results: list[RunResult] = []
     grids: dict[str, NDArray[np.uint8]] = {}
     for name, run in [("base", None), *zip(names, runs, strict=True)]:
         if progress is not None:
             progress(f"evaluating {name}")
-        forward = base if run is None else run.forward
+        forward = bench.base if run is None else run.forward
         samples = _generate(bench, forward)
         results.append(_measure(bench, name, run, forward, samples))
         grids[name] = _grid(samples.media, samples.prompts.prompt_id)
@@ -128,6 +132,7 @@ def _build_bench(run: LoadedRun) -> _Bench:
     recipe, device = run.recipe, run.device
     assets = Assets(run.splits, run.base, build_scorer(recipe, run.splits))
     assets.base.transformer.to(device)
+    base = replace(run.forward, model=assets.base)
     judge = build_judge(recipe, assets.splits)
     meter = build_drift(recipe, assets, device)
     condition = assets.base.encode(assets.splits.heldout.captions)
@@ -138,9 +143,10 @@ def _build_bench(run: LoadedRun) -> _Bench:
     return _Bench(
         recipe=recipe,
         assets=assets,
+        base=base,
         judge=judge,
         real_features=_features(judge, assets.splits.heldout.media),
-        base_losses=measure_loss(Forward(assets.base)),
+        base_losses=measure_loss(base),
         measure_loss=measure_loss,
         device=device,
     )

@@ -7,6 +7,7 @@ import unicodedata
 from dataclasses import dataclass
 
 from ddrl.data.locators import Locator
+from ddrl.data.problems import printable
 
 __all__ = ["Sample", "sample_id"]
 
@@ -28,6 +29,11 @@ class Sample:
     caption: str
     media: Locator
     first_frame: Locator | None = None
+
+    @property
+    def shown(self) -> str:
+        """The name as text that can be printed."""
+        return printable(self.name)
 
 
 def sample_id(name: str) -> int:

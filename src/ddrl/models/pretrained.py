@@ -44,7 +44,8 @@ def load_model(path: str | Path, *, dtype: torch.dtype = torch.float32) -> Diffu
     module, _, attribute = FAMILIES[name].partition(":")
     adapter: type[DiffusersModel] = getattr(importlib.import_module(module), attribute)
     try:
-        pipeline = DiffusionPipeline.from_pretrained(str(path), dtype=dtype)
+        with torch.random.fork_rng(devices=[]):  # some constructors draw what is then overwritten
+            pipeline = DiffusionPipeline.from_pretrained(str(path), dtype=dtype)
     except (OSError, ValueError, ImportError) as error:
         raise WeightsError(
             f"{path} can't be loaded: {' '.join(str(error).split())[:300]}",

@@ -208,6 +208,14 @@ def _group_conflicts(recipe: Recipe) -> Iterator[Conflict]:
 
 
 def _guard_conflicts(recipe: Recipe) -> Iterator[Conflict]:
+    every = recipe.evaluation.every
+    if recipe.guard.max_drift and not 0 < every <= recipe.run.steps:
+        yield Conflict(
+            ("guard.max_drift", "evaluation.every"),
+            f"guard.max_drift is {recipe.guard.max_drift}, but with evaluation.every = {every} the "
+            f"held-out loss is never measured in {recipe.run.steps} steps",
+            "set evaluation.every above 0 and up to run.steps, or guard.max_drift to 0",
+        )
     limit = recipe.guard.max_ratio
     if 0 < limit <= 1:
         yield Conflict(

@@ -194,12 +194,20 @@ def _passes(recipe: Recipe, num_samples: int, num_data: int) -> Passes:
     # replayed ratio would not be 1. The data term is never guided.
     per_velocity = 1 if recipe.rollout.guidance == 1 else 2
     policy = num_samples * num_trained * per_velocity
+    rollout = num_samples * recipe.rollout.steps * per_velocity
     return Passes(
-        rollout=num_samples * recipe.rollout.steps * per_velocity,
+        rollout=rollout,
         policy=policy,
         data=num_data * (num_trained if objective.data_per_step == "all" else 1),
-        reference=policy if objective.regularizer == "reference" else 0,
+        reference=_reference_passes(recipe, rollout, policy),
     )
+
+
+def _reference_passes(recipe: Recipe, rollout: int, policy: int) -> int:
+    """As many as the policy term's, and with ``kl_in_return`` as many as the rollout's too."""
+    if recipe.objective.regularizer != "reference":
+        return 0
+    return policy + (rollout if recipe.objective.kl_in_return else 0)
 
 
 def _step_plans(
@@ -259,7 +267,7 @@ def _memory(
     stored = num_samples * (rollout.steps + 1) * latent_size
     return Memory(
         weights=num_parameters * width,
-        ema=trainable * 4 if recipe.optimizer.ema > 0 else 0,
+        ema=trainable * 4,
         gradients=trainable * width,
         moments=2 * trainable * width,
         trajectory=stored * _BYTES[rollout.storage_dtype],

@@ -34,6 +34,8 @@ Kernel = Literal["ode", "flow_sde", "dance_sde", "ddim", "cps"]
 Scalar = str | int | float | bool
 """A value that a reward's own option can take."""
 
+MAX_SEED = 2**63 - 1  # what PyTorch takes
+
 
 def as_tuple(value: object) -> object:
     """Turn TOML's lists into tuples, because a frozen recipe should hold nothing mutable."""
@@ -71,7 +73,7 @@ class PretrainSection(Section):
     ema: float = Field(
         0.999, ge=0, lt=1, description="Decay of the averaged weights that are kept; 0 = off."
     )
-    seed: int = Field(0, ge=0, description="Seed of the base model, apart from the run's seed.")
+    seed: int = Field(0, ge=0, le=MAX_SEED, description="Of the base model, not the run's seed.")
 
 
 class ModelSection(Section):
@@ -271,7 +273,7 @@ class RunSection(Section):
     """Length, place and machine of the run."""
 
     steps: int = Field(150, ge=1, description="Rollouts, each followed by its updates.")
-    seed: int = Field(0, ge=0, description="Seed that every random draw is named after.")
+    seed: int = Field(0, ge=0, le=MAX_SEED, description="Seed that every draw is named after.")
     folder: str = Field("runs/digits", min_length=1, description="Where the run is written.")
     cache: str = Field(
         "runs/.cache", min_length=1, description="Where base models and encoded data are kept."
@@ -291,7 +293,7 @@ class RunSection(Section):
         description="Trained steps folded into one pass: faster for small models, more memory.",
     )
     checkpoint_every: int = Field(50, ge=0, description="Steps between checkpoints; 0 = last only.")
-    keep_checkpoints: int = Field(2, ge=1, description="How many checkpoints are kept.")
+    keep_checkpoints: int = Field(2, ge=2, description="How many are kept; one might be damaged.")
     threads: int = Field(0, ge=0, description="CPU threads; 0 = PyTorch's own choice.")
     tensorboard: bool = Field(True, description="Write TensorBoard events beside the JSON lines.")
     wandb_project: str = Field("", description="Weights & Biases project; empty = off.")

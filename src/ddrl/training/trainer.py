@@ -246,8 +246,7 @@ class Trainer:
             self._check_samples(trajectory)
             raise ReplayMismatch(
                 f"Replaying the first rollout gives a ratio that is off by {off:.3g} at step "
-                f"{settings.trained[worst]}, above the tolerance of "
-                f"{settings.replay_tolerance:g}.",
+                f"{settings.trained[worst]}, above the tolerance of {settings.replay_tolerance:g}.",
                 hint="the model is not deterministic (dropout, batch statistics, another dtype) "
                 "or the tolerance is too tight for bfloat16: see guard.replay_tolerance",
             )
@@ -273,8 +272,7 @@ class Trainer:
 
     def _check_samples(self, trajectory: Trajectory) -> None:
         """Blame the policy for samples that have exploded, and not what could not bear them."""
-        spread = {"latent_std": float(trajectory.final.float().std())}
-        self.guard.check(spread, step=self.step + 1)
+        self.guard.check({"latent_std": float(trajectory.final.float().std())}, step=self.step + 1)
 
     def _update(self, batch: Minibatch, *, num_anchors: int) -> dict[str, float]:
         """One optimizer step. Everything is read from the device once, before the step."""
