@@ -24,7 +24,7 @@ SECTIONS = [
 
 def test_sections() -> None:
     assert list(Recipe.model_fields) == SECTIONS
-    assert set(section_names()) == {*SECTIONS, "model.pretrain"}
+    assert set(section_names()) == {*SECTIONS, "model.lora", "model.pretrain"}
 
 
 def test_a_recipe_needs_nothing_but_a_reward() -> None:

@@ -39,7 +39,7 @@ recipes = st.builds(
     Recipe,
     model=st.builds(
         ModelSection,
-        family=texts,
+        path=texts,
         pretrain=st.builds(PretrainSection, learning_rate=st.floats(1e-300, 1e300)),
     ),
     reward=st.lists(rewards, min_size=1, max_size=3),

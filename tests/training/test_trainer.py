@@ -408,9 +408,3 @@ def test_an_exploded_policy_is_not_blamed_on_others(is_resumed: bool) -> None:
     with pytest.raises(GuardStop, match="latent_std is nan at step 1") as caught:
         trainer.iteration()
     assert not isinstance(caught.value, ReplayMismatch)
-
-
-def test_without_a_clip_none_binds() -> None:
-    toy = Toy(objective=Objective(policy="reinforce", clip_low=1e-6, clip_high=1e-6))
-    trainer = toy.but(num_updates=2, learning_rate=0.1).trainer()
-    assert trainer.iteration()["clip_fraction"] == 0

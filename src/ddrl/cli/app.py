@@ -11,6 +11,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from ddrl.cli.data import data
 from ddrl.cli.doctor import doctor
 from ddrl.cli.evaluate import evaluate
 from ddrl.cli.interrupts import Interrupted
@@ -37,6 +38,7 @@ app = typer.Typer(
 )
 for command in (train, sample, evaluate, doctor):
     app.command()(command)
+app.add_typer(data)
 
 
 def _show_version(wanted: bool) -> None:

@@ -1,142 +1,79 @@
-"""Latents and text embeddings, encoded once and found again by what they are made from.
+"""Latents and text embeddings on disk, found again by what they are made from.
 
 A file's name is the hash of all that its content depends on, so a stale one can't be used: the
 key of what is asked for has changed, and what lies under the old key is not looked at.
 
-- media: the file's content, the model's fingerprint, bucket, frame rate, dtype;
-- text: the caption, the text encoders' fingerprint, dtype; stored once per distinct caption.
+- media: the file's content, the encoder's fingerprint, bucket, frame rate, dtype;
+- text: the text, the text encoders' fingerprint, dtype; stored once per distinct text.
 
-Files are written beside and renamed, so a killed run leaves no half file and goes on where it was.
+Files are written beside and renamed, so a killed run leaves no half file and goes on where it
+was, and two processes may share the folder. :mod:`ddrl.data.encoding` fills it.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ddrl.data.framing import Bucket, Framing, fit
-from ddrl.data.images import read_image
-from ddrl.data.locators import content_hash
-from ddrl.data.media import Facts, frame_media, probe, to_unit
-from ddrl.data.problems import BrokenFileError, OnBroken, Problem, settle
-from ddrl.data.samples import Sample
+from ddrl.data.framing import Bucket, Framing
 from ddrl.errors import DataError
 
-__all__ = [
-    "EncodeReport",
-    "EncodedCache",
-    "EncodedSample",
-    "MediaEncoder",
-    "TextEncoder",
-]
+__all__ = ["EncodedCache", "media_key", "text_key"]
 
 # Part of every key: raise it when the reading or framing of media changes.
 FORMAT = "ddrl-cache/1"
 
-_OLD = 3600.0  # seconds after which a file that was being written is a killed run's
+Kind = Literal["media", "text"]
+
+_BESIDE = ".writing-"
+_OLD_SECONDS = 3600.0  # a file that has been in writing for longer is a killed run's
 
 
-@dataclass(frozen=True)
-class MediaEncoder:
-    """What makes latents, and what they depend on.
+def media_key(
+    content: str,
+    *,
+    first_frame: str | None,
+    bucket: Bucket,
+    framing: Framing,
+    fingerprint: str,
+    dtype: torch.dtype,
+) -> str:
+    """The key of a file's latents.
 
-    Attributes:
-        encode: pixels in [0, 1], float32, shape (1, 3, H, W) or (1, T, 3, H, W), to latents,
-            shape (1, ...). The same for the same pixels: no sampling of a posterior.
-        fingerprint: of the weights and settings of the encoder.
-        dtype: that latents are stored in.
+    Args:
+        content: hash of the file.
+        first_frame: hash of the first frame's file, if it counts.
+        bucket: the one that was chosen; others do not matter.
+        framing: what else was done to the pixels.
+        fingerprint: of the encoder.
+        dtype: of the stored latents.
     """
-
-    encode: Callable[[Tensor], Tensor]
-    fingerprint: str
-    dtype: torch.dtype = torch.bfloat16
+    made_from = [content, first_frame, framing.key(bucket), fingerprint, str(dtype)]
+    return _hash("media", made_from)
 
 
-@dataclass(frozen=True)
-class TextEncoder:
-    """What makes text embeddings, and what they depend on.
-
-    Attributes:
-        encode: N texts to named tensors, shape (N, ...). A text's row must not depend on the
-            other texts: pad to a fixed length.
-        fingerprint: of the weights and settings of all text encoders.
-        dtype: that embeddings are stored in; masks and ids keep theirs.
-        batch_size: texts that are encoded at once.
-    """
-
-    encode: Callable[[Sequence[str]], dict[str, Tensor]]
-    fingerprint: str
-    dtype: torch.dtype = torch.bfloat16
-    batch_size: int = 16
+def text_key(text: str, *, fingerprint: str, dtype: torch.dtype) -> str:
+    """The key of a text's embeddings."""
+    return _hash("text", [text, fingerprint, str(dtype)])
 
 
-@dataclass(frozen=True)
-class EncodedSample:
-    """A sample that is in the cache.
-
-    Attributes:
-        id: the sample's identity.
-        name: the sample's path relative to the data set.
-        caption: its caption.
-        bucket: its size.
-        media_key: for :meth:`EncodedCache.media`.
-        text_key: for :meth:`EncodedCache.text`.
-    """
-
-    id: int
-    name: str
-    caption: str
-    bucket: Bucket
-    media_key: str
-    text_key: str
-
-
-@dataclass(frozen=True)
-class EncodeReport:
-    """What an encoding did, and where everything is.
-
-    Attributes:
-        samples: what is usable, in the order it was given.
-        text_keys: by text: the captions, and the extra texts.
-        problems: what was skipped, and notes.
-        media_encoded: latents made now.
-        media_reused: latents that were there.
-        texts_encoded: embeddings made now.
-        texts_reused: embeddings that were there.
-    """
-
-    samples: tuple[EncodedSample, ...]
-    text_keys: Mapping[str, str]
-    problems: tuple[Problem, ...]
-    media_encoded: int
-    media_reused: int
-    texts_encoded: int
-    texts_reused: int
-
-    def lines(self) -> list[str]:
-        """The report for a terminal."""
-        broken = [problem for problem in self.problems if not problem.is_note]
-        return [
-            f"media   {self.media_encoded} encoded, {self.media_reused} reused",
-            f"texts   {self.texts_encoded} encoded, {self.texts_reused} reused",
-            f"skipped {len(broken)}",
-            *(f"  {problem}" for problem in broken),
-        ]
+def _hash(kind: Kind, made_from: Sequence[object]) -> str:
+    text = json.dumps([FORMAT, kind, *made_from], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 class EncodedCache:
-    """A folder of latents and text embeddings.
+    """A folder of latents and text embeddings, one safetensors file each.
 
     Args:
         folder: made when something is written.
@@ -145,58 +82,104 @@ class EncodedCache:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def encode(
-        self,
-        samples: Sequence[Sample],
-        *,
-        media: MediaEncoder,
-        text: TextEncoder,
-        framing: Framing,
-        on_broken: OnBroken = "skip",
-        extra_texts: Sequence[str] = ("",),
-        progress: Callable[[str, int, int], None] | None = None,
-    ) -> EncodeReport:
-        """Encode what is not there yet, and write ``index.json``.
-
-        Args:
-            samples: of :func:`ddrl.data.files.usable`.
-            media: makes latents.
-            text: makes embeddings.
-            framing: buckets and frame rate.
-            on_broken: what becomes of a file that can't be read; to stop is to stop at the first.
-            extra_texts: encoded beside the captions; the empty text is for guidance and dropout.
-            progress: called with what is done, how many of it, and of how many.
+    def media(self, key: str) -> dict[str, Tensor]:
+        """Return ``latents``, and ``first_frame`` (uint8, shape (3, H, W)) if it was kept.
 
         Raises:
-            DataError: a file is broken and the policy is to stop, none is usable, an encoder
-                returns what can't be stored, or the cache can't be written.
+            DataError: they are not there, or broken.
         """
-        return self._pass(samples, media, text, framing, on_broken, extra_texts, progress)
+        return self._read("media", key)
 
-    def lookup(
-        self,
-        samples: Sequence[Sample],
-        *,
-        media_fingerprint: str,
-        text_fingerprint: str,
-        framing: Framing,
-        media_dtype: torch.dtype = torch.bfloat16,
-        text_dtype: torch.dtype = torch.bfloat16,
-        on_broken: OnBroken = "skip",
-        extra_texts: Sequence[str] = ("",),
-    ) -> EncodeReport:
-        """Find what :meth:`encode` has made, without any encoder.
+    def text(self, key: str) -> dict[str, Tensor]:
+        """Return the named tensors of a text, without a batch dimension.
 
         Raises:
-            DataError: something is missing or stale; names the first.
+            DataError: they are not there, or broken.
         """
+        return self._read("text", key)
 
-        def no_media(_: Tensor) -> Tensor:
-            raise _missing(self.folder)
+    def has(self, kind: Kind, key: str) -> bool:
+        """Whether there is a whole file under the key; a broken one does not count."""
+        path = self._path(kind, key)
+        if not path.exists():
+            return False
+        try:
+            with safe_open(path, framework="pt") as file:  # checks length against the head
+                return bool(file.keys())
+        except (SafetensorError, OSError):
+            return False
 
-        def no_text(texts: Sequence[str]) -> dict[str, Tensor]:
-            raise _missing(self.folder, f"the text {texts[0]!r:.60}")
+    def write(self, kind: Kind, key: str, tensors: Mapping[str, Tensor]) -> None:
+        """Store tensors under a key.
 
-        media = MediaEncoder(no_media, media_fingerprint, media_dtype)
-        text = TextEncoder(no_text, text_fingerprint, text_dtype)
-        return self._pass(samples, media, text, framing, on_broken, extra_texts, None, write=False)
+        Raises:
+            DataError: the cache can't be written.
+        """
+        whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        self._replace(self._path(kind, key), lambda path: save_file(whole, path))
+
+    def write_index(self, index: Mapping[str, object]) -> None:
+        """Write ``index.json``: what the last encoding was about, for people and tools.
+
+        Raises:
+            DataError: the cache can't be written.
+        """
+        text = json.dumps({"format": FORMAT, **index}, indent=1) + "\n"
+        self._replace(self.folder / "index.json", lambda path: path.write_text(text, "utf-8"))
+
+    def index(self) -> dict[str, Any]:
+        """Read ``index.json``. It is never trusted to find latents: the files' keys are.
+
+        Raises:
+            DataError: there is none, or it is not ours.
+        """
+        path = self.folder / "index.json"
+        try:
+            index = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise DataError(f"{path} can't be read: {error}.", hint=_ENCODE) from error
+        if not isinstance(index, dict) or index.get("format") != FORMAT:
+            raise DataError(f"{path} is no index of this version of ddrl.", hint=_ENCODE)
+        return index
+
+    def sweep(self) -> int:
+        """Delete what killed runs were writing; return how many files."""
+        leftovers = [
+            path
+            for path in self.folder.glob(f"**/{_BESIDE}*")
+            if time.time() - path.stat().st_mtime > _OLD_SECONDS
+        ]
+        for path in leftovers:
+            path.unlink(missing_ok=True)
+        return len(leftovers)
+
+    def _path(self, kind: Kind, key: str) -> Path:
+        return self.folder / kind / key[:2] / f"{key}.safetensors"
+
+    def _read(self, kind: Kind, key: str) -> dict[str, Tensor]:
+        path = self._path(kind, key)
+        try:
+            return load_file(path)
+        except (SafetensorError, OSError) as error:
+            raise DataError(f"{path} can't be read: {error}.", hint=_ENCODE) from error
+
+    def _replace(self, path: Path, write: Callable[[Path], object]) -> None:
+        """Write a file beside its place, to the disk, and rename it: no reader sees half of it."""
+        beside = path.with_name(f"{_BESIDE}{os.getpid()}-{path.name}")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write(beside)
+            with beside.open("rb") as file:
+                os.fsync(file.fileno())
+            beside.replace(path)
+        except (OSError, SafetensorError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise DataError(
+                f"The cache {self.folder} can't be written: {reason}.",
+                hint="give a writable folder with free space",
+            ) from error
+        finally:
+            beside.unlink(missing_ok=True)
+
+
+_ENCODE = "`ddrl data encode` makes it anew"

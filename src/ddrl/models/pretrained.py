@@ -18,6 +18,8 @@ __all__ = ["FAMILIES", "load_model"]
 FAMILIES: Mapping[str, str] = {
     "StableDiffusion3Pipeline": "ddrl.models.sd3:SD3",
     "SanaPipeline": "ddrl.models.sana:Sana",
+    "StableDiffusionPipeline": "ddrl.models.stable_diffusion:StableDiffusion",
+    "StableDiffusionXLPipeline": "ddrl.models.stable_diffusion:SDXL",
 }
 """Pipeline class of ``model_index.json`` -> the adapter."""
 

@@ -60,7 +60,7 @@ class StableDiffusion(DiffusersModel):
         name = type(scheduler).__name__
         kind = getattr(scheduler.config, "prediction_type", None)
         try:
-            self._table = TabulatedVP(scheduler.alphas_cumprod)
+            self._table = TabulatedVP(_with_exact_end(scheduler.alphas_cumprod))
         except (AttributeError, UsageError) as error:
             raise WeightsError(f"{name} has no table of noise levels.") from error
         if kind not in PREDICTIONS:
@@ -69,7 +69,7 @@ class StableDiffusion(DiffusersModel):
                 hint=f"known are {', '.join(PREDICTIONS)}",
             )
         self._prediction = PREDICTIONS[kind]
-        if self._prediction == "noise" and self._table.alphas_cumprod[-1] == 0:
+        if self._prediction == "noise" and not self._table.alphas_cumprod[-1]:
             raise WeightsError(
                 f"{name} has zero terminal SNR, where predicted noise says nothing about the data.",
                 hint="such a model predicts v: set prediction_type to v_prediction",
@@ -166,3 +166,13 @@ class SDXL(StableDiffusion):
             return super().denormalize(latents)
         mean, std = (s.to(latents) for s in statistics)
         return latents * std / float(self.vae.config.scaling_factor) + mean
+
+
+def _with_exact_end(alphas_cumprod: Tensor) -> Tensor:
+    """The table with a last alpha^2 of 0 where it is 0 in all but name.
+
+    Schedulers that divide by alpha put 2^-24 there for zero terminal SNR; our kernels have a case
+    for 0, and would take enormous steps for 2^-24.
+    """
+    end = alphas_cumprod[-1:]
+    return torch.cat([alphas_cumprod[:-1], torch.where(end < 1e-6, 0, end)])

@@ -61,6 +61,31 @@ def _model_conflicts(recipe: Recipe) -> Iterator[Conflict]:
             f"model.width {model.width} can't be divided among {model.heads} heads",
             "make model.width a multiple of model.heads",
         )
+    is_diffusers, from_files = model.family == "diffusers", recipe.data.source == "files"
+    if is_diffusers and not model.path:
+        yield Conflict(
+            ("model.path", "model.family"),
+            "model.family is diffusers, but model.path is empty",
+            "give the folder of a diffusers pipeline, or its id on the hub",
+        )
+    if is_diffusers != from_files:
+        yield Conflict(
+            ("data.source", "model.family"),
+            f"model.family {model.family} can't be trained on data.source {recipe.data.source}",
+            "tiny goes with digits, and diffusers with files",
+        )
+    if from_files and not recipe.data.path:
+        yield Conflict(
+            ("data.path", "data.source"),
+            "data.source is files, but data.path is empty",
+            "give a folder of media with captions beside them, or a .jsonl list",
+        )
+    if model.lora.rank and not is_diffusers:
+        yield Conflict(
+            ("model.lora.rank", "model.family"),
+            "model.lora.rank is set, but the embedded model has no adapter",
+            "leave it out, or train a diffusers model",
+        )
 
 
 def _reward_conflicts(recipe: Recipe) -> Iterator[Conflict]:

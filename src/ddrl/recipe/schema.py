@@ -9,14 +9,11 @@ from pydantic_core import PydanticCustomError
 
 from ddrl.recipe.checks import find_conflict
 from ddrl.recipe.sections import (
-    DataSection,
     EvaluationSection,
     GuardSection,
     Kernel,
-    ModelSection,
     ObjectiveSection,
     OptimizerSection,
-    PretrainSection,
     RewardSection,
     RolloutSection,
     RunSection,
@@ -26,6 +23,7 @@ from ddrl.recipe.sections import (
     StepSelection,
     as_tuple,
 )
+from ddrl.recipe.subject import DataSection, LoRASection, ModelSection, PretrainSection
 
 __all__ = [
     "CONFLICT",
@@ -33,6 +31,7 @@ __all__ = [
     "EvaluationSection",
     "GuardSection",
     "Kernel",
+    "LoRASection",
     "ModelSection",
     "ObjectiveSection",
     "OptimizerSection",

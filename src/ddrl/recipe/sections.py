@@ -11,14 +11,11 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 __all__ = [
-    "DataSection",
     "EvaluationSection",
     "GuardSection",
     "Kernel",
-    "ModelSection",
     "ObjectiveSection",
     "OptimizerSection",
-    "PretrainSection",
     "RewardSection",
     "RolloutSection",
     "RunSection",
@@ -51,63 +48,6 @@ class Section(BaseModel):
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", strict=True, allow_inf_nan=False, protected_namespaces=()
-    )
-
-
-class PretrainSection(Section):
-    """Plain flow matching that makes an embedded model a base model, before any reward."""
-
-    steps: int = Field(3000, ge=0, description="Optimizer steps; 0 starts from random weights.")
-    batch_size: int = Field(256, ge=1, description="Data samples per step.")
-    learning_rate: float = Field(1e-3, gt=0, description="AdamW's learning rate.")
-    label_noise: float = Field(
-        0.5,
-        ge=0,
-        le=1,
-        description="Share of captions replaced by random ones, so that there is something to "
-        "learn afterwards.",
-    )
-    condition_dropout: float = Field(
-        0.1, ge=0, lt=1, description="Share of samples trained without their caption."
-    )
-    ema: float = Field(
-        0.999, ge=0, lt=1, description="Decay of the averaged weights that are kept; 0 = off."
-    )
-    seed: int = Field(0, ge=0, le=MAX_SEED, description="Of the base model, not the run's seed.")
-
-
-class ModelSection(Section):
-    """Which model is trained."""
-
-    family: str = Field("tiny", min_length=1, description="Model family, by registered name.")
-    network: Literal["mlp", "dit"] = Field("mlp", description="Network of the tiny family.")
-    width: int = Field(256, ge=1, description="Width of the hidden layers.")
-    depth: int = Field(4, ge=1, description="Number of blocks.")
-    patch: int = Field(2, ge=1, description="Side of a patch in pixels (`dit` only).")
-    heads: int = Field(4, ge=1, description="Attention heads; they divide the width (`dit` only).")
-    pretrain: PretrainSection = Field(
-        default_factory=PretrainSection, description="How the embedded base model is made."
-    )
-
-
-class DataSection(Section):
-    """The data that anchors the policy, eq. (T4)."""
-
-    source: str = Field("digits", min_length=1, description="Data source, by registered name.")
-    anchor: Literal["paired", "independent"] = Field(
-        "paired",
-        description="`paired`: data with the same prompt as the rollouts beside it; "
-        "`independent`: any data, under its own prompt.",
-    )
-    condition_dropout: float = Field(
-        0.1,
-        ge=0,
-        lt=1,
-        description="Share of data samples whose condition is dropped, in the data term only; "
-        "keeps the unconditional model alive for guidance.",
-    )
-    anchors_per_group: int = Field(
-        0, ge=0, description="Data samples per prompt and step; 0 = as many as `group_size`."
     )
 
 

@@ -166,8 +166,6 @@ class Gradient:
         loss = loss * omega
         with torch.no_grad():
             clipped = is_clipped(ratio, pair_advantage, **bound)
-            if objective.policy != "grpo":
-                clipped = torch.zeros_like(clipped)  # no clip, so none that binds
             values = torch.stack([loss, (ratio - 1).abs(), clipped.float()])
             names = ("policy_loss", "ratio_deviation", "clip_fraction")
             metrics = dict(zip(names, values @ keep, strict=True))

@@ -1,0 +1,74 @@
+"""``ddrl data``: what is in a data set."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ddrl.cli.terminal import Verbose
+from ddrl.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["check", "data"]
+
+data = typer.Typer(
+    name="data",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@data.callback(invoke_without_command=True)
+def start(context: typer.Context) -> None:
+    """Look at a data set of captioned images or clips."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+@data.command()
+def check(
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="A folder, .jsonl, .tar or table.")],
+    frames: Annotated[
+        int | None,
+        typer.Option("--frames", metavar="N", min=1, help="Frames that clips must have."),
+    ] = None,
+    fps: Annotated[
+        float | None,
+        typer.Option("--fps", metavar="F", help="Frames per second that they are counted at."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    verbose: Verbose = False,  # noqa: ARG001 - its callback does the work
+) -> None:
+    """Decode every file of a data set; count what is usable, and name what is broken.
+
+    Exits with 3 if anything is broken or nothing is usable.
+    """
+    if fps is not None and not 0 < fps < float("inf"):
+        raise UsageError(f"--fps must be above 0, not {fps:g}.", hint="for example --fps 16")
+    from ddrl.data.check import check as check_data
+
+    report = check_data(path, fps=fps, num_frames=frames, progress=_counter())
+    if as_json:
+        typer.echo(json.dumps(report.as_json(), indent=1))
+    else:
+        for line in report.lines():
+            typer.echo(line)
+    if report.broken or not report.num_samples:
+        raise typer.Exit(DataError.exit_code)
+
+
+def _counter() -> Callable[[int, int], None] | None:
+    """Counts on one line of stderr, where that is a terminal."""
+    if not sys.stderr.isatty():
+        return None
+
+    def count(done: int, total: int) -> None:
+        end = "\n" if done == total else ""
+        typer.echo(f"\rread {done} of {total}{end}", err=True, nl=False)
+
+    return count

@@ -1,0 +1,61 @@
+"""The functions that a cache is filled by, and what their output depends on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ddrl.errors import DataError
+
+__all__ = ["MediaEncoder", "TextEncoder", "as_stored"]
+
+
+@dataclass(frozen=True)
+class MediaEncoder:
+    """What makes latents, and what they depend on.
+
+    Attributes:
+        encode: pixels in [0, 1], float32, on the CPU, shape (1, 3, H, W) or (1, T, 3, H, W), to
+            latents, shape (1, ...). The same for the same pixels: no drawing from a posterior.
+            Not called by :func:`~ddrl.data.encoding.lookup`, which takes None.
+        fingerprint: of the weights and settings of the encoder.
+        dtype: that latents are stored in.
+    """
+
+    encode: Callable[[Tensor], Tensor] | None
+    fingerprint: str
+    dtype: torch.dtype = torch.bfloat16
+
+
+@dataclass(frozen=True)
+class TextEncoder:
+    """What makes text embeddings, and what they depend on.
+
+    Attributes:
+        encode: N texts to named tensors, shape (N, ...). A text's row must not depend on the
+            other texts: pad to a fixed length. Not called by :func:`~ddrl.data.encoding.lookup`, which takes None.
+        fingerprint: of the weights and settings of all text encoders.
+        dtype: that embeddings are stored in; masks and ids keep theirs.
+        batch_size: texts that are encoded at once.
+    """
+
+    encode: Callable[[Sequence[str]], dict[str, Tensor]] | None
+    fingerprint: str
+    dtype: torch.dtype = torch.bfloat16
+    batch_size: int = 16
+
+
+def as_stored(tensor: Tensor, dtype: torch.dtype, what: str) -> Tensor:
+    """A tensor as it is stored: numbers in the dtype, masks and ids as they are."""
+    if not tensor.is_floating_point():
+        return tensor
+    stored = tensor.to(dtype)
+    if not bool(stored.isfinite().all()):
+        raise DataError(
+            f"The encoder's output for {what} is not finite in {dtype}.",
+            hint="encode in float32 or bfloat16: float16 ends at 65504",
+        )
+    return stored

@@ -1,0 +1,91 @@
+"""FLUX.1: rectified flow on (C, H, W) latents, packed 2x2 for the network; CLIP and T5."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from typing import Any, ClassVar, cast
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from ddrl.models.diffusers_model import DiffusersModel
+from ddrl.models.packing import grid_positions, pack, unpack
+from ddrl.records import Condition
+
+__all__ = ["Flux", "FluxCondition"]
+
+
+@dataclass(frozen=True)
+class FluxCondition(Condition):
+    """Encoded texts.
+
+    Attributes:
+        embeds: T5 tokens, shape (B, L, D); L is the same for all texts, and the network attends
+            to the padding, as it was trained to.
+        pooled: the CLIP summary, shape (B, P).
+    """
+
+    embeds: Tensor
+    pooled: Tensor
+
+
+class Flux(DiffusersModel):
+    """FLUX.1; the network predicts the velocity and takes sigma in [0, 1].
+
+    Attributes:
+        embedded_guidance: the scale that networks with a guidance embedding ([dev]) are told,
+            at first the pipeline's default; it costs nothing and is not the guidance of two
+            passes. Networks without ([schnell]) are told none.
+        max_text_tokens: texts are padded or cut to this many T5 tokens; the pipeline's default.
+    """
+
+    pipelines: ClassVar[tuple[str, ...]] = ("FluxPipeline",)
+    lora_targets: ClassVar[tuple[str, ...]] = (
+        *("attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0"),
+        *("attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj", "attn.to_add_out"),
+        *("ff.net.0.proj", "ff.net.2", "ff_context.net.0.proj", "ff_context.net.2"),
+    )
+
+    def __init__(self, pipeline: Any) -> None:  # noqa: ANN401 - diffusers is untyped
+        super().__init__(pipeline)
+        defaults = inspect.signature(pipeline.__call__).parameters
+        self.embedded_guidance = float(defaults["guidance_scale"].default)
+        self.max_text_tokens = int(defaults["max_sequence_length"].default)
+
+    def latent_channels(self) -> int:
+        """Channels of one latent, before packing."""
+        return super().latent_channels() // 4
+
+    def size_multiple(self) -> int:
+        """Sides in pixels have to be multiples of this: the VAE's factor times the packing's."""
+        return self.spatial_factor * 2
+
+    def _encode(self, texts: list[str]) -> FluxCondition:
+        embeds, pooled, _ = self.pipeline.encode_prompt(
+            prompt=texts,
+            prompt_2=None,
+            device=self.device,
+            max_sequence_length=self.max_text_tokens,
+        )
+        return FluxCondition(embeds, pooled)
+
+    def predict(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        """The velocity of eq. (P2), shape of ``x_t``."""
+        assert isinstance(condition, FluxCondition)
+        height, width = x_t.shape[-2:]
+        guidance = None
+        if self.transformer.config.guidance_embeds:  # type: ignore[union-attr]
+            guidance = t.new_full((len(t),), self.embedded_guidance)
+        positions = grid_positions(height // 2, width // 2, device=x_t.device)
+        output = self.transformer(
+            hidden_states=pack(x_t.to(self.dtype)),
+            timestep=t,
+            guidance=guidance,
+            encoder_hidden_states=condition.embeds.to(self.dtype),
+            pooled_projections=condition.pooled.to(self.dtype),
+            txt_ids=positions.new_zeros(condition.embeds.shape[1], 3),
+            img_ids=F.pad(positions, (1, 0)),
+            return_dict=False,
+        )
+        return unpack(cast(Tensor, output[0]), height, width)

@@ -1,0 +1,153 @@
+"""Wan2.1 and Wan2.2 text-to-video: rectified flow on (C, T, H, W) latents, one or two experts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, cast
+
+import torch
+from torch import Tensor, nn
+
+from ddrl.errors import DataError, WeightsError
+from ddrl.models.diffusers_model import DiffusersModel
+from ddrl.models.wan_experts import WanExperts
+from ddrl.records import Condition
+
+__all__ = ["Wan", "WanCondition"]
+
+
+@dataclass(frozen=True)
+class WanCondition(Condition):
+    """Encoded texts, and what is given of the clips.
+
+    Attributes:
+        embeds: UMT5 tokens, zero behind each text's end, shape (B, 512, D).
+        given: latents of what is given, shape (B, C, T', H, W), or None.
+        image: CLIP tokens of the first frame, shape (B, L, E), or None.
+    """
+
+    embeds: Tensor
+    given: Tensor | None = None
+    image: Tensor | None = None
+
+
+class Wan(DiffusersModel):
+    """Wan text-to-video; the network predicts the velocity and takes sigma x 1000.
+
+    Wan2.2 A14B has two of them, see :class:`~ddrl.models.wan_experts.WanExperts`. The VAE is kept
+    in float32, as in Wan's release.
+
+    Raises:
+        WeightsError: an expert is missing.
+    """
+
+    pipelines: ClassVar[tuple[str, ...]] = ("WanPipeline",)
+    lora_targets: ClassVar[tuple[str, ...]] = (
+        *("attn1.to_q", "attn1.to_k", "attn1.to_v", "attn1.to_out.0"),
+        *("attn2.to_q", "attn2.to_k", "attn2.to_v", "attn2.to_out.0"),
+        *("ffn.net.0.proj", "ffn.net.2"),
+    )
+
+    def __init__(self, pipeline: Any) -> None:  # noqa: ANN401 - diffusers is untyped
+        self._network = _network(pipeline)
+        pipeline.vae.float()
+        super().__init__(pipeline)
+
+    @property
+    def transformer(self) -> nn.Module:
+        """The network that is trained, or both experts."""
+        return self._network
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the network's weights, but for the few that stay in float32 whatever is loaded."""
+        dtype: torch.dtype = self.pipeline.transformer.dtype
+        return dtype
+
+    def frozen_parts(self) -> list[nn.Module]:
+        """Every network of the pipeline but those trained."""
+        trained = set(self.transformer.modules())
+        return [part for part in super().frozen_parts() if part not in trained]
+
+    def _encode(self, texts: list[str]) -> WanCondition:
+        # The network attends to the padding, so the length is the pipeline's whatever the texts.
+        embeds, _ = self.pipeline.encode_prompt(
+            prompt=texts,
+            do_classifier_free_guidance=False,
+            max_sequence_length=512,
+            device=self.device,
+        )
+        return WanCondition(embeds)
+
+    def predict(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        """The velocity of eq. (P2), shape of ``x_t``."""
+        assert isinstance(condition, WanCondition)
+        return self._call(x_t, t * 1000, condition)
+
+    def _call(self, x: Tensor, timestep: Tensor, condition: WanCondition) -> Tensor:
+        image = condition.image
+        output = self.transformer(
+            hidden_states=x.to(self.dtype),
+            timestep=timestep,
+            encoder_hidden_states=condition.embeds.to(self.dtype),
+            encoder_hidden_states_image=None if image is None else image.to(self.dtype),
+            return_dict=False,
+        )
+        return cast(Tensor, output[0])
+
+    def normalize(self, latents: Tensor) -> Tensor:
+        """The VAE's latents to those that the network sees: (z - mean) / std, per channel."""
+        mean, std = self._statistics(latents)
+        return (latents - mean) / std
+
+    def denormalize(self, latents: Tensor) -> Tensor:
+        """The inverse of :meth:`normalize`."""
+        mean, std = self._statistics(latents)
+        return latents * std + mean
+
+    def _statistics(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        config = self.vae.config
+        mean, std = (
+            torch.tensor(values, device=like.device, dtype=like.dtype).view(1, -1, 1, 1, 1)
+            for values in (config.latents_mean, config.latents_std)
+        )
+        return mean, std
+
+    def latent_channels(self) -> int:
+        """Of the VAE: the network may take more than it makes."""
+        return int(self.vae.config.z_dim)
+
+    def _check_first_frames(self, first_frames: Tensor, num_texts: int) -> None:
+        """Check pixels of first frames, as ``encode`` of image-to-video takes them.
+
+        Raises:
+            DataError: not one frame per text, or of a size that the model can't make.
+        """
+        given = tuple(first_frames.shape)
+        if len(given) != 5 or given[:3] != (num_texts, 1, 3):
+            raise DataError(
+                f"{type(self).__name__} takes one first frame per text, shape "
+                f"({num_texts}, 1, 3, H, W), not {given}."
+            )
+        Wan.latent_shape(self, given[3], given[4])
+
+
+def _network(pipeline: Any) -> nn.Module:  # noqa: ANN401
+    """The pipeline's network, or its experts as one.
+
+    Raises:
+        WeightsError: an expert is missing.
+    """
+    ratio = pipeline.config.boundary_ratio
+    experts = [pipeline.transformer] if ratio is None else [pipeline.transformer, pipeline.transformer_2]
+    if None in experts:
+        raise WeightsError(
+            f"The {type(pipeline).__name__} lacks one of its networks.",
+            hint="with a boundary_ratio it needs a transformer and a transformer_2; give the whole "
+            "model",
+        )
+    if ratio is None:
+        network: nn.Module = experts[0]
+        return network
+    boundary = float(ratio) * pipeline.scheduler.config.num_train_timesteps
+    return WanExperts(*experts, boundary=boundary)

@@ -1,0 +1,316 @@
+"""SD and SDXL over tiny random pipelines, saved and loaded as a user's would be."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    EulerDiscreteScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    PNDMScheduler,
+    StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
+    UNet2DConditionModel,
+)
+from tests.models.families.tiny import clip_text_model, clip_tokenizer
+from torch import Tensor
+
+from ddrl.diffusion.kernels import DDIM
+from ddrl.diffusion.transition import Transitions, step_sample
+from ddrl.errors import DataError, WeightsError
+from ddrl.models.lora import LoRASettings, add_lora
+from ddrl.models.pretrained import load_model
+from ddrl.models.stable_diffusion import (
+    SDXL,
+    SDXLCondition,
+    StableDiffusion,
+    StableDiffusionCondition,
+)
+from ddrl.testing.adapters import AdapterCase, check_adapter
+from ddrl.training.forward import Forward
+
+TEXTS = ["a cat holding a sign", "an owl"]
+TABLE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+SCHEDULERS = {
+    "epsilon": DDIMScheduler(**TABLE, clip_sample=False, set_alpha_to_one=False, steps_offset=1),
+    "v_zero_snr": DDIMScheduler(
+        **TABLE,
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
+        prediction_type="v_prediction",
+        timestep_spacing="trailing",
+        rescale_betas_zero_snr=True,
+    ),
+    "x0": DDIMScheduler(
+        **TABLE,
+        clip_sample=False,
+        set_alpha_to_one=True,
+        steps_offset=1,
+        prediction_type="sample",
+    ),
+}
+
+
+def unet(width: int, **others: Any) -> UNet2DConditionModel:
+    made = UNet2DConditionModel(
+        block_out_channels=(8, 16),
+        layers_per_block=1,
+        sample_size=8,
+        in_channels=4,
+        out_channels=4,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        attention_head_dim=(2, 4),
+        norm_num_groups=4,
+        cross_attention_dim=width,
+        **others,
+    )
+    for parameter in made.parameters():
+        if not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.02)
+    return made
+
+
+def vae(**others: Any) -> AutoencoderKL:
+    return AutoencoderKL(
+        block_out_channels=(8, 16),
+        in_channels=3,
+        out_channels=3,
+        down_block_types=("DownEncoderBlock2D", "DownEncoderBlock2D"),
+        up_block_types=("UpDecoderBlock2D", "UpDecoderBlock2D"),
+        latent_channels=4,
+        norm_num_groups=4,
+        scaling_factor=0.18215,
+        **others,
+    )
+
+
+def build_sd(folder: Path) -> StableDiffusionPipeline:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return StableDiffusionPipeline(
+            unet=unet(32),
+            vae=vae(),
+            text_encoder=clip_text_model(seed=1, projection=False),
+            tokenizer=clip_tokenizer(folder / "clip"),
+            scheduler=PNDMScheduler(
+                **TABLE, skip_prk_steps=True, set_alpha_to_one=False, steps_offset=1
+            ),
+            safety_checker=None,
+            feature_extractor=None,
+            requires_safety_checker=False,
+        )
+
+
+def build_sdxl(folder: Path) -> StableDiffusionXLPipeline:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return StableDiffusionXLPipeline(
+            unet=unet(
+                64,
+                addition_embed_type="text_time",
+                addition_time_embed_dim=8,
+                projection_class_embeddings_input_dim=80,
+                use_linear_projection=True,
+            ),
+            vae=vae(
+                force_upcast=True,
+                latents_mean=(0.1, -0.2, 0.3, 0.0),
+                latents_std=(1.0, 2.0, 0.5, 0.8),
+            ),
+            text_encoder=clip_text_model(seed=1, projection=False),
+            tokenizer=clip_tokenizer(folder / "clip"),
+            text_encoder_2=clip_text_model(seed=2),
+            tokenizer_2=clip_tokenizer(folder / "clip2"),
+            scheduler=EulerDiscreteScheduler(**TABLE, steps_offset=1),
+            add_watermarker=False,
+        )
+
+
+@pytest.fixture(scope="module", params=[build_sd, build_sdxl], ids=["sd", "sdxl"])
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("sd")
+    request.param(made).save_pretrained(made / "model")
+    return made / "model"
+
+
+@pytest.fixture(scope="module")
+def model(folder: Path) -> StableDiffusion:
+    loaded = load_model(folder)
+    assert isinstance(loaded, StableDiffusion)
+    return loaded
+
+
+@contextmanager
+def scheduled(model: StableDiffusion, scheduler: Any) -> Iterator[None]:
+    """The model's pipeline with another scheduler, for a while."""
+    original = model.pipeline.scheduler
+    model.pipeline.scheduler = scheduler
+    try:
+        yield
+    finally:
+        model.pipeline.scheduler = original
+
+
+def their_ddim(model: StableDiffusion, noise: Tensor, guidance: float) -> tuple[Tensor, list[int]]:
+    """The pipeline's latents after 4 steps of its DDIM, and the levels it visited."""
+    pipeline = model.pipeline
+    pipeline.set_progress_bar_config(disable=True)
+    latents: Tensor = pipeline(
+        prompt=TEXTS,
+        num_inference_steps=4,
+        guidance_scale=guidance,
+        height=noise.shape[2] * 2,
+        width=noise.shape[3] * 2,
+        latents=noise,
+        output_type="latent",
+    ).images
+    return latents, pipeline.scheduler.timesteps.tolist()
+
+
+def our_ddim(forward: Forward, noise: Tensor, levels: Sequence[int], *, end: float) -> Tensor:
+    """The same by ddrl's kernel at eta 0, from level to level and then to the time ``end``."""
+    times = torch.tensor([(level + 1) / 1000 for level in levels] + [end], dtype=torch.float64)
+    kernel = Transitions.build(DDIM(0.0), forward.model.process, times)
+    condition = forward.model.encode(TEXTS)
+    x = noise
+    for k in range(len(kernel)):
+        with torch.no_grad():
+            velocity = forward(x, times[k].float().expand(len(x)), condition)
+        step = kernel.step(torch.full((len(x),), k))
+        x = step_sample(step, x, velocity, torch.zeros_like(x))
+    return x
+
+
+@pytest.mark.parametrize("guidance", [1.0, 5.0])
+@pytest.mark.parametrize("name", list(SCHEDULERS))
+def test_ddim_is_the_pipelines(model: StableDiffusion, name: str, guidance: float) -> None:
+    with scheduled(model, SCHEDULERS[name]):
+        other = type(model)(model.pipeline)
+        shape = model.latent_shape(16, 32)
+        noise = torch.randn(2, *shape, generator=torch.Generator().manual_seed(3))
+        theirs, levels = their_ddim(other, noise, guidance)
+        # set_alpha_to_one false: the pipeline stops at level 0, above clean data.
+        end = 0.0 if SCHEDULERS[name].config.set_alpha_to_one else 0.001
+        forward = Forward(other, guidance=guidance)
+        ours = our_ddim(forward, noise, levels, end=end)
+    error = float((ours - theirs).abs().max() / theirs.abs().max().clamp_min(1))
+    print(
+        f"\nMEASURED {type(model).__name__} {name} {guidance}: {error:.2g} {levels} {theirs.abs().max():.2f}"
+    )
+    assert error <= 1e-4
+
+
+def test_conformance(model: StableDiffusion) -> None:
+    check_adapter(
+        AdapterCase(
+            model=model,
+            condition=model.encode(TEXTS),
+            latent_shape=model.latent_shape(16, 32),
+            media=torch.rand(2, 3, 16, 32, generator=torch.Generator().manual_seed(1)),
+        )
+    )
+
+
+def test_the_media_are_the_pipelines(model: StableDiffusion) -> None:
+    """Latents decoded by the pipeline's own code."""
+    shape = model.latent_shape(16, 16)
+    latents = torch.randn(1, *shape, generator=torch.Generator().manual_seed(4))
+    pipeline = model.pipeline
+    pipeline.set_progress_bar_config(disable=True)
+
+    def swap(_: Any, index: int, step: Any, values: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {**values, "latents": latents}
+
+    with scheduled(model, SCHEDULERS["epsilon"]):
+        theirs = pipeline(
+            prompt="a",
+            num_inference_steps=1,
+            height=16,
+            width=16,
+            output_type="pt",
+            guidance_scale=1.0,
+            callback_on_step_end=swap,
+            generator=torch.Generator().manual_seed(0),
+        ).images
+    torch.testing.assert_close(model.decode(latents), theirs, rtol=0, atol=1e-5)
+    raw = torch.randn(1, *shape, generator=torch.Generator().manual_seed(5))
+    torch.testing.assert_close(model.denormalize(model.normalize(raw)), raw)
+
+
+def test_texts_of_any_length(model: StableDiffusion) -> None:
+    texts = ["", "x" * 300, "x" * 301, "short"]
+    together = model.encode(texts)
+    assert isinstance(together, StableDiffusionCondition)
+    assert together.embeds.shape[:2] == (4, 77)
+    torch.testing.assert_close(together.embeds[1], together.embeds[2])  # both cut off
+    for i, text in enumerate(texts):
+        alone = model.encode([text])
+        for item in dataclasses.fields(together):
+            mine = getattr(together, item.name)[i]
+            torch.testing.assert_close(mine, getattr(alone, item.name)[0])
+
+
+def test_the_empty_text_of_sdxl_is_zero(model: StableDiffusion) -> None:
+    condition = model.encode(["", "a"])
+    assert isinstance(condition, StableDiffusionCondition)
+    assert bool(condition.embeds[0].any()) != isinstance(model, SDXL)
+    if isinstance(condition, SDXLCondition):
+        assert not condition.pooled[0].any()
+        assert condition.pooled[1].any()
+
+
+def test_sizes(model: StableDiffusion) -> None:
+    assert model.latent_shape(2, 2) == (4, 1, 1)
+    assert model.time_shift((4, 8, 8)) == 1.0
+    with pytest.raises(DataError, match="multiples of 2"):
+        model.latent_shape(1, 1)
+    with pytest.raises(DataError, match="5 frames"):
+        model.latent_shape(16, 16, frames=5)
+    for size in ((1, 1), (3, 5)):
+        x = torch.ones(1, 4, *size)
+        velocity = model.predict(x, torch.tensor([0.5]), model.encode(["a"]))
+        assert velocity.shape == x.shape
+        assert velocity.isfinite().all()
+
+
+def test_lora_is_bound(folder: Path) -> None:
+    model = load_model(folder)
+    number = add_lora(model.transformer, LoRASettings(rank=2), targets=model.lora_targets)
+    assert number == 4 * 2 * 4  # four transformer blocks, self- and cross-attention
+
+
+def test_the_vae_of_sdxl_is_not_run_in_half_precision(folder: Path) -> None:
+    model = load_model(folder, dtype=torch.float16)
+    wide = torch.float32 if isinstance(model, SDXL) else torch.float16
+    assert model.vae.dtype == wide
+    assert model.dtype == torch.float16
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "message"),
+    [
+        (FlowMatchEulerDiscreteScheduler(), "has no table"),
+        (DDIMScheduler(**TABLE, rescale_betas_zero_snr=True, steps_offset=1), "zero terminal SNR"),
+        (EulerDiscreteScheduler(**TABLE, rescale_betas_zero_snr=True), "zero terminal SNR"),
+    ],
+)
+def test_schedulers_that_do_not_fit(model: StableDiffusion, scheduler: Any, message: str) -> None:
+    with scheduled(model, scheduler), pytest.raises(WeightsError, match=message):
+        type(model)(model.pipeline)
+
+
+def test_an_unknown_prediction_is_named(model: StableDiffusion) -> None:
+    scheduler = EulerDiscreteScheduler(**TABLE)
+    scheduler.register_to_config(prediction_type="flow")
+    with scheduled(model, scheduler), pytest.raises(WeightsError, match="predicts 'flow'"):
+        type(model)(model.pipeline)
