@@ -89,6 +89,13 @@ def test_condition_where_leaves_absent_fields_absent() -> None:
     assert (mixed.embedding[0] == -1).all()
 
 
+def test_condition_where_keeps_fields_that_the_other_lacks() -> None:
+    whole, empty = condition(2), TextCondition(torch.full((1, 2, 3), -1.0))
+    mixed = whole.where(torch.tensor([True, False]), empty)
+    assert mixed.mask is whole.mask
+    assert (mixed.embedding[0] == -1).all()
+
+
 def test_anchor_select() -> None:
     anchor = Anchor(torch.arange(12.0).reshape(4, 3), condition(4), torch.tensor([5, 6, 7, 8]))
     assert len(anchor) == 4

@@ -81,12 +81,13 @@ class Condition:
     def where(self: ConditionT, mask: Tensor, other: ConditionT) -> ConditionT:
         """Return ``other`` where ``mask`` (shape (batch,), bool) is true, else this condition.
 
-        ``other`` has one row, which is broadcast (the empty text, usually).
+        ``other`` has one row, which is broadcast (the empty text, usually). A field that it lacks
+        stays this condition's (the first frame, which guidance leaves alone).
         """
         values = {}
         for field in dataclasses.fields(self):
             mine, theirs = getattr(self, field.name), getattr(other, field.name)
-            if mine is not None:
+            if mine is not None and theirs is not None:
                 values[field.name] = torch.where(
                     mask.reshape(-1, *[1] * (mine.ndim - 1)), theirs, mine
                 )

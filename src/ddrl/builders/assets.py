@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 from threadpoolctl import threadpool_limits
 
-from ddrl.builders.store import fingerprint, make_once
+from ddrl.builders.corpus import Corpus, digits_corpus, files_corpus
+from ddrl.builders.store import Progress, fingerprint, make_once
 from ddrl.data.digits import DigitSplits, digit_splits
 from ddrl.data.sources import CaptionedMedia
-from ddrl.errors import DataError, RewardError, UsageError
+from ddrl.errors import RewardError, UsageError
+from ddrl.models.diffusers_model import DiffusersModel
+from ddrl.models.lora import LoRASettings, add_lora
+from ddrl.models.pretrained import load_model
 from ddrl.models.tiny import TinyConfig, TinyModel
 from ddrl.recipe.schema import Recipe, RewardSection
 from ddrl.rewards.base import make_reward
@@ -24,19 +27,19 @@ from ddrl.training.pretrain import PretrainSettings, pretrain
 __all__ = [
     "Assets",
     "Progress",
-    "base_config",
-    "build_base",
+    "build_corpus",
     "build_judge",
+    "build_model",
+    "build_pretrained",
     "build_scorer",
+    "build_tiny",
     "limit_threads",
-    "load_data",
+    "load_splits",
     "pick_device",
+    "tiny_config",
 ]
 
 logger = logging.getLogger(__name__)
-
-Progress = Callable[[str, int, int, str], None]
-"""(what is made, done, of how many, a note): called now and then."""
 
 # Part of every cache key: raise it when the making of a cached thing changes.
 CACHE_VERSION = 1
@@ -64,32 +67,9 @@ def limit_threads(recipe: Recipe) -> None:
         threadpool_limits(recipe.run.threads)
 
 
-def load_data(recipe: Recipe) -> DigitSplits:
-    """Load the data of ``data.source``.
-
-    Raises:
-        DataError: there is no such source.
-    """
-    if recipe.data.source != "digits":
-        raise DataError(
-            f"There is no data source {recipe.data.source!r}.",
-            hint='data.source can be "digits", the embedded data',
-        )
-    return digit_splits()
-
-
-def base_config(recipe: Recipe, data: CaptionedMedia) -> TinyConfig:
-    """The architecture of the base model.
-
-    Raises:
-        UsageError: there is no such family.
-    """
+def tiny_config(recipe: Recipe, data: CaptionedMedia) -> TinyConfig:
+    """The architecture of the embedded base model."""
     section = recipe.model
-    if section.family != "tiny":
-        raise UsageError(
-            f"There is no model family {section.family!r}.",
-            hint='model.family can be "tiny", the embedded model',
-        )
     return TinyConfig(
         vocabulary=data.captions,
         height=data.media.shape[-2],
@@ -102,15 +82,11 @@ def base_config(recipe: Recipe, data: CaptionedMedia) -> TinyConfig:
     )
 
 
-def build_base(
+def build_tiny(
     recipe: Recipe, data: CaptionedMedia, *, progress: Progress | None = None
 ) -> TinyModel:
-    """Return the base model, on the CPU: from the cache, or pretrained now by flow matching.
-
-    Raises:
-        UsageError: there is no such family.
-    """
-    section, config = recipe.model, base_config(recipe, data)
+    """The embedded base model, on the CPU: from the cache, or pretrained now by flow matching."""
+    section, config = recipe.model, tiny_config(recipe, data)
 
     def make(folder: Path) -> None:
         logger.info("pretraining the base model (%d steps)", section.pretrain.steps)
@@ -128,7 +104,7 @@ def build_base(
         )
         model.save(folder)
 
-    key = [CACHE_VERSION, section.model_dump(), fingerprint(data)]
+    key = [CACHE_VERSION, asdict(config), section.pretrain.model_dump(), fingerprint(data)]
     folder, made = make_once(Path(recipe.run.cache), "base", key, make)
     if not made:
         logger.info("base model from %s", folder)
@@ -159,8 +135,12 @@ def build_judge(recipe: Recipe, splits: DigitSplits) -> Classifier:
     return Classifier.load(_classifier_folder(recipe, splits.judge, "conv", "judge"))
 
 
-def build_scorer(recipe: Recipe, splits: DigitSplits) -> Scorer:
+def build_scorer(recipe: Recipe, splits: DigitSplits | None) -> Scorer:
     """The rewards of the recipe.
+
+    Args:
+        recipe: whose rewards.
+        splits: the embedded data, if that is what the recipe is about.
 
     Raises:
         RewardError: a reward can't be had.
@@ -181,12 +161,86 @@ def build_scorer(recipe: Recipe, splits: DigitSplits) -> Scorer:
     )
 
 
-def _options(recipe: Recipe, section: RewardSection, splits: DigitSplits) -> dict[str, object]:
+def _options(
+    recipe: Recipe, section: RewardSection, splits: DigitSplits | None
+) -> dict[str, object]:
     """The reward's options; the embedded classifier is made where no weights are named."""
     options: dict[str, object] = dict(section.options)
     if section.name == "classifier" and "weights" not in options:
+        if splits is None:
+            raise RewardError(
+                "Reward 'classifier' needs the option weights with data other than the digits.",
+                hint="give a folder that holds a classifier, or another reward",
+            )
         options["weights"] = str(_classifier_folder(recipe, splits.reward, "mlp", "reward"))
     return options
+
+
+def build_pretrained(recipe: Recipe, device: torch.device) -> DiffusersModel:
+    """The diffusers model of the recipe, with a fresh adapter if it has one.
+
+    Raises:
+        WeightsError: it can't be loaded, or the adapter would be bound to nothing.
+    """
+    section = recipe.model
+    model = load_model(section.path, dtype=getattr(torch, section.dtype))
+    model.pipeline.to(device)
+    if section.lora.rank:
+        lora = LoRASettings(
+            rank=section.lora.rank,
+            alpha=section.lora.alpha or 2.0 * section.lora.rank,
+            targets=tuple(t.strip() for t in section.lora.targets.split(",") if t.strip()),
+            dora=section.lora.dora,
+        )
+        count = add_lora(model.transformer, lora, targets=model.lora_targets)
+        logger.info("LoRA of rank %d on %d modules", lora.rank, count)
+    else:
+        model.transformer.float().requires_grad_(True)
+    if section.gradient_checkpointing:
+        model.enable_gradient_checkpointing()
+    return model
+
+
+def load_splits(recipe: Recipe) -> DigitSplits | None:
+    """The embedded data, if the recipe is about it."""
+    return digit_splits() if recipe.data.source == "digits" else None
+
+
+def build_model(
+    recipe: Recipe,
+    splits: DigitSplits | None,
+    device: torch.device,
+    *,
+    progress: Progress | None = None,
+) -> TinyModel | DiffusersModel:
+    """The base model, on the device.
+
+    Raises:
+        WeightsError: it can't be loaded.
+    """
+    if splits is None:
+        return build_pretrained(recipe, device)
+    model = build_tiny(recipe, splits.train, progress=progress)
+    model.transformer.to(device)
+    return model
+
+
+def build_corpus(
+    recipe: Recipe,
+    model: TinyModel | DiffusersModel,
+    splits: DigitSplits | None,
+    *,
+    progress: Progress | None = None,
+) -> Corpus:
+    """The data, encoded.
+
+    Raises:
+        DataError: it can't be had.
+    """
+    if splits is not None and isinstance(model, TinyModel):
+        return digits_corpus(splits, model)
+    assert isinstance(model, DiffusersModel)  # the recipe's rules pair models with data
+    return files_corpus(recipe, model, progress=progress)
 
 
 @dataclass(frozen=True)
@@ -194,18 +248,31 @@ class Assets:
     """What training and evaluation of a recipe share.
 
     Attributes:
-        splits: the data.
-        base: the base model, untouched, on the CPU.
+        model: the base model, on the device; trained in place.
+        corpus: the data.
         scorer: the rewards.
+        splits: the embedded data, if that is what the recipe is about.
     """
 
-    splits: DigitSplits
-    base: TinyModel
+    model: TinyModel | DiffusersModel
+    corpus: Corpus
     scorer: Scorer
+    splits: DigitSplits | None
 
     @classmethod
-    def build(cls, recipe: Recipe, *, progress: Progress | None = None) -> Assets:
-        """Make or find all of it."""
-        splits = load_data(recipe)
+    def build(
+        cls, recipe: Recipe, device: torch.device, *, progress: Progress | None = None
+    ) -> Assets:
+        """Make or find all of it.
+
+        Raises:
+            DDRLError: of the kind that fits, for what can't be had.
+        """
+        splits = load_splits(recipe)
         scorer = build_scorer(recipe, splits)
-        return cls(splits, build_base(recipe, splits.train, progress=progress), scorer)
+        model = build_model(recipe, splits, device, progress=progress)
+        return cls(model, build_corpus(recipe, model, splits, progress=progress), scorer, splits)
+
+    def latent_shape(self) -> tuple[int, ...]:
+        """Of one sample."""
+        return tuple(self.corpus.train.x0.shape[1:])

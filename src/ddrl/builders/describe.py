@@ -72,7 +72,7 @@ def environment(runs: Sequence[LoadedRun]) -> dict[str, str]:
     """What, where and with which seeds: the footer of a report."""
     section, rollout = runs[0].recipe.evaluation, runs[0].recipe.rollout
     seeds = ", ".join(str(run.recipe.run.seed) for run in runs)
-    heldout = runs[0].splits.heldout
+    heldout = runs[0].corpus.real
     info = _info(runs[0])
     return {
         "Code": f"ddrl {version('ddrl')}, commit {info.get('commit') or 'unknown'}",
@@ -81,7 +81,7 @@ def environment(runs: Sequence[LoadedRun]) -> dict[str, str]:
         "Seeds": f"runs {seeds}; evaluation {section.seed}",
         "Samples": f"{section.samples_per_prompt} per prompt, {section.solver}, "
         f"{section.steps} steps, averaged weights",
-        "Held-out data": f"{len(heldout)} images, fixed noise at 8 times",
+        "Held-out data": f"{len(heldout)} samples, fixed noise at 8 times",
         "Training": f"{rollout.prompts_per_step} prompts x {rollout.group_size} samples, "
         f"{rollout.kernel}, {rollout.steps} steps",
     }

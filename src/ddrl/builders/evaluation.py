@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from contextlib import nullcontext
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,7 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ddrl.builders.assets import Assets, build_judge, build_scorer, limit_threads
+from ddrl.builders.assets import build_judge, limit_threads
+from ddrl.builders.corpus import Corpus
 from ddrl.builders.describe import (
     curves,
     distinct_labels,
@@ -27,22 +30,25 @@ from ddrl.data.sources import CaptionedMedia
 from ddrl.errors import DataError
 from ddrl.evaluation.audit import Report
 from ddrl.evaluation.diversity import group_diversity
+from ddrl.evaluation.drift import DriftMeter
 from ddrl.evaluation.fidelity import frechet_distance
 from ddrl.evaluation.generate import SampleSet, generate
 from ddrl.evaluation.statistics import Interval, bootstrap_interval
 from ddrl.evaluation.verdict import Curves, RunResult
 from ddrl.recipe import Recipe, difference
 from ddrl.rewards.builtin.classifier import Classifier
+from ddrl.rewards.scorer import Scorer
 from ddrl.training.forward import Forward
 
 __all__ = ["evaluate_runs"]
 
-SHOWN_PER_PROMPT = 8  # samples in the report's grids
+MAX_SHOWN = 8  # samples per prompt in the report's grids
 NUM_RESAMPLES = 300  # each Fréchet distance costs an eigendecomposition
 
 # Runs can stand in one table if these agree: the base, the held-out data, and what is measured.
 COMPARED = (
-    *("model.*", "data.source", "reward.*", "evaluation.*"),
+    *("model.*", "reward.*", "evaluation.*"),
+    *(f"data.{key}:" for key in ("source", "path", "height", "width", "frames", "fps", "heldout")),
     # The base is sampled as the runs are: else guidance would pass for training.
     *("rollout.guidance", "run.precision"),
 )
@@ -50,16 +56,29 @@ COMPARED = (
 
 @dataclass(frozen=True)
 class _Bench:
-    """What every model of a report is measured with."""
+    """What every model of a report is measured with.
+
+    Attributes:
+        recipe: of the first run.
+        corpus: the data.
+        scorer: the rewards.
+        judge: of the embedded data; None elsewhere.
+        features: pixels to features, shape (N, F).
+        real_features: of the held-out data.
+        base_losses: the base's diffusion loss on every held-out sample.
+        meter: measures it.
+        shown: samples per prompt in the grids.
+    """
 
     recipe: Recipe
-    assets: Assets
-    base: Forward
-    judge: Classifier
+    corpus: Corpus
+    scorer: Scorer
+    judge: Classifier | None
+    features: Callable[[Tensor], NDArray[np.float64]]
     real_features: NDArray[np.float64]
     base_losses: Tensor
-    measure_loss: Callable[[Forward], Tensor]
-    device: torch.device
+    meter: DriftMeter
+    shown: int
 
 
 def evaluate_runs(
@@ -78,26 +97,26 @@ def evaluate_runs(
     runs = [load_run(folder) for folder in folders]
     _check_comparable(runs)
     limit_threads(runs[0].recipe)
-    bench = _build_bench(runs[0])
-    names = _unique_names(runs)
+    first, names = runs[0], _unique_names(runs)
+    with first.as_base():
+        bench = _build_bench(first)
     results: list[RunResult] = []
     grids: dict[str, NDArray[np.uint8]] = {}
     for name, run in [("base", None), *zip(names, runs, strict=True)]:
         if progress is not None:
             progress(f"evaluating {name}")
-        forward = bench.base if run is None else run.forward
-        samples = _generate(bench, forward)
-        results.append(_measure(bench, name, run, forward, samples))
-        grids[name] = _grid(samples.media, samples.prompts.prompt_id)
-    heldout = bench.assets.splits.heldout
+        with first.as_base() if run is None else nullcontext():
+            samples = _generate(bench, run or first)
+            results.append(_measure(bench, name, run, (run or first).forward, samples))
+        grids[name] = _grid(samples.media, samples.prompts.prompt_id, bench.shown)
     return Report(
         title="Did the reward get hacked?",
         created=datetime.now(UTC).strftime("%Y-%m-%d"),
-        prompts=heldout.captions,
+        prompts=_prompts(bench),
         runs=tuple(distinct_labels(results)),
         samples=grids,
-        real=_grid(heldout.head(SHOWN_PER_PROMPT).media, heldout.head(SHOWN_PER_PROMPT).caption_id),
-        real_frechet=_real_frechet(bench),
+        real=_real_grid(bench),
+        real_frechet=_real_frechet(bench, first),
         drift_limit=bench.recipe.evaluation.drift_limit,
         environment=environment(runs),
         reproduce=reproduce(folders, runs),
@@ -129,45 +148,59 @@ def _unique_names(runs: Sequence[LoadedRun]) -> list[str]:
 
 
 def _build_bench(run: LoadedRun) -> _Bench:
-    recipe, device = run.recipe, run.device
-    assets = Assets(run.splits, run.base, build_scorer(recipe, run.splits))
-    assets.base.transformer.to(device)
-    base = replace(run.forward, model=assets.base)
-    judge = build_judge(recipe, assets.splits)
-    meter = build_drift(recipe, assets, device)
-    condition = assets.base.encode(assets.splits.heldout.captions)
-
-    def measure_loss(forward: Forward) -> Tensor:
-        return meter.losses(forward, condition)
-
+    """The bench, made while the run's model is the base."""
+    recipe, corpus = run.recipe, run.corpus
+    judge = None if run.splits is None else build_judge(recipe, run.splits)
+    features = _pooled_pixels if judge is None else judge_features(judge)
+    meter = build_drift(recipe, corpus.heldout, run.device)
     return _Bench(
         recipe=recipe,
-        assets=assets,
-        base=base,
+        corpus=corpus,
+        scorer=run.scorer,
         judge=judge,
-        real_features=_features(judge, assets.splits.heldout.media),
-        base_losses=measure_loss(base),
-        measure_loss=measure_loss,
-        device=device,
+        features=features,
+        real_features=features(corpus.real.media),
+        base_losses=meter.losses(run.forward, corpus.heldout.condition),
+        meter=meter,
+        shown=min(MAX_SHOWN, recipe.evaluation.samples_per_prompt),
     )
 
 
-def _features(judge: Classifier, media: Tensor) -> NDArray[np.float64]:
-    features: NDArray[np.float64] = judge.features(media).double().numpy()
+def judge_features(judge: Classifier) -> Callable[[Tensor], NDArray[np.float64]]:
+    """The judge's last hidden layer as features."""
+
+    def features(media: Tensor) -> NDArray[np.float64]:
+        values: NDArray[np.float64] = judge.features(media).double().numpy()
+        return values
+
     return features
 
 
-def _generate(bench: _Bench, forward: Forward) -> SampleSet:
-    section, model = bench.recipe.evaluation, bench.assets.base
+def _pooled_pixels(media: Tensor) -> NDArray[np.float64]:
+    """Colours on a grid of 4x4, averaged over the frames of a clip: (N, ...) to (N, 48)."""
+    frames = media.mean(1) if media.ndim == 5 else media
+    pooled = torch.nn.functional.adaptive_avg_pool2d(frames, 4)
+    values: NDArray[np.float64] = pooled.flatten(1).double().numpy()
+    return values
+
+
+def _prompts(bench: _Bench) -> tuple[str, ...]:
+    """The held-out prompts that are sampled."""
+    return bench.corpus.heldout.captions[: bench.recipe.evaluation.prompts]
+
+
+def _generate(bench: _Bench, run: LoadedRun) -> SampleSet:
+    section = bench.recipe.evaluation
     return generate(
-        forward,
-        bench.assets.splits.heldout.captions,
-        samples_per_prompt=max(section.samples_per_prompt, SHOWN_PER_PROMPT),
-        latent_shape=model.latent_shape(model.config.height, model.config.columns),
+        run.forward,
+        _prompts(bench),
+        samples_per_prompt=section.samples_per_prompt,
+        latent_shape=run.latent_shape,
         seed=section.seed,
         num_steps=section.steps,
         solver=section.solver,
-        device=bench.device,
+        micro_batch=bench.recipe.run.micro_batch,
+        device=run.device,
     )
 
 
@@ -176,10 +209,9 @@ def _measure(
 ) -> RunResult:
     seed = bench.recipe.evaluation.seed
     prompt_id = samples.prompts.prompt_id
-    scores = bench.assets.scorer.score(samples.media, samples.prompts, prompt_id)
+    scores = bench.scorer.score(samples.media, samples.prompts, prompt_id)
     rewards = scores.combined[scores.valid].double().numpy()
-    right = bench.judge.log_prob(samples.media).argmax(1) == prompt_id
-    features = _features(bench.judge, samples.media)
+    features = bench.features(samples.media)
 
     def frechet(rows: NDArray[np.float64]) -> float:
         return frechet_distance(rows, bench.real_features)
@@ -188,7 +220,7 @@ def _measure(
         name=name,
         label="Base model" if run is None else label(run.recipe),
         reward=bootstrap_interval(rewards, seed=seed),
-        judge_accuracy=bootstrap_interval(right.double().numpy(), seed=seed),
+        judge_accuracy=_judge_accuracy(bench, samples),
         frechet=bootstrap_interval(
             features, frechet, num_resamples=NUM_RESAMPLES, recentre=True, seed=seed
         ),
@@ -202,11 +234,25 @@ def _measure(
     )
 
 
+def _judge_accuracy(bench: _Bench, samples: SampleSet) -> Interval:
+    """Share of the samples that the judge takes for what was asked; NaN where there is no judge."""
+    if bench.judge is None:
+        return Interval.exact(math.nan)
+    right = bench.judge.log_prob(samples.media).argmax(1) == samples.prompts.prompt_id
+    return bootstrap_interval(right.double().numpy(), seed=bench.recipe.evaluation.seed)
+
+
 def _diversity(
     bench: _Bench, features: NDArray[np.float64], prompt_id: NDArray[np.int64]
 ) -> Interval:
-    """Diversity as a ratio to the held-out data; the interval is over prompts."""
-    real_id = bench.assets.splits.heldout.caption_id.numpy()
+    """Diversity as a ratio to the held-out data; the interval is over prompts.
+
+    Within prompts where every one has several real samples, else over all of them together.
+    """
+    real_id = bench.corpus.real.caption_id.numpy()
+    counts = np.bincount(real_id, minlength=len(bench.corpus.heldout.captions))
+    if counts.min() < 2 or len(_prompts(bench)) < len(counts):
+        prompt_id, real_id = np.zeros_like(prompt_id), np.zeros_like(real_id)
     _, generated = group_diversity(features, prompt_id)
     _, real = group_diversity(bench.real_features, real_id)
     pairs = np.stack([generated, real], axis=1)
@@ -219,7 +265,8 @@ def _diversity(
 
 def _drift(bench: _Bench, forward: Forward) -> Interval:
     """Change of the held-out loss; the interval pairs each image with itself at the base."""
-    pairs = torch.stack([bench.measure_loss(forward), bench.base_losses], dim=1).double().numpy()
+    losses = bench.meter.losses(forward, bench.corpus.heldout.condition)
+    pairs = torch.stack([losses, bench.base_losses], dim=1).double().numpy()
 
     def change(rows: NDArray[np.float64]) -> float:
         return float(rows[:, 0].mean() / rows[:, 1].mean() - 1)
@@ -227,17 +274,27 @@ def _drift(bench: _Bench, forward: Forward) -> Interval:
     return bootstrap_interval(pairs, change, seed=bench.recipe.evaluation.seed)
 
 
-def _real_frechet(bench: _Bench) -> float:
+def _real_frechet(bench: _Bench, run: LoadedRun) -> float | None:
     """Between two sets of real images that the judge has not been trained on."""
-    return frechet_distance(
-        _features(bench.judge, bench.assets.splits.reward.media), bench.real_features
-    )
+    if run.splits is None:
+        return None
+    return frechet_distance(bench.features(run.splits.reward.media), bench.real_features)
 
 
-def _grid(media: Tensor, prompt_id: Tensor) -> NDArray[np.uint8]:
-    """The first samples of every prompt as pictures, uint8 (P, S, H, W, 3)."""
+def _real_grid(bench: _Bench) -> NDArray[np.uint8] | None:
+    """Real data for the sampled prompts, as many of each as all of them have."""
+    real, prompts = bench.corpus.real, len(_prompts(bench))
+    counts = torch.bincount(real.caption_id, minlength=prompts)[:prompts]
+    rows = real.caption_id < prompts
+    return _grid(real.media[rows], real.caption_id[rows], min(bench.shown, int(counts.min())))
+
+
+def _grid(media: Tensor, prompt_id: Tensor, shown: int) -> NDArray[np.uint8]:
+    """The first samples of every prompt as pictures, uint8 (P, S, H, W, 3); of clips a frame."""
     captions = tuple(str(i) for i in range(int(prompt_id.max()) + 1))
-    shown = CaptionedMedia(media, prompt_id, captions).head(SHOWN_PER_PROMPT).media
-    pixels = (shown.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
+    pictures = CaptionedMedia(media, prompt_id, captions).head(shown).media
+    if pictures.ndim == 5:
+        pictures = pictures[:, pictures.shape[1] // 2]
+    pixels = (pictures.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
     grid: NDArray[np.uint8] = pixels.reshape(len(captions), -1, *pixels.shape[1:]).numpy()
     return grid

@@ -2,29 +2,39 @@
 
 from __future__ import annotations
 
-import copy
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from torch import Tensor
 
 from ddrl.builders.assets import (
-    Assets,
-    Progress,
-    build_base,
+    build_corpus,
+    build_model,
     build_scorer,
-    load_data,
+    load_splits,
     pick_device,
 )
+from ddrl.builders.corpus import Corpus
+from ddrl.builders.store import Progress
 from ddrl.data.digits import DigitSplits
 from ddrl.errors import CheckpointError, UsageError
+from ddrl.models.diffusers_model import DiffusersModel
 from ddrl.models.tiny import TinyModel
 from ddrl.recipe import Recipe, parse_recipe
-from ddrl.training.checkpoint import Checkpoint, CheckpointFolder, load_weights, read_manifest
+from ddrl.rewards.scorer import Scorer
+from ddrl.training.checkpoint import (
+    Checkpoint,
+    CheckpointFolder,
+    load_weights,
+    read_manifest,
+    set_weights,
+)
 from ddrl.training.forward import Forward
 from ddrl.training.sinks import read_metrics
 
@@ -90,9 +100,10 @@ class LoadedRun:
         recipe: what it was trained with.
         step: iterations behind these weights; 0 for the base.
         weights: which of them.
-        forward: the model with these weights, on ``device``, with the rollout's guidance.
-        base: the base model, untouched, on the CPU.
-        splits: the data.
+        model: the model with these weights, on ``device``.
+        forward: the same, with the rollout's guidance.
+        start: the trained weights as they were before training.
+        splits: the embedded data, if the run is about it.
         device: where the model is.
         metrics: one mapping per finished iteration, in order.
         info: what the run was started with, see ``run.json``; empty where that is missing.
@@ -103,22 +114,42 @@ class LoadedRun:
     recipe: Recipe
     step: int
     weights: Weights
+    model: TinyModel | DiffusersModel
     forward: Forward
-    base: TinyModel
-    splits: DigitSplits
+    start: Mapping[str, Tensor]
+    splits: DigitSplits | None
     device: torch.device
     metrics: list[Mapping[str, Any]]
     info: Mapping[str, Any]
 
     @cached_property
-    def assets(self) -> Assets:
-        """Data, base and rewards; the rewards are made when this is first asked for."""
-        return Assets(self.splits, self.base, build_scorer(self.recipe, self.splits))
+    def corpus(self) -> Corpus:
+        """The data, encoded when this is first asked for."""
+        return build_corpus(self.recipe, self.model, self.splits)
+
+    @cached_property
+    def scorer(self) -> Scorer:
+        """The rewards, made when this is first asked for."""
+        return build_scorer(self.recipe, self.splits)
 
     @property
     def latent_shape(self) -> tuple[int, ...]:
         """Shape of one sample's latents."""
-        return self.base.latent_shape(self.base.config.height, self.base.config.columns)
+        if isinstance(self.model, TinyModel):
+            return self.model.latent_shape(self.model.config.height, self.model.config.columns)
+        data = self.recipe.data
+        return self.model.latent_shape(data.height, data.width, data.frames)
+
+    @contextmanager
+    def as_base(self) -> Iterator[None]:
+        """Have the model be the base inside the context: its trained weights are swapped."""
+        network = self.model.transformer
+        now = {n: p.detach().clone() for n, p in network.named_parameters() if n in self.start}
+        set_weights(network, self.start)
+        try:
+            yield
+        finally:
+            set_weights(network, now)
 
 
 def load_run(
@@ -144,14 +175,14 @@ def load_run(
     recipe = _read_recipe(run)
     checkpoint = None if weights == "base" else _find_checkpoint(run, step)
     device = pick_device(recipe)
-    splits = load_data(recipe)
-    base = build_base(recipe, splits.train, progress=progress)
-    model = copy.deepcopy(base)
+    splits = load_splits(recipe)
+    model = build_model(recipe, splits, device, progress=progress)
+    network = model.transformer
+    start = {n: p.detach().clone() for n, p in network.named_parameters() if p.requires_grad}
     if checkpoint is not None:
         name = "ema" if weights == "ema" else "model"
-        load_weights(model.transformer, checkpoint.tensors(name))
-    model.transformer.to(device)
-    model.transformer.requires_grad_(False)
+        load_weights(network, checkpoint.tensors(name))
+    network.requires_grad_(False)
     autocast = torch.bfloat16 if recipe.run.precision == "bfloat16" else None
     return LoadedRun(
         folder=run.path,
@@ -159,8 +190,9 @@ def load_run(
         recipe=recipe,
         step=0 if checkpoint is None else checkpoint.step,
         weights=weights,
+        model=model,
         forward=Forward(model, guidance=recipe.rollout.guidance, autocast=autocast),
-        base=base,
+        start=start,
         splits=splits,
         device=device,
         metrics=list(read_metrics(run.metrics)),

@@ -14,7 +14,10 @@ from safetensors import SafetensorError
 from ddrl.data.sources import CaptionedMedia
 from ddrl.errors import DataError
 
-__all__ = ["fingerprint", "make_once"]
+__all__ = ["Progress", "fingerprint", "make_once"]
+
+Progress = Callable[[str, int, int, str], None]
+"""(what is made, done, of how many, a note): called now and then."""
 
 
 def fingerprint(media: CaptionedMedia) -> str:

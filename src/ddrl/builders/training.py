@@ -8,29 +8,30 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
-from ddrl.builders.assets import Assets, Progress, base_config, load_data, pick_device
+from ddrl.builders.advantage import build_advantage
+from ddrl.builders.assets import Assets, build_pretrained, pick_device, tiny_config
+from ddrl.builders.corpus import Part
+from ddrl.builders.store import Progress
+from ddrl.data.digits import digit_splits
 from ddrl.data.groups import Dealer
-from ddrl.data.sources import CaptionedMedia
 from ddrl.diffusion.kernels import make_kernel
 from ddrl.diffusion.process import Process
 from ddrl.diffusion.schedule import select_steps, time_grid
 from ddrl.diffusion.transition import Transitions
-from ddrl.errors import RewardError
 from ddrl.evaluation.drift import DriftMeter
+from ddrl.models.base import DiffusionModel
+from ddrl.models.diffusers_model import DiffusersModel
 from ddrl.models.ema import EMA
+from ddrl.models.lora import WithoutLoRA, has_lora
 from ddrl.models.tiny import TinyModel
-from ddrl.objective import advantage as adv
 from ddrl.objective.loss import Objective
 from ddrl.recipe import Plan, Recipe, make_plan, stochastic_steps
-from ddrl.recipe.schema import ObjectiveSection, OptimizerSection, RolloutSection
-from ddrl.records import Advantages, Prompts
+from ddrl.recipe.schema import OptimizerSection, RolloutSection
 from ddrl.rewards.base import reward_class
-from ddrl.rewards.scorer import Scorer
 from ddrl.training.forward import Forward
 from ddrl.training.guard import Guard
-from ddrl.training.trainer import AdvantageFunction, Pool, RolloutSettings, Trainer
+from ddrl.training.trainer import Pool, RolloutSettings, Trainer
 
 __all__ = ["Job", "build_drift", "build_job", "build_plan", "build_transitions", "plan_recipe"]
 
@@ -57,7 +58,9 @@ def build_transitions(section: RolloutSection, process: Process) -> Transitions:
     )
 
 
-def build_plan(recipe: Recipe, model: TinyModel, transitions: Transitions) -> Plan:
+def build_plan(
+    recipe: Recipe, model: DiffusionModel, transitions: Transitions, latent_shape: tuple[int, ...]
+) -> Plan:
     """What the run will do and need."""
     columns = (transitions.a, transitions.b, transitions.std)
     rows = [(a, b, s) for a, b, s in zip(*(c.tolist() for c in columns), strict=True)]
@@ -66,7 +69,8 @@ def build_plan(recipe: Recipe, model: TinyModel, transitions: Transitions) -> Pl
         transitions=rows,
         times=transitions.times.tolist(),
         num_parameters=sum(p.numel() for p in model.transformer.parameters()),
-        latent_size=math.prod(model.latent_shape(model.config.height, model.config.columns)),
+        num_trainable=sum(p.numel() for p in model.transformer.parameters() if p.requires_grad),
+        latent_size=math.prod(latent_shape),
     )
 
 
@@ -76,11 +80,17 @@ def plan_recipe(recipe: Recipe) -> Plan:
     Raises:
         DDRLError: of the kind that fits, for what the recipe asks for and can't be had.
     """
-    pick_device(recipe)
+    device, data = pick_device(recipe), recipe.data
     for section in recipe.reward:
         reward_class(section.name)
-    model = TinyModel(base_config(recipe, load_data(recipe).train))
-    return build_plan(recipe, model, build_transitions(recipe.rollout, model.process))
+    model: DiffusionModel
+    if recipe.model.family == "diffusers":
+        model = build_pretrained(recipe, device)
+        shape = model.latent_shape(data.height, data.width, data.frames)
+    else:
+        model = TinyModel(tiny_config(recipe, digit_splits().train))
+        shape = model.latent_shape(model.config.height, model.config.columns)
+    return build_plan(recipe, model, build_transitions(recipe.rollout, model.process), shape)
 
 
 def build_job(recipe: Recipe, *, progress: Progress | None = None) -> Job:
@@ -90,21 +100,18 @@ def build_job(recipe: Recipe, *, progress: Progress | None = None) -> Job:
         DDRLError: of the kind that fits, for whatever the recipe asks for and can't be had.
     """
     device = pick_device(recipe)
-    assets = Assets.build(recipe, progress=progress)
-    model = copy.deepcopy(assets.base)
-    model.transformer.to(device)
+    assets = Assets.build(recipe, device, progress=progress)
+    model, corpus = assets.model, assets.corpus
     transitions = build_transitions(recipe.rollout, model.process)
     forward, reference = _build_forwards(recipe, model)
-    pool = _build_pool(model, assets.splits.train, device)
+    pool = _build_pool(corpus.train)
     optimizer, scheduler = _build_optimizer(recipe, model)
     trainer = Trainer(
         forward=forward,
         pool=pool,
         dealer=_build_dealer(recipe, pool),
         scorer=assets.scorer,
-        advantage=_build_advantage(
-            recipe.objective, assets.scorer, pool, assets.splits.train.media
-        ),
+        advantage=build_advantage(recipe.objective, assets.scorer, pool, model),
         objective=_build_objective(recipe),
         settings=_build_settings(recipe, pool, transitions),
         optimizer=optimizer,
@@ -117,31 +124,35 @@ def build_job(recipe: Recipe, *, progress: Progress | None = None) -> Job:
         device=device,
     )
     if recipe.evaluation.every:
-        trainer.monitors = [_drift_monitor(recipe, assets, forward, device)]
+        trainer.monitors = [_drift_monitor(recipe, corpus.heldout, forward, device)]
         trainer.monitor_every = recipe.evaluation.every
-    return Job(recipe, trainer, build_plan(recipe, model, transitions))
+    return Job(recipe, trainer, build_plan(recipe, model, transitions, assets.latent_shape()))
 
 
-@torch.no_grad()
-def _build_pool(model: TinyModel, data: CaptionedMedia, device: torch.device) -> Pool:
-    """Prompts and data, encoded here and never again."""
+def _build_pool(part: Part) -> Pool:
+    """Prompts and data, encoded before and never again."""
     return Pool(
-        prompts=data.captions,
-        condition=model.encode(data.captions),
-        x0=model.encode_media(data.media).to(device),
-        caption_id=data.caption_id,
+        prompts=part.captions,
+        condition=part.condition,
+        x0=part.x0,
+        caption_id=part.caption_id,
     )
 
 
-def _build_forwards(recipe: Recipe, model: TinyModel) -> tuple[Forward, Forward | None]:
+def _build_forwards(recipe: Recipe, model: DiffusionModel) -> tuple[Forward, Forward | None]:
     """The policy, and the reference policy where the regularizer holds to one."""
     guidance = recipe.rollout.guidance
     autocast = torch.bfloat16 if recipe.run.precision == "bfloat16" else None
     forward = Forward(model, guidance=guidance, autocast=autocast)
     if recipe.objective.regularizer != "reference":
         return forward, None
-    frozen = copy.deepcopy(model)
-    frozen.transformer.requires_grad_(False)
+    frozen: DiffusionModel
+    if has_lora(model.transformer):
+        frozen = WithoutLoRA(model)  # the reference is the adapter switched off, not a copy
+    else:
+        shared = model.frozen_parts() if isinstance(model, DiffusersModel) else []
+        frozen = copy.deepcopy(model, {id(part): part for part in shared})
+        frozen.transformer.requires_grad_(False)
     return forward, Forward(frozen, guidance=guidance, autocast=autocast)
 
 
@@ -189,7 +200,7 @@ def _build_objective(recipe: Recipe) -> Objective:
 
 
 def _build_optimizer(
-    recipe: Recipe, model: TinyModel
+    recipe: Recipe, model: DiffusionModel
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
     section = recipe.optimizer
     optimizer = torch.optim.AdamW(
@@ -216,76 +227,22 @@ def _schedule(section: OptimizerSection, total: int) -> Callable[[int], float]:
     return factor
 
 
-def _build_advantage(
-    section: ObjectiveSection, scorer: Scorer, pool: Pool, media: Tensor
-) -> AdvantageFunction:
-    """The advantage of the recipe, with Z per prompt from the data where (A2) asks for it."""
-    partition = (
-        _partition(section, scorer, pool, media) if section.advantage == "tilt" else torch.empty(0)
-    )
-
-    def advantage(rewards: Tensor, group: Tensor, keep: Tensor, prompt_id: Tensor) -> Advantages:
-        if section.advantage == "tilt":
-            result = adv.tilt_advantage(
-                rewards,
-                group,
-                keep,
-                beta=section.beta,
-                partition=partition[prompt_id],
-                exponent_clamp=section.exponent_clamp,
-            )
-        else:
-            form = {
-                "group": adv.group_advantage,
-                "global": adv.global_advantage,
-                "center": adv.center_advantage,
-            }[section.advantage]
-            result = form(rewards, group, keep)
-        clip = section.advantage_clip
-        return adv.clip_advantages(result, clip) if clip else result
-
-    return advantage
-
-
-def _partition(section: ObjectiveSection, scorer: Scorer, pool: Pool, media: Tensor) -> Tensor:
-    """Z of (O3) per prompt, from the rewards of the data itself, scored once."""
-    ids = pool.caption_id
-    texts = tuple(pool.prompts[i] for i in ids.tolist())
-    prompts = Prompts(ids, texts, tuple({} for _ in texts))
-    scores = scorer.score(media, prompts, ids)
-    values = []
-    for prompt, text in enumerate(pool.prompts):
-        rewards = scores.combined[scores.valid & (ids == prompt)]
-        if not len(rewards):
-            raise RewardError(
-                f"Prompt {text!r} has no data with a reward, which the tilt advantage needs.",
-                hint='give it data, or set objective.advantage = "group"',
-            )
-        values.append(adv.log_partition(rewards, beta=section.beta))
-    return torch.tensor(values)
-
-
-def build_drift(recipe: Recipe, assets: Assets, device: torch.device) -> DriftMeter:
+def build_drift(recipe: Recipe, part: Part, device: torch.device) -> DriftMeter:
     """The meter of the diffusion loss on the held-out data, at noise and times that are fixed."""
-    heldout, model = assets.splits.heldout, assets.base
     return DriftMeter(
-        x0=model.encode_media(heldout.media).to(device),
-        caption_id=heldout.caption_id.to(device),
-        seed=recipe.evaluation.seed,
+        x0=part.x0.to(device), caption_id=part.caption_id.to(device), seed=recipe.evaluation.seed
     )
 
 
 def _drift_monitor(
-    recipe: Recipe, assets: Assets, forward: Forward, device: torch.device
+    recipe: Recipe, part: Part, forward: Forward, device: torch.device
 ) -> Callable[[], Mapping[str, float]]:
-    meter = build_drift(recipe, assets, device)
-    condition = forward.model.encode(assets.splits.heldout.captions)
-    base = copy.deepcopy(assets.base)
-    base.transformer.to(device)
-    start = float(meter.losses(Forward(base, autocast=forward.autocast), condition).mean())
+    """The monitor; called before any weight is moved or restored, so that it starts at the base."""
+    meter = build_drift(recipe, part, device)
+    start = float(meter.losses(forward, part.condition).mean())
 
     def monitor() -> Mapping[str, float]:
-        loss = float(meter.losses(forward, condition).mean())
+        loss = float(meter.losses(forward, part.condition).mean())
         return {"heldout_loss": loss, "heldout_loss_change": loss / start - 1}
 
     return monitor

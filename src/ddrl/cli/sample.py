@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 __all__ = ["sample"]
 
 
+MAX_PROMPTS = 16  # of the data's own, where none is asked for
+
+
 def sample(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")],
     prompt: Annotated[
@@ -56,7 +59,7 @@ def sample(
         loaded = load_run(run, step=step, weights=weights, progress=reporter.made)
     section = loaded.recipe.evaluation
     request = Request(
-        prompts=tuple(prompt or loaded.splits.train.captions),
+        prompts=tuple(prompt or loaded.corpus.train.captions[:MAX_PROMPTS]),
         num=num,
         seed=section.seed if seed is None else seed,
         steps=section.steps,

@@ -20,7 +20,7 @@ class MediaEncoder:
     Attributes:
         encode: pixels in [0, 1], float32, on the CPU, shape (1, 3, H, W) or (1, T, 3, H, W), to
             latents, shape (1, ...). The same for the same pixels: no drawing from a posterior.
-            Not called by :func:`~ddrl.data.encoding.lookup`, which takes None.
+            None for :func:`~ddrl.data.encoding.lookup`.
         fingerprint: of the weights and settings of the encoder.
         dtype: that latents are stored in.
     """
@@ -36,7 +36,7 @@ class TextEncoder:
 
     Attributes:
         encode: N texts to named tensors, shape (N, ...). A text's row must not depend on the
-            other texts: pad to a fixed length. Not called by :func:`~ddrl.data.encoding.lookup`, which takes None.
+            other texts: pad to a fixed length. None for :func:`~ddrl.data.encoding.lookup`.
         fingerprint: of the weights and settings of all text encoders.
         dtype: that embeddings are stored in; masks and ids keep theirs.
         batch_size: texts that are encoded at once.

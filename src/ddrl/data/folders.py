@@ -58,12 +58,13 @@ class _Walk:
     def _take(self, item: os.DirEntry[str], name: str) -> None:
         try:
             is_folder = item.is_dir()
-            if not is_folder:
-                item.stat()
+            item.stat()  # fails for a link to nothing, or in a circle
         except OSError as error:
             self._complain(name, error)
             return
-        if not is_folder:
+        if not is_folder and not item.is_file():
+            self.problems.append(Problem(printable(name), "unreadable", "is no plain file"))
+        elif not is_folder:
             self.entries[name] = FileLocator(Path(item.path))
         elif item.is_symlink():
             self.links.append(name)

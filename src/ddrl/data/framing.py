@@ -94,10 +94,12 @@ def choose_bucket(name: str, height: int, width: int, frames: int, framing: Fram
     Raises:
         BrokenFileError: the clip is too short for all buckets, or no bucket is for its kind.
     """
-    kind = "a video" if frames else "an image"
+    article, kind = ("a", "video") if frames else ("an", "image")
     kindred = [bucket for bucket in framing.buckets if (bucket.frames > 1) == (frames > 0)]
     if not kindred:
-        raise BrokenFileError(name, "no_bucket", f"is {kind}, and no bucket is for {kind[2:]}s")
+        raise BrokenFileError(
+            name, "no_bucket", f"is {article} {kind}, and no bucket is for {kind}s"
+        )
     possible = [bucket for bucket in kindred if bucket.frames <= max(frames, 1)]
     if not possible:
         needed = min(bucket.frames for bucket in kindred)

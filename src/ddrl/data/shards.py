@@ -23,8 +23,12 @@ def find_in_shards(root: Path, shards: Iterable[Path]) -> tuple[list[Sample], li
         where = shard.name if root == shard else shard.relative_to(root).as_posix()
         entries: dict[str, Locator] = {}
         try:
-            with tarfile.open(shard, "r:") as archive:
+            with shard.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as archive:
                 problems += _read(archive, shard, where, entries)
+                # After a damaged or missing header tarfile stops as if it were the end.
+                file.seek(archive.offset)
+                if file.read(tarfile.BLOCKSIZE) != tarfile.NUL * tarfile.BLOCKSIZE:
+                    raise tarfile.ReadError("it has no end mark")
         except (tarfile.TarError, OSError, EOFError, ValueError) as error:
             reason = " ".join(str(error).split())
             message = f"is a broken or truncated shard ({reason}); {len(entries)} members were read"

@@ -15,7 +15,7 @@ class CaptionedMedia:
     """N media files with their captions.
 
     Attributes:
-        media: pixels in [0, 1], shape (N, 3, H, W).
+        media: pixels in [0, 1], shape (N, 3, H, W), or (N, T, 3, H, W) for clips.
         caption_id: per file, its caption's position in ``captions``, int64, shape (N,).
         captions: the distinct captions: the prompts.
     """

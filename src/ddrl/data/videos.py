@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ __all__ = ["Timeline", "count_frames", "read_timeline", "read_video"]
 
 # A forced demuxer: a playlist that calls itself a video could open other files.
 _DEMUXERS = {"mp4": "mp4", "webm": "matroska", "gif": "gif"}
+_TAIL = 64  # bytes at the end of a file that may be padding
 _MICROSECOND = Fraction(1, 1_000_000)
 
 
@@ -93,7 +95,7 @@ def read_timeline(source: Locator | Path, *, max_pixels: int = DEFAULT_MAX_PIXEL
         ordered = sorted(stamps)
         unit = Fraction(stream.time_base or _MICROSECOND)
         times = tuple((stamp - ordered[0]) * unit for stamp in ordered)
-        if _ends_early(container, stream, times, end):
+        if _ends_early(container, stream, times, end) or not _has_trailer(container, file):
             raise _cut_off(locator, len(times))
     return Timeline(first.height, first.width, times, tuple(ordered))
 
@@ -199,6 +201,8 @@ def _opened(
             if not container.streams.video:
                 raise BrokenFileError(locator.name, "broken", "has no video in it")
             stream = container.streams.video[0]
+            if stream.codec_context is None:
+                raise BrokenFileError(locator.name, "broken", "is of a codec that is not known")
             height, width = stream.codec_context.height, stream.codec_context.width
             if height * width > max_pixels:
                 raise BrokenFileError(
@@ -230,6 +234,15 @@ def _ends_early(
         return times[-1] + margin < stream.duration * Fraction(stream.time_base or _MICROSECOND)
     # Matroska tells the length of the whole file only: sound may last longer than pictures.
     return container.duration is not None and end + margin < container.duration * _MICROSECOND
+
+
+def _has_trailer(container: InputContainer, file: BinaryIO) -> bool:
+    """Whether a GIF has the byte that ends it: nothing else in it says how long it is."""
+    if container.format.name != "gif":
+        return True
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(size - _TAIL, 0))
+    return file.read().rstrip(b"\0").endswith(b";")
 
 
 def _picture(frame: VideoFrame, stream: VideoStream) -> Image.Image:

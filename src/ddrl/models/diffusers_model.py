@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ddrl.diffusion.process import Process, RectifiedFlow
-from ddrl.errors import DataError
+from ddrl.errors import DataError, UsageError
 from ddrl.records import Condition
 
 __all__ = ["DiffusersModel"]
@@ -35,7 +35,7 @@ class DiffusersModel(ABC):
 
     def __init__(self, pipeline: Any) -> None:  # noqa: ANN401 - diffusers is untyped
         self.pipeline = pipeline
-        self._process = RectifiedFlow()
+        self._process: Process = RectifiedFlow()
         for part in self.frozen_parts():
             part.requires_grad_(False)
             part.eval()
@@ -82,6 +82,25 @@ class DiffusersModel(ABC):
         """Every network of the pipeline but the trained one."""
         parts = self.pipeline.components.values()
         return [p for p in parts if isinstance(p, nn.Module) and p is not self.transformer]
+
+    def enable_gradient_checkpointing(self) -> None:
+        """Compute activations again in the backward pass: less memory, a third more time.
+
+        Raises:
+            UsageError: the network can't.
+        """
+        try:
+            self.transformer.enable_gradient_checkpointing()  # type: ignore[operator]
+        except (AttributeError, ValueError) as error:
+            raise UsageError(
+                f"{type(self.transformer).__name__} has no gradient checkpointing.",
+                hint="set model.gradient_checkpointing = false",
+            ) from error
+        # diffusers checkpoints only in training mode; dropout stays off, part by part.
+        self.transformer.train()
+        for module in self.transformer.modules():
+            if isinstance(module, nn.Dropout):
+                module.eval()
 
     def encode(self, texts: Sequence[str]) -> Condition:
         """Encode texts, without gradient."""

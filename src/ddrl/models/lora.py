@@ -7,11 +7,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ddrl.errors import UsageError, WeightsError
+from ddrl.models.base import DiffusionModel
+from ddrl.records import Condition
 
-__all__ = ["LoRASettings", "add_lora", "has_lora", "lora_disabled"]
+__all__ = ["LoRASettings", "WithoutLoRA", "add_lora", "has_lora", "lora_disabled"]
 
 ADAPTER = "ddrl"
 
@@ -100,6 +102,21 @@ def lora_disabled(transformer: nn.Module) -> Iterator[None]:
     finally:
         for layer in layers:
             layer.enable_adapters(True)
+
+
+class WithoutLoRA:
+    """A model with its adapter switched off: the reference policy, without a second network."""
+
+    def __init__(self, model: DiffusionModel) -> None:
+        self._model = model
+        self.process, self.transformer = model.process, model.transformer
+        self.encode, self.encode_media, self.decode = model.encode, model.encode_media, model.decode
+        self.latent_shape, self.time_shift = model.latent_shape, model.time_shift
+
+    def predict(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        """The base's velocity, shape of ``x_t``."""
+        with lora_disabled(self.transformer):
+            return self._model.predict(x_t, t, condition)
 
 
 def _endings(names: Sequence[str]) -> list[str]:

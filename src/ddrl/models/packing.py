@@ -16,7 +16,8 @@ def pack(latents: Tensor) -> Tensor:
 
 def unpack(tokens: Tensor, height: int, width: int) -> Tensor:
     """The inverse of :func:`pack`, for latents of this height and width."""
-    return F.pixel_shuffle(tokens.mT.unflatten(2, (height // 2, width // 2)), 2)
+    size = (height // 2, width // 2)
+    return F.pixel_shuffle(tokens.mT.reshape(len(tokens), tokens.shape[2], *size), 2)
 
 
 def grid_positions(height: int, width: int, *, device: torch.device) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,25 @@ FAMILIES: Mapping[str, str] = {
     "SanaPipeline": "ddrl.models.sana:Sana",
     "StableDiffusionPipeline": "ddrl.models.stable_diffusion:StableDiffusion",
     "StableDiffusionXLPipeline": "ddrl.models.stable_diffusion:SDXL",
+    "ZImagePipeline": "ddrl.models.z_image:ZImage",
+    "FluxPipeline": "ddrl.models.flux:Flux",
+    "QwenImagePipeline": "ddrl.models.qwen_image:QwenImage",
+    "Flux2KleinPipeline": "ddrl.models.flux2_klein:Flux2Klein",
+    "WanPipeline": "ddrl.models.wan_family:open_wan",
+    "WanImageToVideoPipeline": "ddrl.models.wan_family:open_wan",
+    "Cosmos2_5_PredictBasePipeline": "ddrl.models.cosmos:Cosmos",
+    "LTXPipeline": "ddrl.models.ltx_video:LTXVideo",
 }
-"""Pipeline class of ``model_index.json`` -> the adapter."""
+"""Pipeline class of ``model_index.json`` -> the adapter, or what chooses it."""
+
+NOT_LOADED: Mapping[str, tuple[str, ...]] = {
+    "Cosmos2_5_PredictBasePipeline": ("safety_checker",),
+}
+"""Parts that a pipeline demands and ddrl, which takes the steps itself, doesn't use."""
+
+
+class _NotLoaded:
+    """Stands where a part would: the pipeline can be loaded and saved, and not be called."""
 
 
 def load_model(path: str | Path, *, dtype: torch.dtype = torch.float32) -> DiffusersModel:
@@ -44,10 +61,11 @@ def load_model(path: str | Path, *, dtype: torch.dtype = torch.float32) -> Diffu
         ) from error
     name = _pipeline_class(path, DiffusionPipeline)
     module, _, attribute = FAMILIES[name].partition(":")
-    adapter: type[DiffusersModel] = getattr(importlib.import_module(module), attribute)
+    adapter: Callable[[Any], DiffusersModel] = getattr(importlib.import_module(module), attribute)
+    left_out = {part: _NotLoaded() for part in NOT_LOADED.get(name, ())}
     try:
         with torch.random.fork_rng(devices=[]):  # some constructors draw what is then overwritten
-            pipeline = DiffusionPipeline.from_pretrained(str(path), dtype=dtype)
+            pipeline = DiffusionPipeline.from_pretrained(str(path), dtype=dtype, **left_out)
     except (OSError, ValueError, ImportError) as error:
         raise WeightsError(
             f"{path} can't be loaded: {' '.join(str(error).split())[:300]}",

@@ -75,8 +75,6 @@ class StableDiffusion(DiffusersModel):
                 hint="such a model predicts v: set prediction_type to v_prediction",
             )
         self._process = self._table
-        if self.vae.dtype == torch.float16 and getattr(self.vae.config, "force_upcast", False):
-            self.vae.float()  # it overflows in half precision
 
     @property
     def transformer(self) -> nn.Module:
@@ -124,6 +122,11 @@ class SDXL(StableDiffusion):
     """
 
     pipelines: ClassVar[tuple[str, ...]] = ("StableDiffusionXLPipeline",)
+
+    def __init__(self, pipeline: Any) -> None:  # noqa: ANN401 - diffusers is untyped
+        super().__init__(pipeline)
+        if self.vae.dtype == torch.float16 and self.vae.config.force_upcast:
+            self.vae.float()  # it overflows in half precision
 
     def _encode(self, texts: list[str]) -> SDXLCondition:
         embeds, _, pooled, _ = self.pipeline.encode_prompt(

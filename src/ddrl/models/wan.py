@@ -64,6 +64,11 @@ class Wan(DiffusersModel):
         dtype: torch.dtype = self.pipeline.transformer.dtype
         return dtype
 
+    @property
+    def given_frames(self) -> int:
+        """First frames that ``encode`` takes per text."""
+        return 0
+
     def frozen_parts(self) -> list[nn.Module]:
         """Every network of the pipeline but those trained."""
         trained = set(self.transformer.modules())
@@ -139,7 +144,9 @@ def _network(pipeline: Any) -> nn.Module:  # noqa: ANN401
         WeightsError: an expert is missing.
     """
     ratio = pipeline.config.boundary_ratio
-    experts = [pipeline.transformer] if ratio is None else [pipeline.transformer, pipeline.transformer_2]
+    experts = (
+        [pipeline.transformer] if ratio is None else [pipeline.transformer, pipeline.transformer_2]
+    )
     if None in experts:
         raise WeightsError(
             f"The {type(pipeline).__name__} lacks one of its networks.",

@@ -26,7 +26,9 @@ class WanExperts(nn.Module):
         boundary: in timesteps, 0 to 1000.
     """
 
-    def __init__(self, transformer: nn.Module, transformer_2: nn.Module, *, boundary: float) -> None:
+    def __init__(
+        self, transformer: nn.Module, transformer_2: nn.Module, *, boundary: float
+    ) -> None:
         super().__init__()
         self.transformer = transformer
         self.transformer_2 = transformer_2

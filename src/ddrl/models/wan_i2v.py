@@ -40,6 +40,11 @@ class WanI2V(Wan):
                 raise WeightsError("The network takes CLIP features, but there is no CLIP encoder.")
             pipeline.image_encoder.float()  # like the VAE
 
+    @property
+    def given_frames(self) -> int:
+        """First frames that ``encode`` takes per text; they are generated nevertheless."""
+        return 1
+
     def encode(
         self,
         texts: Sequence[str],
@@ -64,7 +69,7 @@ class WanI2V(Wan):
         if first_frames is None:
             return condition
         self._check_first_frames(first_frames, len(texts))
-        self.latent_shape(*first_frames.shape[-2:], frames)
+        self.latent_shape(first_frames.shape[3], first_frames.shape[4], frames)
         # One clip at a time, since a clip of grey frames is much larger than a first frame.
         given = torch.cat([self.encode_media(_then_grey(row, frames)) for row in first_frames])
         return dataclasses.replace(

@@ -26,8 +26,12 @@ class WanTI2V(Wan):
     Args:
         pipeline: loaded, on any device.
         given_frames: 1 for image-to-video, 0 for text-to-video; default what the pipeline's class
-            says. The attribute may be set later: the two tasks share their weights, and the
-            published model names the text-to-video class.
+            says. May be set later: the two tasks share their weights, and the published model
+            names the text-to-video class.
+
+    Raises:
+        DataError: no such number of given frames.
+        WeightsError: the network is missing.
     """
 
     pipelines: ClassVar[tuple[str, ...]] = ("WanPipeline", "WanImageToVideoPipeline")
@@ -37,9 +41,18 @@ class WanTI2V(Wan):
         has_image = type(pipeline).__name__ == "WanImageToVideoPipeline"
         self.given_frames = int(has_image) if given_frames is None else given_frames
 
-    def encode(
-        self, texts: Sequence[str], *, first_frames: Tensor | None = None
-    ) -> WanCondition:
+    @property
+    def given_frames(self) -> int:
+        """Frames of a clip that are given, and so many latent frames: 0 or 1."""
+        return self._given_frames
+
+    @given_frames.setter
+    def given_frames(self, count: int) -> None:
+        if count not in (0, 1):
+            raise DataError(f"Wan2.2 TI2V takes 0 or 1 given frames, not {count}.")
+        self._given_frames = count
+
+    def encode(self, texts: Sequence[str], *, first_frames: Tensor | None = None) -> WanCondition:
         """Encode texts and first frames, without gradient.
 
         Args:

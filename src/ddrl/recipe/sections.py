@@ -177,6 +177,7 @@ class EvaluationSection(Section):
     """What is measured beside the reward."""
 
     every: int = Field(25, ge=0, description="Steps between evaluations; 0 = none while training.")
+    prompts: int = Field(64, ge=1, description="Held-out prompts that are sampled, at most.")
     samples_per_prompt: int = Field(50, ge=1, description="Samples per prompt.")
     steps: int = Field(30, ge=1, description="Steps of the deterministic solver.")
     solver: Literal["euler", "heun", "multistep"] = Field(

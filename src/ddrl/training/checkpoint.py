@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from ddrl.errors import CheckpointError
 
-__all__ = ["Checkpoint", "CheckpointFolder", "load_weights", "read_manifest"]
+__all__ = ["Checkpoint", "CheckpointFolder", "load_weights", "read_manifest", "set_weights"]
 
 FORMAT = "ddrl-checkpoint/1"
 logger = logging.getLogger(__name__)
@@ -203,8 +203,15 @@ def load_weights(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
             f"The checkpoint is of another network: {len(wrong)} weights differ in name or "
             f"shape, the first is {wrong[0]}."
         )
-    for name, parameter in trainable.items():
-        parameter.copy_(weights[name])
+    set_weights(network, weights)
+
+
+@torch.no_grad()
+def set_weights(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Copy weights into the parameters of these names."""
+    parameters = dict(network.named_parameters())
+    for name, value in weights.items():
+        parameters[name].copy_(value)
 
 
 @contextmanager

@@ -204,10 +204,7 @@ def test_ddim_is_the_pipelines(model: StableDiffusion, name: str, guidance: floa
         forward = Forward(other, guidance=guidance)
         ours = our_ddim(forward, noise, levels, end=end)
     error = float((ours - theirs).abs().max() / theirs.abs().max().clamp_min(1))
-    print(
-        f"\nMEASURED {type(model).__name__} {name} {guidance}: {error:.2g} {levels} {theirs.abs().max():.2f}"
-    )
-    assert error <= 1e-4
+    assert error <= 1e-4  # 1.3e-5 at most, measured
 
 
 def test_conformance(model: StableDiffusion) -> None:

@@ -35,7 +35,7 @@ def t5_tokenizer(length: int = 64) -> PreTrainedTokenizerFast:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 
     vocabulary = {"<pad>": 0, "</s>": 1, "<unk>": 2}
-    for byte in pre_tokenizers.ByteLevel.alphabet():
+    for byte in sorted(pre_tokenizers.ByteLevel.alphabet()):  # in no order by itself
         vocabulary.setdefault(byte, len(vocabulary))
     tokenizer = Tokenizer(models.BPE(vocabulary, [], unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

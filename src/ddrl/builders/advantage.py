@@ -1,0 +1,75 @@
+"""The advantage of a recipe, as a function of one batch's rewards."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ddrl.errors import RewardError
+from ddrl.models.base import DiffusionModel
+from ddrl.objective import advantage as adv
+from ddrl.recipe.schema import ObjectiveSection
+from ddrl.records import Advantages, Prompts
+from ddrl.rewards.scorer import Scorer
+from ddrl.training.rollout import batches
+from ddrl.training.trainer import AdvantageFunction, Pool
+
+__all__ = ["build_advantage"]
+
+
+def build_advantage(
+    section: ObjectiveSection, scorer: Scorer, pool: Pool, model: DiffusionModel
+) -> AdvantageFunction:
+    """The advantage of the recipe, with Z per prompt from the data where (A2) asks for it."""
+    partition = (
+        _partition(section, scorer, pool, model) if section.advantage == "tilt" else torch.empty(0)
+    )
+
+    def advantage(rewards: Tensor, group: Tensor, keep: Tensor, prompt_id: Tensor) -> Advantages:
+        if section.advantage == "tilt":
+            result = adv.tilt_advantage(
+                rewards,
+                group,
+                keep,
+                beta=section.beta,
+                partition=partition[prompt_id],
+                exponent_clamp=section.exponent_clamp,
+            )
+        else:
+            form = {
+                "group": adv.group_advantage,
+                "global": adv.global_advantage,
+                "center": adv.center_advantage,
+            }[section.advantage]
+            result = form(rewards, group, keep)
+        clip = section.advantage_clip
+        return adv.clip_advantages(result, clip) if clip else result
+
+    return advantage
+
+
+def _partition(
+    section: ObjectiveSection, scorer: Scorer, pool: Pool, model: DiffusionModel
+) -> Tensor:
+    """Z of (O3) per prompt, from the rewards of the data itself, scored once."""
+    ids = pool.caption_id
+    texts = tuple(pool.prompts[i] for i in ids.tolist())
+    prompts = Prompts(ids, texts, tuple({} for _ in texts))
+    device = next(model.transformer.parameters()).device
+    media = torch.cat(
+        [
+            model.decode(pool.x0[rows].to(device), pool.condition[ids[rows].to(device)]).cpu()
+            for rows in batches(len(ids), 64)
+        ]
+    )
+    scores = scorer.score(media, prompts, ids)
+    values = []
+    for prompt, text in enumerate(pool.prompts):
+        rewards = scores.combined[scores.valid & (ids == prompt)]
+        if not len(rewards):
+            raise RewardError(
+                f"Prompt {text!r} has no data with a reward, which the tilt advantage needs.",
+                hint='give it data, or set objective.advantage = "group"',
+            )
+        values.append(adv.log_partition(rewards, beta=section.beta))
+    return torch.tensor(values)
