@@ -9,17 +9,18 @@ import pytest
 import torch
 
 from ddrl.builders import assets
-from ddrl.builders.assets import Assets, build_judge, build_scorer, load_data, pick_device
+from ddrl.builders.assets import Assets, build_judge, build_scorer, load_splits, pick_device
 from ddrl.builders.training import Job, build_job, build_transitions
 from ddrl.data.digits import digit_splits
 from ddrl.diffusion.process import RectifiedFlow
-from ddrl.errors import DataError, RewardError, UsageError
+from ddrl.errors import RewardError, UsageError
 from ddrl.models.tiny import TinyModel
 from ddrl.objective.advantage import log_partition
 from ddrl.recipe import Recipe, parse_recipe
 from ddrl.rewards.builtin.classifier import fit_classifier
 from ddrl.training.metrics import spec_of
 
+CPU = torch.device("cpu")
 SMALL = """
 [model]
 width = 16
@@ -229,18 +230,19 @@ def test_the_base_is_made_once(cache: Path, tmp_path: Path) -> None:
         told.append((what, done, total))
 
     for _ in range(2):
-        Assets.build(recipe(tmp_path), progress=progress)
+        Assets.build(recipe(tmp_path), CPU, progress=progress)
     assert told == [("base", 20, 20)]
-    other = Assets.build(recipe(tmp_path, "model.pretrain.steps=0"))
-    fresh = TinyModel(other.base.config, seed=0).transformer.state_dict()
-    assert all(torch.equal(v, fresh[n]) for n, v in other.base.transformer.state_dict().items())
+    other = Assets.build(recipe(tmp_path, "model.pretrain.steps=0"), CPU).model
+    assert isinstance(other, TinyModel)
+    fresh = TinyModel(other.config, seed=0).transformer.state_dict()
+    assert all(torch.equal(v, fresh[n]) for n, v in other.transformer.state_dict().items())
 
 
 @pytest.mark.parametrize(
     ("override", "error", "phrase"),
     [
-        ("data.source=faces", DataError, "no data source 'faces'"),
-        ("model.family=sd9", UsageError, "no model family 'sd9'"),
+        ("data.source=faces", UsageError, "must be one of .digits., .files."),
+        ("model.family=sd9", UsageError, "must be one of .tiny., .diffusers."),
         ("reward.0.name=inc", RewardError, "no reward named 'inc'"),
     ],
 )
@@ -253,7 +255,7 @@ def test_what_is_not_there(override: str, error: type[Exception], phrase: str, c
 def test_a_reward_twice_is_refused(cache: Path) -> None:
     text = SMALL + '\n[[reward]]\nname = "ink"\n'
     with pytest.raises(RewardError, match="'ink' is in the recipe twice"):
-        build_scorer(parse_recipe(text), load_data(recipe(cache)))
+        build_scorer(parse_recipe(text), load_splits(recipe(cache)))
 
 
 def test_cuda_where_there_is_none(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ REWARDS = "reward.0.name=tests.cli.rewards:"
         ("rollout.kernel=flow_sd", 2, ["rollout.kernel", "flow_sde"]),
         ("beta", 2, ["section.key=value"]),
         ("model.family=flux", 2, ["flux", "tiny"]),
-        ("data.source=imagenet", 3, ["imagenet", "digits"]),
+        ("data.source=imagenet", 2, ["imagenet", "digits"]),
         ("reward.0.name=inc", 4, ["no reward named 'inc'", "did you mean 'ink'"]),
         ("reward.0.name=no.such.module:Reward", 4, ["can't be loaded", "no.such", "installed"]),
         ("reward.0.options.scal=2", 4, ["no option 'scal'", "did you mean 'scale'"]),
@@ -41,7 +41,7 @@ def test_it_is_told_and_nothing_is_lost(
 
 @pytest.mark.parametrize(
     ("override", "code"),
-    [("model.family=flux", 2), ("data.source=imagenet", 3), ("reward.0.name=inc", 4)],
+    [("model.family=flux", 2), ("data.source=imagenet", 2), ("reward.0.name=inc", 4)],
 )
 def test_a_dry_run_finds_it_too(recipe: Path, override: str, code: int) -> None:
     ddrl("train", recipe, override, "--dry-run").failed(code)

@@ -87,7 +87,7 @@ def test_a_run_as_python_sees_it(finished: Path) -> None:
     assert run.latent_shape == (1, 8, 8)
     assert [line["step"] for line in run.metrics] == [1, 2, 3, 4]
     assert run.info["seed"] == 0
-    assert run.assets.scorer.names == ("ink",)
+    assert run.scorer.names == ("ink",)
     assert load_run(finished, weights="base").step == 0
     assert not any(p.requires_grad for p in run.forward.model.transformer.parameters())
 

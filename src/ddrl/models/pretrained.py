@@ -27,6 +27,8 @@ FAMILIES: Mapping[str, str] = {
     "WanPipeline": "ddrl.models.wan_family:open_wan",
     "WanImageToVideoPipeline": "ddrl.models.wan_family:open_wan",
     "Cosmos2_5_PredictBasePipeline": "ddrl.models.cosmos:Cosmos",
+    "HunyuanVideo15Pipeline": "ddrl.models.hunyuan_video15:HunyuanVideo15",
+    "HunyuanVideo15ImageToVideoPipeline": "ddrl.models.hunyuan_video15:HunyuanVideo15I2V",
     "LTXPipeline": "ddrl.models.ltx_video:LTXVideo",
 }
 """Pipeline class of ``model_index.json`` -> the adapter, or what chooses it."""
