@@ -16,7 +16,7 @@ def test_one_row_per_key() -> None:
 def test_a_row() -> None:
     rows = options_table().splitlines()
     assert (
-        "| `rollout.steps` | a whole number of at least 1 | `10` | Steps of the sampler, K. |"
+        "| `rollout.steps` | a whole number of at least 1 and at most 10000 | `10` | Steps of the sampler, K. |"
         in rows
     )
     assert any(

@@ -119,13 +119,13 @@ def test_an_override_can_mend_the_file() -> None:
         (
             "rollout.steps=abc",
             'override "rollout.steps=abc": rollout.steps is the text "abc", but must be a whole '
-            "number of at least 1",
+            "number of at least 1 and at most 10000",
             "",
         ),
         (
             "rollout.steps=3.5",
             'override "rollout.steps=3.5": rollout.steps is 3.5, but must be a whole number of '
-            "at least 1",
+            "at least 1 and at most 10000",
             "",
         ),
         (

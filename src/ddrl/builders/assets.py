@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from threadpoolctl import threadpool_limits
 
-from ddrl.builders.corpus import Corpus, digits_corpus, files_corpus
+from ddrl.builders.corpus import Corpus, check_path, digits_corpus, files_corpus
 from ddrl.builders.store import Progress, fingerprint, make_once
 from ddrl.data.digits import DigitSplits, digit_splits
 from ddrl.data.sources import CaptionedMedia
@@ -19,7 +19,7 @@ from ddrl.models.lora import LoRASettings, add_lora
 from ddrl.models.pretrained import load_model
 from ddrl.models.tiny import TinyConfig, TinyModel
 from ddrl.recipe.schema import Recipe, RewardSection
-from ddrl.rewards.base import make_reward
+from ddrl.rewards.base import make_reward, reward_class
 from ddrl.rewards.builtin.classifier import Architecture, Classifier, fit_classifier
 from ddrl.rewards.scorer import Scorer, WeightedReward
 from ddrl.training.pretrain import PretrainSettings, pretrain
@@ -33,6 +33,7 @@ __all__ = [
     "build_pretrained",
     "build_scorer",
     "build_tiny",
+    "check_named",
     "limit_threads",
     "load_splits",
     "pick_device",
@@ -166,14 +167,32 @@ def _options(
 ) -> dict[str, object]:
     """The reward's options; the embedded classifier is made where no weights are named."""
     options: dict[str, object] = dict(section.options)
-    if section.name == "classifier" and "weights" not in options:
-        if splits is None:
+    if _is_embedded(section):
+        assert splits is not None  # check_named refuses it elsewhere
+        options["weights"] = str(_classifier_folder(recipe, splits.reward, "mlp", "reward"))
+    return options
+
+
+def _is_embedded(section: RewardSection) -> bool:
+    """Whether the reward is the classifier of the embedded data."""
+    return section.name == "classifier" and "weights" not in section.options
+
+
+def check_named(recipe: Recipe) -> None:
+    """Find what a recipe names and can't be had, as far as that costs nothing.
+
+    Raises:
+        DataError: the data is missing.
+        RewardError: a reward is missing, or is of other data.
+    """
+    for section in recipe.reward:
+        reward_class(section.name)
+        if _is_embedded(section) and recipe.data.source != "digits":
             raise RewardError(
                 "Reward 'classifier' needs the option weights with data other than the digits.",
                 hint="give a folder that holds a classifier, or another reward",
             )
-        options["weights"] = str(_classifier_folder(recipe, splits.reward, "mlp", "reward"))
-    return options
+    check_path(recipe)
 
 
 def build_pretrained(recipe: Recipe, device: torch.device) -> DiffusersModel:
@@ -268,6 +287,7 @@ class Assets:
         Raises:
             DDRLError: of the kind that fits, for what can't be had.
         """
+        check_named(recipe)
         splits = load_splits(recipe)
         scorer = build_scorer(recipe, splits)
         model = build_model(recipe, splits, device, progress=progress)

@@ -30,7 +30,7 @@ from ddrl.recipe import Recipe
 from ddrl.records import Condition
 from ddrl.seeding import derive_seed
 
-__all__ = ["Corpus", "Part", "digits_corpus", "encode_files", "files_corpus"]
+__all__ = ["Corpus", "Part", "check_path", "digits_corpus", "encode_files", "files_corpus"]
 
 logger = logging.getLogger(__name__)
 
@@ -79,6 +79,20 @@ def digits_corpus(splits: DigitSplits, model: TinyModel) -> Corpus:
 
     size = (model.config.height, model.config.columns, 1)
     return Corpus(part(splits.train), part(splits.heldout), splits.heldout, size)
+
+
+def check_path(recipe: Recipe) -> None:
+    """Refuse a path that is not there; costs nothing, so that it comes before a model is loaded.
+
+    Raises:
+        DataError: ``data.path`` is missing.
+    """
+    section = recipe.data
+    if section.source == "files" and not Path(section.path).exists():
+        raise DataError(
+            f"There is no data at {section.path}.",
+            hint="set data.path to a folder of captioned media, or a file that lists them",
+        )
 
 
 def files_corpus(

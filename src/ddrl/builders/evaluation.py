@@ -24,10 +24,11 @@ from ddrl.builders.describe import (
     method,
     reproduce,
 )
+from ddrl.builders.features import judge_features, pooled_pixels
 from ddrl.builders.runs import LoadedRun, load_run
 from ddrl.builders.training import build_drift
 from ddrl.data.sources import CaptionedMedia
-from ddrl.errors import DataError
+from ddrl.errors import DataError, UsageError
 from ddrl.evaluation.audit import Report
 from ddrl.evaluation.diversity import group_diversity
 from ddrl.evaluation.drift import DriftMeter
@@ -91,9 +92,13 @@ def evaluate_runs(
         progress: told what is being measured.
 
     Raises:
-        DataError: the runs can't be compared, or a folder is no run.
+        DataError: the runs can't be compared.
+        UsageError: a folder is no run, or is named twice.
         CheckpointError: a run has no whole checkpoint.
     """
+    twice = [folder for folder in folders if folders.count(folder) > 1]
+    if twice:
+        raise UsageError(f"Run {twice[0]} is named twice.")
     runs = [load_run(folder) for folder in folders]
     _check_comparable(runs)
     limit_threads(runs[0].recipe)
@@ -151,7 +156,7 @@ def _build_bench(run: LoadedRun) -> _Bench:
     """The bench, made while the run's model is the base."""
     recipe, corpus = run.recipe, run.corpus
     judge = None if run.splits is None else build_judge(recipe, run.splits)
-    features = _pooled_pixels if judge is None else judge_features(judge)
+    features = pooled_pixels if judge is None else judge_features(judge)
     meter = build_drift(recipe, corpus.heldout, run.device)
     return _Bench(
         recipe=recipe,
@@ -164,24 +169,6 @@ def _build_bench(run: LoadedRun) -> _Bench:
         meter=meter,
         shown=min(MAX_SHOWN, recipe.evaluation.samples_per_prompt),
     )
-
-
-def judge_features(judge: Classifier) -> Callable[[Tensor], NDArray[np.float64]]:
-    """The judge's last hidden layer as features."""
-
-    def features(media: Tensor) -> NDArray[np.float64]:
-        values: NDArray[np.float64] = judge.features(media).double().numpy()
-        return values
-
-    return features
-
-
-def _pooled_pixels(media: Tensor) -> NDArray[np.float64]:
-    """Colours on a grid of 4x4, averaged over the frames of a clip: (N, ...) to (N, 48)."""
-    frames = media.mean(1) if media.ndim == 5 else media
-    pooled = torch.nn.functional.adaptive_avg_pool2d(frames, 4)
-    values: NDArray[np.float64] = pooled.flatten(1).double().numpy()
-    return values
 
 
 def _prompts(bench: _Bench) -> tuple[str, ...]:

@@ -10,7 +10,13 @@ from dataclasses import dataclass
 import torch
 
 from ddrl.builders.advantage import build_advantage
-from ddrl.builders.assets import Assets, build_pretrained, pick_device, tiny_config
+from ddrl.builders.assets import (
+    Assets,
+    build_pretrained,
+    check_named,
+    pick_device,
+    tiny_config,
+)
 from ddrl.builders.corpus import Part
 from ddrl.builders.store import Progress
 from ddrl.data.digits import digit_splits
@@ -28,7 +34,6 @@ from ddrl.models.tiny import TinyModel
 from ddrl.objective.loss import Objective
 from ddrl.recipe import Plan, Recipe, make_plan, stochastic_steps
 from ddrl.recipe.schema import OptimizerSection, RolloutSection
-from ddrl.rewards.base import reward_class
 from ddrl.training.forward import Forward
 from ddrl.training.guard import Guard
 from ddrl.training.trainer import Pool, RolloutSettings, Trainer
@@ -81,8 +86,7 @@ def plan_recipe(recipe: Recipe) -> Plan:
         DDRLError: of the kind that fits, for what the recipe asks for and can't be had.
     """
     device, data = pick_device(recipe), recipe.data
-    for section in recipe.reward:
-        reward_class(section.name)
+    check_named(recipe)
     model: DiffusionModel
     if recipe.model.family == "diffusers":
         model = build_pretrained(recipe, device)

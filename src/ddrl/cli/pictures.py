@@ -1,4 +1,4 @@
-"""Samples as pictures in a folder, with a manifest of how each was made."""
+"""Samples as pictures or clips in a folder, with a manifest of how each was made."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ import io
 import json
 import re
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
 
 from ddrl.errors import UsageError
 
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Request", "draw", "write_samples"]
 
 FORMAT = "ddrl-samples/1"
+_FPS = 16.0  # of clips, where the recipe leaves it to the data
 _GAP = 1  # between the pictures of the grid, in their own pixels
 
 
@@ -45,7 +49,7 @@ class Request:
 
 
 def draw(run: LoadedRun, request: Request) -> Tensor:
-    """The samples as uint8, prompt by prompt, shape (P S, H, W, 3).
+    """The samples as uint8, prompt by prompt: (P S, H, W, 3), clips (P S, T, H, W, 3).
 
     Raises:
         DataError: the model does not know a prompt.
@@ -65,13 +69,13 @@ def draw(run: LoadedRun, request: Request) -> Tensor:
         micro_batch=run.recipe.run.micro_batch,
         device=run.device,
     )
-    return (samples.media.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
+    return (samples.media.clamp(0, 1) * 255).round().to(torch.uint8).movedim(-3, -1)
 
 
 def write_samples(run: LoadedRun, request: Request, pixels: Tensor, folder: Path) -> None:
-    """Write the pictures, the grid (a row per prompt) and, last, ``manifest.json``.
+    """Write each sample, the grid (a row per prompt) and, last, ``manifest.json``.
 
-    The pictures that an earlier manifest of the folder names are removed.
+    A picture is a PNG; a clip is an MP4, and shows its middle frame in the grid. The samples that an earlier manifest of the folder names are removed.
 
     Args:
         run: whose samples they are.
@@ -83,16 +87,21 @@ def write_samples(run: LoadedRun, request: Request, pixels: Tensor, folder: Path
         UsageError: the folder can't be written.
     """
     files: list[dict[str, Any]] = []
+    is_clip = pixels.ndim == 5
+    stills = pixels[:, pixels.shape[1] // 2] if is_clip else pixels
+    fps = run.recipe.data.fps or _FPS
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _remove_earlier(folder)
-        for index, picture in enumerate(pixels):
+        for index, sample in enumerate(pixels):
             prompt, member = divmod(index, request.num)
             text = request.prompts[prompt]
-            name = f"{index:03d}-{_slug(text)}-{member}.png"
-            about = {"prompt": text, "member": member}
-            files.append({**_write_png(folder / name, picture, request.scale), **about})
-        grid = _write_png(folder / "grid.png", _grid(pixels, request), request.scale)
+            path = folder / f"{index:03d}-{_slug(text)}-{member}.{'mp4' if is_clip else 'png'}"
+            content = (
+                _mp4(sample, request.scale, fps=fps) if is_clip else _png(sample, request.scale)
+            )
+            files.append({**_write(path, content), "prompt": text, "member": member})
+        grid = _write(folder / "grid.png", _png(_grid(stills, request), request.scale))
         manifest = {
             "format": FORMAT,
             "run": str(run.folder),
@@ -116,16 +125,45 @@ def write_samples(run: LoadedRun, request: Request, pixels: Tensor, folder: Path
         ) from error
 
 
-def _write_png(path: Path, pixels: Tensor, scale: int) -> dict[str, str]:
-    """Write one picture, each pixel a square; return its name and hash."""
+def _write(path: Path, content: bytes) -> dict[str, str]:
+    """Write a file; return its name and hash."""
+    path.write_bytes(content)
+    return {"file": path.name, "sha256": hashlib.sha256(content).hexdigest()}
+
+
+def _png(pixels: Tensor, scale: int) -> bytes:
+    """One picture, each pixel a square."""
     from PIL import Image
 
     image = Image.fromarray(pixels.contiguous().numpy())
     size = (image.width * scale, image.height * scale)
     buffer = io.BytesIO()
     image.resize(size, Image.Resampling.NEAREST).save(buffer, "PNG")
-    path.write_bytes(buffer.getvalue())
-    return {"file": path.name, "sha256": hashlib.sha256(buffer.getvalue()).hexdigest()}
+    return buffer.getvalue()
+
+
+def _mp4(frames: Tensor, scale: int, *, fps: float) -> bytes:
+    """One clip, each pixel a square; a column or row is repeated where a side is odd.
+
+    Raises:
+        UsageError: PyAV is not installed.
+    """
+    try:
+        import av
+    except ImportError as error:
+        raise UsageError("Writing a clip needs av.", hint="pip install 'ddrl[models]'") from error
+    large = frames.repeat_interleave(scale, dim=1).repeat_interleave(scale, dim=2).numpy()
+    odd = [(0, side % 2) for side in large.shape[1:3]]
+    large = np.pad(large, [(0, 0), *odd, (0, 0)], mode="edge")
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
+        stream.height, stream.width, stream.pix_fmt = *large.shape[1:3], "yuv420p"
+        stream.options = {"crf": "12", "threads": "1"}
+        for frame in large:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+    return buffer.getvalue()
 
 
 def _grid(pixels: Tensor, request: Request) -> Tensor:

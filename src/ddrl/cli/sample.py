@@ -41,11 +41,17 @@ def sample(
         Path | None, typer.Option("--out", metavar="FOLDER", help="Default: RUN/samples.")
     ] = None,
     scale: Annotated[
-        int, typer.Option("--scale", min=1, max=64, help="Screen pixels per pixel, each way.")
-    ] = 8,
+        int | None,
+        typer.Option(
+            "--scale",
+            min=1,
+            max=64,
+            help="Screen pixels per pixel, each way; default: 8 for the digits, else 1.",
+        ),
+    ] = None,
     verbose: Verbose = False,  # noqa: ARG001 - its callback does the work
 ) -> None:
-    """Draw samples of a run: a PNG each, a grid of all, and a manifest of how they were made."""
+    """Draw samples of a run: a PNG or MP4 each, a grid of all, and a manifest of how they were made."""
     if base and (raw or step is not None):
         raise UsageError(
             "--base is the model before any step, so it goes with neither --raw nor --step.",
@@ -64,7 +70,7 @@ def sample(
         seed=section.seed if seed is None else seed,
         steps=section.steps,
         solver=section.solver,
-        scale=scale,
+        scale=scale or (1 if loaded.splits is None else 8),
     )
     folder = out or run / "samples"
     write_samples(loaded, request, draw(loaded, request), folder)

@@ -79,9 +79,11 @@ class ScoringSection(Section):
 class RolloutSection(Section):
     """How samples are drawn from the policy, eq. (T1)."""
 
-    prompts_per_step: int = Field(10, ge=1, description="Prompts, hence groups, per step.")
-    group_size: int = Field(16, ge=1, description="Samples per prompt.")
-    steps: int = Field(10, ge=1, description="Steps of the sampler, K.")
+    prompts_per_step: int = Field(
+        10, ge=1, le=100_000, description="Prompts, hence groups, per step."
+    )
+    group_size: int = Field(16, ge=1, le=100_000, description="Samples per prompt.")
+    steps: int = Field(10, ge=1, le=10_000, description="Steps of the sampler, K.")
     kernel: Kernel = Field("flow_sde", description="Transition kernel, eq. (T1).")
     eta: float = Field(
         0.7,
@@ -126,7 +128,11 @@ class ObjectiveSection(Section):
     advantage: Literal["group", "tilt", "global", "center"] = Field(
         "group", description="How rewards become advantages, eqs. (A1) to (A4)."
     )
-    advantage_clip: float = Field(5.0, ge=0, description="Advantages are cut here; 0 = off.")
+    advantage_clip: float = Field(
+        5.0,
+        ge=0,
+        description="Advantages are cut here, in their own unit (see `beta`); 0 = off.",
+    )
     exponent_clamp: float = Field(
         3.5,
         gt=0,
@@ -199,6 +205,9 @@ class GuardSection(Section):
     max_ratio: float = Field(1e3, ge=0, description="Largest probability ratio; above 1.")
     max_latent_std: float = Field(
         10.0, ge=0, description="Largest standard deviation of the sampled latents."
+    )
+    min_latent_std: float = Field(
+        1e-3, ge=0, description="Smallest standard deviation of the sampled latents."
     )
     max_drift: float = Field(
         0.0, ge=0, description="Largest relative rise of the diffusion loss on held-out data."
