@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from tests.cli.command import ROOT, ddrl, finish, spawn
 
-COMMANDS = ["train", "sample", "evaluate", "doctor"]
+COMMANDS = ["train", "sample", "evaluate", "export", "doctor"]
 
 
 def test_no_command_shows_the_help() -> None:

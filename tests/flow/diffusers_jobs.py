@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pytest
-import torch
+from PIL import Image
 from safetensors.torch import load_file
 from tests.cli.command import Result, ddrl
 from torch import Tensor
@@ -95,20 +94,12 @@ class Job:
         return result
 
 
-def weights(run: Path, step: int = 2) -> dict[str, Tensor]:
+def weights(run: Path, step: int) -> dict[str, Tensor]:
     """The trained weights of a checkpoint."""
     return load_file(run / "checkpoints" / f"step-{step:08d}" / "model.safetensors")
 
 
-def assert_moved(run: Path, *, between: tuple[int, int] = (2, 4)) -> None:
-    """Assert that training changed finite weights from one checkpoint to another."""
-    one, other = (weights(run, step) for step in between)
-    assert all(bool(value.isfinite().all()) for value in other.values())
-    assert any(not torch.equal(one[name], other[name]) for name in one)
-
-
-def straight_run(job: Job, factory: pytest.TempPathFactory, name: str, *more: str) -> Path:
-    """A run that nothing stops."""
-    folder = factory.mktemp(name)
-    job.train(folder, *more)
-    return folder / "run"
+def image_size(path: Path) -> tuple[int, int]:
+    """Width and height."""
+    with Image.open(path) as image:
+        return image.size

@@ -201,6 +201,8 @@ def _measure(
     features = bench.features(samples.media)
 
     def frechet(rows: NDArray[np.float64]) -> float:
+        if len(bench.real_features) < 2:
+            return math.nan
         return frechet_distance(rows, bench.real_features)
 
     return RunResult(
@@ -234,8 +236,11 @@ def _diversity(
 ) -> Interval:
     """Diversity as a ratio to the held-out data; the interval is over prompts.
 
-    Within prompts where every one has several real samples, else over all of them together.
+    Within prompts where every one has several real samples, else over all of them together; NaN
+    where the held-out data has no variety.
     """
+    if not np.ptp(bench.real_features, axis=0).any():
+        return Interval.exact(math.nan)
     real_id = bench.corpus.real.caption_id.numpy()
     counts = np.bincount(real_id, minlength=len(bench.corpus.heldout.captions))
     if counts.min() < 2 or len(_prompts(bench)) < len(counts):
@@ -245,7 +250,8 @@ def _diversity(
     pairs = np.stack([generated, real], axis=1)
 
     def ratio(rows: NDArray[np.float64]) -> float:
-        return float(rows[:, 0].mean() / rows[:, 1].mean())
+        varied, wanted = rows.mean(axis=0)
+        return float(varied / wanted) if wanted else math.nan
 
     return bootstrap_interval(pairs, ratio, seed=bench.recipe.evaluation.seed)
 

@@ -14,6 +14,7 @@ import typer
 from ddrl.cli.data import data
 from ddrl.cli.doctor import doctor
 from ddrl.cli.evaluate import evaluate
+from ddrl.cli.export import export
 from ddrl.cli.interrupts import Interrupted
 from ddrl.cli.sample import sample
 from ddrl.cli.terminal import complain, set_up_logging
@@ -36,7 +37,7 @@ app = typer.Typer(
     epilog="Exit codes: 0 done, 1 bug, 2 usage or recipe, 3 data or weights, 4 reward, "
     "5 checkpoint, 6 the guard stopped the run.",
 )
-for command in (train, sample, evaluate, doctor):
+for command in (train, sample, evaluate, export, doctor):
     app.command()(command)
 app.add_typer(data)
 

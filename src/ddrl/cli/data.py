@@ -1,4 +1,4 @@
-"""``ddrl data``: what is in a data set."""
+"""``ddrl data``: what is in a data set, and its encoding."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ddrl.cli.progress import make_reporter
 from ddrl.cli.terminal import Verbose
 from ddrl.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["check", "data"]
+__all__ = ["check", "data", "encode"]
 
 data = typer.Typer(
     name="data",
@@ -25,7 +26,7 @@ data = typer.Typer(
 
 @data.callback(invoke_without_command=True)
 def start(context: typer.Context) -> None:
-    """Look at a data set of captioned images or clips."""
+    """Look at a data set of captioned images or clips, or encode it."""
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
 
@@ -60,6 +61,38 @@ def check(
             typer.echo(line)
     if report.broken or not report.num_samples:
         raise typer.Exit(DataError.exit_code)
+
+
+@data.command()
+def encode(
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A TOML file.")],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="SECTION.KEY=VALUE", help="Keys to set otherwise."),
+    ] = None,
+    verbose: Verbose = False,  # noqa: ARG001 - its callback does the work
+) -> None:
+    """Encode a recipe's files with its model, into run.cache, where training finds them.
+
+    What is there already is not made again, so a second run, or one that was stopped, goes on.
+    """
+    from ddrl.recipe import load_recipe
+
+    loaded = load_recipe(recipe, overrides or [])  # a faulty one fails before torch is loaded
+    if loaded.data.source != "files":
+        raise UsageError(
+            f"data.source {loaded.data.source} is embedded: there is nothing to encode.",
+            hint='set data.source = "files" and data.path, with a diffusers model',
+        )
+    from ddrl.builders.assets import build_pretrained, limit_threads, pick_device
+    from ddrl.builders.corpus import encode_files
+
+    limit_threads(loaded)
+    with make_reporter() as reporter:
+        model = build_pretrained(loaded, pick_device(loaded))
+        _, report = encode_files(loaded, model, progress=reporter.made)
+    for line in report.lines():
+        typer.echo(line)
 
 
 def _counter() -> Callable[[int, int], None] | None:

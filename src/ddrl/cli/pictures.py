@@ -11,8 +11,6 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-
 from ddrl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -75,7 +73,8 @@ def draw(run: LoadedRun, request: Request) -> Tensor:
 def write_samples(run: LoadedRun, request: Request, pixels: Tensor, folder: Path) -> None:
     """Write each sample, the grid (a row per prompt) and, last, ``manifest.json``.
 
-    A picture is a PNG; a clip is an MP4, and shows its middle frame in the grid. The samples that an earlier manifest of the folder names are removed.
+    A picture is a PNG; a clip is an MP4, and shows its middle frame in the grid. The samples that
+    an earlier manifest of the folder names are removed.
 
     Args:
         run: whose samples they are.
@@ -148,6 +147,8 @@ def _mp4(frames: Tensor, scale: int, *, fps: float) -> bytes:
     Raises:
         UsageError: PyAV is not installed.
     """
+    import numpy as np
+
     try:
         import av
     except ImportError as error:

@@ -51,7 +51,7 @@ def sample(
     ] = None,
     verbose: Verbose = False,  # noqa: ARG001 - its callback does the work
 ) -> None:
-    """Draw samples of a run: a PNG or MP4 each, a grid of all, and a manifest of how they were made."""
+    """Draw samples of a run: PNGs or MP4s, a grid of all, and a manifest of how each was made."""
     if base and (raw or step is not None):
         raise UsageError(
             "--base is the model before any step, so it goes with neither --raw nor --step.",

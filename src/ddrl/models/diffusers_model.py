@@ -166,7 +166,10 @@ class DiffusersModel(ABC):
             )
         factor = self.temporal_factor
         if factor == 1 and frames != 1:
-            raise DataError(f"{type(self).__name__} makes images, not clips of {frames} frames.")
+            raise DataError(
+                f"{type(self).__name__} makes images, not clips of {frames} frames.",
+                hint="set data.frames = 1",
+            )
         if (frames - 1) % factor:
             raise DataError(
                 f"{type(self).__name__} makes 1 + a multiple of {factor} frames, not {frames}.",

@@ -1,0 +1,38 @@
+"""``ddrl export``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ddrl.cli.progress import make_reporter
+from ddrl.cli.terminal import Verbose
+
+__all__ = ["export"]
+
+
+def export(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FOLDER", help="Default: RUN/export.")
+    ] = None,
+    step: Annotated[
+        int | None, typer.Option("--step", min=0, help="Which checkpoint; default: the newest.")
+    ] = None,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="The weights themselves, not their average.")
+    ] = False,
+    verbose: Verbose = False,  # noqa: ARG001 - its callback does the work
+) -> None:
+    """Write a run's weights as diffusers loads them, with a model card.
+
+    LoRA becomes a file for `load_lora_weights`, full weights a folder for `from_pretrained`. An
+    earlier export in the folder is replaced.
+    """
+    from ddrl.builders.export import export_run
+
+    with make_reporter() as reporter:
+        folder = export_run(run, out, step=step, raw=raw, progress=reporter.made)
+    typer.echo(folder / "README.md")

@@ -1,0 +1,198 @@
+"""``ddrl export``: what diffusers loads gives the images of the run, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers import FlowMatchEulerDiscreteScheduler, StableDiffusion3Pipeline
+from PIL import Image
+from safetensors.torch import load_file
+from tests.cli.command import contents, ddrl
+from tests.flow.diffusers_jobs import Job
+from tests.models.families.test_sd3 import build_pipeline
+from torch import Tensor
+
+from ddrl.builders.runs import LoadedRun, load_run
+from ddrl.models.tiny import TinyModel
+from ddrl.training.rollout import sample_ode
+
+TEXTS = ["a thing of kind 1", ""]
+TIMES = (1.0, 0.75, 0.5, 0.25)
+NOISE = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(3))
+FAST = ("optimizer.learning_rate=0.02", "optimizer.ema=0.5", "guard.max_ratio=0")
+
+
+def write_square(stem: Path, index: int) -> None:
+    stem.parent.mkdir(exist_ok=True)
+    Image.new("RGB", (16, 16), (30 * index, 10, 255 - 30 * index)).save(f"{stem}.png")
+
+
+@pytest.fixture(scope="module")
+def job(tmp_path_factory: pytest.TempPathFactory) -> Job:
+    root = tmp_path_factory.mktemp("job")
+    return Job.make(root, build_pipeline(root / "tokenizers"), write_square, side=16)
+
+
+@pytest.fixture(scope="module")
+def lora_run(job: Job, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Trained two steps; alpha / rank is neither 1 nor 2."""
+    folder = tmp_path_factory.mktemp("lora")
+    job.train(folder, "model.lora.alpha=12", *FAST)
+    return folder / "run"
+
+
+def exported(run: Path, out: Path, *arguments: str) -> Path:
+    result = ddrl("export", run, "--out", out, *arguments)
+    assert result.code == 0, result.stderr
+    assert result.stdout.splitlines()[-1] == str(out / "README.md")
+    return out
+
+
+def theirs(pipeline: Any) -> Tensor:
+    """What the pipeline makes of the noise."""
+    pipeline.set_progress_bar_config(disable=True)
+    pipeline.scheduler = FlowMatchEulerDiscreteScheduler(shift=1.0)
+    images: Tensor = pipeline(
+        prompt=list(TEXTS),
+        sigmas=list(TIMES),
+        guidance_scale=1.0,
+        height=16,
+        width=16,
+        latents=NOISE,
+        output_type="pt",
+    ).images
+    return images
+
+
+def ours(run: LoadedRun) -> Tensor:
+    times = torch.tensor([*TIMES, 0.0], dtype=torch.float64)
+    condition = run.model.encode(TEXTS)
+    latents = sample_ode(run.forward, condition, NOISE, times=times, solver="euler")
+    return run.model.decode(latents, condition)
+
+
+def difference(one: Tensor, other: Tensor) -> float:
+    return float((one - other).abs().max())
+
+
+@pytest.mark.parametrize("dora", [False, True])
+def test_lora_in_diffusers_is_the_run(job: Job, lora_run: Path, tmp_path: Path, dora: bool) -> None:
+    if dora:
+        job.train(tmp_path, "model.lora.dora=true", *FAST)
+    folder = tmp_path / "run" if dora else lora_run
+    run = load_run(folder)
+    assert ours(run).shape == NOISE.new_empty(2, 3, 16, 16).shape
+    out = exported(folder, tmp_path / "out")
+    pipeline = StableDiffusion3Pipeline.from_pretrained(str(job.root / "model"))
+    base = theirs(pipeline)
+    pipeline.load_lora_weights(str(out))
+    assert difference(theirs(pipeline), ours(run)) <= 1e-4
+    assert difference(base, ours(run)) > 1e-3
+    with run.as_base():
+        assert difference(base, ours(run)) <= 1e-4
+
+
+def test_averaged_weights_unless_raw(lora_run: Path, tmp_path: Path) -> None:
+    files = [
+        load_file(exported(lora_run, tmp_path / name, *more) / "pytorch_lora_weights.safetensors")
+        for name, more in (("ema", ()), ("raw", ("--raw",)), ("step", ("--step", "2")))
+    ]
+    assert files[0].keys() == files[1].keys()
+    assert any(not torch.equal(value, files[1][name]) for name, value in files[0].items())
+    assert all(torch.equal(value, files[2][name]) for name, value in files[0].items())
+
+
+def test_full_weights_in_diffusers_are_the_run(job: Job, tmp_path: Path) -> None:
+    job.train(tmp_path, "model.lora.rank=0", *FAST)
+    out = exported(tmp_path / "run", tmp_path / "out")
+    pipeline = StableDiffusion3Pipeline.from_pretrained(str(out))
+    base = StableDiffusion3Pipeline.from_pretrained(str(job.root / "model"))
+    image = ours(load_run(tmp_path / "run"))
+    assert difference(theirs(pipeline), image) <= 1e-4
+    assert difference(theirs(base), image) > 1e-3
+    assert f'from_pretrained("{out}")' in (out / "README.md").read_text()
+
+
+def test_the_card(job: Job, lora_run: Path, tmp_path: Path) -> None:
+    out = exported(lora_run, tmp_path / "out")
+    card = (out / "README.md").read_text()
+    info = json.loads((lora_run / "run.json").read_text())
+    for phrase in (
+        str(job.root / "model"),
+        "LoRA of rank 4",
+        "| Step | 2 |",
+        info["commit"] or "unknown",
+        "from diffusers import StableDiffusion3Pipeline\n",
+        f'pipeline.load_lora_weights("{out}")\n```',
+        "| `reward` | 0.",
+        "[model.lora]",
+        "alpha = 12.0",
+        "None yet: `ddrl evaluate`",
+    ):
+        assert phrase in card, phrase
+
+
+def report(step: int) -> str:
+    verdict = {"status": "hacked", "sentence": "The reward was hacked."}
+    return json.dumps({"runs": {"run": {"verdict": verdict, "num_steps": step}}})
+
+
+def test_the_card_has_the_verdict(trained: Path) -> None:
+    (trained / "evaluation").mkdir()
+    audit = trained / "evaluation" / "report.json"
+    for step, phrase in (
+        (4, "## Audit\n\nThe reward was hacked.\n"),
+        (2, "Of step 2, which is not the step of these weights: The reward was hacked.\n"),
+    ):
+        audit.write_text(report(step))
+        assert phrase in (exported(trained, trained / "export") / "README.md").read_text()
+
+
+def test_the_embedded_model(finished: Path, tmp_path: Path) -> None:
+    out = exported(finished, tmp_path / "out")
+    run = load_run(finished)
+    loaded = TinyModel.load(out).transformer.state_dict()
+    assert all(torch.equal(v, loaded[n]) for n, v in run.model.transformer.state_dict().items())
+    assert "TinyModel.load" in (out / "README.md").read_text()
+
+
+def test_an_earlier_export_is_replaced_and_nothing_else(finished: Path, tmp_path: Path) -> None:
+    out = exported(finished, tmp_path / "out")
+    first = contents(out)
+    (out / "mine.txt").write_text("mine")
+    outside = tmp_path / "outside.txt"
+    outside.touch()
+    manifest = json.loads((out / "export.json").read_text())
+    (out / "old").mkdir()
+    (out / "old" / "stale.bin").touch()
+    manifest["files"] += ["old/stale.bin", "../outside.txt"]
+    (out / "export.json").write_text(json.dumps(manifest))
+    exported(finished, out)
+    assert {**first, "mine.txt": contents(out)["mine.txt"]} == contents(out)
+    assert outside.exists()
+    assert not (out / "old").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "outside.txt"]
+
+
+def refused(code: int, arguments: Sequence[str | Path], *phrases: str) -> None:
+    ddrl("export", *arguments).failed(code, *phrases)
+
+
+def test_what_can_not_be_exported(finished: Path, recipe: Path) -> None:
+    here = recipe.parent
+    refused(2, [here / "nowhere"], f"{here / 'nowhere'} is not the folder of a run", "ddrl train")
+    empty = here / "empty"
+    empty.mkdir()
+    (empty / "recipe.toml").write_text(recipe.read_text())
+    refused(5, [empty], "has no checkpoint yet")
+    assert [path.name for path in empty.iterdir()] == ["recipe.toml"]
+    refused(5, [finished, "--out", here / "out", "--step", "3"], "no checkpoint of step 3")
+    refused(2, [finished, "--out", empty], f"{empty} is in use", "--out FOLDER")
+    refused(2, [finished, "--out", recipe], f"{recipe} is in use")
+    refused(2, [finished, "--out", recipe / "out"], "can't be written")
+    assert not (here / "out").exists()
