@@ -16,8 +16,8 @@ def test_one_row_per_key() -> None:
 def test_a_row() -> None:
     rows = options_table().splitlines()
     assert (
-        "| `rollout.steps` | a whole number of at least 1 and at most 10000 | `10` | Steps of the sampler, K. |"
-        in rows
+        "| `rollout.steps` | a whole number of at least 1 and at most 10000 "
+        "| `10` | Steps of the sampler, K. |" in rows
     )
     assert any(
         row.startswith("| `reward.name` | text that is not empty | required |") for row in rows
