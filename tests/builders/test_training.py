@@ -13,6 +13,7 @@ from ddrl.builders.assets import Assets, build_judge, build_scorer, load_splits,
 from ddrl.builders.training import Job, build_job, build_transitions
 from ddrl.data.digits import digit_splits
 from ddrl.diffusion.process import RectifiedFlow
+from ddrl.diffusion.schedule import time_grid
 from ddrl.errors import RewardError, UsageError
 from ddrl.models.tiny import TinyModel
 from ddrl.objective.advantage import log_partition
@@ -171,6 +172,17 @@ def test_deterministic_steps_follow_the_ode(cache: Path) -> None:
     assert transitions.a[[0, 3]].tolist() == [1, 1]
     trainer = job(cache, "rollout.stochastic_steps=[1,2]").trainer
     assert trainer.settings.trained == (1, 2)
+
+
+def test_times_are_shifted_as_the_model_has_it_unless_the_recipe_says_otherwise(
+    cache: Path,
+) -> None:
+    section, flow = recipe(cache).rollout, RectifiedFlow()
+    own = build_transitions(section, flow, own_shift=3.0)
+    assert torch.equal(own.times, time_grid(section.steps, shift=3.0))
+    set_by_hand = recipe(cache, "rollout.time_shift=2.0").rollout
+    asked = build_transitions(set_by_hand, flow, own_shift=3.0)
+    assert torch.equal(asked.times, time_grid(section.steps, shift=2.0))
 
 
 def test_tilt_uses_the_partition_of_the_data(cache: Path) -> None:

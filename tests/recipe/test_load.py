@@ -99,8 +99,8 @@ def test_unknown_names(text: str, message: str, hint: str) -> None:
         ("[rollout]\nsteps = {}", "a.toml:2: rollout.steps is a table, but must be", ""),
         ("[rollout]\nsteps = [{}]", "a.toml:2: rollout.steps is a list, but must be", ""),
         (
-            "[rollout]\ntime_shift = 0",
-            "a.toml:2: rollout.time_shift is 0, but must be a number above 0",
+            "[rollout]\ntime_shift = -1",
+            "a.toml:2: rollout.time_shift is -1, but must be a number of at least 0",
             "",
         ),
         (

@@ -20,7 +20,7 @@ PARAMETERS, LATENT = 1000, 64
 def plan(*overrides: str, num_trainable: int | None = None) -> Plan:
     """The plan of a 4-step recipe, with the sampler's own coefficients."""
     made = recipe("rollout.steps=4", *overrides)
-    times = time_grid(4, shift=made.rollout.time_shift)
+    times = time_grid(4, shift=made.rollout.time_shift or 1.0)
     kernel = make_kernel(made.rollout.kernel, eta=made.rollout.eta)
     rows = Transitions.build(kernel, RectifiedFlow(), times)
     a, b, std = rows.a.tolist(), rows.b.tolist(), rows.std.tolist()

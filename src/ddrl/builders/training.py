@@ -50,15 +50,17 @@ class Job:
     plan: Plan
 
 
-def build_transitions(section: RolloutSection, process: Process) -> Transitions:
-    """The sampler of ``[rollout]``."""
+def build_transitions(
+    section: RolloutSection, process: Process, *, own_shift: float = 1.0
+) -> Transitions:
+    """The sampler of ``[rollout]``; the model's own shift of times where the recipe has none."""
     chosen = stochastic_steps(section)
     mask = torch.zeros(section.steps, dtype=torch.bool)
     mask[list(chosen)] = True
     return Transitions.build(
         make_kernel(section.kernel, eta=section.eta),
         process,
-        time_grid(section.steps, shift=section.time_shift),
+        time_grid(section.steps, shift=section.time_shift or own_shift),
         stochastic=mask,
     )
 
@@ -94,7 +96,9 @@ def plan_recipe(recipe: Recipe) -> Plan:
     else:
         model = TinyModel(tiny_config(recipe, digit_splits().train))
         shape = model.latent_shape(model.config.height, model.config.columns)
-    return build_plan(recipe, model, build_transitions(recipe.rollout, model.process), shape)
+    shift = model.time_shift(shape)
+    transitions = build_transitions(recipe.rollout, model.process, own_shift=shift)
+    return build_plan(recipe, model, transitions, shape)
 
 
 def build_job(recipe: Recipe, *, progress: Progress | None = None) -> Job:
@@ -106,7 +110,9 @@ def build_job(recipe: Recipe, *, progress: Progress | None = None) -> Job:
     device = pick_device(recipe)
     assets = Assets.build(recipe, device, progress=progress)
     model, corpus = assets.model, assets.corpus
-    transitions = build_transitions(recipe.rollout, model.process)
+    transitions = build_transitions(
+        recipe.rollout, model.process, own_shift=model.time_shift(assets.latent_shape())
+    )
     forward, reference = _build_forwards(recipe, model)
     pool = _build_pool(corpus.train)
     optimizer, scheduler = _build_optimizer(recipe, model)

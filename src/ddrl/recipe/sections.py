@@ -91,7 +91,10 @@ class RolloutSection(Section):
         description="Noise level of the kernel; above 0, and at most 1 for `ddim` and `cps`.",
     )
     time_shift: float = Field(
-        1.0, gt=0, description="Shift of the time grid; above 1 spends more steps near the noise."
+        0.0,
+        ge=0,
+        description="Shift of the time grid; above 1 spends more steps near the noise; 0 = the "
+        "model's own.",
     )
     stochastic_steps: StepSelection = Field(
         "all", description="Steps that use the kernel; the others follow the ODE."
