@@ -22,7 +22,7 @@ from ddrl.builders.training import Job, build_job
 from ddrl.recipe import load_recipe
 
 ROOT = Path(__file__).resolve().parents[1]
-ROUNDS = 15
+ROUNDS = 41
 
 
 def bare_passes(job: Job) -> Callable[[], None]:

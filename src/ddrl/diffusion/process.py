@@ -144,6 +144,15 @@ class RectifiedFlow(Process):
         """1."""
         return t.new_ones(t.shape)
 
+    def velocity(
+        self,
+        x0: Float[Tensor, "B *D"],
+        noise: Float[Tensor, "B *D"],
+        t: Float[Tensor, "B"],  # noqa: ARG002 - it is the same at all times
+    ) -> Float[Tensor, "B *D"]:
+        """Noise - x0, eq. (P2) without multiplying by 1."""
+        return noise - x0
+
 
 @dataclass(frozen=True)
 class VariancePreserving(Process):

@@ -158,7 +158,11 @@ def step_log_prob(
     """
     has_density = step.std > 0
     std = torch.where(has_density, step.std, 1)
-    deviation = (x_s.float() - step_mean(step, x_t, velocity)) / per_row(std, x_t)
-    constant = (std.log() + 0.5 * math.log(2 * math.pi)).reshape(-1, 1)
-    log_density = -0.5 * deviation.flatten(1) ** 2 - constant
-    return torch.where(has_density, reduce_dimensions(log_density, reduction), 0)
+    # What does not depend on the policy comes first: autograd then sees three operations.
+    travelled = x_s.float() - per_row(step.a, x_t) * x_t.float()
+    deviation = torch.addcmul(travelled, per_row(step.b, x_t), velocity.float(), value=-1)
+    squares = reduce_dimensions(deviation.square(), reduction)
+    num_dimensions = x_s[0].numel() if reduction == "sum" else 1
+    normalisation = (std.log() + 0.5 * math.log(2 * math.pi)) * -num_dimensions
+    log_density = torch.addcdiv(normalisation, squares, std**2, value=-0.5)
+    return torch.where(has_density, log_density, 0)

@@ -37,9 +37,9 @@ class Forward:
 
     def plain(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
         """The velocity without guidance, float32, shape of ``x_t``."""
-        with torch.autocast(
-            x_t.device.type, dtype=self.autocast, enabled=self.autocast is not None
-        ):
+        if self.autocast is None:
+            return self.model.predict(x_t.float(), t, condition).float()
+        with torch.autocast(x_t.device.type, dtype=self.autocast):
             return self.model.predict(x_t.float(), t, condition).float()
 
     def __call__(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
