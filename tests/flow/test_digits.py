@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -32,12 +33,13 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, RunResult]:
         job = build_job(recipe)
         (folder / name).mkdir()
         (folder / name / "recipe.toml").write_text(dump_toml(recipe))
-        train(
-            job.trainer,
-            recipe.run.steps,
-            sinks=[JSONLSink(folder / name / "metrics.jsonl")],
-            checkpoints=CheckpointFolder(folder / name / "checkpoints"),
-        )
+        with closing(JSONLSink(folder / name / "metrics.jsonl")) as sink:
+            train(
+                job.trainer,
+                recipe.run.steps,
+                sinks=[sink],
+                checkpoints=CheckpointFolder(folder / name / "checkpoints"),
+            )
     report = evaluate_runs([folder / name for name in METHODS])
     return {run.name: run for run in report.runs}
 
