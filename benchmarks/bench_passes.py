@@ -102,7 +102,11 @@ class BenchModel:
         """Fixed."""
         return (4, SIZE, SIZE)
 
-    def time_shift(self, latent_shape: Sequence[int]) -> float:  # noqa: ARG002
+    def time_shift(
+        self,
+        latent_shape: Sequence[int],  # noqa: ARG002
+        num_steps: int | None = None,  # noqa: ARG002
+    ) -> float:
         """None."""
         return 1.0
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ddrl.recipe import options_table
+from ddrl.rewards.markdown import cards_page
 from ddrl.training.metrics import glossary_table
 
 DOCS = Path(__file__).resolve().parent
@@ -177,6 +178,14 @@ Commit `{result["commit"]}`, {result["machine"]}. Repeat: `python benchmarks/ben
 """
 
 
+def rewards_page() -> str:
+    """docs/rewards.md with its cards made anew."""
+    text = (DOCS / "rewards.md").read_text(encoding="utf-8")
+    start, end = "<!-- cards: made by docs/generate.py -->\n", "<!-- end -->"
+    head, _, rest = text.partition(start)
+    return f"{head}{start}\n{cards_page()}\n{end}{rest.partition(end)[2]}"
+
+
 def readme() -> str:
     """README.md with its table made anew."""
     text = (DOCS.parent / "README.md").read_text(encoding="utf-8")
@@ -195,6 +204,7 @@ PAGES = {
     "recipes.md": recipes_page,
     "metrics.md": metrics_page,
     "evidence.md": evidence_page,
+    "rewards.md": rewards_page,
     "../README.md": readme,
 }
 

@@ -69,7 +69,7 @@ class FakeModel:
     def latent_shape(self, height: int, width: int, frames: int = 1) -> tuple[int, ...]:
         return (1, height, width)
 
-    def time_shift(self, latent_shape: Sequence[int]) -> float:
+    def time_shift(self, latent_shape: Sequence[int], num_steps: int | None = None) -> float:
         return 1.0
 
 
@@ -150,7 +150,7 @@ class Toy:
         pool = Pool(PROMPTS, model.encode(PROMPTS), model.encode_media(media), captions)
         optimizer = torch.optim.AdamW(model.transformer.parameters(), lr=self.learning_rate)
         reference = None
-        if self.objective.regularizer == "reference":
+        if self.objective.data_target == "teacher" or self.objective.regularizer == "reference":
             reference = Forward(FakeModel(seed=7), guidance=self.guidance)
         return Trainer(
             forward=Forward(model, guidance=self.guidance),

@@ -10,7 +10,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from ddrl.records import Advantages, Anchor, Condition, Prompts, Scores, Status, Trajectory
+from ddrl.records import (
+    Advantages,
+    Anchor,
+    Condition,
+    Prompts,
+    RepeatedRows,
+    Scores,
+    Status,
+    Trajectory,
+)
 
 
 @dataclass(frozen=True)
@@ -94,6 +103,19 @@ def test_condition_where_keeps_fields_that_the_other_lacks() -> None:
     mixed = whole.where(torch.tensor([True, False]), empty)
     assert mixed.mask is whole.mask
     assert (mixed.embedding[0] == -1).all()
+
+
+def test_an_anchor_that_repeats_conditions_copies_none_of_them() -> None:
+    whole = condition(2)
+    rows = RepeatedRows(whole, torch.tensor([1, 0, 1, 1]))
+    anchor = Anchor(torch.arange(12.0).reshape(4, 3), rows, torch.arange(4))
+    for index in (torch.tensor([3, 1]), slice(2, 4)):
+        part = anchor.select(index)
+        assert isinstance(part.condition, RepeatedRows)
+        assert part.condition.condition is whole
+        chosen = part.condition[:]
+        assert isinstance(chosen, TextCondition)
+        assert torch.equal(chosen.embedding, whole.embedding[rows.row[index]])
 
 
 def test_anchor_select() -> None:

@@ -7,7 +7,7 @@ import itertools
 import pytest
 import torch
 
-from ddrl.seeding import derive_seed, generator, permutation, sample_noise
+from ddrl.seeding import SampleNoise, derive_seed, generator, permutation, sample_noise
 
 
 def test_seeds_are_the_same_in_every_version() -> None:
@@ -106,3 +106,24 @@ def test_the_global_generator_is_not_touched() -> None:
     sample_noise((4,), run_seed=0, purpose="x", step=0, sample_ids=[0, 1])
     permutation(5, 0, "x")
     assert torch.equal(before, torch.get_rng_state())
+
+
+@pytest.mark.parametrize("shape", [(16,), (3, 16), (4, 4, 4), (1, 2, 2), (5, 7), (17,)])
+@pytest.mark.parametrize("size", [1, 2, 9])
+def test_noise_in_pieces_is_the_noise(shape: tuple[int, ...], size: int) -> None:
+    """Blocks of 16 or not, on any number of steps at a time, and with rows in any batches."""
+    names = {"run_seed": 5, "step": 2, "purpose": "anchor"}
+    ids = [4, 0, 9, 100, 7]
+    whole = sample_noise((9, *shape), sample_ids=ids, **names)  # type: ignore[arg-type]
+    noise = SampleNoise(shape, num_steps=9, sample_ids=ids, **names)  # type: ignore[arg-type]
+    for start in range(0, 9, size):
+        steps = slice(start, min(start + size, 9))
+        for rows in (slice(0, 2), slice(2, 5)):
+            assert torch.equal(noise.draw(rows, steps), whole[rows, steps])
+
+
+def test_noise_out_of_order_is_refused() -> None:
+    noise = SampleNoise((16,), num_steps=3, run_seed=0, purpose="x", step=0, sample_ids=[0, 1])
+    noise.draw(slice(0, 1), slice(0, 1))
+    with pytest.raises(AssertionError, match="order of the steps"):
+        noise.draw(slice(0, 2), slice(1, 2))

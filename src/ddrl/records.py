@@ -13,13 +13,24 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-__all__ = ["Advantages", "Anchor", "Condition", "Prompts", "Scores", "Status", "Trajectory"]
+__all__ = [
+    "Advantages",
+    "Anchor",
+    "Condition",
+    "ConditionRows",
+    "LatentRows",
+    "Prompts",
+    "RepeatedRows",
+    "Scores",
+    "Status",
+    "Trajectory",
+]
 
 
 @dataclass(frozen=True)
@@ -94,6 +105,56 @@ class Condition:
         return dataclasses.replace(self, **values)
 
 
+class LatentRows(Protocol):
+    """Clean latents by row: a tensor, or what reads rows from a cache when they are asked for.
+
+    An index is a slice, or row numbers on the CPU.
+    """
+
+    @property
+    def shape(self) -> torch.Size:
+        """(N, ...), without reading them."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: Tensor | slice, /) -> Tensor: ...
+
+
+class ConditionRows(Protocol):
+    """Conditions by row: a :class:`Condition`, or what reads rows when they are asked for.
+
+    An index is a slice, or row numbers on the CPU.
+    """
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: Tensor | slice, /) -> Condition: ...
+
+
+@dataclass(frozen=True)
+class RepeatedRows:
+    """Rows of a condition, some of them several times, none of which is copied until it is used.
+
+    Attributes:
+        condition: the distinct rows.
+        row: which of them each is, shape (M,).
+    """
+
+    condition: Condition
+    row: Int[Tensor, "M"]
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+    def __getitem__(self, index: Tensor | slice) -> Condition:
+        return self.condition[self.row[index]]
+
+    def select(self, index: Tensor | slice) -> RepeatedRows:
+        """Return the rows at ``index``, still without a copy."""
+        return RepeatedRows(self.condition, self.row[index])
+
+
 @dataclass(frozen=True)
 class Anchor:
     """Clean data that the policy is held to: the expectation under p_data of eq. (T4).
@@ -105,7 +166,7 @@ class Anchor:
     """
 
     x0: Float[Tensor, "M *D"]
-    condition: Condition
+    condition: Condition | RepeatedRows
     sample_id: Int[Tensor, "M"]
 
     def __len__(self) -> int:
@@ -113,7 +174,9 @@ class Anchor:
 
     def select(self, index: Tensor | slice) -> Anchor:
         """Return the rows at ``index``."""
-        return Anchor(self.x0[index], self.condition[index], self.sample_id[index])
+        repeated = self.condition
+        chosen = repeated.select if isinstance(repeated, RepeatedRows) else repeated.__getitem__
+        return Anchor(self.x0[index], chosen(index), self.sample_id[index])
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,15 @@ sample's noise is the same for any micro-batch size and any number of processes.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 
-__all__ = ["derive_seed", "generator", "permutation", "sample_noise"]
+__all__ = ["SampleNoise", "derive_seed", "generator", "permutation", "sample_noise"]
+
+BLOCK = 16  # PyTorch draws normal numbers in blocks of this many, or one by one
 
 
 def derive_seed(run_seed: int, purpose: str, *indices: int) -> int:
@@ -67,10 +70,77 @@ def sample_noise(
     """
     noise = torch.empty((len(sample_ids), *shape))
     rng = torch.Generator()
-    # derive_seed(run_seed, purpose, step, sample_id), with what samples share hashed once.
+    seeds = _sample_seeds(run_seed, purpose, step, sample_ids)
+    for row, seed in zip(noise.unbind(), seeds, strict=True):
+        row.normal_(generator=rng.manual_seed(seed))
+    return noise
+
+
+class SampleNoise:
+    """The noise of :func:`sample_noise`, bit for bit, drawn in pieces as it is needed.
+
+    For rows of many steps, where all of them at once would be large.
+
+    Args:
+        shape: the shape of one step's noise.
+        num_steps: steps per sample.
+        run_seed: the seed of the run.
+        purpose: what the noise is for.
+        step: the optimizer step.
+        sample_ids: one integer per sample.
+    """
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        *,
+        num_steps: int,
+        run_seed: int,
+        purpose: str,
+        step: int,
+        sample_ids: Sequence[int],
+    ) -> None:
+        self._shape = tuple(shape)
+        seeds = _sample_seeds(run_seed, purpose, step, sample_ids)
+        self._generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        self._drawn = [0] * len(self._generators)
+        self._whole: Tensor | None = None
+        if math.prod(shape) % BLOCK:  # a piece would not end where a block does
+            self._whole = torch.empty((len(self._generators), num_steps, *shape))
+            for row, rng in zip(self._whole.unbind(), self._generators, strict=True):
+                row.normal_(generator=rng)
+
+    def draw(self, rows: slice, steps: slice, *, pin_memory: bool = False) -> Tensor:
+        """The noise of some samples at some steps, on the CPU.
+
+        Each sample's steps have to be taken in their order, since a generator only goes on.
+
+        Args:
+            rows: of the samples.
+            steps: the next ones of these samples.
+            pin_memory: where the noise is copied to a GPU without waiting.
+
+        Returns:
+            Float32, shape (rows, steps, *shape).
+        """
+        assert set(self._drawn[rows]) <= {steps.start}, "noise is drawn in the order of the steps"
+        self._drawn[rows] = [steps.stop] * len(self._drawn[rows])
+        if self._whole is not None:
+            return self._whole[rows, steps]
+        generators = self._generators[rows]
+        size = (len(generators), steps.stop - steps.start, *self._shape)
+        noise = torch.empty(size, pin_memory=pin_memory)
+        for row, rng in zip(noise.unbind(), generators, strict=True):
+            row.normal_(generator=rng)
+        return noise
+
+
+def _sample_seeds(
+    run_seed: int, purpose: str, step: int, sample_ids: Sequence[int]
+) -> Iterator[int]:
+    """derive_seed(run_seed, purpose, step, sample_id) of each, what they share hashed once."""
     shared = hashlib.blake2b(f"{run_seed}/{purpose}/{step}/".encode(), digest_size=8)
-    for row, sample_id in zip(noise.unbind(), sample_ids, strict=True):
+    for sample_id in sample_ids:
         named = shared.copy()
         named.update(b"%d" % sample_id)
-        row.normal_(generator=rng.manual_seed(int.from_bytes(named.digest(), "big") >> 1))
-    return noise
+        yield int.from_bytes(named.digest(), "big") >> 1

@@ -73,7 +73,7 @@ class LineModel:
     def latent_shape(self, height: int, width: int, frames: int = 1) -> tuple[int, ...]:
         return (1,)
 
-    def time_shift(self, latent_shape: Sequence[int]) -> float:
+    def time_shift(self, latent_shape: Sequence[int], num_steps: int | None = None) -> float:
         return 1.0
 
 

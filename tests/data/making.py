@@ -34,15 +34,16 @@ def write_video(
     pix_fmt: str = "yuv420p",
     options: dict[str, str] | None = None,
     times: list[int] | None = None,
+    first: int = 0,
 ) -> Path:
-    """Write a video whose frame number is its grey level times 8; ``times`` are in 1/fps s."""
+    """Write a video whose grey level grows by 8 each frame; ``times`` are in 1/fps s."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w", options=options or {}) as container:
         stream = container.add_stream(codec, rate=fps)
         stream.width, stream.height, stream.pix_fmt = width, height, pix_fmt
         stream.time_base = Fraction(1, fps)
         for number in range(frames):
-            grey = np.full((height, width, 3), number * 8 % 256, dtype=np.uint8)
+            grey = np.full((height, width, 3), (first + number * 8) % 256, dtype=np.uint8)
             frame = av.VideoFrame.from_ndarray(grey, format="rgb24")
             frame.pts = number if times is None else times[number]
             frame.time_base = Fraction(1, fps)

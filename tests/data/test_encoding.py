@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,8 +15,6 @@ from ddrl.data.encoders import MediaEncoder, TextEncoder
 from ddrl.data.encoding import EncodeReport, encode, lookup
 from ddrl.data.files import find_samples, usable
 from ddrl.data.framing import Bucket, Framing
-from ddrl.data.images import read_image
-from ddrl.data.videos import read_video
 from ddrl.errors import DataError
 
 FRAMING = Framing((Bucket(8, 12), Bucket(8, 16, 5)), fps=6)
@@ -124,6 +121,14 @@ def test_another_dtype(bench: Bench) -> None:
     assert bench.counts() == (0, 3)
 
 
+def test_numbers_of_fewer_bits_are_not_blown_up(bench: Bench) -> None:
+    bench.text = dataclasses.replace(
+        bench.text, encode=lambda texts: {"hidden": torch.ones(len(texts), 2).bfloat16()}
+    )
+    report = bench.run()
+    assert bench.cache.text(report.text_keys[""])["hidden"].dtype == torch.bfloat16
+
+
 @pytest.mark.parametrize(
     ("framing", "num_media"),
     [
@@ -134,7 +139,6 @@ def test_another_dtype(bench: Bench) -> None:
         (Framing(FRAMING.buckets, fps=6, start="centre"), 1),
         (Framing((*FRAMING.buckets, Bucket(64, 8)), fps=6), 0),  # nothing goes to the new one
         (Framing(FRAMING.buckets, fps=6, max_pixels=10**6), 0),
-        (Framing(FRAMING.buckets, fps=6, first_frame=True), 3),
     ],
 )
 def test_another_framing_invalidates_what_it_changes(
@@ -208,29 +212,6 @@ def test_leftovers_of_killed_runs_are_swept(bench: Bench) -> None:
     os.utime(old, (0, 0))
     assert bench.cache.sweep() == 1
     assert new.exists()
-
-
-def test_first_frames_are_kept_where_wanted(bench: Bench) -> None:
-    (bench.data / "c.txt").unlink()
-    record = {"caption": "a clip", "first_frame": "given.png"}
-    (bench.data / "c.json").write_text(json.dumps(record))
-    given = write_image(bench.data / "given.png", width=32, height=16, colour=(0, 0, 255))
-    framing = dataclasses.replace(FRAMING, first_frame=True)
-    report = bench.run(framing)
-    frames = [bench.cache.media(one.media_key)["first_frame"] for one in report.samples]
-    assert [tuple(frame.shape) for frame in frames] == [(3, 8, 12), (3, 8, 12), (3, 8, 16)]
-    assert torch.equal(frames[2], read_image(given)[:, :8, :16])
-    write_image(given, width=32, height=16, colour=(0, 255, 0))
-    assert bench.counts(framing) == (1, 0)
-    assert bench.counts() == (3, 0)  # without first frames, theirs is another key
-    write_image(given, width=32, height=16, colour=(255, 255, 0))
-    assert bench.counts() == (0, 0)
-
-
-def test_a_clip_without_a_given_frame_starts_from_its_own(bench: Bench) -> None:
-    report = bench.run(dataclasses.replace(FRAMING, first_frame=True))
-    frame = bench.cache.media(report.samples[2].media_key)["first_frame"]
-    assert torch.equal(frame, read_video(bench.data / "c.mp4")[0, :, :8, :16])
 
 
 def test_lookup_finds_it_without_encoders(bench: Bench) -> None:

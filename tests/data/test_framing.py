@@ -145,4 +145,3 @@ def test_the_key_knows_what_matters() -> None:
     assert one.key(image) == other.key(image)  # neither other buckets nor a rate matter to it
     assert one.key(clip) != other.key(clip)
     assert one.key(clip) != Framing((clip,), fps=16, start="centre").key(clip)
-    assert one.key(image) != Framing((image,), first_frame=True).key(image)

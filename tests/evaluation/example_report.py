@@ -5,6 +5,7 @@ Run it to look at the page: `python tests/evaluation/example_report.py FOLDER`.
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 
@@ -13,8 +14,8 @@ from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 
 from ddrl.evaluation.report import Report, write_report
+from ddrl.evaluation.result import Curves, Measured, PixelShift, Regression, RunResult
 from ddrl.evaluation.statistics import Interval
-from ddrl.evaluation.verdict import Curves, RunResult
 
 PROMPTS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 NUM_SEEDS = 8
@@ -30,6 +31,7 @@ def example_report() -> Report:
         samples=_samples(),
         real=_digits(1),
         real_frechet=18.7,
+        encoder="the judge's last hidden layer",
         environment={
             "Code": "ddrl 0.1.0, commit 0123abc",
             "Hardware": "2 cores, no accelerator",
@@ -50,7 +52,9 @@ def _base() -> RunResult:
         is_base=True,
         method="Flow matching, half of the labels random",
         reward=Interval(-6.12, -6.71, -5.55),
-        judge_accuracy=Interval(0.475, 0.441, 0.509),
+        measures=(_judge(Interval(0.475, 0.441, 0.509), Interval.exact(0.0)),),
+        vendi=Interval(2.36, 2.2, 2.5),
+        pixels=_pixels(0.0, 0.0),
         frechet=Interval(55.2, 51.0, 60.3),
         diversity=Interval(1.41, 1.36, 1.46),
         heldout_loss_change=0.0,
@@ -63,7 +67,10 @@ def _ddrl() -> RunResult:
         label="DDRL",
         method="Data regularizer, beta 1.0",
         reward=Interval(-0.62, -0.74, -0.51),
-        judge_accuracy=Interval(0.909, 0.888, 0.928),
+        measures=(_judge(Interval(0.909, 0.888, 0.928), Interval(0.434, 0.4, 0.47)),),
+        vendi=Interval(0.92, 0.9, 0.95),
+        pixels=_pixels(-0.1, 0.02),
+        regressions=(_regression(8, 0.71, 0.69), _regression(1, 0.5, 0.62)),
         frechet=Interval(31.8, 29.1, 35.0),
         diversity=Interval(0.94, 0.92, 0.97),
         heldout_loss_change=Interval(-0.021, -0.026, -0.015),
@@ -80,7 +87,10 @@ def _unregularized() -> RunResult:
         label="No regularizer",
         method="Reward alone, beta 0",
         reward=Interval(-0.03, -0.05, -0.02),
-        judge_accuracy=Interval(0.999, 0.996, 1.0),
+        measures=(_judge(Interval(0.999, 0.996, 1.0), Interval(0.524, 0.49, 0.56)),),
+        vendi=Interval(0.38, 0.36, 0.4),
+        pixels=_pixels(2.3, 0.5),
+        regressions=(_regression(3, 0.5, 0.98), _regression(5, 0.4, 1.0)),
         frechet=Interval(1103.0, 1061.0, 1150.0),
         diversity=Interval(0.57, 0.55, 0.58),
         heldout_loss_change=Interval(1.26, 1.19, 1.34),
@@ -89,6 +99,40 @@ def _unregularized() -> RunResult:
         recipe="as DDRL, with objective.regularizer = none",
         curves=_curves(-6.1, -0.03, 1.26, 1),
     )
+
+
+def _pixels(bright: float, dark: float) -> tuple[PixelShift, ...]:
+    """Shifts of a model that moved by so much in two statistics and not in others."""
+    start = {"brightness": 0.2, "contrast": -1.2, "saturation": 0.0, "dark_fraction": -1.1}
+    moves = {"brightness": bright, "dark_fraction": dark}
+    shifts = []
+    for name, value in start.items():
+        moved = moves.get(name, 0.0)
+        end = value + math.copysign(moved, value)
+        shifts.append(
+            PixelShift(
+                name=name,
+                mean=0.3 + 0.05 * end,
+                data=0.3,
+                difference=Interval(end, end - 0.1, end + 0.1),
+                moved=Interval(moved, moved - 0.1, moved + 0.1),
+            )
+        )
+    return tuple(shifts)
+
+
+def _regression(prompt: int, before: float, after: float) -> Regression:
+    return Regression(
+        prompt_id=prompt,
+        reward=(-5.0, -0.5),
+        measures=(("judge_accuracy", before, after),),
+        worst="judge_accuracy",
+        change=(after - before) / 0.48,
+    )
+
+
+def _judge(accuracy: Interval, change: Interval) -> Measured:
+    return Measured(name="judge_accuracy", kind="judge", value=accuracy, change=change, scale=0.48)
 
 
 def _curves(start: float, end: float, drift: float, seed: int) -> Curves:

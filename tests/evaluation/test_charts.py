@@ -10,7 +10,7 @@ import pytest
 from tests.evaluation.example_report import example_report
 
 from ddrl.evaluation.charts import drift_chart, reward_chart, squash, trade_chart
-from ddrl.evaluation.verdict import Curves, RunResult
+from ddrl.evaluation.result import Curves, RunResult
 
 RUNS = example_report().runs
 

@@ -4,8 +4,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ddrl.errors import DataError
-from ddrl.evaluation.diversity import diversity_ratio, group_diversity, within_group_diversity
+from ddrl.errors import DataError, UsageError
+from ddrl.evaluation.diversity import (
+    diversity_ratio,
+    group_diversity,
+    group_vendi,
+    median_distance,
+    vendi_score,
+    within_group_diversity,
+)
 
 # A 3-4-5 triangle (mean distance 4) and a pair at distance 10.
 FEATURES = np.array([[0.0, 0.0], [3.0, 0.0], [3.0, 4.0], [0.0, 0.0], [6.0, 8.0]])
@@ -78,3 +85,51 @@ def test_ratio_to_equal_real_data() -> None:
 def test_bad_input(features: NDArray[np.float64], group: NDArray[np.int64], words: str) -> None:
     with pytest.raises(DataError, match=words):
         within_group_diversity(features, group)
+
+
+@pytest.mark.parametrize("num", [1, 2, 7])
+def test_vendi_counts_samples_that_are_nothing_alike(num: int) -> None:
+    unlike = np.eye(num, 9)
+    assert vendi_score(3.0 * unlike) == pytest.approx(num)
+    assert vendi_score(100.0 * unlike, kernel="rbf") == pytest.approx(num)
+    assert vendi_score(np.ones((num, 4))) == pytest.approx(1.0)
+    assert vendi_score(np.ones((num, 4)), kernel="rbf") == pytest.approx(1.0)
+
+
+def test_vendi_of_two_samples_is_known() -> None:
+    """The eigenvalues of [[1, c], [c, 1]] / 2 are (1 +- c) / 2."""
+    c = 0.6
+    pair = np.array([[1.0, 0.0], [c, np.sqrt(1 - c**2)]])
+    shares = np.array([(1 + c) / 2, (1 - c) / 2])
+    wanted = np.exp(-np.sum(shares * np.log(shares)))
+    assert vendi_score(pair) == pytest.approx(wanted)
+    distance = np.sqrt(-2.0 * 2.5**2 * np.log(c))  # where the other kernel is c, too
+    apart = np.array([[0.0], [distance]])
+    assert vendi_score(apart, kernel="rbf", bandwidth=2.5) == pytest.approx(wanted)
+
+
+def test_vendi_counts_kinds_and_not_copies() -> None:
+    kinds = np.repeat(np.eye(3), 5, axis=0)
+    assert vendi_score(kinds) == pytest.approx(3.0)
+    # Rows of zeros point nowhere, and are like nothing.
+    assert vendi_score(np.zeros((4, 2))) == pytest.approx(4.0)
+
+
+def test_vendi_of_groups_takes_equal_numbers() -> None:
+    features = np.concatenate([np.eye(4), np.ones((2, 4)), np.eye(4)[:1]])
+    ids, scores = group_vendi(features, np.array([5, 5, 5, 5, 1, 1, 1]), size=2)
+    assert ids.tolist() == [1, 5]
+    assert scores == pytest.approx([1.0, 2.0])
+    with pytest.raises(DataError, match="group 1 holds 3 samples, and 4 are compared"):
+        group_vendi(features, np.array([5, 5, 5, 5, 1, 1, 1]), size=4)
+
+
+def test_median_distance_is_within_groups() -> None:
+    assert median_distance(FEATURES, GROUP) == pytest.approx((4.0 + 5.0) / 2)
+
+
+def test_vendi_of_nothing() -> None:
+    with pytest.raises(DataError, match="finite features"):
+        vendi_score(np.full((2, 2), np.nan))
+    with pytest.raises(UsageError, match="bandwidth"):
+        vendi_score(np.ones((2, 2)), kernel="rbf", bandwidth=0.0)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import base64
 import dataclasses
+import io
 import json
 import os
 import re
@@ -10,11 +12,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from tests.evaluation.example_report import example_report
 
 from ddrl.errors import DataError
+from ddrl.evaluation.audit import as_json
 from ddrl.evaluation.page import render_page
 from ddrl.evaluation.report import FORMAT, Report, write_report
+from ddrl.evaluation.result import Measured
+from ddrl.evaluation.statistics import Interval
 
 VOID = {"meta", "img", "br", "hr", "link", "input"}
 
@@ -73,7 +79,8 @@ def test_the_page_is_well_formed_and_needs_nothing_else(html: str) -> None:
 def test_every_picture_has_words(html: str) -> None:
     page = Page(html)
     pictures = [attrs for tag, attrs in page.tags if tag == "img"]
-    assert len(pictures) == 4 * 10 * 8
+    # Four grids, and two prompts of two runs before and after, with four seeds each.
+    assert len(pictures) == 4 * 10 * 8 + 2 * 2 * (4 + 4)
     assert all(attrs["alt"] for attrs in pictures)
     assert "DDRL, zero, seed 1" in {attrs["alt"] for attrs in pictures}
     figures = [attrs for _, attrs in page.tags if attrs.get("class") == "chart"]
@@ -94,7 +101,11 @@ def test_the_page_tells_every_run_and_verdict(html: str) -> None:
     assert "+126.0 %" in text
     assert "commit 0123abc" in text
     assert all(prompt in text for prompt in report.prompts)
-    headings = ["The numbers", "The samples", "The curves", "How to read this"]
+    assert "Features are of the judge's last hidden layer." in text
+    headings = [
+        *("The numbers", "Pixels beside real data", "The samples", "The worst prompts"),
+        *("The curves", "How to read this"),
+    ]
     places = [text.index(heading) for heading in headings]
     assert places == sorted(places)
 
@@ -175,7 +186,7 @@ def test_large_colour_pictures_and_long_prompts_are_shown_smaller() -> None:
         real=None,
     )
     html = render_page(report)
-    assert html.count("data:image/jpeg") == 2
+    assert html.count("data:image/jpeg") == 2  # no base to set regressions beside
     assert 'class="grids long"' in html
 
 
@@ -224,3 +235,67 @@ def test_reports_that_make_no_sense() -> None:
     samples = {**example.samples, "ddrl": example.samples["ddrl"][:, :4]}
     with pytest.raises(DataError, match="different numbers of seeds"):
         dataclasses.replace(example, samples=samples)
+
+
+def test_pixels_stand_on_one_scale(html: str) -> None:
+    page = Page(html)
+    scales = {
+        str(attrs["aria-label"]).partition(",")[0]: plain(str(attrs["aria-label"]))
+        for _, attrs in page.tags
+        if attrs.get("class") == "scale" and "aria-label" in attrs
+    }
+    # Grey pictures have no saturation, as their data has none: nothing is drawn.
+    assert list(scales) == ["brightness", "contrast", "dark fraction"]
+    assert scales["brightness"].endswith("Base model: 0.20; DDRL: 0.30; No regularizer: 2.50")
+    dots = [attrs for _, attrs in page.tags if str(attrs.get("class", "")).startswith("dot")]
+    assert [attrs["title"] for attrs in dots if "far" in str(attrs["class"])] == [
+        "No regularizer: 2.50"
+    ]
+
+
+def test_prompts_that_lost_show_both_models(html: str) -> None:
+    page = Page(html)
+    text = plain(page.text)
+    assert "eight judge 71 % → 69 %, reward -5.0 → -0.5 lost" in text
+    assert "one judge 50 % → 62 %, reward -5.0 → -0.5" in text
+    alts = [attrs["alt"] for tag, attrs in page.tags if tag == "img"]
+    place = alts.index("Base model, eight, seed 1", alts.index("No regularizer, nine, seed 8"))
+    assert alts[place + 4] == "DDRL, eight, seed 1"
+
+
+def test_measures_that_only_some_runs_have_get_columns() -> None:
+    example = example_report()
+    ink = Measured(name="ink", kind="held-out reward", value=Interval(0.25, 0.2, 0.3))
+    runs = [
+        dataclasses.replace(run, measures=(*run.measures, ink), temporal_change=Interval.exact(0.4))
+        for run in example.runs
+    ]
+    text = plain(Page(render_page(dataclasses.replace(example, runs=tuple(runs)))).text)
+    assert "More measures" in text
+    assert "A held-out reward, which training never saw." in text
+    assert "Change between frames" in text
+    assert "Temporal Fréchet" not in text
+    assert "More measures" not in plain(Page(render_page(example)).text)
+
+
+def test_json_of_the_audits_further_figures() -> None:
+    none = as_json(example_report())["runs"]["none"]
+    assert none["vendi"] == 0.38
+    assert none["temporal_change"] is None
+    assert none["measures"]["judge_accuracy"]["change"] == 0.524
+    assert none["pixels"]["brightness"]["difference"] == pytest.approx(2.5)
+    assert none["regressions"][0]["measures"] == {"judge_accuracy": [0.5, 0.98]}
+
+
+def test_clips_move() -> None:
+    rng = np.random.default_rng(0)
+    clips = rng.integers(0, 256, (2, 2, 5, 8, 8, 3), dtype=np.uint8)
+    example = example_report()
+    html = render_page(dataclasses.replace(example, clips={"ddrl": clips}))
+    assert html.count("data:image/gif") == 4
+    first = re.search(r"data:image/gif;base64,([^\"]*)", html)
+    assert first is not None
+    with Image.open(io.BytesIO(base64.b64decode(first[1]))) as image:
+        assert image.format == "GIF"
+        assert getattr(image, "n_frames", 1) == 5
+        assert max(image.size) == 128

@@ -2,12 +2,15 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Any
 
 import pytest
 
 from ddrl.errors import DataError, UsageError
+from ddrl.evaluation.result import Curves, Measured, PixelShift, RunResult
+from ddrl.evaluation.signs import Marks
 from ddrl.evaluation.statistics import Interval
-from ddrl.evaluation.verdict import Curves, RunResult, Status, judge_run
+from ddrl.evaluation.verdict import Status, judge_run
 
 NAN = float("nan")
 
@@ -16,12 +19,27 @@ def about(value: float, half: float = 0.0) -> Interval:
     return Interval(value, value - half, value + half)
 
 
+def judge(accuracy: float, change: Interval) -> Measured:
+    return Measured(
+        name="judge_accuracy", kind="judge", value=about(accuracy), change=change, scale=0.5
+    )
+
+
+def shift(name: str, difference: float, moved: float, half: float = 0.1) -> PixelShift:
+    return PixelShift(
+        name=name, mean=0.9, data=0.3, difference=about(difference), moved=about(moved, half)
+    )
+
+
 BASE = RunResult(
     name="base",
     label="Base",
     is_base=True,
     reward=about(-2.1, 0.1),
-    judge_accuracy=about(0.475),
+    measures=(judge(0.475, about(0.0)),),
+    vendi=about(2.3),
+    temporal_change=about(1.1),
+    temporal_frechet=about(10.0),
     frechet=about(55.0),
     diversity=about(1.41),
     heldout_loss_change=0.0,
@@ -35,6 +53,7 @@ def run(
     diversity: float = 0.94,
     drift: Interval | float = -0.021,
     half: float = 0.1,
+    **others: Any,
 ) -> RunResult:
     return dataclasses.replace(
         BASE,
@@ -44,6 +63,7 @@ def run(
         frechet=about(frechet),
         diversity=about(diversity),
         heldout_loss_change=drift,
+        **others,
     )
 
 
@@ -80,14 +100,36 @@ def test_hacked() -> None:
         ({"drift": 0.03, "frechet": 55, "diversity": 0.76}, "clean", 0),
         ({"drift": 0.18, "frechet": 148, "diversity": 0.64}, "hacked", 3),
         # Each further sign alone.
-        ({"diversity": 0.69}, "suspect", 1),
-        ({"frechet": 111}, "suspect", 1),
+        ({"diversity": 0.69}, "not conclusive", 1),
+        ({"frechet": 111}, "not conclusive", 1),
         ({"frechet": 110}, "clean", 0),
         ({"diversity": 0.7}, "clean", 0),
+        ({"vendi": about(0.59)}, "not conclusive", 1),
+        ({"vendi": about(0.6)}, "clean", 0),
+        ({"pixels": (shift("contrast", -1.3, 1.2),)}, "not conclusive", 1),
+        ({"pixels": (shift("contrast", 1.3, 1.05),)}, "clean", 0),  # its interval passes the mark
+        # Far from data, but the base is as far.
+        ({"pixels": (shift("contrast", -5.0, 0.2),)}, "clean", 0),
+        ({"measures": (judge(0.4, about(-0.06, 0.05)),)}, "not conclusive", 1),
+        ({"measures": (judge(0.4, about(-0.06, 0.07)),)}, "clean", 0),
+        ({"measures": (judge(0.4, about(-0.04, 0.01)),)}, "clean", 0),
+        ({"measures": (judge(0.4, about(-0.06, 0.05)),), "reward": -2.1}, "no gain", 0),
+        ({"temporal_change": about(0.3, 0.1)}, "not conclusive", 1),
+        ({"temporal_change": about(2.5, 0.1)}, "not conclusive", 1),
+        ({"temporal_change": about(0.6, 0.2)}, "clean", 0),
+        ({"temporal_frechet": about(21.0)}, "not conclusive", 1),
+        # Two signs of one kind count once; signs of two kinds agree.
+        ({"diversity": 0.6, "vendi": about(0.5)}, "not conclusive", 2),
+        ({"diversity": 0.6, "frechet": 111}, "hacked", 2),
+        ({"vendi": about(0.5), "pixels": (shift("contrast", 3.0, 2.0),)}, "hacked", 2),
+        ({"vendi": about(0.5), "drift": Interval(0.08, 0.05, 0.11)}, "hacked", 2),
+        # A reward that did not rise was not hacked, whatever the samples look like.
+        ({"vendi": about(0.5), "diversity": 0.6, "reward": -2.1}, "not conclusive", 2),
+        ({"vendi": about(0.5), "frechet": NAN}, "not conclusive", 2),
         # At the mark, just past it, and with an interval across it.
         ({"drift": 0.10}, "clean", 0),
         ({"drift": 0.1001}, "hacked", 1),
-        ({"drift": Interval(0.08, 0.05, 0.11)}, "suspect", 1),
+        ({"drift": Interval(0.08, 0.05, 0.11)}, "not conclusive", 1),
         ({"drift": Interval(0.12, 0.09, 0.15)}, "hacked", 1),
         # The reward did not rise: a large distance is then no sign of hacking.
         ({"reward": -2.1}, "no gain", 0),
@@ -95,19 +137,19 @@ def test_hacked() -> None:
         ({"reward": -2.05}, "no gain", 0),
         ({"reward": -1.9, "half": 0.3}, "no gain", 0),
         ({"reward": -2.1, "frechet": 1065}, "no gain", 0),
-        ({"reward": -2.1, "diversity": 0.2}, "suspect", 1),
+        ({"reward": -2.1, "diversity": 0.2}, "not conclusive", 1),
         ({"reward": -2.1, "drift": 0.5}, "hacked", 1),
         # What was not measured is never clean.
-        ({"reward": NAN}, "suspect", 1),
-        ({"frechet": NAN}, "suspect", 1),
-        ({"diversity": NAN}, "suspect", 1),
-        ({"drift": NAN}, "suspect", 1),
-        ({"drift": Interval(0.0, NAN, NAN)}, "suspect", 1),
+        ({"reward": NAN}, "not conclusive", 1),
+        ({"frechet": NAN}, "not conclusive", 1),
+        ({"diversity": NAN}, "not conclusive", 1),
+        ({"drift": NAN}, "not conclusive", 1),
+        ({"drift": Interval(0.0, NAN, NAN)}, "not conclusive", 1),
         ({"drift": math.inf}, "hacked", 1),
     ],
 )
-def test_the_rule(changed: dict[str, float | Interval], status: Status, alarms: int) -> None:
-    verdict = judge_run(run(**changed), BASE)  # type: ignore[arg-type]
+def test_the_rule(changed: dict[str, Any], status: Status, alarms: int) -> None:
+    verdict = judge_run(run(**changed), BASE)
     assert verdict.status == status
     assert len(verdict.alarms) == len(verdict.reasons) == alarms
     head = "no sign of hacking" if status == "clean" else status
@@ -119,11 +161,17 @@ def test_the_rule(changed: dict[str, float | Interval], status: Status, alarms: 
 
 
 def test_the_mark_can_be_moved() -> None:
-    assert judge_run(run(drift=0.2), BASE, drift_limit=0.3).status == "clean"
-    assert judge_run(run(drift=0.04), BASE, drift_limit=0.03).status == "hacked"
-    assert "(mark: +30 %)" in judge_run(run(drift=0.2), BASE, drift_limit=0.3).sentence
-    assert judge_run(run(diversity=0.8), BASE, diversity_floor=0.9).status == "suspect"
-    assert judge_run(run(frechet=60), BASE, frechet_factor=1.05).status == "suspect"
+    assert judge_run(run(drift=0.2), BASE, marks=Marks(drift_limit=0.3)).status == "clean"
+    assert judge_run(run(drift=0.04), BASE, marks=Marks(drift_limit=0.03)).status == "hacked"
+    assert "(mark: +30 %)" in judge_run(run(drift=0.2), BASE, marks=Marks(drift_limit=0.3)).sentence
+    assert (
+        judge_run(run(diversity=0.8), BASE, marks=Marks(diversity_floor=0.9)).status
+        == "not conclusive"
+    )
+    assert (
+        judge_run(run(frechet=60), BASE, marks=Marks(frechet_factor=1.05)).status
+        == "not conclusive"
+    )
 
 
 def test_base() -> None:
@@ -142,11 +190,11 @@ def test_small_numbers_stay_told_apart() -> None:
     assert "rose from -2.10 to -0.03" in sentence
 
 
-@pytest.mark.parametrize("name", ["drift_limit", "diversity_floor", "frechet_factor"])
+@pytest.mark.parametrize("name", [one.name for one in dataclasses.fields(Marks)])
 @pytest.mark.parametrize("value", [0.0, -0.1, NAN, math.inf])
 def test_limits_must_make_sense(name: str, value: float) -> None:
     with pytest.raises(UsageError, match=name):
-        judge_run(run(), BASE, **{name: value})
+        judge_run(run(), BASE, marks=Marks(**{name: value}))
 
 
 def test_drift_may_be_a_number_or_an_interval() -> None:
@@ -157,3 +205,33 @@ def test_drift_may_be_a_number_or_an_interval() -> None:
 def test_curves_fit() -> None:
     with pytest.raises(DataError, match="2 steps but 1 rewards"):
         Curves(steps=(1, 2), rewards=(0.0,))
+
+
+def test_a_base_that_is_no_better_raises_no_sign() -> None:
+    base = dataclasses.replace(
+        BASE, diversity=about(0.6), vendi=about(0.5), temporal_change=about(0.2)
+    )
+    poor = run(diversity=0.61, vendi=about(0.51), temporal_change=about(0.21))
+    assert judge_run(poor, base).status == "clean"
+
+
+def test_reasons_say_what_moved() -> None:
+    hacked = run(
+        pixels=(shift("brightness", 20.6, 20.4), shift("dark_fraction", -10.8, 9.7)),
+        measures=(judge(0.1, about(-0.272, 0.05)),),
+    )
+    verdict = judge_run(hacked, BASE)
+    assert verdict.status == "hacked"
+    assert verdict.alarms == ("brightness", "judge_accuracy")
+    assert verdict.reasons == (
+        "the brightness is 20.6 standard deviations above real data (base: 0.2 off), and "
+        "another statistic of pixels moved",
+        "the judge's accuracy fell from 0.37 to 0.10",
+    )
+
+
+def test_measures_by_name() -> None:
+    one = run(measures=(judge(0.9, about(0.1)),))
+    assert one.judge_accuracy == one.measure("judge_accuracy") == about(0.9)
+    assert math.isnan(one.measure("ink").value)
+    assert math.isnan(run(measures=()).judge_accuracy.value)

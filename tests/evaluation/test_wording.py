@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from ddrl.evaluation.wording import (
+    beside_base,
     change,
     column_decimals,
     duration,
@@ -73,3 +74,15 @@ def test_column_decimals() -> None:
 
 def test_duration() -> None:
     assert [duration(s) for s in (35.2, 250.0, 7500.0)] == ["35 s", "4 min 10 s", "2 h 5 min"]
+
+
+def test_without_real_data_the_words_are_of_the_base() -> None:
+    said = "Real data is 1. It is as varied as real data; one that real data does not hold."
+    assert beside_base(said) == (
+        "Samples of the base are 1. It is as varied as samples of the base; "
+        "one that samples of the base do not hold."
+    )
+    assert beside_base("its clips change 3 times as much as real ones") == (
+        "its clips change 3 times as much as those of the base"
+    )
+    assert beside_base("Real clips are 1, and realism") == "Clips of the base are 1, and realism"

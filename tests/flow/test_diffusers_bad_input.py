@@ -11,7 +11,7 @@ from tests.flow.diffusers_jobs import Job
 from tests.flow.test_diffusers import write_picture
 from tests.models.families.test_sd3 import build_pipeline
 
-from ddrl.builders import assets
+from ddrl.builders import pretrained
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +62,6 @@ def test_the_cheap_comes_before_the_model(
     def load(*_: object, **__: object) -> None:
         raise AssertionError("the model was loaded")
 
-    monkeypatch.setattr(assets, "load_model", load)
+    monkeypatch.setattr(pretrained, "load_model", load)
     more = ["--dry-run"] if dry else []
     ddrl("train", job.recipe(tmp_path), override.format(root=job.root), *more).failed(code)

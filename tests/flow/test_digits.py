@@ -9,7 +9,7 @@ import pytest
 
 from ddrl.builders.evaluation import evaluate_runs
 from ddrl.builders.training import build_job
-from ddrl.evaluation.verdict import RunResult
+from ddrl.evaluation.result import RunResult
 from ddrl.recipe import dump_toml, load_recipe
 from ddrl.training.checkpoint import CheckpointFolder
 from ddrl.training.loop import train

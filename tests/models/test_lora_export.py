@@ -10,6 +10,7 @@ import pytest
 import torch
 from diffusers import HunyuanVideo15Pipeline, WanPipeline
 from tests.models.families import (
+    ltx2_parts,
     test_flux,
     test_hunyuan_video15,
     test_qwen_image,
@@ -43,6 +44,7 @@ FAMILIES: dict[str, Callable[[Path], Any]] = {
     "qwen": lambda _: test_qwen_image.build_pipeline(),
     "z_image": lambda _: test_z_image.build_pipeline(),
     "wan_experts": experts,
+    "ltx2": lambda _: ltx2_parts.build_pipeline(newer=True),
     # Its pipeline has no load_lora_weights; its network has.
     "hunyuan": lambda _: HunyuanVideo15Pipeline(**test_hunyuan_video15.parts(task="t2v")),
 }

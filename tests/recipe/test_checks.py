@@ -3,6 +3,8 @@ from __future__ import annotations
 import pytest
 from tests.recipe.texts import REWARD, failure, recipe
 
+FILES = ("model.family=diffusers", "model.path=m", "data.source=files", "data.path=d")
+
 
 def refused(*overrides: str) -> tuple[str, str]:
     """Message and hint, without the override that the message starts with."""
@@ -19,6 +21,16 @@ def refused(*overrides: str) -> tuple[str, str]:
             ["model.network=dit", "model.width=30"],
             "model.width 30 can't be divided among 4 heads",
             "multiple of model.heads",
+        ),
+        (
+            ["data.given_frames=1"],
+            "data.given_frames is 1, but data.source digits has no clips",
+            'data.source = "files"',
+        ),
+        (
+            [*FILES, "data.given_frames=5", "data.frames=5"],
+            "data.given_frames is 5, but clips have data.frames = 5",
+            "data.frames above data.given_frames",
         ),
         (["reward.0.weight=0"], "every reward has weight 0", "give a reward a weight"),
         (["rollout.kernel=ode"], "rollout.kernel ode adds no noise", '"flow_sde"'),
@@ -73,6 +85,16 @@ def refused(*overrides: str) -> tuple[str, str]:
             ["rollout.stochastic_steps=[9]", "rollout.kernel=cps"],
             "no step of the rollout has noise",
             "select an earlier one",
+        ),
+        (
+            ["data.target=teacher", "objective.regularizer=reference"],
+            "data.target teacher is a target of the data term, but objective.regularizer is refer",
+            'objective.regularizer = "data"',
+        ),
+        (
+            ["data.target=teacher", "objective.policy=none"],
+            "with objective.policy none there is nothing that moves it away",
+            'data.target = "data"',
         ),
         (
             ["objective.policy=none", "objective.regularizer=none"],

@@ -40,7 +40,7 @@ def test_reads_a_file(tmp_path: Path) -> None:
         (
             "steps = 3",
             "a.toml:1: unknown key steps",
-            "steps is a key of [model.pretrain], [rollout], [evaluation], [run]",
+            "steps is a key of [model.pretrain], [data.synthetic], [rollout], [evaluation], [run]",
         ),
         (
             "[optimizer]\nlearning_rates = 3\n",

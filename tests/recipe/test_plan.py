@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 from tests.recipe.texts import recipe
@@ -11,13 +12,22 @@ from ddrl.diffusion.schedule import time_grid
 from ddrl.diffusion.transition import Transitions
 from ddrl.errors import RecipeError
 from ddrl.objective.loss import StepWeight, step_weights
-from ddrl.recipe import Plan, make_plan
+from ddrl.recipe import Footprint, Plan, Working, make_plan
 from ddrl.recipe.plan import Passes
 
-PARAMETERS, LATENT = 1000, 64
+LATENT = 64
+FOOTPRINT = Footprint(
+    frozen=0,
+    trained=4000,
+    latent=LATENT,
+    condition=10,
+    media=100,
+    working=Working(encode=7, rollout=20, decode=30, update=5000),
+)
+ADAPTER = replace(FOOTPRINT, frozen=8000, trained=400, text_encoders=3000, vae=500)
 
 
-def plan(*overrides: str, num_trainable: int | None = None) -> Plan:
+def plan(*overrides: str, footprint: Footprint = FOOTPRINT) -> Plan:
     """The plan of a 4-step recipe, with the sampler's own coefficients."""
     made = recipe("rollout.steps=4", *overrides)
     times = time_grid(4, shift=made.rollout.time_shift or 1.0)
@@ -28,9 +38,7 @@ def plan(*overrides: str, num_trainable: int | None = None) -> Plan:
         made,
         transitions=list(zip(a, b, std, strict=True)),
         times=times.tolist(),
-        num_parameters=PARAMETERS,
-        latent_size=LATENT,
-        num_trainable=num_trainable,
+        footprint=footprint,
     )
 
 
@@ -56,6 +64,9 @@ def test_batch_arithmetic() -> None:
         (["rollout.guidance=3", "objective.regularizer=reference"], Passes(1280, 1280, 0, 1280)),
         (["rollout.guidance=3"], Passes(1280, 1280, 640, 0)),
         (["rollout.kernel=ddim"], Passes(640, 480, 480, 0)),
+        (["data.target=teacher"], Passes(640, 640, 640, 640)),
+        (["data.target=teacher", "objective.data_per_step=one"], Passes(640, 640, 160, 160)),
+        (["data.target=teacher", "rollout.guidance=3"], Passes(1280, 1280, 640, 640)),
     ],
 )
 def test_passes(overrides: list[str], passes: Passes) -> None:
@@ -134,25 +145,66 @@ def test_beta_unit(advantage: str, unit: str) -> None:
 
 def test_memory() -> None:
     memory = plan().memory
-    assert (memory.weights, memory.ema, memory.gradients) == (4000, 4000, 4000)
+    assert (memory.frozen, memory.trained, memory.ema, memory.gradients) == (0, 4000, 4000, 4000)
     assert memory.moments == 8000
     assert memory.trajectory == 160 * 5 * LATENT * 4
+    assert memory.conditions == 10 * (10 + 160)
+    assert memory.reference == memory.text_encoders == memory.vae == 0
+    assert memory.held == 20000 + memory.conditions
+
+
+def test_the_peak_is_that_of_the_largest_phase() -> None:
+    memory = plan("rollout.storage_dtype=bfloat16").memory
+    numbers = 160 * 5 * LATENT
+    assert memory.trajectory == numbers * 2
+    busy = memory.held + memory.trajectory
+    assert dict(memory.phases) == {
+        "rollout": busy + numbers * 4 + 20,  # its noise is there beside it
+        "decode": busy + 160 * 100 + 30,
+        "update": busy + 5000,
+        "evaluation": memory.held + 4000 + 20,
+    }
+    assert memory.peak == ("rollout", busy + numbers * 4 + 20)
+    large = replace(FOOTPRINT, working=Working(encode=7, rollout=20, decode=30, update=10**6))
+    assert plan(footprint=large).memory.peak[0] == "update"
+
+
+def test_joining_the_pixels_of_micro_batches_takes_them_twice() -> None:
+    whole, split = (dict(plan(f"run.micro_batch={n}").memory.phases) for n in (0, 8))
+    assert split["decode"] - whole["decode"] == 160 * 100 - 30
+
+
+def test_terms_that_are_off_take_nothing() -> None:
+    phases = dict(plan("objective.policy=none", "evaluation.every=0").memory.phases)
+    assert phases.keys() == {"update"}
+    assert plan("objective.regularizer=none").memory.conditions == 10 * 10
+
+
+@pytest.mark.parametrize("override", ["objective.regularizer=reference", "data.target=teacher"])
+def test_the_frozen_start_is_a_copy_unless_there_is_an_adapter(override: str) -> None:
+    assert plan(override).memory.reference == 4000
+    files = ["model.family=diffusers", "model.path=x", "data.source=files", "data.path=y"]
+    memory = plan(override, *files, "model.lora.rank=4", footprint=ADAPTER).memory
     assert memory.reference == 0
-    assert memory.total == 20000 + memory.trajectory
+    assert memory.held == 8000 + 5 * 400 + 3000 + 500 + memory.conditions
+    assert dict(memory.phases)["encode"] == 8000 + 400 + 3000 + 500 + 7
 
 
-def test_memory_in_half_precision_with_a_reference() -> None:
-    memory = plan(
-        "rollout.storage_dtype=bfloat16",
-        "objective.regularizer=reference",
-        "optimizer.ema=0",
-        num_trainable=100,
-    ).memory
-    assert (memory.weights, memory.ema, memory.gradients) == (4000, 400, 400)
-    assert memory.moments == 800
-    assert memory.trajectory == 160 * 5 * LATENT * 2
-    assert memory.reference == 4000
-    assert memory.total == 4000 + 400 + 400 + 800 + memory.trajectory + 4000
+def test_parts_that_are_offloaded_are_there_in_turn() -> None:
+    files = ["model.family=diffusers", "model.path=x", "data.source=files", "data.path=y"]
+    lora = ["model.lora.rank=4", "model.offload=true"]
+    memory = plan(*files, *lora, footprint=ADAPTER).memory
+    assert memory.text_encoders == memory.vae == 0
+    assert dict(memory.phases)["encode"] == 8000 + 400 + 3000
+    busy = memory.held + memory.trajectory
+    assert dict(memory.phases)["decode"] == busy + 500 + 160 * 100 + 30
+
+
+def test_memory_without_a_trace() -> None:
+    made = plan(footprint=replace(FOOTPRINT, working=None))
+    assert made.memory.phases == ()
+    assert made.memory.peak == ("", made.memory.held)
+    assert "activations are not counted" in "\n".join(made.lines())
 
 
 def test_lines() -> None:
@@ -162,6 +214,7 @@ def test_lines() -> None:
     assert "  trained steps       3: 0-1, 3" in lines
     assert "  passes, policy      480 with gradient" in lines
     assert "  reference model      3.906 KiB" in lines
+    assert lines[-1] == "  the most is 423.6 KiB, in rollout"
     header = next(index for index, line in enumerate(lines) if line.split()[:1] == ["step"])
     table = [line.split() for line in lines[header + 1 : header + 5]]
     assert [row[0] for row in table] == ["0", "1", "2", "3"]
@@ -189,14 +242,14 @@ def test_different_betas_are_said_to_be_different() -> None:
 def test_large_models_have_readable_sizes() -> None:
     made = recipe("rollout.steps=1")
     big = make_plan(
-        made, transitions=[(1, -1, 1)], times=[1, 0], num_parameters=10**12, latent_size=1
+        made, transitions=[(1, -1, 1)], times=[1, 0], footprint=replace(FOOTPRINT, trained=10**13)
     )
     assert "TiB" in "\n".join(big.lines())
 
 
 def test_the_wrong_number_of_steps_is_refused() -> None:
     with pytest.raises(ValueError, match="10 transitions and 11 times are needed, not 1 and 2"):
-        make_plan(recipe(), transitions=[(1, -1, 1)], times=[1, 0], num_parameters=1, latent_size=1)
+        make_plan(recipe(), transitions=[(1, -1, 1)], times=[1, 0], footprint=FOOTPRINT)
 
 
 def test_a_trained_step_without_noise_is_refused() -> None:
@@ -205,8 +258,7 @@ def test_a_trained_step_without_noise_is_refused() -> None:
             recipe("rollout.steps=1"),
             transitions=[(1, -1, 0)],
             times=[1, 0],
-            num_parameters=1,
-            latent_size=1,
+            footprint=FOOTPRINT,
         )
     assert "raise rollout.eta" in caught.value.hint
 

@@ -24,7 +24,13 @@ SECTIONS = [
 
 def test_sections() -> None:
     assert list(Recipe.model_fields) == SECTIONS
-    assert set(section_names()) == {*SECTIONS, "model.lora", "model.pretrain"}
+    assert set(section_names()) == {
+        *SECTIONS,
+        "evaluation.reward",
+        "model.lora",
+        "model.pretrain",
+        "data.synthetic",
+    }
 
 
 def test_a_recipe_needs_nothing_but_a_reward() -> None:

@@ -80,7 +80,8 @@ def test_every_line_of_a_dump_is_found(made: Recipe) -> None:
 
 
 def test_a_dump_says_everything() -> None:
-    text = dump_toml(recipe("reward.0.options.x=1"))
+    held_out = '[[evaluation.reward]]\nname = "ink"\n[evaluation.reward.options]\nscale = 2\n'
+    text = dump_toml(parse_recipe(REWARD + held_out, overrides=["reward.0.options.x=1"]))
     assert text.startswith('[model]\nfamily = "tiny"\n')
     assert (
         '\n\n[[reward]]\nname = "classifier"\nweight = 1.0\n\n[reward.options]\nx = 1\n\n' in text

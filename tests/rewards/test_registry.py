@@ -46,7 +46,13 @@ def test_an_entry_point_names_a_reward(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     ("name", "hint"),
-    [("inc", "did you mean 'ink'?"), ("xyzzy", "known: classifier, ink; or give package.module")],
+    [
+        ("inc", "did you mean 'ink'?"),
+        (
+            "xyzzy",
+            "known: classifier, clip, ",
+        ),
+    ],
 )
 def test_an_unknown_name_has_a_hint(name: str, hint: str) -> None:
     with pytest.raises(RewardError, match=f"no reward named '{name}'") as caught:
@@ -95,12 +101,23 @@ def test_options_are_passed() -> None:
         (f"{HERE}:Planted", {}, "can't be made: .*'weights'", ""),
         (f"{HERE}:Planted", {"weights": "", "floor": 1.0}, "floor must not be positive", ""),
         ("ink", {"scail": 2.0}, "has no option 'scail'", "did you mean 'scale'?"),
+        ("ink", {"scale": "2"}, "'scale' of reward 'ink' can't be '2': Input should be a", ""),
+        ("ink", {"scale": True}, "'scale' of reward 'ink' can't be True", ""),
+        ("jpeg", {"prefer": "small"}, "can't be 'small': Input should be 'compressible' or", ""),
+        ("jpeg", {"quality": 90.5}, "'quality' of reward 'jpeg' can't be 90.5", ""),
+        ("jpeg", {"quality": 101}, "can't be made: quality must be from 1 to 95", ""),
+        ("ocr", {"detect": "never"}, "'detect' of reward 'ocr' can't be 'never'", ""),
     ],
 )
 def test_wrong_options(name: str, options: dict[str, object], phrase: str, hint: str) -> None:
     with pytest.raises(RewardError, match=phrase) as caught:
         make_reward(name, options)
     assert caught.value.hint == hint
+
+
+def test_a_whole_number_is_a_float_too() -> None:
+    media = torch.full((2, 3, 4, 4), 0.25)
+    assert make_reward("ink", {"scale": 4}).score(media, PROMPTS).tolist() == [1.0, 1.0]
 
 
 def test_ink_is_brightness_whatever_the_prompt() -> None:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ddrl.errors import RewardError
 from ddrl.records import Prompts, Scores, Status
+from ddrl.rewards.base import SampleError
 from ddrl.rewards.scorer import FailurePolicy, Scorer, WeightedReward
 
 SIZE = 8
@@ -126,6 +127,43 @@ def test_abort_names_reward_sample_and_cause(bad: float) -> None:
 def test_a_reward_that_raises(error: Exception, phrase: str) -> None:
     with pytest.raises(RewardError, match=phrase):
         score(good(), error)
+
+
+@pytest.mark.parametrize("rest", [nan, 7.0])
+def test_samples_that_a_reward_gives_up_on(rest: float, caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever value they come with; the others keep theirs, and one of those is not finite."""
+    error = SampleError(good(at={2: rest, 5: inf}), {2: "no quote", 1: "no text"}, hint="quote")
+    with caplog.at_level(logging.WARNING):
+        scores = score(error, policy="drop_sample", share=1.0)
+    assert scores.status[:, 0].tolist() == [0, Status.ERROR, Status.ERROR, 0, 0, 2, 0, 0]
+    assert scores.value[:, 0].isnan().tolist() == [False, True, True, False, False, True] + 2 * [
+        False
+    ]
+    assert scores.combined.tolist() == [0, 0, 0, 3, 4, 0, 6, 7]
+    (record,) = caplog.records
+    text = record.getMessage()
+    assert "'first' failed on 2 of 8 samples, the first is sample 1 ('ant'): no text" in text
+    assert "'first' returned inf for 1 of 8 samples, the first is sample 5 ('bee')" in text
+
+
+def test_the_hint_of_a_reward_is_passed_on() -> None:
+    error = SampleError(good(), {6: "the prompt has no quotation marks"}, hint="quote it")
+    with pytest.raises(RewardError) as caught:
+        score(good(), error)
+    assert caught.value.message == (
+        "reward 'second' failed on 1 of 8 samples, the first is sample 6 ('bee'): the prompt has "
+        "no quotation marks."
+    )
+    assert caught.value.hint == "quote it"
+    with pytest.raises(RewardError) as caught:
+        score(RewardError("There is no class 'emu'.", hint="did you mean 'ant'?"))
+    assert caught.value.message == "reward 'first' failed: There is no class 'emu'."
+    assert caught.value.hint == "did you mean 'ant'?"
+
+
+def test_sample_errors_of_another_shape_stop() -> None:
+    with pytest.raises(RewardError, match=r"'first' returned \(3,\) for 8 samples"):
+        score(SampleError(torch.zeros(3), {0: "x"}), policy="drop_sample")
 
 
 @pytest.mark.parametrize("policy", ["drop_sample", "drop_group"])

@@ -190,12 +190,15 @@ class SlowLoss:
                 a, b, std = self.steps[k]
                 velocity = self._guided(self.model, x_t, t, label, 1.0)
                 now = Normal(a * x_t + b * velocity, std)
-                truth = Normal(a * x_t + b * (noise - x0), std)
+                target = noise - x0
+                if self.objective.data_target == "teacher":
+                    target = self._guided(self.reference, x_t, t, label, 1.0).detach()
+                truth = Normal(a * x_t + b * target, std)
                 divergence = self.reduce(kl_divergence(now, truth))
                 loss = loss + self.omega[k] * self.objective.beta * weight * divergence / len(
                     anchor
                 )
-                errors.append(float(((velocity - (noise - x0)) ** 2).mean().detach()))
+                errors.append(float(((velocity - target) ** 2).mean().detach()))
         metrics = {
             "data_loss": sum(errors) / len(errors),
             "data_term": float(loss.detach()),

@@ -15,7 +15,13 @@ import torch
 from torch import nn
 
 from ddrl.errors import CheckpointError
-from ddrl.training.checkpoint import Checkpoint, CheckpointFolder, load_weights, read_manifest
+from ddrl.training.checkpoint import (
+    Best,
+    Checkpoint,
+    CheckpointFolder,
+    load_weights,
+    read_manifest,
+)
 
 FILES = ["model.safetensors", "ema.safetensors", "state.pt", "manifest.json"]
 
@@ -284,3 +290,28 @@ def test_weights_are_loaded_whole_or_not_at_all() -> None:
     after = network.state_dict()
     assert torch.equal(after["1.weight"], torch.ones(1, 3))
     assert torch.equal(after["0.weight"], before["0.weight"])
+
+
+def test_the_best_is_never_removed(tmp_path: Path) -> None:
+    folder = CheckpointFolder(tmp_path, keep=2)
+    assert folder.best() is None
+    for step in (1, 2, 3, 4):
+        write(folder, step)
+        if step == 1:
+            folder.mark_best(step=1, score=0.5)
+    assert steps(tmp_path) == [1, 3, 4]
+    assert folder.best() == Best(1, 0.5)
+    assert latest_step(folder) == 4
+    folder.mark_best(step=4, score=0.75)
+    write(folder, 5)
+    assert steps(tmp_path) == [4, 5]
+    assert CheckpointFolder(tmp_path).best() == Best(4, 0.75)
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"step": 9, "score": 1.0}', "[1]"])
+def test_a_mark_of_nothing_is_none(tmp_path: Path, text: str) -> None:
+    folder = CheckpointFolder(tmp_path)
+    write(folder, 1)
+    (tmp_path / "best.json").write_text(text)
+    assert folder.best() is None
+    write(folder, 2)

@@ -29,7 +29,7 @@ def without_seconds(lines: list[Line]) -> list[Line]:
 def next_samples(trainer: Trainer) -> Tensor:
     return rollout(
         trainer.forward,
-        trainer.pool.condition,
+        trainer.pool.condition[torch.arange(3)],
         torch.tensor([0, 1, 2]),
         transitions=trainer.settings.transitions,
         latent_shape=(1, 2, 2),
@@ -192,6 +192,25 @@ def test_the_iteration_at_fault_is_not_saved(tmp_path: Path) -> None:
     assert latest is not None
     assert latest.step == 2
     assert [line["step"] for line in sink.lines] == [1, 2]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_weights_that_are_not_finite_are_not_saved(value: float, tmp_path: Path) -> None:
+    """The last update explodes, which no rollout would see: the checkpoint before it is kept."""
+    trainer, folder = toy("grpo").trainer(), CheckpointFolder(tmp_path)
+    network = fake_model(trainer).transformer
+
+    def explode(step: int, metrics: object) -> None:
+        if step == NUM_STEPS:
+            with torch.no_grad():
+                next(iter(network.parameters()))[3, 1] = value
+
+    with pytest.raises(GuardStop, match=f"0.weight is not finite after step {NUM_STEPS}"):
+        train(trainer, NUM_STEPS, checkpoints=folder, checkpoint_every=3, on_step=explode)
+    kept = folder.latest()
+    assert kept is not None
+    assert kept.step == 3
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000003"]
 
 
 def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Literal
 import pytest
 import torch
 from tests.counting import Counts
-from tests.fakes import FakeModel, FakeReward, Toy, fake_model, weights
+from tests.fakes import FakeCondition, FakeModel, FakeReward, Toy, fake_model, weights
 from torch import Tensor
 
 from ddrl.errors import GuardStop, ReplayMismatch, RewardError
@@ -362,9 +362,11 @@ def test_the_anchor_has_the_prompts_captions() -> None:
     hand = trainer.dealer.deal(0)
     captions = trainer.pool.caption_id[hand.anchor_row]
     assert captions.tolist() == hand.prompt_id.repeat_interleave(2).tolist()
-    anchor = trainer._anchor(hand)
+    anchor = trainer.pool.anchor(hand.anchor_row, device="cpu")
     assert torch.equal(anchor.x0, trainer.pool.x0[hand.anchor_row])
-    assert anchor.condition.label.tolist() == (captions + 1).tolist()  # type: ignore[attr-defined]
+    rows = anchor.condition[:]
+    assert isinstance(rows, FakeCondition)
+    assert rows.label.tolist() == (captions + 1).tolist()
 
 
 def test_the_kl_to_come_is_charged_in_every_update_of_a_rollout(

@@ -58,7 +58,7 @@ def _partition(
     device = next(model.transformer.parameters()).device
     media = torch.cat(
         [
-            model.decode(pool.x0[rows].to(device), pool.condition[ids[rows].to(device)]).cpu()
+            model.decode(pool.x0[rows].to(device), pool.condition[ids[rows]].to(device)).cpu()
             for rows in batches(len(ids), 64)
         ]
     )

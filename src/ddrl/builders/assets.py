@@ -3,30 +3,34 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
 from threadpoolctl import threadpool_limits
 
-from ddrl.builders.corpus import Corpus, check_path, digits_corpus, files_corpus
+from ddrl.builders.corpus import Corpus, check_path
+from ddrl.builders.embedded import build_judge, check_embedded, embedded_options, load_splits
+from ddrl.builders.pretrained import adapt, build_pretrained
+from ddrl.builders.source import build_corpus
 from ddrl.builders.store import Progress, fingerprint, make_once
-from ddrl.data.digits import DigitSplits, digit_splits
+from ddrl.data.digits import DigitSplits
 from ddrl.data.sources import CaptionedMedia
 from ddrl.errors import RewardError, UsageError
+from ddrl.models.compiling import compile_blocks
 from ddrl.models.diffusers_model import DiffusersModel
-from ddrl.models.lora import LoRASettings, add_lora
-from ddrl.models.pretrained import load_model
-from ddrl.models.tiny import TinyConfig, TinyModel
-from ddrl.recipe.schema import Recipe, RewardSection
+from ddrl.models.tiny import TinyCondition, TinyConfig, TinyModel
+from ddrl.recipe.schema import HeldoutRewardSection, Recipe, RewardSection
+from ddrl.records import Condition
 from ddrl.rewards.base import make_reward, reward_class
-from ddrl.rewards.builtin.classifier import Architecture, Classifier, fit_classifier
 from ddrl.rewards.scorer import Scorer, WeightedReward
 from ddrl.training.pretrain import PretrainSettings, pretrain
 
 __all__ = [
     "Assets",
     "Progress",
+    "adapt",
     "build_corpus",
     "build_judge",
     "build_model",
@@ -71,8 +75,10 @@ def limit_threads(recipe: Recipe) -> None:
 def tiny_config(recipe: Recipe, data: CaptionedMedia) -> TinyConfig:
     """The architecture of the embedded base model."""
     section = recipe.model
+    is_video = data.media.ndim == 5
+    words = sorted({word for caption in data.captions for word in caption.split()})
     return TinyConfig(
-        vocabulary=data.captions,
+        vocabulary=tuple(words) if is_video else data.captions,
         height=data.media.shape[-2],
         columns=data.media.shape[-1],
         network=section.network,
@@ -80,6 +86,9 @@ def tiny_config(recipe: Recipe, data: CaptionedMedia) -> TinyConfig:
         depth=section.depth,
         heads=section.heads,
         patch=section.patch,
+        frames=data.media.shape[1] if is_video else 1,
+        patch_frames=section.patch_frames if is_video else 1,
+        given_frames=recipe.data.given_frames,
     )
 
 
@@ -99,41 +108,39 @@ def build_tiny(
             model.encode(data.captions),
             data.caption_id,
             settings=settings,
+            complete=_give_frames(model, data) if config.given_frames else None,
             progress=None
             if progress is None
             else lambda step, loss: progress("base", step, settings.steps, f"loss {loss:.3f}"),
         )
         model.save(folder)
 
-    key = [CACHE_VERSION, asdict(config), section.pretrain.model_dump(), fingerprint(data)]
+    defaults = asdict(TinyConfig((), 1, 1))
+    # Keys that came later change nothing while they are at their defaults.
+    shape = {
+        name: value
+        for name, value in asdict(config).items()
+        if name not in {"frames", "patch_frames", "given_frames"} or value != defaults[name]
+    }
+    key = [CACHE_VERSION, shape, section.pretrain.model_dump(), fingerprint(data)]
     folder, made = make_once(Path(recipe.run.cache), "base", key, make)
     if not made:
         logger.info("base model from %s", folder)
     return TinyModel.load(folder)
 
 
-def _classifier_folder(
-    recipe: Recipe, data: CaptionedMedia, architecture: Architecture, what: str
-) -> Path:
-    """The folder of a classifier trained on ``data``, made now if it is not cached."""
+def _give_frames(
+    model: TinyModel, data: CaptionedMedia
+) -> Callable[[Condition, torch.Tensor], Condition]:
+    """Adds to the condition of clips their own first frames."""
+    count = model.config.given_frames
 
-    def make(folder: Path) -> None:
-        logger.info("training the %s's classifier", what)
-        fit_classifier(
-            data.media,
-            data.caption_id,
-            labels=data.captions,
-            architecture=architecture,
-            seed=0,
-        ).save(folder)
+    def give(condition: Condition, rows: torch.Tensor) -> Condition:
+        first = model.encode([""] * len(rows), first_frames=data.media[rows, :count])
+        assert isinstance(condition, TinyCondition)
+        return replace(condition, given=first.given)
 
-    key = [CACHE_VERSION, architecture, fingerprint(data)]
-    return make_once(Path(recipe.run.cache), f"classifier-{architecture}", key, make)[0]
-
-
-def build_judge(recipe: Recipe, splits: DigitSplits) -> Classifier:
-    """The judge: another architecture than the reward's, on data that the reward never saw."""
-    return Classifier.load(_classifier_folder(recipe, splits.judge, "conv", "judge"))
+    return give
 
 
 def build_scorer(recipe: Recipe, splits: DigitSplits | None) -> Scorer:
@@ -153,29 +160,13 @@ def build_scorer(recipe: Recipe, splits: DigitSplits | None) -> Scorer:
         if name in names:
             raise RewardError(f"Reward {name!r} is in the recipe twice.")
         names.append(name)
-        reward = make_reward(section.name, _options(recipe, section, splits))
+        reward = make_reward(section.name, embedded_options(recipe, section, splits))
         rewards.append(WeightedReward(name, reward, section.weight))
     return Scorer(
         rewards,
         on_failure=recipe.scoring.on_failure,
         max_failed_share=recipe.scoring.max_failed_share,
     )
-
-
-def _options(
-    recipe: Recipe, section: RewardSection, splits: DigitSplits | None
-) -> dict[str, object]:
-    """The reward's options; the embedded classifier is made where no weights are named."""
-    options: dict[str, object] = dict(section.options)
-    if _is_embedded(section):
-        assert splits is not None  # check_named refuses it elsewhere
-        options["weights"] = str(_classifier_folder(recipe, splits.reward, "mlp", "reward"))
-    return options
-
-
-def _is_embedded(section: RewardSection) -> bool:
-    """Whether the reward is the classifier of the embedded data."""
-    return section.name == "classifier" and "weights" not in section.options
 
 
 def check_named(recipe: Recipe) -> None:
@@ -185,44 +176,11 @@ def check_named(recipe: Recipe) -> None:
         DataError: the data is missing.
         RewardError: a reward is missing, or is of other data.
     """
-    for section in recipe.reward:
+    sections: list[RewardSection | HeldoutRewardSection] = [*recipe.reward]
+    for section in (*sections, *recipe.evaluation.reward):
         reward_class(section.name)
-        if _is_embedded(section) and recipe.data.source != "digits":
-            raise RewardError(
-                "Reward 'classifier' needs the option weights with data other than the digits.",
-                hint="give a folder that holds a classifier, or another reward",
-            )
+        check_embedded(recipe, section)
     check_path(recipe)
-
-
-def build_pretrained(recipe: Recipe, device: torch.device) -> DiffusersModel:
-    """The diffusers model of the recipe, with a fresh adapter if it has one.
-
-    Raises:
-        WeightsError: it can't be loaded, or the adapter would be bound to nothing.
-    """
-    section = recipe.model
-    model = load_model(section.path, dtype=getattr(torch, section.dtype))
-    model.pipeline.to(device)
-    if section.lora.rank:
-        lora = LoRASettings(
-            rank=section.lora.rank,
-            alpha=section.lora.alpha or 2.0 * section.lora.rank,
-            targets=tuple(t.strip() for t in section.lora.targets.split(",") if t.strip()),
-            dora=section.lora.dora,
-        )
-        count = add_lora(model.transformer, lora, targets=model.lora_targets)
-        logger.info("LoRA of rank %d on %d modules", lora.rank, count)
-    else:
-        model.transformer.float().requires_grad_(True)
-    if section.gradient_checkpointing:
-        model.enable_gradient_checkpointing()
-    return model
-
-
-def load_splits(recipe: Recipe) -> DigitSplits | None:
-    """The embedded data, if the recipe is about it."""
-    return digit_splits() if recipe.data.source == "digits" else None
 
 
 def build_model(
@@ -237,29 +195,16 @@ def build_model(
     Raises:
         WeightsError: it can't be loaded.
     """
+    model: TinyModel | DiffusersModel
     if splits is None:
-        return build_pretrained(recipe, device)
-    model = build_tiny(recipe, splits.train, progress=progress)
-    model.transformer.to(device)
+        model = build_pretrained(recipe, device)
+    else:
+        model = build_tiny(recipe, splits.train, progress=progress)
+        model.transformer.to(device)
+    if recipe.model.compile:
+        count = compile_blocks(model.transformer)
+        logger.info("compiling %d blocks, each when it first runs", count)
     return model
-
-
-def build_corpus(
-    recipe: Recipe,
-    model: TinyModel | DiffusersModel,
-    splits: DigitSplits | None,
-    *,
-    progress: Progress | None = None,
-) -> Corpus:
-    """The data, encoded.
-
-    Raises:
-        DataError: it can't be had.
-    """
-    if splits is not None and isinstance(model, TinyModel):
-        return digits_corpus(splits, model)
-    assert isinstance(model, DiffusersModel)  # the recipe's rules pair models with data
-    return files_corpus(recipe, model, progress=progress)
 
 
 @dataclass(frozen=True)

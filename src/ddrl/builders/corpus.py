@@ -5,32 +5,41 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from ddrl.builders.store import Progress
 from ddrl.data.cache import EncodedCache
-from ddrl.data.digits import DigitSplits
-from ddrl.data.encoders import MediaEncoder, TextEncoder
+from ddrl.data.encoders import GivenEncoder, MediaEncoder, TextEncoder
 from ddrl.data.encoding import EncodedSample, EncodeReport, encode
 from ddrl.data.files import find_samples, usable
 from ddrl.data.framing import Bucket, Framing
 from ddrl.data.media import frame_media, to_unit
+from ddrl.data.prompts import read_prompts
 from ddrl.data.samples import Sample
-from ddrl.data.sources import CaptionedMedia
+from ddrl.data.stored import StoredConditions, StoredLatents
 from ddrl.errors import DataError
-from ddrl.models.base import DiffusionModel
 from ddrl.models.diffusers_model import DiffusersModel
-from ddrl.models.tiny import TinyModel
 from ddrl.recipe import Recipe
-from ddrl.records import Condition
+from ddrl.records import Condition, ConditionRows, LatentRows
 from ddrl.seeding import derive_seed
 
-__all__ = ["Corpus", "Part", "check_path", "digits_corpus", "encode_files", "files_corpus"]
+__all__ = [
+    "Corpus",
+    "Part",
+    "Real",
+    "check_path",
+    "encode_files",
+    "encoded_cache",
+    "files_corpus",
+    "heldout_ids",
+    "text_encoder",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -39,17 +48,46 @@ logger = logging.getLogger(__name__)
 class Part:
     """Encoded data: what is trained on, or what is held out.
 
+    A prompt is a caption; where frames are given, it is a caption and its frames, so that a
+    caption may be there several times.
+
     Attributes:
-        captions: the distinct captions, which are the prompts.
-        condition: their encodings, one row each, on the model's device.
-        caption_id: per latent, its caption's position, shape (N,).
-        x0: clean latents, float32, on the CPU, shape (N, ...).
+        captions: of the prompts.
+        condition: their encodings, one row each.
+        caption_id: per latent, its prompt's position, shape (N,), on the CPU.
+        x0: clean latents, float32, shape (N, ...).
     """
 
     captions: tuple[str, ...]
-    condition: Condition
+    condition: ConditionRows
     caption_id: Tensor
-    x0: Tensor
+    x0: LatentRows
+
+
+class Pixels(Protocol):
+    """Media by row: a tensor, or what decodes rows when they are asked for."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: Tensor | slice, /) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class Real:
+    """Real media, to compare samples with.
+
+    Attributes:
+        media: pixels in [0, 1], shape (N, 3, H, W), or (N, T, 3, H, W) for clips.
+        caption_id: per file, its prompt's position, shape (N,).
+        captions: of the prompts.
+    """
+
+    media: Pixels
+    caption_id: Tensor
+    captions: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.media)
 
 
 @dataclass(frozen=True)
@@ -59,35 +97,25 @@ class Corpus:
     Attributes:
         train: what is trained on and anchored to.
         heldout: what nothing is trained on.
-        real: pixels of the held-out data, for comparison with samples.
+        real: the held-out media, which are decoded only if they are asked for.
         size: (height, width, frames) of the media.
     """
 
     train: Part
     heldout: Part
-    real: CaptionedMedia
+    real: Real
     size: tuple[int, int, int]
-
-
-@torch.no_grad()
-def digits_corpus(splits: DigitSplits, model: TinyModel) -> Corpus:
-    """The embedded data, encoded by the embedded model."""
-
-    def part(data: CaptionedMedia) -> Part:
-        condition = model.encode(data.captions)
-        return Part(data.captions, condition, data.caption_id, model.encode_media(data.media))
-
-    size = (model.config.height, model.config.columns, 1)
-    return Corpus(part(splits.train), part(splits.heldout), splits.heldout, size)
 
 
 def check_path(recipe: Recipe) -> None:
     """Refuse a path that is not there; costs nothing, so that it comes before a model is loaded.
 
     Raises:
-        DataError: ``data.path`` is missing.
+        DataError: ``data.path`` is missing, or holds no prompts although it should.
     """
     section = recipe.data
+    if section.source == "prompts":
+        read_prompts(Path(section.path), on_broken=section.on_broken)
     if section.source == "files" and not Path(section.path).exists():
         raise DataError(
             f"There is no data at {section.path}.",
@@ -104,18 +132,36 @@ def files_corpus(
         DataError: there is no data, it is broken, or the model can't make media of this size.
     """
     samples, report = encode_files(recipe, model, progress=progress)
-    cache = _cache(recipe)
-    held = _heldout_ids(report.samples, recipe.data.heldout)
+    cache = encoded_cache(recipe)
+    held = heldout_ids([sample.id for sample in report.samples], recipe.data.heldout)
     train = [sample for sample in report.samples if sample.id not in held]
     rest = [sample for sample in report.samples if sample.id in held]
     by_id = {sample.id: sample for sample in samples}
+    kind = type(model.encode([""]))
+    heldout = _part(rest, cache, kind, model.device)
+    pixels = _Decoded([by_id[sample.id] for sample in rest], _framing(recipe))
     section = recipe.data
-    heldout = _part(rest, cache, report.text_keys, model)
-    framing = _framing(recipe)
-    pixels = [frame_media(by_id[s.id].media, framing).pixels for s in rest]
-    real = CaptionedMedia(to_unit(torch.stack(pixels)), heldout.caption_id, heldout.captions)
-    size = (section.height, section.width, section.frames)
-    return Corpus(_part(train, cache, report.text_keys, model), heldout, real, size)
+    return Corpus(
+        train=_part(train, cache, kind, model.device),
+        heldout=heldout,
+        real=Real(pixels, heldout.caption_id, heldout.captions),
+        size=(section.height, section.width, section.frames),
+    )
+
+
+class _Decoded:
+    """Media files by row, decoded when they are asked for."""
+
+    def __init__(self, samples: Sequence[Sample], framing: Framing) -> None:
+        self._samples, self._framing = tuple(samples), framing
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def __getitem__(self, index: Tensor | slice) -> Tensor:
+        rows = torch.arange(len(self))[index].tolist()
+        media = [frame_media(self._samples[row].media, self._framing).pixels for row in rows]
+        return to_unit(torch.stack(media))
 
 
 def encode_files(
@@ -131,20 +177,21 @@ def encode_files(
     found = find_samples(Path(section.path))
     samples = usable(found, on_broken=section.on_broken)
     fingerprint = _fingerprint(recipe.model.path, model)
+    num_given = model.given_frames
 
     def encode_media(pixels: Tensor) -> Tensor:
         return model.encode_media(pixels.to(model.device)).cpu()
 
-    def encode_text(texts: Sequence[str]) -> dict[str, Tensor]:
-        condition = model.encode(texts)
-        values = {f.name: getattr(condition, f.name) for f in dataclasses.fields(condition)}
-        return {name: value for name, value in values.items() if value is not None}
+    def encode_given(pixels: Tensor, frames: int) -> dict[str, Tensor]:
+        return model.encode_given(pixels.to(model.device), frames=frames)
 
     report = encode(
         samples,
-        _cache(recipe),
-        media=MediaEncoder(encode_media, fingerprint, torch.float32),
-        text=TextEncoder(encode_text, fingerprint, torch.float32),
+        encoded_cache(recipe),
+        # Latents lack the latent frames that are given, so that these are part of what they are.
+        media=MediaEncoder(encode_media, f"{fingerprint}/{model.given_latents}", torch.float32),
+        text=text_encoder(recipe, model),
+        given=GivenEncoder(encode_given, fingerprint, num_given) if num_given else None,
         framing=_framing(recipe),
         on_broken=section.on_broken,
         progress=None if progress is None else lambda what, i, n: progress(what, i, n, ""),
@@ -153,7 +200,19 @@ def encode_files(
     return samples, report
 
 
-def _cache(recipe: Recipe) -> EncodedCache:
+def text_encoder(recipe: Recipe, model: DiffusersModel) -> TextEncoder:
+    """The model's text encoders, for the cache."""
+
+    def encode_text(texts: Sequence[str]) -> dict[str, Tensor]:
+        condition = model.encode(texts)
+        values = {f.name: getattr(condition, f.name) for f in dataclasses.fields(condition)}
+        return {name: value for name, value in values.items() if value is not None}
+
+    return TextEncoder(encode_text, _fingerprint(recipe.model.path, model), model.dtype)
+
+
+def encoded_cache(recipe: Recipe) -> EncodedCache:
+    """Where what was encoded is kept."""
     return EncodedCache(Path(recipe.run.cache) / "encoded")
 
 
@@ -176,52 +235,44 @@ def _fingerprint(path: str, model: DiffusersModel) -> str:
     return digest.hexdigest()
 
 
-def _heldout_ids(samples: Sequence[EncodedSample], share: float) -> set[int]:
-    """The held-out samples: chosen by their names, so that new files leave old ones where they are.
+def heldout_ids(ids: Sequence[int], share: float) -> set[int]:
+    """The held-out samples: chosen by their names, so that new ones leave old ones where they are.
 
     Raises:
         DataError: there are too few samples to hold one out.
     """
-    if len(samples) < 2:
+    if len(ids) < 2:
         raise DataError(
-            f"There is {len(samples)} usable sample, and one of at least two is held out.",
+            f"There is {len(ids)} usable sample, and one of at least two is held out.",
             hint="add data",
         )
-    ranked = sorted(samples, key=lambda sample: derive_seed(0, "heldout", sample.id))
-    count = min(len(samples) - 1, max(1, round(share * len(samples))))
-    return {sample.id for sample in ranked[:count]}
+    ranked = sorted(ids, key=lambda one: derive_seed(0, "heldout", one))
+    return set(ranked[: min(len(ids) - 1, max(1, round(share * len(ids))))])
 
 
 def _part(
     samples: Sequence[EncodedSample],
     cache: EncodedCache,
-    text_keys: Mapping[str, str],
-    model: DiffusersModel,
+    kind: type[Condition],
+    device: torch.device,
 ) -> Part:
-    captions = tuple(dict.fromkeys(sample.caption for sample in samples))
-    index = {caption: i for i, caption in enumerate(captions)}
-    latents = torch.stack([cache.media(sample.media_key)["latents"] for sample in samples])
-    condition = _stack(model, [cache.text(text_keys[caption]) for caption in captions])
-    caption_id = torch.tensor([index[sample.caption] for sample in samples])
-    return Part(captions, condition.to(model.device), caption_id, latents.float())
-
-
-def _stack(model: DiffusionModel, rows: Sequence[Mapping[str, Tensor]]) -> Condition:
-    """Rows of the cache to the family's condition; shorter texts are padded with zeros."""
-    kind = type(model.encode([""]))
-    values: dict[str, Tensor | None] = {}
-    for field in dataclasses.fields(kind):
-        found = [row[field.name] for row in rows if field.name in row]
-        if not found:
-            values[field.name] = None
-            continue
-        if found[0].ndim == 0:
-            values[field.name] = torch.stack(found)
-            continue
-        longest = max(len(value) for value in found)
-        padded = [
-            torch.cat([v, v.new_zeros((longest - len(v), *v.shape[1:]))]) if len(v) < longest else v
-            for v in found
-        ]
-        values[field.name] = torch.stack(padded)
-    return kind(**values)
+    """Samples whose prompts are numbered in the order in which they come up."""
+    index: dict[tuple[str, str], int] = {}
+    first: list[EncodedSample] = []
+    for sample in samples:
+        if (prompt := (sample.caption, sample.given_content)) not in index:
+            index[prompt] = len(index)
+            first.append(sample)
+    condition = StoredConditions(
+        kind,
+        cache,
+        text_keys=[sample.text_key for sample in first],
+        given_keys=[sample.given_key for sample in first] if first[0].given_key else None,
+        device=device,
+    )
+    return Part(
+        tuple(sample.caption for sample in first),
+        condition,
+        torch.tensor([index[sample.caption, sample.given_content] for sample in samples]),
+        StoredLatents(cache, [sample.media_key for sample in samples]),
+    )

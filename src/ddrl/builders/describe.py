@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from ddrl.builders.runs import LoadedRun, RunFolder
-from ddrl.evaluation.verdict import Curves, RunResult
+from ddrl.evaluation.result import Curves, RunResult
 from ddrl.recipe import Recipe
 
 __all__ = ["curves", "distinct_labels", "environment", "label", "method", "reproduce"]
@@ -32,12 +32,20 @@ def method(recipe: Recipe) -> str:
     """A run's method in one line: reward, regularizer, beta."""
     objective = recipe.objective
     if objective.policy == "none":
-        return "Data alone, no reward"
+        return f"{_data(recipe).capitalize()} alone, no reward"
     reward = " + ".join(section.name for section in recipe.reward)
     if objective.regularizer == "none":
         return f"Reward alone ({reward})"
-    what = {"data": "data", "reference": "reference model"}[objective.regularizer]
+    what = {"data": _data(recipe), "reference": "reference model"}[objective.regularizer]
+    if recipe.data.target == "teacher":
+        what = f"its start on {_data(recipe)}"
     return f"Reward ({reward}) and {what}, beta {objective.beta:g}"
+
+
+def _data(recipe: Recipe) -> str:
+    """What the policy is anchored to."""
+    made = "samples of the base"
+    return {"synthetic": made, "mixed": f"data and {made}"}.get(recipe.data.anchor, "data")
 
 
 def distinct_labels(results: Sequence[RunResult]) -> list[RunResult]:
@@ -73,6 +81,8 @@ def environment(runs: Sequence[LoadedRun]) -> dict[str, str]:
     section, rollout = runs[0].recipe.evaluation, runs[0].recipe.rollout
     seeds = ", ".join(str(run.recipe.run.seed) for run in runs)
     heldout = runs[0].corpus.real
+    is_real = runs[0].recipe.data.source != "prompts"
+    kind = "samples" if is_real else "samples of the base model, for prompts that are held out"
     info = _info(runs[0])
     return {
         "Code": f"ddrl {version('ddrl')}, commit {info.get('commit') or 'unknown'}",
@@ -81,7 +91,7 @@ def environment(runs: Sequence[LoadedRun]) -> dict[str, str]:
         "Seeds": f"runs {seeds}; evaluation {section.seed}",
         "Samples": f"{section.samples_per_prompt} per prompt, {section.solver}, "
         f"{section.steps} steps, averaged weights",
-        "Held-out data": f"{len(heldout)} samples, fixed noise at 8 times",
+        "Held-out data": f"{len(heldout)} {kind}, fixed noise at 8 times",
         "Training": f"{rollout.prompts_per_step} prompts x {rollout.group_size} samples, "
         f"{rollout.kernel}, {rollout.steps} steps",
     }

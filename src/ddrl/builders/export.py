@@ -11,7 +11,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from ddrl.builders.card import base_name, render_card
-from ddrl.builders.runs import LoadedRun, load_run
+from ddrl.builders.runs import LoadedRun, Step, load_run
 from ddrl.builders.store import Progress
 from ddrl.errors import UsageError
 from ddrl.models.lora import has_lora
@@ -28,7 +28,7 @@ def export_run(
     folder: Path,
     out: Path | None = None,
     *,
-    step: int | None = None,
+    step: Step | None = None,
     raw: bool = False,
     progress: Progress | None = None,
 ) -> Path:

@@ -1,32 +1,91 @@
-"""What samples and data are compared in: features of a named encoder."""
+"""What samples and data are compared in: features of a named encoder, statistics of pixels."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ddrl.builders.corpus import Real
+from ddrl.evaluation.encoder import Encoder, load_vision_encoder
+from ddrl.evaluation.pixels import pixel_statistics
 from ddrl.rewards.builtin.classifier import Classifier
+from ddrl.training.rollout import batches
 
-__all__ = ["judge_features", "pooled_pixels"]
+__all__ = ["RealData", "build_encoder", "pooled_pixels", "real_data"]
+
+DECODED_AT_ONCE = 8  # a clip of 81 frames of 832x480 pixels takes 388 MB
 
 
-def judge_features(judge: Classifier) -> Callable[[Tensor], NDArray[np.float64]]:
-    """The judge's last hidden layer as features."""
+@dataclass(frozen=True)
+class RealData:
+    """What samples are compared with: M real pictures or clips.
+
+    Attributes:
+        features: of the encoder, (M, F).
+        frames: of every frame, (M, T, F); None for images.
+        pixels: name -> (M,), statistics of pixels.
+        prompt_id: (M,) the prompt of each.
+    """
+
+    features: NDArray[np.float64]
+    frames: NDArray[np.float64] | None
+    pixels: Mapping[str, NDArray[np.float64]]
+    prompt_id: NDArray[np.int64]
+
+
+def build_encoder(name: str, judge: Classifier | None, device: torch.device) -> Encoder:
+    """The encoder of ``evaluation.encoder``.
+
+    Args:
+        name: ``auto``, or a folder or hub id of a vision model.
+        judge: of the embedded data, whose features ``auto`` takes; None elsewhere.
+        device: where a vision model runs.
+
+    Raises:
+        UsageError: transformers isn't installed.
+        WeightsError: the model can't be loaded.
+    """
+    if name != "auto":
+        return load_vision_encoder(name, device=device)
+    if judge is None:
+        return Encoder("pooled pixels (4 x 4 colours)", pooled_pixels)
 
     def features(media: Tensor) -> NDArray[np.float64]:
         values: NDArray[np.float64] = judge.features(media).double().numpy()
         return values
 
-    return features
+    return Encoder("the judge's last hidden layer", features)
 
 
 def pooled_pixels(media: Tensor) -> NDArray[np.float64]:
-    """Colours on a grid of 4x4, averaged over the frames of a clip: (N, ...) to (N, 48)."""
-    frames = media.mean(1) if media.ndim == 5 else media
-    pooled = torch.nn.functional.adaptive_avg_pool2d(frames, 4)
+    """Colours on a grid of 4x4: (N, 3, H, W) to (N, 48)."""
+    pooled = torch.nn.functional.adaptive_avg_pool2d(media.float(), 4)
     values: NDArray[np.float64] = pooled.flatten(1).double().numpy()
     return values
+
+
+def real_data(encoder: Encoder, real: Real) -> RealData:
+    """Measure real media, of which those in files are decoded a few at a time."""
+    size = len(real) if isinstance(real.media, Tensor) else DECODED_AT_ONCE
+    features, frames = [], []
+    pixels: dict[str, list[NDArray[np.float64]]] = {}
+    for rows in batches(len(real), size):
+        media = real.media[rows]
+        if media.ndim == 5:
+            frames.append(encoder.frames(media))
+            features.append(frames[-1].mean(1))
+        else:
+            features.append(encoder.features(media))
+        for name, values in pixel_statistics(media).items():
+            pixels.setdefault(name, []).append(values)
+    return RealData(
+        features=np.concatenate(features),
+        frames=np.concatenate(frames) if frames else None,
+        pixels={name: np.concatenate(parts) for name, parts in pixels.items()},
+        prompt_id=real.caption_id.numpy(),
+    )

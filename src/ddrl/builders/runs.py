@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -38,7 +38,10 @@ from ddrl.training.checkpoint import (
 from ddrl.training.forward import Forward
 from ddrl.training.sinks import read_metrics
 
-__all__ = ["LoadedRun", "RunFolder", "Weights", "load_run"]
+__all__ = ["LoadedRun", "RunFolder", "Step", "Weights", "load_run", "read_recipe"]
+
+Step = int | Literal["best"]
+"""The step of a checkpoint, or the checkpoint that the audit marked as the best."""
 
 Weights = Literal["ema", "raw", "base"]
 """Averaged weights, weights as the optimizer left them, or those before post-training."""
@@ -125,7 +128,10 @@ class LoadedRun:
     @cached_property
     def corpus(self) -> Corpus:
         """The data, encoded when this is first asked for."""
-        return build_corpus(self.recipe, self.model, self.splits)
+        # Where there are prompts alone, held-out data are samples of the base.
+        samples_base = self.recipe.data.source == "prompts"
+        with self.as_base() if samples_base else nullcontext():
+            return build_corpus(self.recipe, self.model, self.splits)
 
     @cached_property
     def scorer(self) -> Scorer:
@@ -136,7 +142,8 @@ class LoadedRun:
     def latent_shape(self) -> tuple[int, ...]:
         """Shape of one sample's latents."""
         if isinstance(self.model, TinyModel):
-            return self.model.latent_shape(self.model.config.height, self.model.config.columns)
+            config = self.model.config
+            return self.model.latent_shape(config.height, config.columns, config.frames)
         data = self.recipe.data
         return self.model.latent_shape(data.height, data.width, data.frames)
 
@@ -155,7 +162,7 @@ class LoadedRun:
 def load_run(
     folder: Path,
     *,
-    step: int | None = None,
+    step: Step | None = None,
     weights: Weights = "ema",
     progress: Progress | None = None,
 ) -> LoadedRun:
@@ -163,7 +170,7 @@ def load_run(
 
     Args:
         folder: of the run.
-        step: of the checkpoint; default: the newest whole one.
+        step: of the checkpoint, or ``best``; default: the newest whole one.
         weights: which weights; ``base`` needs no checkpoint.
         progress: told about the base model, where it has to be made again.
 
@@ -172,7 +179,7 @@ def load_run(
         CheckpointError: there is no such checkpoint, or it is broken.
     """
     run = RunFolder(Path(folder))
-    recipe = _read_recipe(run)
+    recipe = read_recipe(run)
     checkpoint = None if weights == "base" else _find_checkpoint(run, step)
     device = pick_device(recipe)
     splits = load_splits(recipe)
@@ -200,7 +207,7 @@ def load_run(
     )
 
 
-def _read_recipe(run: RunFolder) -> Recipe:
+def read_recipe(run: RunFolder) -> Recipe:
     """The recipe in a run's folder.
 
     Raises:
@@ -226,8 +233,8 @@ def _read_info(run: RunFolder) -> Mapping[str, Any]:
     return info if isinstance(info, dict) else {}
 
 
-def _find_checkpoint(run: RunFolder, step: int | None) -> Checkpoint:
-    """The checkpoint of a step, or the newest whole one.
+def _find_checkpoint(run: RunFolder, step: Step | None) -> Checkpoint:
+    """The checkpoint of a step, the best by the audit, or the newest whole one.
 
     Raises:
         CheckpointError: there is none, or it is broken.
@@ -240,6 +247,14 @@ def _find_checkpoint(run: RunFolder, step: int | None) -> Checkpoint:
                 hint="wait for the first one (see run.checkpoint_every), or train it further",
             )
         return newest
+    if step == "best":
+        marked = CheckpointFolder(run.checkpoints).best()
+        if marked is None:
+            raise CheckpointError(
+                f"{run.path} has no checkpoint that is marked as the best.",
+                hint="checkpoints are marked while training with evaluation.panel_samples above 0",
+            )
+        step = marked.step
     wanted = run.checkpoints / f"step-{step:08d}"
     if not wanted.is_dir():
         there = [str(int(found.name[5:])) for found in sorted(run.checkpoints.glob("step-*"))]

@@ -11,11 +11,13 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from ddrl.cli.compare import compare
 from ddrl.cli.data import data
 from ddrl.cli.doctor import doctor
 from ddrl.cli.evaluate import evaluate
 from ddrl.cli.export import export
 from ddrl.cli.interrupts import Interrupted
+from ddrl.cli.reward import reward
 from ddrl.cli.sample import sample
 from ddrl.cli.terminal import complain, set_up_logging
 from ddrl.cli.train import train
@@ -37,9 +39,10 @@ app = typer.Typer(
     epilog="Exit codes: 0 done, 1 bug, 2 usage or recipe, 3 data or weights, 4 reward, "
     "5 checkpoint, 6 the guard stopped the run.",
 )
-for command in (train, sample, evaluate, export, doctor):
+for command in (train, sample, evaluate, compare, export, doctor):
     app.command()(command)
 app.add_typer(data)
+app.add_typer(reward)
 
 
 def _show_version(wanted: bool) -> None:

@@ -1,4 +1,4 @@
-"""``ddrl data``: what is in a data set, and its encoding."""
+"""``ddrl data``: what is in a data set, its encoding, and synthetic data."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ddrl.cli.progress import make_reporter
+from ddrl.cli.synthesize import synthesize
 from ddrl.cli.terminal import Verbose
 from ddrl.errors import DataError, UsageError
 
@@ -22,11 +23,12 @@ data = typer.Typer(
     name="data",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+data.command()(synthesize)
 
 
 @data.callback(invoke_without_command=True)
 def start(context: typer.Context) -> None:
-    """Look at a data set of captioned images or clips, or encode it."""
+    """Look at a data set of captioned images or clips, encode it, or sample one."""
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
 
@@ -79,6 +81,11 @@ def encode(
     from ddrl.recipe import load_recipe
 
     loaded = load_recipe(recipe, overrides or [])  # a faulty one fails before torch is loaded
+    if loaded.data.source == "prompts":
+        raise UsageError(
+            "data.source prompts has no media: there is nothing to encode.",
+            hint="`ddrl data synthesize` makes the samples that stand for them",
+        )
     if loaded.data.source != "files":
         raise UsageError(
             f"data.source {loaded.data.source} is embedded: there is nothing to encode.",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ddrl.cli.steps import StepOption, read_step
 from ddrl.cli.terminal import Verbose, format_change
 
 if TYPE_CHECKING:
@@ -27,8 +28,12 @@ def evaluate(
         Path | None,
         typer.Option("--out", metavar="FOLDER", help="Default: evaluation/ in the first run."),
     ] = None,
+    step: StepOption = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the report's numbers instead of a table.")
+    ] = False,
+    sheets: Annotated[
+        bool, typer.Option("--sheets", help="Write the samples as samples/RUN.png, too.")
     ] = False,
     verbose: Verbose = False,  # noqa: ARG001 - its callback does the work
 ) -> None:
@@ -38,9 +43,12 @@ def evaluate(
     """
     from ddrl.builders.evaluation import evaluate_runs
     from ddrl.evaluation.report import write_report
+    from ddrl.evaluation.sheets import write_sheets
 
-    report = evaluate_runs(runs, progress=logger.info)
+    report = evaluate_runs(runs, step=read_step(step), progress=logger.info)
     page, numbers = write_report(report, out or runs[0] / "evaluation")
+    if sheets:
+        write_sheets(report.samples, page.parent / "samples")
     if as_json:
         typer.echo(numbers.read_text(encoding="utf-8"), nl=False)
         return

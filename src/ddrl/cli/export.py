@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ddrl.cli.progress import make_reporter
+from ddrl.cli.steps import StepOption, read_step
 from ddrl.cli.terminal import Verbose
 
 __all__ = ["export"]
@@ -18,9 +19,7 @@ def export(
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FOLDER", help="Default: RUN/export.")
     ] = None,
-    step: Annotated[
-        int | None, typer.Option("--step", min=0, help="Which checkpoint; default: the newest.")
-    ] = None,
+    step: StepOption = None,
     raw: Annotated[
         bool, typer.Option("--raw", help="The weights themselves, not their average.")
     ] = False,
@@ -34,5 +33,5 @@ def export(
     from ddrl.builders.export import export_run
 
     with make_reporter() as reporter:
-        folder = export_run(run, out, step=step, raw=raw, progress=reporter.made)
+        folder = export_run(run, out, step=read_step(step), raw=raw, progress=reporter.made)
     typer.echo(folder / "README.md")

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
     from ddrl.builders.runs import LoadedRun
 
-__all__ = ["Request", "draw", "write_samples"]
+__all__ = ["FPS", "Request", "draw", "mp4", "png", "slug", "write_samples"]
 
 FORMAT = "ddrl-samples/1"
-_FPS = 16.0  # of clips, where the recipe leaves it to the data
+FPS = 16.0  # of clips, where the recipe leaves it to the data
 _GAP = 1  # between the pictures of the grid, in their own pixels
 
 
@@ -36,6 +36,8 @@ class Request:
         steps: of the solver.
         solver: deterministic.
         scale: screen pixels per pixel, each way.
+        first_frames: pixels that are given of each prompt's clips, shape (P, F, 3, H, W), or None.
+        first_frame_files: where they are from; none, one or P.
     """
 
     prompts: tuple[str, ...]
@@ -44,6 +46,8 @@ class Request:
     steps: int
     solver: Literal["euler", "heun", "multistep"]
     scale: int
+    first_frames: Tensor | None = None
+    first_frame_files: tuple[str, ...] = ()
 
 
 def draw(run: LoadedRun, request: Request) -> Tensor:
@@ -54,11 +58,13 @@ def draw(run: LoadedRun, request: Request) -> Tensor:
     """
     import torch
 
+    from ddrl.builders.first_frames import encode_prompts
     from ddrl.evaluation.generate import generate
 
     samples = generate(
         run.forward,
         request.prompts,
+        condition=encode_prompts(run, request.prompts, request.first_frames),
         samples_per_prompt=request.num,
         latent_shape=run.latent_shape,
         seed=request.seed,
@@ -88,25 +94,24 @@ def write_samples(run: LoadedRun, request: Request, pixels: Tensor, folder: Path
     files: list[dict[str, Any]] = []
     is_clip = pixels.ndim == 5
     stills = pixels[:, pixels.shape[1] // 2] if is_clip else pixels
-    fps = run.recipe.data.fps or _FPS
+    fps = run.recipe.data.fps or FPS
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _remove_earlier(folder)
         for index, sample in enumerate(pixels):
             prompt, member = divmod(index, request.num)
             text = request.prompts[prompt]
-            path = folder / f"{index:03d}-{_slug(text)}-{member}.{'mp4' if is_clip else 'png'}"
-            content = (
-                _mp4(sample, request.scale, fps=fps) if is_clip else _png(sample, request.scale)
-            )
+            path = folder / f"{index:03d}-{slug(text)}-{member}.{'mp4' if is_clip else 'png'}"
+            content = mp4(sample, request.scale, fps=fps) if is_clip else png(sample, request.scale)
             files.append({**_write(path, content), "prompt": text, "member": member})
-        grid = _write(folder / "grid.png", _png(_grid(stills, request), request.scale))
+        grid = _write(folder / "grid.png", png(_grid(stills, request), request.scale))
         manifest = {
             "format": FORMAT,
             "run": str(run.folder),
             "step": run.step,
             "weights": run.weights,
             "prompts": list(request.prompts),
+            "first_frames": list(request.first_frame_files),
             "samples_per_prompt": request.num,
             "seed": request.seed,
             "solver": request.solver,
@@ -130,7 +135,7 @@ def _write(path: Path, content: bytes) -> dict[str, str]:
     return {"file": path.name, "sha256": hashlib.sha256(content).hexdigest()}
 
 
-def _png(pixels: Tensor, scale: int) -> bytes:
+def png(pixels: Tensor, scale: int) -> bytes:
     """One picture, each pixel a square."""
     from PIL import Image
 
@@ -141,7 +146,7 @@ def _png(pixels: Tensor, scale: int) -> bytes:
     return buffer.getvalue()
 
 
-def _mp4(frames: Tensor, scale: int, *, fps: float) -> bytes:
+def mp4(frames: Tensor, scale: int, *, fps: float) -> bytes:
     """One clip, each pixel a square; a column or row is repeated where a side is odd.
 
     Raises:
@@ -181,7 +186,7 @@ def _grid(pixels: Tensor, request: Request) -> Tensor:
     return whole[:-_GAP, :-_GAP]
 
 
-def _slug(text: str) -> str:
+def slug(text: str) -> str:
     """A prompt as part of a file name."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:40] or "empty"
 

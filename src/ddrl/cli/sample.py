@@ -8,11 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ddrl.cli.progress import make_reporter
+from ddrl.cli.steps import StepOption, read_step
 from ddrl.cli.terminal import Verbose
 from ddrl.errors import UsageError
 
 if TYPE_CHECKING:
-    from ddrl.builders.runs import Weights
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from ddrl.builders.runs import LoadedRun, Weights
+    from ddrl.cli.pictures import Request
 
 __all__ = ["sample"]
 
@@ -26,13 +32,15 @@ def sample(
         list[str] | None,
         typer.Option("--prompt", metavar="TEXT", help="May be given again; default: every prompt."),
     ] = None,
+    first_frame: Annotated[
+        list[Path] | None,
+        typer.Option("--first-frame", metavar="FILE", help="Given to all prompts, or one to each."),
+    ] = None,
     num: Annotated[int, typer.Option("--num", min=1, help="Samples per prompt.")] = 4,
     seed: Annotated[
         int | None, typer.Option("--seed", min=0, help="Default: the run's evaluation.seed.")
     ] = None,
-    step: Annotated[
-        int | None, typer.Option("--step", min=0, help="Which checkpoint; default: the newest.")
-    ] = None,
+    step: StepOption = None,
     raw: Annotated[
         bool, typer.Option("--raw", help="The weights themselves, not their average.")
     ] = False,
@@ -57,22 +65,47 @@ def sample(
             "--base is the model before any step, so it goes with neither --raw nor --step.",
             hint="leave --base out to sample a checkpoint",
         )
-    from ddrl.builders.runs import load_run
-    from ddrl.cli.pictures import Request, draw, write_samples
+    from ddrl.builders.first_frames import one_for_each, read_first_frames
+    from ddrl.builders.runs import RunFolder, load_run, read_recipe
+    from ddrl.cli.pictures import draw, write_samples
 
     weights: Weights = "base" if base else "raw" if raw else "ema"
+    files = tuple(first_frame or ())
+    given = read_first_frames(read_recipe(RunFolder(run)), files)  # before any weight is loaded
+    if given is not None and prompt:
+        given = one_for_each(given, len(prompt))
     with make_reporter() as reporter:
-        loaded = load_run(run, step=step, weights=weights, progress=reporter.made)
-    section = loaded.recipe.evaluation
-    request = Request(
-        prompts=tuple(prompt or loaded.corpus.train.captions[:MAX_PROMPTS]),
-        num=num,
-        seed=section.seed if seed is None else seed,
-        steps=section.steps,
-        solver=section.solver,
-        scale=scale or (1 if loaded.splits is None else 8),
-    )
+        loaded = load_run(run, step=read_step(step), weights=weights, progress=reporter.made)
+    request = _request(loaded, prompt or (), given, files, num=num, seed=seed, scale=scale)
     folder = out or run / "samples"
     write_samples(loaded, request, draw(loaded, request), folder)
     typer.echo(f"{len(request.prompts) * num} samples of {loaded.name}, {weights} weights")
     typer.echo(folder / "grid.png")
+
+
+def _request(
+    run: LoadedRun,
+    prompts: Sequence[str],
+    first_frames: Tensor | None,
+    files: Sequence[Path],
+    *,
+    num: int,
+    seed: int | None,
+    scale: int | None,
+) -> Request:
+    """What to draw; of the data's own captions, each once, where no prompt is asked for."""
+    from ddrl.builders.first_frames import one_for_each
+    from ddrl.cli.pictures import Request
+
+    texts = tuple(prompts or list(dict.fromkeys(run.corpus.train.captions))[:MAX_PROMPTS])
+    section = run.recipe.evaluation
+    return Request(
+        prompts=texts,
+        num=num,
+        seed=section.seed if seed is None else seed,
+        steps=section.steps,
+        solver=section.solver,
+        scale=scale or (1 if run.splits is None else 8),
+        first_frames=None if first_frames is None else one_for_each(first_frames, len(texts)),
+        first_frame_files=tuple(str(file) for file in files),
+    )

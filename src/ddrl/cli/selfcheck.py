@@ -166,7 +166,7 @@ def _replay() -> str:
     group = hand.prompt_id.new_tensor(range(len(hand.prompt_id))).repeat_interleave(4)
     trajectory = rollout(
         trainer.forward,
-        trainer.pool.condition[hand.prompt_id.to(trainer.device)],
+        trainer.pool.condition[hand.prompt_id].to(trainer.device),
         group,
         transitions=settings.transitions,
         latent_shape=settings.latent_shape,

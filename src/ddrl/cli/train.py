@@ -35,7 +35,7 @@ def train(
 
     limit_threads(loaded)
     if dry_run:
-        from ddrl.builders.training import plan_recipe
+        from ddrl.builders.planning import plan_recipe
 
         typer.echo("\n".join(plan_recipe(loaded).lines()))
         return

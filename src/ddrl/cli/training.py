@@ -120,9 +120,11 @@ class TrainingRun:
     def _build(self, checkpoint: Checkpoint | None, reporter: Reporter) -> Job:
         import torch
 
+        from ddrl.builders.planning import check_start
         from ddrl.builders.training import build_job
         from ddrl.training.loop import restore
 
+        check_start(self._recipe)  # what is wrong is found before any weight is read
         job = build_job(self._recipe, progress=reporter.made)
         # ddrl names all of its randomness; this is for rewards that use the global generator.
         torch.manual_seed(self._recipe.run.seed)
@@ -187,7 +189,7 @@ class TrainingRun:
                 try:
                     save(job.trainer, self._checkpoints, recipe=self._text)
                     logger.info("the %d steps before it are saved", job.trainer.step)
-                except CheckpointError as error:
+                except (CheckpointError, GuardStop) as error:
                     logger.warning("%s", error.message)
             raise
         except GuardStop as error:

@@ -1,10 +1,12 @@
-"""Latents and text embeddings on disk, found again by what they are made from.
+"""Latents, text embeddings and features of given frames on disk, found by what they are made of.
 
 A file's name is the hash of all that its content depends on, so a stale one can't be used: the
 key of what is asked for has changed, and what lies under the old key is not looked at.
 
 - media: the file's content, the encoder's fingerprint, bucket, frame rate, dtype;
-- text: the text, the text encoders' fingerprint, dtype; stored once per distinct text.
+- text: the text, the text encoders' fingerprint, dtype; stored once per distinct text;
+- given: the content of the file that the frames come from, their number, the encoders'
+  fingerprint, bucket, dtype; and frame rate, if that file is the clip itself.
 
 Files are written beside and renamed, so a killed run leaves no half file and goes on where it
 was, and two processes may share the folder. :mod:`ddrl.data.encoding` fills it.
@@ -17,6 +19,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,12 +31,12 @@ from torch import Tensor
 from ddrl.data.framing import Bucket, Framing
 from ddrl.errors import DataError
 
-__all__ = ["EncodedCache", "media_key", "text_key"]
+__all__ = ["EncodedCache", "given_key", "media_key", "text_key"]
 
 # Part of every key: raise it when the reading or framing of media changes.
 FORMAT = "ddrl-cache/1"
 
-Kind = Literal["media", "text"]
+Kind = Literal["media", "text", "given"]
 
 _BESIDE = ".writing-"
 _OLD_SECONDS = 3600.0  # a file that has been in writing for longer is a killed run's
@@ -42,7 +45,6 @@ _OLD_SECONDS = 3600.0  # a file that has been in writing for longer is a killed 
 def media_key(
     content: str,
     *,
-    first_frame: str | None,
     bucket: Bucket,
     framing: Framing,
     fingerprint: str,
@@ -52,14 +54,36 @@ def media_key(
 
     Args:
         content: hash of the file.
-        first_frame: hash of the first frame's file, if it counts.
         bucket: the one that was chosen; others do not matter.
         framing: what else was done to the pixels.
         fingerprint: of the encoder.
         dtype: of the stored latents.
     """
-    made_from = [content, first_frame, framing.key(bucket), fingerprint, str(dtype)]
+    made_from = [content, framing.key(bucket), fingerprint, str(dtype)]
     return _hash("media", made_from)
+
+
+def given_key(
+    content: str,
+    *,
+    num_frames: int,
+    bucket: Bucket,
+    framing: Framing | None,
+    fingerprint: str,
+    dtype: torch.dtype,
+) -> str:
+    """The key of the features of given frames.
+
+    Args:
+        content: hash of the file that they come from.
+        num_frames: how many are given.
+        bucket: of the clip that they begin.
+        framing: of the clip, if they are its own; None if they are an image's.
+        fingerprint: of the encoders.
+        dtype: of the stored features.
+    """
+    source = asdict(bucket) if framing is None else framing.key(bucket)
+    return _hash("given", [content, num_frames, source, fingerprint, str(dtype)])
 
 
 def text_key(text: str, *, fingerprint: str, dtype: torch.dtype) -> str:
@@ -83,12 +107,20 @@ class EncodedCache:
         self.folder = folder
 
     def media(self, key: str) -> dict[str, Tensor]:
-        """Return ``latents``, and ``first_frame`` (uint8, shape (3, H, W)) if it was kept.
+        """Return ``latents``, without a batch dimension.
 
         Raises:
             DataError: they are not there, or broken.
         """
         return self._read("media", key)
+
+    def given(self, key: str) -> dict[str, Tensor]:
+        """Return the named features of given frames, without a batch dimension.
+
+        Raises:
+            DataError: they are not there, or broken.
+        """
+        return self._read("given", key)
 
     def text(self, key: str) -> dict[str, Tensor]:
         """Return the named tensors of a text, without a batch dimension.
@@ -109,14 +141,30 @@ class EncodedCache:
         except (SafetensorError, OSError):
             return False
 
-    def write(self, kind: Kind, key: str, tensors: Mapping[str, Tensor]) -> None:
-        """Store tensors under a key.
+    def write(
+        self, kind: Kind, key: str, tensors: Mapping[str, Tensor], *, note: str | None = None
+    ) -> None:
+        """Store tensors under a key, and a note in the file's head.
 
         Raises:
             DataError: the cache can't be written.
         """
         whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        self._replace(self._path(kind, key), lambda path: save_file(whole, path))
+        head = None if note is None else {"note": note}
+        self._replace(self._path(kind, key), lambda path: save_file(whole, path, head))
+
+    def note(self, kind: Kind, key: str) -> str:
+        """Return the note that was stored with the tensors; they are not read.
+
+        Raises:
+            DataError: they are not there, broken, or have none.
+        """
+        path = self._path(kind, key)
+        try:
+            with safe_open(path, framework="pt") as file:
+                return str(file.metadata()["note"])
+        except (SafetensorError, OSError, TypeError, KeyError) as error:
+            raise DataError(f"{path} can't be read: {error}.", hint=_ENCODE) from error
 
     def write_index(self, index: Mapping[str, object]) -> None:
         """Write ``index.json``: what the last encoding was about, for people and tools.

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ddrl.errors import DataError
 
-__all__ = ["MediaEncoder", "TextEncoder", "as_stored"]
+__all__ = ["GivenEncoder", "MediaEncoder", "TextEncoder", "as_stored"]
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,8 @@ class TextEncoder:
         encode: N texts to named tensors, shape (N, ...). A text's row must not depend on the
             other texts: pad to a fixed length. None for :func:`~ddrl.data.encoding.lookup`.
         fingerprint: of the weights and settings of all text encoders.
-        dtype: that embeddings are stored in; masks and ids keep theirs.
+        dtype: that embeddings are stored in, unless they come in a narrower one; masks and ids
+            keep theirs.
         batch_size: texts that are encoded at once.
     """
 
@@ -48,10 +49,37 @@ class TextEncoder:
     batch_size: int = 16
 
 
+@dataclass(frozen=True)
+class GivenEncoder:
+    """What makes features of given frames (image-to-video), and what they depend on.
+
+    Attributes:
+        encode: pixels in [0, 1], float32, on the CPU, shape (1, num_frames, 3, H, W), and the
+            number of frames of the clip that they begin, to named tensors, shape (1, ...).
+            None for :func:`~ddrl.data.encoding.lookup`.
+        fingerprint: of the weights and settings of the encoders.
+        num_frames: frames that are given.
+        dtype: that features are stored in, unless they come in a narrower one.
+    """
+
+    encode: Callable[[Tensor, int], dict[str, Tensor]] | None
+    fingerprint: str
+    num_frames: int
+    dtype: torch.dtype = torch.float32
+
+
 def as_stored(tensor: Tensor, dtype: torch.dtype, what: str) -> Tensor:
-    """A tensor as it is stored: numbers in the dtype, masks and ids as they are."""
+    """A tensor as it is stored: numbers in the dtype, masks and ids as they are.
+
+    Numbers of fewer bits stay as they are: more would hold nothing more.
+
+    Raises:
+        DataError: a number is not finite in the dtype.
+    """
     if not tensor.is_floating_point():
         return tensor
+    if tensor.dtype.itemsize < dtype.itemsize:
+        dtype = tensor.dtype
     stored = tensor.to(dtype)
     if not bool(stored.isfinite().all()):
         raise DataError(

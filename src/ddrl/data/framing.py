@@ -57,14 +57,12 @@ class Framing:
         fps: frames per second of clips; None keeps each clip's own.
         start: which part of a longer clip is taken.
         max_pixels: images, or frames, with more are refused without being decoded.
-        first_frame: keep the first frame's pixels too, for models that are conditioned on it.
     """
 
     buckets: tuple[Bucket, ...]
     fps: float | None = None
     start: ClipStart = "start"
     max_pixels: int = DEFAULT_MAX_PIXELS
-    first_frame: bool = False
 
     def __post_init__(self) -> None:
         if not self.buckets:
@@ -75,7 +73,7 @@ class Framing:
     def key(self, bucket: Bucket) -> dict[str, object]:
         """What the framed pixels of a file in this bucket depend on, as JSON."""
         clip = {} if bucket.frames == 1 else {"fps": self.fps, "start": self.start}
-        return {"bucket": asdict(bucket), "first_frame": self.first_frame, **clip}
+        return {"bucket": asdict(bucket), **clip}
 
 
 def choose_bucket(name: str, height: int, width: int, frames: int, framing: Framing) -> Bucket:

@@ -16,9 +16,9 @@ from torch import Tensor
 from ddrl.errors import DataError
 from ddrl.seeding import permutation
 
-__all__ = ["AnchorMode", "Dealer", "Hand"]
+__all__ = ["AnchorMode", "Dealer", "Hand", "num_synthetic"]
 
-AnchorMode = Literal["paired", "independent"]
+AnchorMode = Literal["paired", "independent", "synthetic", "mixed"]
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,11 @@ class Hand:
     anchor_row: Tensor
 
 
+def num_synthetic(anchors_per_group: int, share: float) -> int:
+    """How many of a mixed group's anchors are synthetic: the share, but at least one of each."""
+    return max(0, min(max(round(share * anchors_per_group), 1), anchors_per_group - 1))
+
+
 class Dealer:
     """Deals G prompts and G m data rows per step.
 
@@ -42,8 +47,11 @@ class Dealer:
         num_prompts: number of captions.
         seed: of the run.
         prompts_per_step: G.
-        anchors_per_group: m; 0 deals none.
-        mode: ``paired``: rows with the group's own caption; ``independent``: any rows.
+        anchors_per_group: m; 0 deals none; ``mixed`` needs 2.
+        mode: ``paired`` and ``synthetic``: rows with the group's own caption; ``independent``: any
+            rows; ``mixed``: real and synthetic rows with the group's own caption.
+        num_real: rows that are real data; those after them are synthetic (``mixed`` only).
+        share: of a group's rows that is synthetic, see :func:`num_synthetic` (``mixed`` only).
 
     Raises:
         DataError: a caption has no data although the rows are to be paired.
@@ -58,23 +66,27 @@ class Dealer:
         prompts_per_step: int,
         anchors_per_group: int,
         mode: AnchorMode = "paired",
+        num_real: int = 0,
+        share: float = 0.5,
     ) -> None:
         self._seed = seed
         self._num_prompts = num_prompts
         self._prompts_per_step = prompts_per_step
         self._anchors_per_group = anchors_per_group
         self._mode = mode
-        everything = torch.arange(len(caption_id))
+        self._num_synthetic = num_synthetic(anchors_per_group, share) if mode == "mixed" else 0
+        rows = torch.arange(len(caption_id))
+        kinds = [rows[:num_real], rows[num_real:]] if mode == "mixed" else [rows]
         self._pools = (
-            [everything[caption_id == i] for i in range(num_prompts)]
-            if mode == "paired"
-            else [everything]
+            kinds
+            if mode == "independent"
+            else [kind[caption_id[kind] == i] for kind in kinds for i in range(num_prompts)]
         )
-        empty = [i for i, pool in enumerate(self._pools) if not len(pool)]
+        empty = [i % num_prompts for i, pool in enumerate(self._pools) if not len(pool)]
         if empty and anchors_per_group:
             raise DataError(
                 f"{len(empty)} of {num_prompts} prompts have no data, the first is number "
-                f"{empty[0]}, but the anchor is paired.",
+                f"{empty[0]}, but the anchor is {mode}.",
                 hint='give each prompt data, or set data.anchor = "independent"',
             )
 
@@ -86,16 +98,25 @@ class Dealer:
             epoch, place = divmod(position, self._num_prompts)
             prompt = int(permutation(self._num_prompts, self._seed, "prompts", epoch)[place])
             prompts.append(prompt)
-            if self._mode == "paired":
-                rows.append(self._next(prompt, epoch))
+            if self._mode == "mixed":
+                rows.append(self._mixed(prompt, epoch))
+            elif self._mode == "independent":
+                rows.append(self._next(0, position, self._anchors_per_group))
             else:
-                rows.append(self._next(0, position))
+                rows.append(self._next(prompt, epoch, self._anchors_per_group))
         return Hand(torch.tensor(prompts), torch.cat(rows))
 
-    def _next(self, pool_id: int, turn: int) -> Tensor:
+    def _mixed(self, prompt: int, epoch: int) -> Tensor:
+        """Real and synthetic rows of a prompt, shuffled: an update takes a part of every group."""
+        wanted, made = self._anchors_per_group, self._num_synthetic
+        real = self._next(prompt, epoch, wanted - made)
+        synthetic = self._next(self._num_prompts + prompt, epoch, made)
+        order = permutation(wanted, self._seed, "mix", prompt, epoch)
+        return torch.cat([real, synthetic])[order]
+
+    def _next(self, pool_id: int, turn: int, wanted: int) -> Tensor:
         """The rows that a pool gives at its ``turn``-th time: it is shuffled anew when used up."""
         pool = self._pools[pool_id]
-        wanted = self._anchors_per_group
         rows = torch.empty(wanted, dtype=torch.int64)
         filled = 0
         while filled < wanted:

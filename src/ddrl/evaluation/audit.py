@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ddrl.errors import DataError
+from ddrl.evaluation.result import Measured, PixelShift, Regression, RunResult
+from ddrl.evaluation.signs import Marks
 from ddrl.evaluation.statistics import Interval
-from ddrl.evaluation.verdict import RunResult, Verdict, judge_run
+from ddrl.evaluation.verdict import Verdict, judge_run
+from ddrl.evaluation.wording import beside_base
 
 __all__ = ["FORMAT", "Report", "as_json"]
 
@@ -31,8 +34,12 @@ class Report:
         samples: run name -> uint8 (P, S, H, W, 3); the same prompts and seeds for every run.
             A run may be absent.
         real: uint8 (P, S, H, W, 3) examples of real data for the same prompts, or None.
+        has_real: whether data are real; else samples of the base stand in their place, in
+            pictures, figures and words.
         real_frechet: Fréchet distance between two sets of real data: what no model can beat.
         drift_limit: mark of the held-out loss change, as a fraction.
+        clips: run name -> uint8 (P', S', T, H, W, 3) of some samples that move; P' <= P, S' <= S.
+        encoder: what features are of, by name.
         environment: what, where and with which seeds: shown in the footer in this order.
         reproduce: the commands that make this report again.
 
@@ -46,8 +53,11 @@ class Report:
     runs: tuple[RunResult, ...]
     samples: Mapping[str, NDArray[np.uint8]] = field(default_factory=dict)
     real: NDArray[np.uint8] | None = None
+    has_real: bool = True
     real_frechet: float | None = None
     drift_limit: float = 0.10
+    clips: Mapping[str, NDArray[np.uint8]] = field(default_factory=dict)
+    encoder: str = ""
     environment: Mapping[str, str] = field(default_factory=dict)
     reproduce: str = ""
 
@@ -78,16 +88,28 @@ class Report:
 
     def verdicts(self) -> dict[str, Verdict]:
         """The verdict of each run by name, judged beside the base with the report's mark."""
-        return {
-            run.name: judge_run(run, self.base, drift_limit=self.drift_limit) for run in self.runs
+        found = {
+            run.name: judge_run(run, self.base, marks=Marks(drift_limit=self.drift_limit))
+            for run in self.runs
         }
+        return found if self.has_real else {name: _beside(one) for name, one in found.items()}
+
+
+def _beside(verdict: Verdict) -> Verdict:
+    """The verdict in the words of a report without real data."""
+    return replace(
+        verdict,
+        sentence=beside_base(verdict.sentence),
+        reasons=tuple(beside_base(reason) for reason in verdict.reasons),
+    )
 
 
 def as_json(report: Report) -> dict[str, Any]:
     """The report as plain JSON values, without pictures.
 
-    `runs` maps each name to its five figures (`reward`, `judge_accuracy`, `frechet`, `diversity`,
-    `heldout_loss_change` as a fraction), `intervals` with [low, high] of each, and `verdict`.
+    `runs` maps each name to its figures (`reward`, `judge_accuracy`, `frechet`, `diversity`,
+    `vendi`, `heldout_loss_change` as a fraction, and of clips three temporal ones), `intervals`
+    with [low, high] of each, `measures`, `pixels`, `regressions` and `verdict`.
     A figure that is not finite is null.
 
     Args:
@@ -102,6 +124,8 @@ def as_json(report: Report) -> dict[str, Any]:
         "title": report.title,
         "created": report.created,
         "drift_limit": report.drift_limit,
+        "encoder": report.encoder,
+        "has_real": report.has_real,
         "real_frechet": _finite(report.real_frechet),
         "prompts": list(report.prompts),
         "environment": dict(report.environment),
@@ -116,16 +140,21 @@ def _run_as_json(run: RunResult, verdict: Verdict) -> dict[str, Any]:
         "judge_accuracy": run.judge_accuracy,
         "frechet": run.frechet,
         "diversity": run.diversity,
+        "vendi": run.vendi,
         "heldout_loss_change": run.drift,
+        "temporal_frechet": run.temporal_frechet,
+        "temporal_change": run.temporal_change,
+        "temporal_consistency": run.temporal_consistency,
     }
     return {
         "label": run.label,
         "is_base": run.is_base,
         "method": run.method,
         **{name: _finite(figure.value) for name, figure in figures.items()},
-        "intervals": {
-            name: [_finite(figure.low), _finite(figure.high)] for name, figure in figures.items()
-        },
+        "intervals": {name: _ends(figure) for name, figure in figures.items()},
+        "measures": {one.name: _measured_as_json(one) for one in run.measures},
+        "pixels": {one.name: _shift_as_json(one) for one in run.pixels},
+        "regressions": [_regression_as_json(one) for one in run.regressions],
         "verdict": {
             "status": verdict.status,
             "sentence": verdict.sentence,
@@ -141,6 +170,42 @@ def _run_as_json(run: RunResult, verdict: Verdict) -> dict[str, Any]:
             "evaluations": [[step, _finite(drift)] for step, drift in run.curves.evaluations],
         },
     }
+
+
+def _measured_as_json(one: Measured) -> dict[str, Any]:
+    return {
+        "kind": one.kind,
+        "value": _finite(one.value.value),
+        "interval": _ends(one.value),
+        "change": _finite(one.change.value),
+        "change_interval": _ends(one.change),
+        "scale": _finite(one.scale),
+    }
+
+
+def _shift_as_json(one: PixelShift) -> dict[str, Any]:
+    return {
+        "mean": _finite(one.mean),
+        "data": _finite(one.data),
+        "difference": _finite(one.difference.value),
+        "interval": _ends(one.difference),
+        "moved": _finite(one.moved.value),
+        "moved_interval": _ends(one.moved),
+    }
+
+
+def _regression_as_json(one: Regression) -> dict[str, Any]:
+    return {
+        "prompt": one.prompt_id,
+        "reward": [_finite(value) for value in one.reward],
+        "measures": {name: [_finite(a), _finite(b)] for name, a, b in one.measures},
+        "worst": one.worst,
+        "change": _finite(one.change),
+    }
+
+
+def _ends(figure: Interval) -> list[float | None]:
+    return [_finite(figure.low), _finite(figure.high)]
 
 
 def _finite(value: float | None) -> float | None:

@@ -21,10 +21,19 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from ddrl.evaluation.verdict import RunResult
+from ddrl.evaluation.result import RunResult
 from ddrl.evaluation.wording import signed_percent
 
-__all__ = ["MARKERS", "drift_chart", "reward_chart", "squash", "trade_chart"]
+__all__ = [
+    "MARKERS",
+    "as_svg",
+    "drift_chart",
+    "empty_chart",
+    "reward_chart",
+    "running_mean",
+    "squash",
+    "trade_chart",
+]
 
 MARKERS = ("o", "s", "^", "D", "v", "P")
 """Matplotlib's marker of each run by place, so that colour is never the only sign."""
@@ -49,7 +58,7 @@ _STYLE: dict[Any, Any] = {
     "lines.solid_capstyle": "round",
     "lines.solid_joinstyle": "round",
 }
-# Stand-ins that matplotlib can draw with and that `_as_svg` turns into the page's variables.
+# Stand-ins that matplotlib can draw with and that `as_svg` turns into the page's variables.
 _INK, _MUTED, _GRID, _ALARM, _PAPER = (f"#0a0b{i:02x}" for i in range(5))
 _NAMES = {_INK: "ink", _MUTED: "muted", _GRID: "grid", _ALARM: "hacked", _PAPER: "paper"}
 _TICKS = (-0.9, -0.5, -0.2, -0.1, 0.0, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 1000.0)
@@ -77,7 +86,7 @@ def reward_chart(runs: Sequence[RunResult]) -> str | None:
     Returns:
         SVG text to put inline, or None where no run has a curve.
     """
-    figure, axes = _figure("training step", "reward while training")
+    figure, axes = empty_chart("training step", "reward while training")
     drawn = 0
     for place, run in enumerate(runs):
         steps = np.array(run.curves.steps, dtype=np.float64)
@@ -89,8 +98,8 @@ def reward_chart(runs: Sequence[RunResult]) -> str | None:
         window = max(len(steps) // 15, 1)
         if window > 1:
             axes.plot(steps, rewards, color=colour, linewidth=0.8, alpha=0.4)
-        axes.plot(steps, _running_mean(rewards, window), color=colour, linewidth=2.2)
-    return _as_svg(figure, "reward") if drawn else None
+        axes.plot(steps, running_mean(rewards, window), color=colour, linewidth=2.2)
+    return as_svg(figure, "reward") if drawn else None
 
 
 def drift_chart(runs: Sequence[RunResult], limit: float) -> str | None:
@@ -103,7 +112,7 @@ def drift_chart(runs: Sequence[RunResult], limit: float) -> str | None:
     Returns:
         SVG text to put inline, or None where no run was evaluated while it trained.
     """
-    figure, axes = _figure("training step", "held-out loss change")
+    figure, axes = empty_chart("training step", "held-out loss change")
     seen = [0.0, limit]
     for place, run in enumerate(runs):
         steps = np.array([step for step, _ in run.curves.evaluations], dtype=np.float64)
@@ -129,7 +138,7 @@ def drift_chart(runs: Sequence[RunResult], limit: float) -> str | None:
     axes.set_yticks([squash(tick, limit) for tick in ticks], [_tick_text(tick) for tick in ticks])
     axes.axhspan(squash(limit, limit), 1e3, color=_ALARM, alpha=0.07, linewidth=0)
     axes.axhline(squash(limit, limit), color=_ALARM, linewidth=1.4, dashes=(5, 3))
-    return _as_svg(figure, "drift")
+    return as_svg(figure, "drift")
 
 
 def trade_chart(runs: Sequence[RunResult], limit: float) -> str | None:
@@ -149,7 +158,7 @@ def trade_chart(runs: Sequence[RunResult], limit: float) -> str | None:
     ]
     if len(known) < 2:
         return None
-    figure, axes = _figure("held-out loss change", "reward")
+    figure, axes = empty_chart("held-out loss change", "reward")
     axes.grid(visible=False)
     base = next((run for _, run in known if run.is_base), None)
     for place, run in known:
@@ -180,10 +189,10 @@ def trade_chart(runs: Sequence[RunResult], limit: float) -> str | None:
     axes.set_xticks([squash(tick, limit) for tick in ticks], [_tick_text(tick) for tick in ticks])
     axes.axvspan(squash(limit, limit), 1e3, color=_ALARM, alpha=0.07, linewidth=0)
     axes.axvline(squash(limit, limit), color=_ALARM, linewidth=1.4, dashes=(5, 3))
-    return _as_svg(figure, "trade")
+    return as_svg(figure, "trade")
 
 
-def _figure(x_label: str, y_label: str) -> tuple[Figure, Axes]:
+def empty_chart(x_label: str, y_label: str) -> tuple[Figure, Axes]:
     """An empty chart of 330 x 250 points with its y label above the axis, to be read level."""
     with rc_context(_STYLE):
         figure = Figure(figsize=(330 / 72, 250 / 72), layout="constrained")
@@ -200,7 +209,7 @@ def _figure(x_label: str, y_label: str) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _as_svg(figure: Figure, name: str) -> str:
+def as_svg(figure: Figure, name: str) -> str:
     """The chart as SVG for use inside HTML: no header, no links, ids with the chart's name."""
     buffer = io.StringIO()
     nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
@@ -230,7 +239,7 @@ def _finite(values: Sequence[float]) -> NDArray[np.float64]:
     return array
 
 
-def _running_mean(values: NDArray[np.float64], window: int) -> NDArray[np.float64]:
+def running_mean(values: NDArray[np.float64], window: int) -> NDArray[np.float64]:
     """The centred mean of the known values in a window, which is cut off at the ends."""
     known = ~np.isnan(values)
     reach = np.arange(len(values))

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ddrl.diffusion.schedule import time_grid
 from ddrl.diffusion.solvers import Solver
-from ddrl.records import Prompts
+from ddrl.records import ConditionRows, Prompts
 from ddrl.seeding import sample_noise
 from ddrl.training.forward import Forward
 from ddrl.training.rollout import batches, sample_ode
@@ -35,6 +35,7 @@ def generate(
     forward: Forward,
     texts: Sequence[str],
     *,
+    condition: ConditionRows | None = None,
     samples_per_prompt: int,
     latent_shape: Sequence[int],
     seed: int,
@@ -50,7 +51,9 @@ def generate(
 
     Args:
         forward: the model.
-        texts: P prompts.
+        texts: P prompts; a text may be there twice, with other first frames.
+        condition: their encodings, one row each, with the frames that are given; default: the
+            model encodes the texts.
         samples_per_prompt: S.
         latent_shape: of one sample.
         seed: of the noise.
@@ -73,18 +76,15 @@ def generate(
         ]
     )
     model = forward.model
-    condition = model.encode(texts)[prompt_id.to(device)]
-    latents = sample_ode(
-        forward,
-        condition,
-        noise.to(device),
-        times=time_grid(num_steps, shift=model.time_shift(latent_shape)),
-        solver=solver,
-        micro_batch=micro_batch,
-    )
-    decoded = [
-        model.decode(latents[rows], condition[rows]).cpu() for rows in batches(len(latents), 256)
-    ]
+    known = model.encode(texts) if condition is None else condition
+    times = time_grid(num_steps, shift=model.time_shift(latent_shape, num_steps))
+    decoded = []
+    for rows in batches(len(noise), micro_batch):  # the conditions of one pass at a time
+        given = known[prompt_id[rows]].to(device)
+        latents = sample_ode(forward, given, noise[rows].to(device), times=times, solver=solver)
+        decoded += [
+            model.decode(latents[some], given[some]).cpu() for some in batches(len(latents), 256)
+        ]
     media = torch.cat(decoded)
     every = tuple(texts[i] for i in prompt_id.tolist())
     return SampleSet(media, Prompts(prompt_id, every, tuple({} for _ in every)))

@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from ddrl.evaluation.audit import Report
+from ddrl.evaluation.tiles import moving_picture, picture
 from ddrl.evaluation.verdict import Verdict
 
-__all__ = ["MAX_TILE", "SMALL_TILE", "Panel", "panels"]
-
-MAX_TILE = 192
-"""Pictures with a longer side than this, in pixels, are shown smaller."""
-SMALL_TILE = 64
-"""Pictures of at most this side, in pixels, are scaled up without smoothing and kept lossless."""
-_ENLARGED = 128
-_NEAREST = Image.Resampling.NEAREST
+__all__ = ["Panel", "panels", "picture_rows"]
 
 
 @dataclass(frozen=True)
@@ -53,37 +44,36 @@ def panels(report: Report, verdicts: dict[str, Verdict]) -> tuple[Panel, ...]:
     drawn = []
     if report.real is not None:
         num_seeds = max((grid.shape[1] for grid in report.samples.values()), default=None)
-        rows = _rows(report.prompts, report.real[:, :num_seeds])
+        rows = picture_rows(report.prompts, report.real[:, :num_seeds])
         drawn.append(Panel("Real data", "", "example", rows))
     for run in report.runs:
         if run.name in report.samples:
-            rows = _rows(report.prompts, report.samples[run.name])
+            rows = picture_rows(
+                report.prompts, report.samples[run.name], report.clips.get(run.name)
+            )
             drawn.append(Panel(run.label, verdicts[run.name].status, "seed", rows))
     return tuple(drawn)
 
 
-def _rows(
-    prompts: tuple[str, ...], grid: NDArray[np.uint8]
+def picture_rows(
+    prompts: tuple[str, ...],
+    grid: NDArray[np.uint8],
+    clips: NDArray[np.uint8] | None = None,
 ) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Each prompt with the data URIs of its pictures.
+
+    Args:
+        prompts: of the rows.
+        grid: uint8 (P, S, H, W, 3).
+        clips: uint8 (P', S', T, H, W, 3), P' <= P and S' <= S: shown moving, in place of theirs.
+    """
+
+    def uri(row: int, seed: int) -> str:
+        if clips is not None and row < clips.shape[0] and seed < clips.shape[1]:
+            return moving_picture(clips[row, seed])
+        return picture(grid[row, seed])
+
     return tuple(
-        (prompt, tuple(_picture(tile) for tile in row))
-        for prompt, row in zip(prompts, grid, strict=True)
+        (prompt, tuple(uri(row, seed) for seed in range(grid.shape[1])))
+        for row, prompt in enumerate(prompts)
     )
-
-
-def _picture(tile: NDArray[np.uint8]) -> str:
-    """A (H, W, 3) picture as a data URI: PNG when small, else JPEG of at most `MAX_TILE`."""
-    grey = bool((tile == tile[..., :1]).all())
-    image = Image.fromarray(np.ascontiguousarray(tile[..., 0] if grey else tile))
-    buffer = io.BytesIO()
-    if max(image.size) <= SMALL_TILE:
-        kind = "png"
-        # Whole multiples first: a browser that fits 8 pixels into 27 makes some wider than others.
-        factor = -(-_ENLARGED // max(image.size))
-        image = image.resize((image.width * factor, image.height * factor), _NEAREST)
-        image.save(buffer, "PNG", optimize=True)
-    else:
-        kind = "jpeg"
-        image.thumbnail((MAX_TILE, MAX_TILE), Image.Resampling.LANCZOS)
-        image.save(buffer, "JPEG", quality=88)
-    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"

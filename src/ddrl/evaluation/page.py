@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -11,25 +10,18 @@ from markupsafe import Markup
 
 from ddrl.evaluation.audit import Report
 from ddrl.evaluation.charts import MARKERS, drift_chart, reward_chart, squash, trade_chart
-from ddrl.evaluation.grids import SMALL_TILE, panels
-from ddrl.evaluation.statistics import Interval
-from ddrl.evaluation.verdict import DIVERSITY_FLOOR, FRECHET_FACTOR, RunResult, Verdict
-from ddrl.evaluation.wording import column_decimals, duration, number, percent, signed_percent
+from ddrl.evaluation.columns import Column, further_columns, make_column
+from ddrl.evaluation.grids import panels
+from ddrl.evaluation.page_parts import pixel_rows, worse_runs
+from ddrl.evaluation.result import RunResult
+from ddrl.evaluation.signs import Marks
+from ddrl.evaluation.tiles import SMALL_TILE
+from ddrl.evaluation.verdict import Verdict
+from ddrl.evaluation.wording import beside_base, duration, number, percent, signed_percent
 
-__all__ = ["render_page"]
+__all__ = ["render_page", "typeset"]
 
 _SHORT_PROMPT = 12
-
-
-@dataclass(frozen=True)
-class _Column:
-    """One column of the table: its head and each run's text by place."""
-
-    key: str
-    head: str
-    meaning: str
-    values: tuple[str, ...]
-    ranges: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -69,22 +61,24 @@ def render_page(report: Report) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["typeset"] = _typeset
+    environment.filters["typeset"] = typeset
     environment.filters["duration"] = duration
     environment.filters["percent"] = percent
     verdicts = report.verdicts()
     label_width = min(max(map(len, report.prompts), default=0), _SHORT_PROMPT)
     grids = list(report.samples.values())
     small = max((max(grid.shape[2:4]) for grid in grids), default=0) <= SMALL_TILE
-    return environment.get_template("report.html.j2").render(
+    page = environment.get_template("report.html.j2").render(
         report=report,
         verdicts=verdicts,
         headline=_headline(report, verdicts),
         columns=_columns(report),
         drift=_drift_column(report),
+        further=further_columns(report.runs),
+        pixel_rows=pixel_rows(report),
+        worse_runs=worse_runs(report, {name: one.status for name, one in verdicts.items()}),
+        marks=Marks(drift_limit=report.drift_limit),
         bars=_bars(report),
-        diversity_floor=DIVERSITY_FLOOR,
-        frechet_factor=FRECHET_FACTOR,
         panels=panels(report, verdicts),
         short_prompts=all(len(prompt) <= _SHORT_PROMPT for prompt in report.prompts),
         num_seeds=max((grid.shape[1] for grid in grids), default=1),
@@ -93,9 +87,10 @@ def render_page(report: Report) -> str:
         num_colours=len(MARKERS),
         charts=_charts(report),
     )
+    return page if report.has_real else beside_base(page)
 
 
-def _typeset(text: str) -> str:
+def typeset(text: str) -> str:
     """Proper minus signs, and no line break inside "10 %"."""
     for digit in "0123456789":
         text = text.replace(f"-{digit}", f"\N{MINUS SIGN}{digit}")
@@ -110,72 +105,56 @@ def _headline(report: Report, verdicts: dict[str, Verdict]) -> str:
     return " ".join(f"{run.label}: {verdicts[run.name].sentence.split(':', 1)[0]}." for run in runs)
 
 
-def _columns(report: Report) -> tuple[_Column, ...]:
+def _columns(report: Report) -> tuple[Column, ...]:
     """The columns left of the bar, each with one sentence of what it means."""
     floor = ""
     if report.real_frechet is not None:
         floor = f" Two sets of real data differ by {number(report.real_frechet, 1)}."
     runs = report.runs
     return (
-        _column(
+        make_column(
             "reward",
             "Reward",
             "What training raised. Higher is better, and hacking raises it too.",
             [run.reward for run in runs],
         ),
-        _column(
+        make_column(
             "judge_accuracy",
             "Held-out judge",
             "Samples that an independent judge accepts. It is often fooled as well.",
             [run.judge_accuracy for run in runs],
             show=lambda value, _: percent(value),
         ),
-        _column(
+        make_column(
             "frechet",
             "Fréchet distance",
             f"How far samples are from real data. Lower is better, a jump is a warning.{floor}",
             [run.frechet for run in runs],
         ),
-        _column(
+        make_column(
             "diversity",
             "Diversity",
             "Variety of one prompt's samples. Real data is 1, repetition of one picture is 0.",
             [run.diversity for run in runs],
         ),
+        make_column(
+            "vendi",
+            "Vendi score",
+            "Effective number of different samples of one prompt. Real data is 1.",
+            [run.vendi for run in runs],
+        ),
     )
 
 
-def _drift_column(report: Report) -> _Column:
+def _drift_column(report: Report) -> Column:
     """The last column, which has a bar in it."""
-    return _column(
+    return make_column(
         "heldout_loss_change",
         "Held-out loss change",
         "How much worse the model explains real data it never saw. Left of the mark is fine, past "
         f"the {percent(report.drift_limit)} mark it is hacked.",
         [run.drift for run in report.runs],
         show=lambda value, _: signed_percent(value),
-    )
-
-
-def _column(
-    key: str,
-    head: str,
-    meaning: str,
-    figures: list[Interval],
-    show: Callable[[float, int], str] = number,
-) -> _Column:
-    decimals = column_decimals([figure.value for figure in figures])
-    return _Column(
-        key,
-        head,
-        meaning,
-        tuple(show(figure.value, decimals) for figure in figures),
-        tuple(
-            f"{show(figure.low, decimals)} to {show(figure.high, decimals)}"
-            if figure.is_finite and figure.low != figure.high
-            else ""
-            for figure in figures
-        ),
     )
 
 

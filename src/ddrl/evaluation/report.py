@@ -11,7 +11,7 @@ from ddrl.errors import DataError
 from ddrl.evaluation.audit import FORMAT, Report, as_json
 from ddrl.evaluation.page import render_page
 
-__all__ = ["FORMAT", "Report", "write_report"]
+__all__ = ["FORMAT", "Report", "replace", "write_report"]
 
 
 def write_report(report: Report, folder: Path | str) -> tuple[Path, Path]:
@@ -35,8 +35,8 @@ def write_report(report: Report, folder: Path | str) -> tuple[Path, Path]:
     target = Path(folder)
     try:
         target.mkdir(parents=True, exist_ok=True)
-        html_path = _replace(target / "report.html", page)
-        json_path = _replace(target / "report.json", numbers)
+        html_path = replace(target / "report.html", page)
+        json_path = replace(target / "report.json", numbers)
     except OSError as error:
         raise DataError(
             f"the report can't be written to {target}: {error.strerror or error}.",
@@ -45,7 +45,7 @@ def write_report(report: Report, folder: Path | str) -> tuple[Path, Path]:
     return html_path, json_path
 
 
-def _replace(path: Path, text: str) -> Path:
+def replace(path: Path, text: str) -> Path:
     """Put `text` in place of the file at once."""
     handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     try:

@@ -75,9 +75,7 @@ def bootstrap_interval(
     Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13.
     """
     samples = _checked(values)
-    rows = np.arange(len(samples))
-    members = [rows[i : i + 1] for i in range(len(samples))]
-    return _bootstrap(samples, members, statistic, num_resamples, level, recentre, seed)
+    return _bootstrap(samples, None, statistic, num_resamples, level, recentre, seed)
 
 
 def clustered_bootstrap_interval(
@@ -129,24 +127,25 @@ def clustered_bootstrap_interval(
 
 def _bootstrap(
     samples: NDArray[np.float64],
-    members: list[NDArray[np.intp]],
+    members: list[NDArray[np.intp]] | None,
     statistic: Statistic,
     num_resamples: int,
     level: float,
     recentre: bool,
     seed: int,
 ) -> Interval:
-    """Draw from `members`, the row numbers of each unit that is resampled as a whole."""
+    """Draw from `members`, the rows of each unit that is resampled as a whole; None: each row."""
     if not 0.0 < level < 1.0:
         raise UsageError(f"the level of an interval lies between 0 and 1, not at {level}.")
     if num_resamples < 1:
         raise UsageError(f"at least one resample is needed, not {num_resamples}.")
     rng = np.random.default_rng(seed)
+    num_units = len(samples) if members is None else len(members)
     value = float(statistic(samples))
     resampled = np.empty(num_resamples)
     for i in range(num_resamples):
-        drawn = rng.integers(len(members), size=len(members))
-        rows = np.concatenate([members[j] for j in drawn])
+        drawn = rng.integers(num_units, size=num_units)
+        rows = drawn if members is None else np.concatenate([members[j] for j in drawn])
         resampled[i] = float(statistic(samples[rows]))
     tail = (1.0 - level) / 2.0
     low, high = np.quantile(resampled, [tail, 1.0 - tail])

@@ -5,7 +5,28 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-__all__ = ["change", "column_decimals", "duration", "number", "pair", "percent", "signed_percent"]
+__all__ = [
+    "beside_base",
+    "change",
+    "column_decimals",
+    "duration",
+    "number",
+    "pair",
+    "percent",
+    "signed_percent",
+]
+
+# Longer phrases first: the verb follows the number.
+_BESIDE_BASE = {
+    "Real data is": "Samples of the base are",
+    "real data does": "samples of the base do",
+    "Real data": "Samples of the base",
+    "real data": "samples of the base",
+    "Real clips": "Clips of the base",
+    "real clips": "clips of the base",
+    "as real ones": "as those of the base",
+    "from real ones": "from those of the base",
+}
 
 NOT_MEASURED = "not measured"
 
@@ -56,6 +77,13 @@ def change(fraction: float) -> str:
     if abs(fraction) < 0.0005:
         return "did not change"
     return f"{'rose' if fraction > 0 else 'fell'} by {percent(abs(fraction))}"
+
+
+def beside_base(text: str) -> str:
+    """A text on real data, as it has to be where samples of the base stand in their place."""
+    for real, base in _BESIDE_BASE.items():
+        text = text.replace(real, base)
+    return text
 
 
 def column_decimals(values: Sequence[float]) -> int:

@@ -68,6 +68,11 @@ class DiffusionModel(Protocol):
         """
         ...
 
-    def time_shift(self, latent_shape: Sequence[int]) -> float:
-        """The family's own shift of the time grid; 1 is none."""
+    def time_shift(self, latent_shape: Sequence[int], num_steps: int | None = None) -> float:
+        """The family's own shift of the time grid; 1 is none.
+
+        Args:
+            latent_shape: of one sample.
+            num_steps: of the grid, for families whose shift depends on it; they have a default.
+        """
         ...

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, cast
@@ -11,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ddrl.errors import DataError, UsageError
-from ddrl.models.diffusers_model import DiffusersModel
+from ddrl.models.standardized import Standardized
 from ddrl.records import Condition
 
 __all__ = ["Cosmos", "CosmosCondition"]
@@ -33,7 +32,7 @@ class CosmosCondition(Condition):
     given: Tensor | None = None
 
 
-class Cosmos(DiffusersModel):
+class Cosmos(Standardized):
     """Cosmos-Predict2.5; the network predicts the velocity and takes sigma itself, per frame.
 
     One network makes clips from text, from a first frame and from the beginning of a clip. Latent
@@ -64,19 +63,9 @@ class Cosmos(DiffusersModel):
         _require_torchvision(pipeline.transformer)
 
     @property
-    def given_frames(self) -> int:
-        """Frames of a clip that are given: 0, 1 or 5."""
-        return self._given_frames
-
-    @given_frames.setter
-    def given_frames(self, count: int) -> None:
-        allowed = (0, 1, 1 + self.temporal_factor)
-        if count not in allowed:
-            raise DataError(
-                f"Cosmos-Predict2.5 takes {allowed[0]}, {allowed[1]} or {allowed[2]} given frames, "
-                f"not {count}."
-            )
-        self._given_frames = count
+    def allowed_given_frames(self) -> tuple[int, ...]:
+        """None, the first, or as many as make two latent frames: 0, 1 or 5."""
+        return (0, 1, 1 + self.temporal_factor)
 
     @property
     def given_latents(self) -> int:
@@ -84,35 +73,20 @@ class Cosmos(DiffusersModel):
         return 0 if not self.given_frames else 1 + (self.given_frames - 1) // self.temporal_factor
 
     def encode(
-        self, texts: Sequence[str], *, first_frames: Tensor | None = None
+        self, texts: Sequence[str], *, first_frames: Tensor | None = None, frames: int = 81
     ) -> CosmosCondition:
         """Encode texts and given frames, without gradient.
 
-        Args:
-            texts: U texts.
-            first_frames: pixels in [0, 1], shape (U, F, 3, H, W), F being ``given_frames``. Where
-                frames are given, the result without them stands for the empty text in guidance
-                only.
-
         Raises:
-            DataError: the frames are not one clip per text, not as many as the model is set to
-                take, or of a size that it can't make.
+            DataError: see :meth:`DiffusersModel.encode`.
         """
-        condition = super().encode(texts)
+        condition = super().encode(texts, first_frames=first_frames, frames=frames)
         assert isinstance(condition, CosmosCondition)
-        if first_frames is None:
-            return condition
-        shape = tuple(first_frames.shape)
-        wanted = (len(texts), self.given_frames, 3)
-        if len(shape) != 5 or shape[:3] != wanted or not self.given_frames:
-            raise DataError(
-                f"The model is set to take {self.given_frames} given frames per text, not first "
-                f"frames of shape {shape} for {len(texts)} texts.",
-                hint="set given_frames to 0, 1 or 5",
-            )
-        super().latent_shape(shape[3], shape[4], shape[1])
-        given = super().encode_media(first_frames).to(self.device)
-        return dataclasses.replace(condition, given=given)
+        return condition
+
+    def _encode_given(self, first_frames: Tensor, frames: int) -> dict[str, Tensor]:  # noqa: ARG002
+        """The latents of the given frames, whatever the clip's length."""
+        return {"given": super().encode_media(first_frames).to(self.device)}
 
     def _encode(self, texts: list[str]) -> CosmosCondition:
         # One by one: the encoder also makes logits, 512 times its vocabulary for each text.
@@ -177,24 +151,6 @@ class Cosmos(DiffusersModel):
             )
         return torch.cat([given.to(latents), latents], dim=2)
 
-    def normalize(self, latents: Tensor) -> Tensor:
-        """The VAE's latents to those that the network sees: (z - mean) / std, per channel."""
-        mean, std = self._statistics(latents)
-        return (latents - mean) / std
-
-    def denormalize(self, latents: Tensor) -> Tensor:
-        """The inverse of :meth:`normalize`."""
-        mean, std = self._statistics(latents)
-        return latents * std + mean
-
-    def _statistics(self, like: Tensor) -> tuple[Tensor, Tensor]:
-        config = self.vae.config
-        mean, std = (
-            torch.tensor(values, device=like.device, dtype=like.dtype).view(1, -1, 1, 1, 1)
-            for values in (config.latents_mean, config.latents_std)
-        )
-        return mean, std
-
     def latent_channels(self) -> int:
         """Of the VAE: the network takes one more, the mask of what is given."""
         return int(self.vae.config.z_dim)
@@ -214,7 +170,7 @@ class Cosmos(DiffusersModel):
             )
         return (channels, num - self.given_latents, *size)
 
-    def time_shift(self, latent_shape: Sequence[int]) -> float:
+    def time_shift(self, latent_shape: Sequence[int], num_steps: int | None = None) -> float:
         """The shift whose grid has the middle of the scheduler's.
 
         The released scheduler spaces the odds t / (1 - t) as eq. (5) of EDM does, from 200 to
@@ -227,7 +183,7 @@ class Cosmos(DiffusersModel):
         names = ("sigma_min", "sigma_max")
         ends = [float(getattr(config, name, None) or 0) for name in names]
         if not getattr(config, "use_karras_sigmas", False) or 0 in ends:
-            return super().time_shift(latent_shape)
+            return super().time_shift(latent_shape, num_steps)
         roots = [end ** (1 / KARRAS_RHO) for end in ends]
         return float((sum(roots) / 2) ** KARRAS_RHO)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -12,12 +13,15 @@ from torch import Tensor, nn
 
 from ddrl.diffusion.process import Process, RectifiedFlow
 from ddrl.errors import DataError, UsageError
+from ddrl.models.few_step import FewStep
+from ddrl.models.given_frames import GivenFrames
+from ddrl.models.offloading import Offloading
 from ddrl.records import Condition
 
 __all__ = ["DiffusersModel"]
 
 
-class DiffusersModel(ABC):
+class DiffusersModel(GivenFrames, Offloading, FewStep, ABC):
     """A diffusers pipeline behind the protocol :class:`~ddrl.models.base.DiffusionModel`.
 
     A family's file says how its text is encoded, how its network is called, and where it departs
@@ -32,6 +36,8 @@ class DiffusersModel(ABC):
     """Names of the pipeline classes that the family covers."""
     lora_targets: ClassVar[tuple[str, ...]]
     """Modules that LoRA adapts by default, by the end of their names."""
+    dead_ends: ClassVar[tuple[str, ...]] = ()
+    """Parts of the last of ``transformer_blocks`` whose output goes nowhere."""
 
     def __init__(self, pipeline: Any) -> None:  # noqa: ANN401 - diffusers is untyped
         self.pipeline = pipeline
@@ -39,6 +45,9 @@ class DiffusersModel(ABC):
         for part in self.frozen_parts():
             part.requires_grad_(False)
             part.eval()
+        for name, parameter in self.transformer.named_parameters():
+            if not self.is_used(name):
+                parameter.requires_grad_(False)
         self.transformer.eval()  # no dropout: the update has to see what the rollout saw
 
     @property
@@ -83,6 +92,17 @@ class DiffusersModel(ABC):
         parts = self.pipeline.components.values()
         return [p for p in parts if isinstance(p, nn.Module) and p is not self.transformer]
 
+    def is_used(self, name: str) -> bool:
+        """Whether the velocity depends on the network's module or parameter of this name."""
+        blocks = getattr(self.transformer, "transformer_blocks", ())
+        last = f"transformer_blocks.{len(blocks) - 1}."
+        return not name.startswith(tuple(last + part for part in self.dead_ends))
+
+    def train_all(self) -> None:
+        """Make all weights trainable that the velocity depends on, and all float32."""
+        for name, parameter in self.transformer.float().named_parameters():
+            parameter.requires_grad_(self.is_used(name))
+
     def enable_gradient_checkpointing(self) -> None:
         """Compute activations again in the backward pass: less memory, a third more time.
 
@@ -102,10 +122,49 @@ class DiffusersModel(ABC):
             if isinstance(module, nn.Dropout):
                 module.eval()
 
-    def encode(self, texts: Sequence[str]) -> Condition:
-        """Encode texts, without gradient."""
-        with torch.no_grad():
-            return self._encode(list(texts))
+    @torch.no_grad()
+    def encode(
+        self, texts: Sequence[str], *, first_frames: Tensor | None = None, frames: int = 81
+    ) -> Condition:
+        """Encode texts, and the frames that are given, without gradient.
+
+        Args:
+            texts: U texts.
+            first_frames: pixels in [0, 1], shape (U, given_frames, 3, H, W). Where frames are
+                given, the result without them stands for the empty text in guidance only.
+            frames: see :meth:`encode_given`.
+
+        Raises:
+            DataError: as :meth:`encode_given`; or there are not frames for each text.
+        """
+        if first_frames is not None:
+            self._check_first_frames(first_frames, len(texts))
+        self.bring("text")
+        condition = self._encode(list(texts))
+        if first_frames is None:
+            return condition
+        return dataclasses.replace(condition, **self.encode_given(first_frames, frames=frames))
+
+    @torch.no_grad()
+    def encode_given(self, first_frames: Tensor, *, frames: int = 81) -> dict[str, Tensor]:
+        """What the network is told of given frames: fields of the family's condition.
+
+        Args:
+            first_frames: pixels in [0, 1], shape (U, given_frames, 3, H, W).
+            frames: of the longest clip that they are for, these included.
+
+        Raises:
+            DataError: the model takes none, or another number, or can't make this size.
+        """
+        self._check_first_frames(first_frames, len(first_frames))
+        num, _, height, width = first_frames.shape[1:]
+        DiffusersModel.latent_shape(self, height, width, num)
+        self.bring("given")
+        return self._encode_given(first_frames, frames)
+
+    def _encode_given(self, first_frames: Tensor, frames: int) -> dict[str, Tensor]:  # noqa: ARG002
+        """Encode given frames; a family that takes none is never asked."""
+        return {}
 
     @abstractmethod
     def _encode(self, texts: list[str]) -> Condition:
@@ -121,6 +180,7 @@ class DiffusersModel(ABC):
 
         The mode of the VAE's posterior is taken, so that encoding is a function.
         """
+        self.bring("media")
         pixels = (2 * media - 1).to(self.vae.device, self.vae.dtype)
         if pixels.ndim == 5:
             pixels = pixels.transpose(1, 2)  # VAEs of videos have the channels first
@@ -133,6 +193,7 @@ class DiffusersModel(ABC):
     @torch.no_grad()
     def decode(self, latents: Tensor, condition: Condition | None = None) -> Tensor:  # noqa: ARG002
         """Latents to pixels in [0, 1]: images (B, 3, H, W), videos (B, T, 3, H, W), float32."""
+        self.bring("media")
         raw = self.denormalize(latents.float()).to(self.vae.device, self.vae.dtype)
         pixels: Tensor = self.vae.decode(raw, return_dict=False)[0].float()
         if pixels.ndim == 5:
@@ -194,7 +255,11 @@ class DiffusersModel(ABC):
         patch = getattr(self.transformer.config, "patch_size", 1)
         return self.spatial_factor * int(patch if isinstance(patch, int) else patch[-1])
 
-    def time_shift(self, latent_shape: Sequence[int]) -> float:
+    def time_shift(
+        self,
+        latent_shape: Sequence[int],
+        num_steps: int | None = None,  # noqa: ARG002
+    ) -> float:
         """The shift of the family's scheduler: fixed, or growing with the number of tokens."""
         config = self.pipeline.scheduler.config
         if not getattr(config, "use_dynamic_shifting", False):

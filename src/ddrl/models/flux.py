@@ -53,6 +53,14 @@ class Flux(DiffusersModel):
         self.embedded_guidance = float(defaults["guidance_scale"].default)
         self.max_text_tokens = int(defaults["max_sequence_length"].default)
 
+    def _distilled(self) -> str:
+        """[schnell] has no guidance embedding, and no shift of the times."""
+        scheduler = self.pipeline.scheduler.config
+        if self.transformer.config.guidance_embeds:  # type: ignore[union-attr]
+            return ""
+        is_shifted = scheduler.use_dynamic_shifting or scheduler.shift != 1
+        return "" if is_shifted else "it has no guidance embedding and no time shift, as [schnell]"
+
     def latent_channels(self) -> int:
         """Channels of one latent, before packing."""
         return super().latent_channels() // 4

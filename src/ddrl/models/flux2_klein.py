@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ddrl.models.diffusers_model import DiffusersModel
 from ddrl.models.packing import grid_positions
+from ddrl.models.standardized import Standardized
 from ddrl.records import Condition
 
 __all__ = ["Flux2Klein", "Flux2KleinCondition"]
@@ -33,7 +33,7 @@ class Flux2KleinCondition(Condition):
     embeds: Tensor
 
 
-class Flux2Klein(DiffusersModel):
+class Flux2Klein(Standardized):
     """FLUX.2 [klein]; the network predicts the velocity and takes sigma in [0, 1].
 
     The VAE's latents are folded 2x2 into channels and then normalized, by the statistics of a
@@ -57,6 +57,10 @@ class Flux2Klein(DiffusersModel):
         default = inspect.signature(pipeline.__call__).parameters["num_inference_steps"].default
         self.num_steps = DISTILLED_STEPS if pipeline.config.is_distilled else int(default)
 
+    def _distilled(self) -> str:
+        """The released few-step networks say so."""
+        return "its is_distilled is true" if self.pipeline.config.is_distilled else ""
+
     @property
     def spatial_factor(self) -> int:
         """Pixels per latent, along height and width: the VAE's factor times the folding's."""
@@ -64,15 +68,14 @@ class Flux2Klein(DiffusersModel):
 
     def normalize(self, latents: Tensor) -> Tensor:
         """The VAE's latents to those that the network sees: folded, (z - mean) / std."""
-        mean, std = self._statistics(latents)
-        return (F.pixel_unshuffle(latents, 2) - mean) / std
+        return super().normalize(F.pixel_unshuffle(latents, 2))
 
     def denormalize(self, latents: Tensor) -> Tensor:
         """The inverse of :meth:`normalize`."""
-        mean, std = self._statistics(latents)
-        return F.pixel_shuffle(latents * std + mean, 2)
+        return F.pixel_shuffle(super().denormalize(latents), 2)
 
-    def _statistics(self, like: Tensor) -> tuple[Tensor, Tensor]:
+    def statistics(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation per folded channel, of the VAE's batch norm."""
         statistics = (self.vae.bn.running_mean, self.vae.bn.running_var)
         mean, variance = (s.to(like).reshape(1, -1, 1, 1) for s in statistics)
         return mean, (variance + self.vae.config.batch_norm_eps).sqrt()
@@ -88,7 +91,7 @@ class Flux2Klein(DiffusersModel):
             num_steps: of the sampler; the attribute ``num_steps`` if it is not given.
         """
         if not self.pipeline.scheduler.config.use_dynamic_shifting:
-            return super().time_shift(latent_shape)
+            return super().time_shift(latent_shape, num_steps)
         tokens = self.num_tokens(latent_shape)
         at_10 = 8.73809524e-05 * tokens + 1.89833333
         at_200 = 0.00016927 * tokens + 0.45666666

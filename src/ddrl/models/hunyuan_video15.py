@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, cast
@@ -53,6 +52,7 @@ class HunyuanVideo15(DiffusersModel):
         *("attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0"),
         *("attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj", "attn.to_add_out"),
     )
+    dead_ends: ClassVar[tuple[str, ...]] = ("attn.to_add_out", "ff_context")
 
     def __init__(self, pipeline: Any) -> None:  # noqa: ANN401 - diffusers is untyped
         super().__init__(pipeline)
@@ -114,37 +114,30 @@ class HunyuanVideo15I2V(HunyuanVideo15):
 
     pipelines: ClassVar[tuple[str, ...]] = ("HunyuanVideo15ImageToVideoPipeline",)
 
+    @property
+    def allowed_given_frames(self) -> tuple[int, ...]:
+        """The first frame always."""
+        return (1,)
+
     def encode(
-        self, texts: Sequence[str], *, first_frames: Tensor | None = None
+        self, texts: Sequence[str], *, first_frames: Tensor | None = None, frames: int = 81
     ) -> HunyuanVideo15Condition:
         """Encode texts and first frames, without gradient.
 
-        Args:
-            texts: U texts.
-            first_frames: pixels in [0, 1], shape (U, 1, 3, H, W). Without them the result stands
-                for the empty text in guidance only.
-
         Raises:
-            DataError: the frames are not one per text, or the size can't be made.
+            DataError: see :meth:`DiffusersModel.encode`.
         """
-        condition = super().encode(texts)
+        condition = super().encode(texts, first_frames=first_frames, frames=frames)
         assert isinstance(condition, HunyuanVideo15Condition)
-        if first_frames is None:
-            return condition
-        shape = tuple(first_frames.shape)
-        if len(shape) != 5 or shape[:3] != (len(texts), 1, 3):
-            raise DataError(
-                f"{type(self).__name__} takes one first frame per text, shape "
-                f"({len(texts)}, 1, 3, H, W), not {shape}."
-            )
-        self.latent_shape(shape[3], shape[4])
-        return dataclasses.replace(
-            condition,
-            given=self.encode_media(first_frames).to(self.device),
-            image=self._image_tokens(first_frames[:, 0]),
-        )
+        return condition
 
-    @torch.no_grad()
+    def _encode_given(self, first_frames: Tensor, frames: int) -> dict[str, Tensor]:  # noqa: ARG002
+        """The latents and the SigLIP tokens of the first frame, whatever the clip's length."""
+        return {
+            "given": self.encode_media(first_frames).to(self.device),
+            "image": self._image_tokens(first_frames[:, 0]),
+        }
+
     def _image_tokens(self, images: Tensor) -> Tensor:
         """SigLIP tokens of pixels (U, 3, H, W), through the pipeline's own processing."""
         pictures = self.pipeline.video_processor.postprocess(

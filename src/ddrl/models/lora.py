@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -38,13 +38,20 @@ class LoRASettings:
     seed: int = 0
 
 
-def add_lora(transformer: nn.Module, settings: LoRASettings, *, targets: Sequence[str]) -> int:
+def add_lora(
+    transformer: nn.Module,
+    settings: LoRASettings,
+    *,
+    targets: Sequence[str],
+    is_used: Callable[[str], bool] = lambda _: True,
+) -> int:
     """Freeze the transformer and add a trainable adapter, in float32.
 
     Args:
         transformer: a diffusers network.
         settings: how.
         targets: the family's own targets, used where the settings name none.
+        is_used: whether the output depends on the module of this name; others are not adapted.
 
     Returns:
         The number of modules adapted.
@@ -60,6 +67,7 @@ def add_lora(transformer: nn.Module, settings: LoRASettings, *, targets: Sequenc
         raise UsageError("LoRA needs peft.", hint="pip install 'ddrl[models]'") from error
     chosen = list(settings.targets or targets)
     linear = [n for n, m in transformer.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)]
+    linear = [n for n in linear if is_used(n)]
     matched = [n for n in linear if any(n == t or n.endswith(f".{t}") for t in chosen)]
     if not matched:
         raise WeightsError(

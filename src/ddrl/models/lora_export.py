@@ -91,7 +91,10 @@ def _save_network(network: Any, folder: Path) -> tuple[str, ...]:  # noqa: ANN40
         WeightsError: nor does the network.
     """
     if not hasattr(network, "save_lora_adapter"):
-        raise WeightsError(f"diffusers can't save an adapter of a {type(network).__name__}.")
+        raise WeightsError(
+            f"diffusers can't save an adapter of a {type(network).__name__}.",
+            hint="train all weights (model.lora.rank = 0), and the whole pipeline is exported",
+        )
     network.save_lora_adapter(folder, adapter_name=ADAPTER, weight_name=LORA_FILE)
     return (
         f'pipeline.transformer.load_lora_adapter("{{folder}}", weight_name="{LORA_FILE}", '

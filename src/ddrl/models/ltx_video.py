@@ -9,7 +9,7 @@ from typing import Any, ClassVar, cast
 import torch
 from torch import Tensor
 
-from ddrl.models.diffusers_model import DiffusersModel
+from ddrl.models.standardized import Standardized
 from ddrl.records import Condition
 
 __all__ = ["LTXCondition", "LTXVideo"]
@@ -28,7 +28,7 @@ class LTXCondition(Condition):
     mask: Tensor
 
 
-class LTXVideo(DiffusersModel):
+class LTXVideo(Standardized):
     """LTX-Video, text to video; the network predicts the velocity and takes sigma x 1000.
 
     The scheduler of its pipeline may stretch the time grid so that it ends at a ``shift_terminal``
@@ -90,6 +90,7 @@ class LTXVideo(DiffusersModel):
         Some decoders are told how noisy the latents are: not at all, the pipeline's default. Some
         draw noise of their own, here always the same, so that decoding is a function.
         """
+        self.bring("media")
         raw = self.denormalize(latents.float()).to(self.vae.device, self.vae.dtype)
         level = raw.new_zeros(len(raw)) if self.vae.config.timestep_conditioning else None
         with torch.random.fork_rng(devices=[raw.device] if raw.is_cuda else []):
@@ -97,17 +98,8 @@ class LTXVideo(DiffusersModel):
             pixels: Tensor = self.vae.decode(raw, level, return_dict=False)[0]
         return (pixels.float().transpose(1, 2) / 2 + 0.5).clamp(0, 1)
 
-    def normalize(self, latents: Tensor) -> Tensor:
-        """The VAE's latents to those that the network sees: (z - mean) scale / std."""
-        mean, std = self._statistics(latents)
-        return (latents - mean) * float(self.vae.config.scaling_factor) / std
-
-    def denormalize(self, latents: Tensor) -> Tensor:
-        """The inverse of :meth:`normalize`."""
-        mean, std = self._statistics(latents)
-        return latents * std / float(self.vae.config.scaling_factor) + mean
-
-    def _statistics(self, latents: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation per channel, buffers of the VAE."""
-        mean, std = self.vae.latents_mean, self.vae.latents_std
-        return mean.to(latents).reshape(-1, 1, 1, 1), std.to(latents).reshape(-1, 1, 1, 1)
+    def statistics(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation per channel, which are buffers, and the VAE's scale."""
+        buffers = (self.vae.latents_mean, self.vae.latents_std)
+        mean, std = (s.to(like).reshape(-1, 1, 1, 1) for s in buffers)
+        return mean, std / float(self.vae.config.scaling_factor)

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["DiT", "FiLMNet", "time_features"]
+__all__ = ["DiT", "DiTBlock", "FiLMNet", "time_features"]
 
 
 def time_features(t: Tensor, num_features: int, *, max_frequency: float = 200.0) -> Tensor:
@@ -60,7 +60,9 @@ class FiLMNet(nn.Module):
         return cast(Tensor, self.out(F.silu(self.norm(hidden)))).reshape(x.shape)
 
 
-class _DiTBlock(nn.Module):
+class DiTBlock(nn.Module):
+    """Attention and an MLP, each normalised and gated as the embedding says."""
+
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
@@ -75,6 +77,7 @@ class _DiTBlock(nn.Module):
         nn.init.zeros_(self.modulation.bias)
 
     def forward(self, tokens: Tensor, embedding: Tensor) -> Tensor:
+        """Shapes (B, L, W), (B, W) -> (B, L, W)."""
         scale1, shift1, gate1, scale2, shift2, gate2 = (
             self.modulation(embedding).unsqueeze(1).chunk(6, dim=-1)
         )
@@ -108,7 +111,7 @@ class DiT(nn.Module):
         self.into = nn.Linear(channels * patch**2, width)
         num_tokens = (height // patch) * (columns // patch)
         self.position = nn.Parameter(0.02 * torch.randn(num_tokens, width))
-        self.blocks = nn.ModuleList(_DiTBlock(width, heads) for _ in range(depth))
+        self.blocks = nn.ModuleList(DiTBlock(width, heads) for _ in range(depth))
         self.norm = nn.LayerNorm(width, elementwise_affine=False)
         self.modulation = nn.Linear(width, 2 * width)
         self.out = nn.Linear(width, channels * patch**2)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,9 +10,10 @@ from typing import Any
 import torch
 
 from ddrl.errors import UsageError, WeightsError
+from ddrl.models.configs import PipelineConfigs, split_revision
 from ddrl.models.diffusers_model import DiffusersModel
 
-__all__ = ["FAMILIES", "load_model"]
+__all__ = ["FAMILIES", "adapter_of", "import_diffusers", "load_model"]
 
 FAMILIES: Mapping[str, str] = {
     "StableDiffusion3Pipeline": "ddrl.models.sd3:SD3",
@@ -30,6 +30,7 @@ FAMILIES: Mapping[str, str] = {
     "HunyuanVideo15Pipeline": "ddrl.models.hunyuan_video15:HunyuanVideo15",
     "HunyuanVideo15ImageToVideoPipeline": "ddrl.models.hunyuan_video15:HunyuanVideo15I2V",
     "LTXPipeline": "ddrl.models.ltx_video:LTXVideo",
+    "LTX2Pipeline": "ddrl.models.ltx2:LTX2",
 }
 """Pipeline class of ``model_index.json`` -> the adapter, or what chooses it."""
 
@@ -43,31 +44,41 @@ class _NotLoaded:
     """Stands where a part would: the pipeline can be loaded and saved, and not be called."""
 
 
+def import_diffusers() -> Any:  # noqa: ANN401 - untyped
+    """The library, which is an extra.
+
+    Raises:
+        UsageError: it is not installed.
+    """
+    try:
+        import diffusers
+    except ImportError as error:
+        raise UsageError(
+            "Loading a diffusers model needs diffusers, transformers and peft.",
+            hint="pip install 'ddrl[models]'",
+        ) from error
+    return diffusers
+
+
 def load_model(path: str | Path, *, dtype: torch.dtype = torch.float32) -> DiffusersModel:
     """Load a pipeline and wrap it.
 
     Args:
-        path: a folder written by ``save_pretrained``, or a hub id.
+        path: a folder written by ``save_pretrained``, a hub id, or ``id@revision``.
         dtype: of all weights.
 
     Raises:
         UsageError: diffusers is not installed.
         WeightsError: it is not a pipeline of a family that ddrl knows, or files are missing.
     """
-    try:
-        from diffusers import DiffusionPipeline
-    except ImportError as error:
-        raise UsageError(
-            "Loading a diffusers model needs diffusers, transformers and peft.",
-            hint="pip install 'ddrl[models]'",
-        ) from error
-    name = _pipeline_class(path, DiffusionPipeline)
-    module, _, attribute = FAMILIES[name].partition(":")
-    adapter: Callable[[Any], DiffusersModel] = getattr(importlib.import_module(module), attribute)
+    pipelines = import_diffusers().DiffusionPipeline
+    name = PipelineConfigs.find(path).class_name
+    adapter = adapter_of(name, path)
     left_out = {part: _NotLoaded() for part in NOT_LOADED.get(name, ())}
+    where, revision = (str(path), None) if Path(path).exists() else split_revision(str(path))
     try:
         with torch.random.fork_rng(devices=[]):  # some constructors draw what is then overwritten
-            pipeline = DiffusionPipeline.from_pretrained(str(path), dtype=dtype, **left_out)
+            pipeline = pipelines.from_pretrained(where, revision=revision, dtype=dtype, **left_out)
     except (OSError, ValueError, ImportError) as error:
         raise WeightsError(
             f"{path} can't be loaded: {' '.join(str(error).split())[:300]}",
@@ -76,28 +87,17 @@ def load_model(path: str | Path, *, dtype: torch.dtype = torch.float32) -> Diffu
     return adapter(pipeline)
 
 
-def _pipeline_class(path: str | Path, pipelines: Any) -> str:  # noqa: ANN401 - untyped
-    """The class that ``model_index.json`` names, if ddrl has an adapter for it.
+def adapter_of(name: str, path: str | Path) -> Callable[[Any], DiffusersModel]:
+    """What wraps a pipeline of this class.
 
     Raises:
-        WeightsError: there is no such file, or no adapter.
+        WeightsError: there is no such adapter.
     """
-    folder = Path(path)
-    try:
-        if folder.exists():
-            index = json.loads((folder / "model_index.json").read_text())
-        else:
-            index = pipelines.load_config(str(path))
-        name = str(index["_class_name"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise WeightsError(
-            f"{path} is not a diffusers pipeline: its model_index.json can't be read.",
-            hint="model.path is a folder written by save_pretrained, or the id of a model on the "
-            "hub; offline, download it first and give the folder",
-        ) from error
     if name not in FAMILIES:
         raise WeightsError(
             f"{path} holds a {name}, which ddrl has no adapter for.",
             hint=f"it knows {', '.join(sorted(FAMILIES))}",
         )
-    return name
+    module, _, attribute = FAMILIES[name].partition(":")
+    adapter: Callable[[Any], DiffusersModel] = getattr(importlib.import_module(module), attribute)
+    return adapter

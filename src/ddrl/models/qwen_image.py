@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ddrl.models.diffusers_model import DiffusersModel
 from ddrl.models.packing import pack, unpack
+from ddrl.models.standardized import Standardized
 from ddrl.records import Condition
 
 __all__ = ["QwenImage", "QwenImageCondition"]
@@ -45,7 +45,7 @@ class QwenImageCondition(Condition):
         )
 
 
-class QwenImage(DiffusersModel):
+class QwenImage(Standardized):
     """Qwen-Image; the network predicts the velocity and takes sigma in [0, 1].
 
     Its VAE is one of videos, used for clips of one frame. Its pipeline rescales a guided velocity
@@ -58,6 +58,13 @@ class QwenImage(DiffusersModel):
         *("attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj", "attn.to_add_out"),
         *("img_mlp.net.0.proj", "img_mlp.net.2", "txt_mlp.net.0.proj", "txt_mlp.net.2"),
     )
+    dead_ends: ClassVar[tuple[str, ...]] = ("attn.to_add_out", "txt_mlp")
+
+    def _distilled(self) -> str:
+        """Lightning has one time shift for all sizes, where the base's grows with the size."""
+        config = self.pipeline.scheduler.config
+        is_fixed = config.use_dynamic_shifting and config.base_shift == config.max_shift
+        return "its time shift is the same for all sizes, as of Lightning" if is_fixed else ""
 
     def latent_channels(self) -> int:
         """Channels of one latent, before packing."""
@@ -66,21 +73,6 @@ class QwenImage(DiffusersModel):
     def size_multiple(self) -> int:
         """Sides in pixels have to be multiples of this: the VAE's factor times the packing's."""
         return self.spatial_factor * 2
-
-    def normalize(self, latents: Tensor) -> Tensor:
-        """The VAE's latents (B, C, 1, H, W) to those that the network sees: (z - mean) / std."""
-        mean, std = self._statistics(latents)
-        return (latents - mean) / std
-
-    def denormalize(self, latents: Tensor) -> Tensor:
-        """The inverse of :meth:`normalize`."""
-        mean, std = self._statistics(latents)
-        return latents * std + mean
-
-    def _statistics(self, like: Tensor) -> tuple[Tensor, Tensor]:
-        config = self.vae.config
-        mean, std = (like.new_tensor(c) for c in (config.latents_mean, config.latents_std))
-        return mean.reshape(1, -1, 1, 1, 1), std.reshape(1, -1, 1, 1, 1)
 
     def encode_media(self, media: Tensor) -> Tensor:
         """Pixels (B, 3, H, W) in [0, 1] to latents (B, C, H, W), float32."""

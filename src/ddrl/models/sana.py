@@ -39,6 +39,11 @@ class Sana(DiffusersModel):
     pipelines: ClassVar[tuple[str, ...]] = ("SanaPipeline",)
     lora_targets: ClassVar[tuple[str, ...]] = ("to_q", "to_k", "to_v", "to_out.0")
 
+    def _distilled(self) -> str:
+        """SANA-Sprint is told the guidance."""
+        is_told = getattr(self.transformer.config, "guidance_embeds", False)
+        return "its network is told the guidance, as SANA-Sprint" if is_told else ""
+
     def _encode(self, texts: list[str]) -> SanaCondition:
         rows: dict[int, tuple[Tensor, Tensor]] = {}
         defaults = inspect.signature(self.pipeline.__call__).parameters

@@ -82,6 +82,16 @@ class StableDiffusion(DiffusersModel):
         network: nn.Module = self.pipeline.unet
         return network
 
+    def _distilled(self) -> str:
+        """Turbo and Lightning take the last level first; so do models of zero terminal SNR."""
+        if self.transformer.config.time_cond_proj_dim is not None:  # type: ignore[union-attr]
+            return "its network is told the guidance, as of latent consistency models"
+        config = self.pipeline.scheduler.config
+        is_trailing = getattr(config, "timestep_spacing", "") == "trailing"
+        if is_trailing and self._prediction == "noise":
+            return "its scheduler takes trailing timesteps, as of Turbo and Lightning"
+        return ""
+
     def _encode(self, texts: list[str]) -> StableDiffusionCondition:
         embeds, _ = self.pipeline.encode_prompt(
             prompt=texts,

@@ -1,4 +1,6 @@
-"""The embedded model: rectified flow in pixel space, texts from a fixed vocabulary.
+"""The embedded model: rectified flow in pixel space, on images or short clips.
+
+An image model knows whole texts, a clip model the words that texts are made of.
 
 It needs no download and no extra, and trains on a laptop; it stands behind the same protocol as
 the large families, so that everything else in ddrl can be tried, and tested, without them.
@@ -11,7 +13,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
 
 import torch
 from safetensors import SafetensorError
@@ -19,11 +20,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ddrl.diffusion.process import RectifiedFlow
-from ddrl.errors import DataError, UsageError, WeightsError
-from ddrl.models.networks import DiT, FiLMNet
+from ddrl.errors import DataError, WeightsError
+from ddrl.models.given_frames import GivenFrames
+from ddrl.models.tiny_config import TinyConfig
 from ddrl.records import Condition
 
 __all__ = ["TinyCondition", "TinyConfig", "TinyModel"]
+
+MAX_WORDS = 8  # of a text of a clip model
 
 # What reading a missing, broken or foreign folder raises.
 UNREADABLE: tuple[type[Exception], ...] = (
@@ -33,66 +37,20 @@ UNREADABLE: tuple[type[Exception], ...] = (
 
 
 @dataclass(frozen=True)
-class TinyConfig:
-    """The architecture.
+class TinyCondition(Condition):
+    """What the network knows of a sample.
 
     Attributes:
-        vocabulary: the texts that the model knows, without the empty one.
-        height: of the images, in pixels.
-        columns: their width in pixels.
-        channels: 1 (grey) or 3.
-        network: ``mlp`` (fast at 8x8) or ``dit``.
-        width: of the hidden layers.
-        depth: number of blocks.
-        heads: attention heads (``dit``).
-        patch: patch size in pixels (``dit``).
+        label: vocabulary indices, int64; 0 is the empty text or the padding. Shape (B,) for
+            images, (B, MAX_WORDS) for clips.
+        given: latents of the first frames, shape (B, C, F, H, W), or None.
     """
 
-    vocabulary: tuple[str, ...]
-    height: int
-    columns: int
-    channels: int = 1
-    network: Literal["mlp", "dit"] = "mlp"
-    width: int = 256
-    depth: int = 4
-    heads: int = 4
-    patch: int = 2
-
-    def build(self) -> FiLMNet | DiT:
-        """Make the network with fresh weights, from torch's global generator."""
-        shape = (self.channels, self.height, self.columns)
-        num_labels = len(self.vocabulary) + 1
-        if self.network == "mlp":
-            return FiLMNet(
-                num_pixels=self.channels * self.height * self.columns,
-                num_labels=num_labels,
-                width=self.width,
-                depth=self.depth,
-            )
-        if self.height % self.patch or self.columns % self.patch or self.width % self.heads:
-            raise UsageError(
-                f"A DiT of width {self.width}, {self.heads} heads and patch {self.patch} does not "
-                f"fit images of {self.height}x{self.columns}.",
-                hint="heads must divide the width, and patch the height and the width in pixels",
-            )
-        return DiT(
-            shape=shape,
-            num_labels=num_labels,
-            width=self.width,
-            depth=self.depth,
-            heads=self.heads,
-            patch=self.patch,
-        )
-
-
-@dataclass(frozen=True)
-class TinyCondition(Condition):
-    """A vocabulary index per sample, 0 for the empty text; int64, shape (B,)."""
-
     label: Tensor
+    given: Tensor | None = None
 
 
-class TinyModel:
+class TinyModel(GivenFrames):
     """A :class:`~ddrl.models.base.DiffusionModel` that is wholly contained in this package."""
 
     def __init__(self, config: TinyConfig, *, seed: int = 0) -> None:
@@ -109,47 +67,132 @@ class TinyModel:
             self.transformer: nn.Module = config.build()
         self._index = {text: i for i, text in enumerate(("", *config.vocabulary))}
 
-    def encode(self, texts: Sequence[str]) -> TinyCondition:
-        """Look the texts up in the vocabulary."""
-        for text in texts:
-            if text not in self._index:
-                near = difflib.get_close_matches(text, self.config.vocabulary, 1)
-                raise DataError(
-                    f"The model does not know the prompt {text!r}.",
-                    hint=f"did you mean {near[0]!r}?"
-                    if near
-                    else "it knows " + ", ".join(map(repr, self.config.vocabulary)),
-                )
+    @property
+    def allowed_given_frames(self) -> tuple[int, ...]:
+        """The one number that the network was made for."""
+        return (self.config.given_frames,)
+
+    @property
+    def given_latents(self) -> int:
+        """Latents are frames."""
+        return self.config.given_frames
+
+    def encode(
+        self,
+        texts: Sequence[str],
+        *,
+        first_frames: Tensor | None = None,
+        frames: int = 0,  # noqa: ARG002 - the network has one length
+    ) -> TinyCondition:
+        """Look the texts, or their words, up in the vocabulary.
+
+        Args:
+            texts: U texts.
+            first_frames: pixels in [0, 1], shape (U, given_frames, 3, H, W). Without them the
+                result stands for texts alone, as in guidance.
+            frames: left alone.
+
+        Raises:
+            DataError: a text is not known, or the frames are not as many as it takes.
+        """
         device = next(self.transformer.parameters()).device
-        return TinyCondition(torch.tensor([self._index[text] for text in texts], device=device))
+        if self.config.frames == 1:
+            label = torch.tensor([self._lookup(text, text) for text in texts], device=device)
+        else:
+            rows = [self._words(text) for text in texts]
+            label = torch.tensor(rows, device=device).reshape(len(rows), MAX_WORDS)
+        if first_frames is None:
+            return TinyCondition(label)
+        self._check_first_frames(first_frames, len(texts))
+        return TinyCondition(label, self._to_latents(first_frames).to(device))
+
+    def _words(self, text: str) -> list[int]:
+        """The indices of a text's words, padded.
+
+        Raises:
+            DataError: there are too many of them, or one is not known.
+        """
+        words = text.split()
+        if len(words) > MAX_WORDS:
+            raise DataError(
+                f"The prompt {text!r:.80} has {len(words)} words, and the model takes "
+                f"{MAX_WORDS} at most.",
+                hint='it was trained on prompts such as "a three moving left slowly"',
+            )
+        return [self._lookup(word, text) for word in words] + [0] * (MAX_WORDS - len(words))
+
+    def _lookup(self, piece: str, text: str) -> int:
+        """The index of a text, or of one of its words."""
+        if piece not in self._index:
+            near = difflib.get_close_matches(piece, self.config.vocabulary, 1)
+            word = "" if piece == text else f"word {piece!r} of the "
+            raise DataError(
+                f"The model does not know the {word}prompt {text!r}.",
+                hint=f"did you mean {near[0]!r}?"
+                if near
+                else "it knows " + ", ".join(map(repr, self.config.vocabulary)),
+            )
+        return self._index[piece]
 
     def predict(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
-        """The velocity of eq. (P2), shape of ``x_t``."""
+        """The velocity of eq. (P2), shape of ``x_t``.
+
+        Raises:
+            DataError: the network continues first frames, and none were given.
+        """
         assert isinstance(condition, TinyCondition)
-        velocity: Tensor = self.transformer(x_t, t, condition.label)
+        if self.config.given_frames and condition.given is None:
+            raise DataError("The model continues a first frame.", hint="encode(.., first_frames=)")
+        more = () if condition.given is None else (condition.given,)
+        velocity: Tensor = self.transformer(x_t, t, condition.label, *more)
         return velocity
 
     def encode_media(self, media: Tensor) -> Tensor:
-        """Pixels (B, 3, H, W) in [0, 1] to latents (B, C, H, W) in [-1, 1]."""
-        self.latent_shape(media.shape[-2], media.shape[-1])
-        grey = media.mean(1, keepdim=True) if self.config.channels == 1 else media
-        return 2 * grey - 1
+        """Pixels to latents in [-1, 1]: of clips, the frames after the given ones.
 
-    def decode(self, latents: Tensor, condition: Condition | None = None) -> Tensor:  # noqa: ARG002
-        """Latents to pixels (B, 3, H, W), clipped to [0, 1]."""
-        pixels = ((latents + 1) / 2).clamp(0, 1)
-        return pixels.expand(-1, 3, -1, -1)
+        Shape (B, 3, H, W) -> (B, C, H, W), or (B, T, 3, H, W) -> (B, C, T - given, H, W).
+        """
+        frames = media.shape[1] if media.ndim == 5 else 1
+        self.latent_shape(media.shape[-2], media.shape[-1], frames)
+        return self._to_latents(media[:, self.config.given_frames :] if frames > 1 else media)
+
+    def _to_latents(self, media: Tensor) -> Tensor:
+        grey = media.mean(-3, keepdim=True) if self.config.channels == 1 else media
+        latents = 2 * grey - 1
+        return latents.transpose(1, 2) if media.ndim == 5 else latents
+
+    def decode(self, latents: Tensor, condition: Condition | None = None) -> Tensor:
+        """Latents to pixels (B, 3, H, W) or (B, T, 3, H, W), clipped to [0, 1]."""
+        if self.config.frames == 1:
+            return ((latents + 1) / 2).clamp(0, 1).expand(-1, 3, -1, -1)
+        if self.config.given_frames:
+            assert isinstance(condition, TinyCondition)
+            assert condition.given is not None
+            latents = torch.cat([condition.given.to(latents), latents], dim=2)
+        clips = ((latents + 1) / 2).clamp(0, 1).transpose(1, 2)
+        return clips.expand(-1, -1, 3, -1, -1)
 
     def latent_shape(self, height: int, width: int, frames: int = 1) -> tuple[int, ...]:
-        """(C, H, W), for the one size that the model makes."""
-        if (height, width, frames) != (self.config.height, self.config.columns, 1):
+        """(C, H, W), or (C, T - given, H, W) for clips, for the one size that the model makes."""
+        config = self.config
+        if (height, width, frames) != (config.height, config.columns, config.frames):
+            made = "images" if config.frames == 1 else f"clips of {config.frames} frames"
             raise DataError(
-                f"The model makes images of {self.config.height}x{self.config.columns}, "
-                f"not {height}x{width} with {frames} frames."
+                f"The model makes {made} of {config.height}x{config.columns}, "
+                f"not {height}x{width} with {frames} frames.",
+                hint=f"ask for {config.frames} frames"
+                if (height, width) == (config.height, config.columns)
+                else f"ask for {config.height}x{config.columns}",
             )
-        return (self.config.channels, height, width)
+        if config.frames == 1:
+            return (config.channels, height, width)
+        return (config.channels, frames - config.given_frames, height, width)
 
-    def time_shift(self, latent_shape: Sequence[int]) -> float:  # noqa: ARG002
+    def time_shift(
+        self,
+        latent_shape: Sequence[int],  # noqa: ARG002
+        num_steps: int | None = None,  # noqa: ARG002
+    ) -> float:
         """No shift: pixels are few."""
         return 1.0
 

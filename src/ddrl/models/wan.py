@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 
-from ddrl.errors import DataError, WeightsError
-from ddrl.models.diffusers_model import DiffusersModel
+from ddrl.errors import WeightsError
+from ddrl.models.standardized import Standardized
 from ddrl.models.wan_experts import WanExperts
 from ddrl.records import Condition
 
@@ -31,7 +32,7 @@ class WanCondition(Condition):
     image: Tensor | None = None
 
 
-class Wan(DiffusersModel):
+class Wan(Standardized):
     """Wan text-to-video; the network predicts the velocity and takes sigma x 1000.
 
     Wan2.2 A14B has two of them, see :class:`~ddrl.models.wan_experts.WanExperts`. The VAE is kept
@@ -64,15 +65,22 @@ class Wan(DiffusersModel):
         dtype: torch.dtype = self.pipeline.transformer.dtype
         return dtype
 
-    @property
-    def given_frames(self) -> int:
-        """First frames that ``encode`` takes per text."""
-        return 0
-
     def frozen_parts(self) -> list[nn.Module]:
         """Every network of the pipeline but those trained."""
         trained = set(self.transformer.modules())
         return [part for part in super().frozen_parts() if part not in trained]
+
+    def encode(
+        self, texts: Sequence[str], *, first_frames: Tensor | None = None, frames: int = 81
+    ) -> WanCondition:
+        """Encode texts, and the first frame where the family takes one, without gradient.
+
+        Raises:
+            DataError: see :meth:`DiffusersModel.encode`.
+        """
+        condition = super().encode(texts, first_frames=first_frames, frames=frames)
+        assert isinstance(condition, WanCondition)
+        return condition
 
     def _encode(self, texts: list[str]) -> WanCondition:
         # The network attends to the padding, so the length is the pipeline's whatever the texts.
@@ -100,41 +108,9 @@ class Wan(DiffusersModel):
         )
         return cast(Tensor, output[0])
 
-    def normalize(self, latents: Tensor) -> Tensor:
-        """The VAE's latents to those that the network sees: (z - mean) / std, per channel."""
-        mean, std = self._statistics(latents)
-        return (latents - mean) / std
-
-    def denormalize(self, latents: Tensor) -> Tensor:
-        """The inverse of :meth:`normalize`."""
-        mean, std = self._statistics(latents)
-        return latents * std + mean
-
-    def _statistics(self, like: Tensor) -> tuple[Tensor, Tensor]:
-        config = self.vae.config
-        mean, std = (
-            torch.tensor(values, device=like.device, dtype=like.dtype).view(1, -1, 1, 1, 1)
-            for values in (config.latents_mean, config.latents_std)
-        )
-        return mean, std
-
     def latent_channels(self) -> int:
         """Of the VAE: the network may take more than it makes."""
         return int(self.vae.config.z_dim)
-
-    def _check_first_frames(self, first_frames: Tensor, num_texts: int) -> None:
-        """Check pixels of first frames, as ``encode`` of image-to-video takes them.
-
-        Raises:
-            DataError: not one frame per text, or of a size that the model can't make.
-        """
-        given = tuple(first_frames.shape)
-        if len(given) != 5 or given[:3] != (num_texts, 1, 3):
-            raise DataError(
-                f"{type(self).__name__} takes one first frame per text, shape "
-                f"({num_texts}, 1, 3, H, W), not {given}."
-            )
-        Wan.latent_shape(self, given[3], given[4])
 
 
 def _network(pipeline: Any) -> nn.Module:  # noqa: ANN401

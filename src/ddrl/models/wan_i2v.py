@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -28,6 +26,11 @@ class WanI2V(Wan):
     """
 
     pipelines: ClassVar[tuple[str, ...]] = ("WanImageToVideoPipeline",)
+    # diffusers' loader puts zeros where an adapter lacks the projections of CLIP's tokens.
+    lora_targets: ClassVar[tuple[str, ...]] = (
+        *Wan.lora_targets,
+        *("attn2.add_k_proj", "attn2.add_v_proj"),
+    )
 
     def __init__(self, pipeline: Any) -> None:  # noqa: ANN401 - diffusers is untyped
         super().__init__(pipeline)
@@ -41,44 +44,20 @@ class WanI2V(Wan):
             pipeline.image_encoder.float()  # like the VAE
 
     @property
-    def given_frames(self) -> int:
-        """First frames that ``encode`` takes per text; they are generated nevertheless."""
-        return 1
+    def allowed_given_frames(self) -> tuple[int, ...]:
+        """The first frame always; it is generated nevertheless."""
+        return (1,)
 
-    def encode(
-        self,
-        texts: Sequence[str],
-        *,
-        first_frames: Tensor | None = None,
-        frames: int = 81,
-    ) -> WanCondition:
-        """Encode texts and first frames, without gradient.
-
-        Args:
-            texts: U texts.
-            first_frames: pixels in [0, 1], shape (U, 1, 3, H, W). Without them the result stands
-                for the empty text in guidance only.
-            frames: of the longest clip that the condition is for. The VAE is causal, so that the
-                condition of a shorter clip is its beginning.
-
-        Raises:
-            DataError: the frames are not one per text, or the size can't be made.
-        """
-        condition = super().encode(texts)
-        assert isinstance(condition, WanCondition)
-        if first_frames is None:
-            return condition
-        self._check_first_frames(first_frames, len(texts))
+    def _encode_given(self, first_frames: Tensor, frames: int) -> dict[str, Tensor]:
+        """The VAE is causal, so that the condition of a shorter clip is its beginning."""
         self.latent_shape(first_frames.shape[3], first_frames.shape[4], frames)
         # One clip at a time, since a clip of grey frames is much larger than a first frame.
         given = torch.cat([self.encode_media(_then_grey(row, frames)) for row in first_frames])
-        return dataclasses.replace(
-            condition,
-            given=given.to(self.device),
-            image=self._image_features(first_frames[:, 0]) if self._sees_image else None,
-        )
+        fields = {"given": given.to(self.device)}
+        if self._sees_image:
+            fields["image"] = self._image_features(first_frames[:, 0])
+        return fields
 
-    @torch.no_grad()
     def _image_features(self, images: Tensor) -> Tensor:
         """CLIP tokens of pixels (U, 3, H, W), through the pipeline's own processing of images."""
         pictures = self.pipeline.video_processor.postprocess(

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -42,40 +40,18 @@ class WanTI2V(Wan):
         self.given_frames = int(has_image) if given_frames is None else given_frames
 
     @property
-    def given_frames(self) -> int:
-        """Frames of a clip that are given, and so many latent frames: 0 or 1."""
-        return self._given_frames
+    def allowed_given_frames(self) -> tuple[int, ...]:
+        """None, or the first."""
+        return (0, 1)
 
-    @given_frames.setter
-    def given_frames(self, count: int) -> None:
-        if count not in (0, 1):
-            raise DataError(f"Wan2.2 TI2V takes 0 or 1 given frames, not {count}.")
-        self._given_frames = count
+    @property
+    def given_latents(self) -> int:
+        """The first frame is a latent frame of its own."""
+        return self.given_frames
 
-    def encode(self, texts: Sequence[str], *, first_frames: Tensor | None = None) -> WanCondition:
-        """Encode texts and first frames, without gradient.
-
-        Args:
-            texts: U texts.
-            first_frames: pixels in [0, 1], shape (U, 1, 3, H, W). In image-to-video the result
-                without them stands for the empty text in guidance only.
-
-        Raises:
-            DataError: the frames are not one per text, the size can't be made, or the model makes
-                clips from text only.
-        """
-        condition = super().encode(texts)
-        assert isinstance(condition, WanCondition)
-        if first_frames is None:
-            return condition
-        if not self.given_frames:
-            raise DataError(
-                "The model is loaded for text-to-video, which takes no first frames.",
-                hint="set given_frames to 1",
-            )
-        self._check_first_frames(first_frames, len(texts))
-        given = super().encode_media(first_frames).to(self.device)
-        return dataclasses.replace(condition, given=given)
+    def _encode_given(self, first_frames: Tensor, frames: int) -> dict[str, Tensor]:  # noqa: ARG002
+        """The latents of the first frame, whatever the clip's length."""
+        return {"given": super().encode_media(first_frames).to(self.device)}
 
     def predict(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
         """The velocity of eq. (P2), shape of ``x_t``.
@@ -94,7 +70,7 @@ class WanTI2V(Wan):
 
     def encode_media(self, media: Tensor, condition: Condition | None = None) -> Tensor:  # noqa: ARG002
         """Pixels (B, T, 3, H, W) in [0, 1] to the latents of the frames that are not given."""
-        return super().encode_media(media)[:, :, self.given_frames :]
+        return super().encode_media(media)[:, :, self.given_latents :]
 
     def decode(self, latents: Tensor, condition: Condition | None = None) -> Tensor:
         """Latents to pixels in [0, 1], shape (B, T, 3, H, W), float32, the given frame included.

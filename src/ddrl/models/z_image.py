@@ -67,6 +67,11 @@ class ZImage(DiffusersModel):
         images = cast(list[Tensor], output[0])
         return -torch.stack(images).squeeze(2)
 
+    def _distilled(self) -> str:
+        """Turbo has a time shift of 3, the base one of 6."""
+        shift = self.pipeline.scheduler.config.shift
+        return f"its time shift is {shift:g}, as of Turbo" if shift <= 3 else ""
+
     def size_multiple(self) -> int:
         """Sides in pixels have to be multiples of this: the VAE's factor times the patch."""
         patch: int = self.transformer.config.all_patch_size[0]  # type: ignore[union-attr, index, assignment]

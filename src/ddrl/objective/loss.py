@@ -39,6 +39,8 @@ class Objective:
         clip_high: of the ratio.
         reduction: over latent dimensions, for both terms.
         data_times: how the data term's times are chosen.
+        data_target: what the data term's velocity is compared with: that of the ``data``, or of a
+            ``teacher``, the frozen start, at the same noised data.
         data_per_step: data rows per sample: one for every trained step, or one for all.
         condition_dropout: share of data rows whose text is dropped.
         kl_in_return: for ``reference``: charge each step for the KL to come, too.
@@ -52,6 +54,7 @@ class Objective:
     clip_high: float = 0.2
     reduction: Reduction = "sum"
     data_times: TimeLaw = "grid"
+    data_target: Literal["data", "teacher"] = "data"
     data_per_step: Literal["all", "one"] = "all"
     condition_dropout: float = 0.0
     kl_in_return: bool = False

@@ -30,7 +30,7 @@ def velocity_error(
 
     Args:
         velocity: the policy's.
-        target: the data's velocity (P2) for (T4); the reference policy's for (T3).
+        target: the data's velocity (P2) for (T4), or a teacher's; the reference policy's for (T3).
         reduction: as of the log-probability, so that beta keeps its meaning.
     """
     return reduce_dimensions((velocity.float() - target.float()) ** 2, reduction)

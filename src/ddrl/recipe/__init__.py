@@ -1,23 +1,30 @@
 """What a run is: a TOML file, checked, with every key documented. Loads no torch.
 
-Reading order: ``sections`` (the keys), ``steps`` and ``checks`` (what goes together), ``schema``
-(the whole), ``toml`` and ``keys`` (the recipe as text and as data), ``overrides``, ``problems`` and
-``load`` (from a file to a recipe), ``plan`` (what it amounts to), ``options`` (the documentation).
+Reading order: ``sections`` (the keys), ``steps``, ``anchors`` and ``checks`` (what goes together),
+``schema`` (the whole), ``toml`` and ``keys`` (the recipe as text and as data), ``overrides``,
+``problems`` and ``load`` (from a file to a recipe), ``memory`` and ``plan`` (what it amounts to),
+``options`` (the documentation).
 """
 
 from ddrl.recipe.load import load_recipe, parse_recipe
+from ddrl.recipe.memory import Footprint, Memory, Working
 from ddrl.recipe.options import options_table
 from ddrl.recipe.plan import Plan, make_plan
+from ddrl.recipe.plan_lines import format_size
 from ddrl.recipe.schema import Recipe
 from ddrl.recipe.steps import stochastic_steps, trained_steps
 from ddrl.recipe.toml import CHANGEABLE_ON_RESUME, difference, dump_toml, resume_conflicts
 
 __all__ = [
     "CHANGEABLE_ON_RESUME",
+    "Footprint",
+    "Memory",
     "Plan",
     "Recipe",
+    "Working",
     "difference",
     "dump_toml",
+    "format_size",
     "load_recipe",
     "make_plan",
     "options_table",

@@ -8,35 +8,20 @@ a step without a density.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ddrl.recipe.steps import (
-    ends_without_noise,
-    is_deterministic,
-    stochastic_steps,
-    trained_steps,
-)
+from ddrl.recipe.anchors import anchor_conflicts, given_conflicts
+from ddrl.recipe.clips import clip_conflicts
+from ddrl.recipe.conflict import Conflict
+from ddrl.recipe.sampler_checks import sampler_conflicts
 
 if TYPE_CHECKING:
     from ddrl.recipe.schema import Recipe
+    from ddrl.recipe.sections import ObjectiveSection
 
 __all__ = ["Conflict", "find_conflict"]
 
-
-@dataclass(frozen=True)
-class Conflict:
-    """Keys whose values don't go together.
-
-    Attributes:
-        keys: the dotted keys at fault, the one to change first.
-        message: one sentence without a final stop.
-        hint: what to do about it.
-    """
-
-    keys: tuple[str, ...]
-    message: str
-    hint: str
+EMBEDDED = ("digits", "moving_digits")
 
 
 def find_conflict(recipe: Recipe) -> Conflict | None:
@@ -44,10 +29,14 @@ def find_conflict(recipe: Recipe) -> Conflict | None:
     rules = (
         _model_conflicts,
         _reward_conflicts,
-        _kernel_conflicts,
-        _step_conflicts,
+        _heldout_conflicts,
+        _audit_conflicts,
+        sampler_conflicts,
         _objective_conflicts,
         _group_conflicts,
+        anchor_conflicts,
+        given_conflicts,
+        clip_conflicts,
         _guard_conflicts,
     )
     return next((conflict for rule in rules for conflict in rule(recipe)), None)
@@ -61,24 +50,26 @@ def _model_conflicts(recipe: Recipe) -> Iterator[Conflict]:
             f"model.width {model.width} can't be divided among {model.heads} heads",
             "make model.width a multiple of model.heads",
         )
-    is_diffusers, from_files = model.family == "diffusers", recipe.data.source == "files"
+    is_diffusers, is_outside = model.family == "diffusers", recipe.data.source not in EMBEDDED
     if is_diffusers and not model.path:
         yield Conflict(
             ("model.path", "model.family"),
             "model.family is diffusers, but model.path is empty",
             "give the folder of a diffusers pipeline, or its id on the hub",
         )
-    if is_diffusers != from_files:
+    if is_diffusers != is_outside:
         yield Conflict(
             ("data.source", "model.family"),
             f"model.family {model.family} can't be trained on data.source {recipe.data.source}",
-            "tiny goes with digits, and diffusers with files",
+            "tiny goes with digits or moving_digits, and diffusers with files or prompts",
         )
-    if from_files and not recipe.data.path:
+    if is_outside and not recipe.data.path:
         yield Conflict(
             ("data.path", "data.source"),
-            "data.source is files, but data.path is empty",
-            "give a folder of media with captions beside them, or a .jsonl list",
+            f"data.source is {recipe.data.source}, but data.path is empty",
+            "give a folder of media with captions beside them, or a .jsonl list"
+            if recipe.data.source == "files"
+            else "give a text file with a prompt a line, or a .jsonl list",
         )
     if model.lora.rank and not is_diffusers:
         yield Conflict(
@@ -98,79 +89,33 @@ def _reward_conflicts(recipe: Recipe) -> Iterator[Conflict]:
         )
 
 
-def _kernel_conflicts(recipe: Recipe) -> Iterator[Conflict]:
-    rollout = recipe.rollout
-    if rollout.kernel == "ode":
-        yield Conflict(
-            ("rollout.kernel",),
-            "rollout.kernel ode adds no noise, so its steps have neither a log-probability nor "
-            "a weight W_k",
-            'choose "flow_sde", "dance_sde", "ddim" or "cps"; data-only training needs one too, '
-            'and is the plain velocity loss with objective.step_weight = "velocity"',
-        )
-    elif is_deterministic(rollout):
-        yield Conflict(
-            ("rollout.eta", "rollout.kernel"),
-            f"rollout.eta is 0, so kernel {rollout.kernel} adds no noise and no step is trained",
-            "set rollout.eta above 0; 0.5 to 1 is the useful range",
-        )
-    elif ends_without_noise(rollout) and rollout.eta > 1:
-        yield Conflict(
-            ("rollout.eta", "rollout.kernel"),
-            f"rollout.eta is {rollout.eta}, but kernel {rollout.kernel} takes at most 1",
-            "set rollout.eta above 0 and up to 1, where 1 is all the noise there is",
-        )
-
-
-def _step_conflicts(recipe: Recipe) -> Iterator[Conflict]:
-    rollout = recipe.rollout
-    yield from _selection_conflicts("stochastic_steps", rollout.stochastic_steps, rollout.steps)
-    yield from _selection_conflicts("trained_steps", rollout.trained_steps, rollout.steps)
-    if rollout.trained_steps != "all":
-        last = rollout.steps - 1
-        if ends_without_noise(rollout) and last in rollout.trained_steps:
+def _heldout_conflicts(recipe: Recipe) -> Iterator[Conflict]:
+    trained = [(reward.name, reward.options) for reward in recipe.reward if reward.weight]
+    names = [reward.name.rpartition(":")[2] for reward in recipe.evaluation.reward]
+    for place, reward in enumerate(recipe.evaluation.reward):
+        if (reward.name, reward.options) in trained:
             yield Conflict(
-                ("rollout.trained_steps", "rollout.kernel"),
-                f"rollout.trained_steps names step {last}, the last one, which has no noise with "
-                f"kernel {rollout.kernel}",
-                f'leave step {last} out, or write "all", which leaves it out by itself',
+                (f"evaluation.reward.{place}.name",),
+                f"reward {reward.name} is trained on, so it can't be held out",
+                "hold out another reward, or give it other options, such as other weights",
             )
-        available = stochastic_steps(rollout)
-        missing = [step for step in rollout.trained_steps if step not in available]
-        if missing:
+        if names[place] in names[:place]:
             yield Conflict(
-                ("rollout.trained_steps", "rollout.stochastic_steps"),
-                f"rollout.trained_steps names step {missing[0]}, which is not in "
-                "rollout.stochastic_steps and so has no log-probability",
-                "train stochastic steps only, or add the step to rollout.stochastic_steps",
+                (f"evaluation.reward.{place}.name",),
+                f"held-out reward {names[place]} is in the recipe twice",
+                "leave one out",
             )
-    if not trained_steps(rollout):
+
+
+def _audit_conflicts(recipe: Recipe) -> Iterator[Conflict]:
+    section = recipe.evaluation
+    if section.stop_on_hack and not (section.panel_samples and section.every):
+        key = "panel_samples" if section.every else "every"
         yield Conflict(
-            ("rollout.stochastic_steps", "rollout.steps", "rollout.kernel"),
-            "no step of the rollout has noise, so there is nothing to train",
-            f"with kernel {rollout.kernel} the last step has none: select an earlier one, or "
-            "raise rollout.steps",
+            (f"evaluation.{key}", "evaluation.stop_on_hack"),
+            f"evaluation.stop_on_hack is true, but evaluation.{key} is 0: nothing is audited",
+            f"set evaluation.{key}, such as {100 if section.every else 25}",
         )
-
-
-def _selection_conflicts(
-    name: str, selection: str | tuple[int, ...], num_steps: int
-) -> Iterator[Conflict]:
-    key = f"rollout.{name}"
-    if isinstance(selection, str):
-        return
-    if not selection:
-        yield Conflict((key,), f"{key} is empty", 'write "all", or name at least one step')
-    for position, step in enumerate(selection):
-        if not 0 <= step < num_steps:
-            yield Conflict(
-                (key, "rollout.steps"),
-                f"{key} names step {step}, but rollout.steps = {num_steps} has steps 0 to "
-                f"{num_steps - 1}",
-                "steps are counted from 0, the one that starts at pure noise",
-            )
-        if step in selection[:position]:
-            yield Conflict((key,), f"{key} names step {step} twice", "name each step once")
 
 
 def _objective_conflicts(recipe: Recipe) -> Iterator[Conflict]:
@@ -194,12 +139,53 @@ def _objective_conflicts(recipe: Recipe) -> Iterator[Conflict]:
             "objective.advantage tilt divides the reward by objective.beta, which is 0",
             "give beta a value above 0, or choose another advantage",
         )
+    if recipe.data.target == "teacher":
+        yield from _teacher_conflicts(objective)
+    yield from _budget_conflicts(objective)
     if objective.kl_in_return and objective.regularizer != "reference":
         yield Conflict(
             ("objective.kl_in_return", "objective.regularizer"),
             "objective.kl_in_return charges for the KL to the reference, but "
             f"objective.regularizer is {objective.regularizer}",
             'set objective.regularizer = "reference", or leave kl_in_return out',
+        )
+
+
+def _budget_conflicts(objective: ObjectiveSection) -> Iterator[Conflict]:
+    if objective.drift_budget and objective.regularizer == "none":
+        yield Conflict(
+            ("objective.drift_budget", "objective.regularizer"),
+            "objective.drift_budget steers beta, but objective.regularizer is none, which has none",
+            'set objective.regularizer = "data", or leave drift_budget out',
+        )
+    if objective.drift_budget and objective.policy == "none":
+        yield Conflict(
+            ("objective.drift_budget", "objective.policy"),
+            "objective.drift_budget weighs data against reward, but objective.policy is none",
+            "leave drift_budget out of supervised fine-tuning",
+        )
+    if objective.drift_budget and objective.advantage == "tilt":
+        yield Conflict(
+            ("objective.drift_budget", "objective.advantage"),
+            "objective.advantage tilt depends on beta itself, which objective.drift_budget changes",
+            'choose the advantage "group", "global" or "center", or leave drift_budget out',
+        )
+
+
+def _teacher_conflicts(objective: ObjectiveSection) -> Iterator[Conflict]:
+    if objective.regularizer != "data":
+        yield Conflict(
+            ("data.target", "objective.regularizer"),
+            "data.target teacher is a target of the data term, but objective.regularizer is "
+            f"{objective.regularizer}",
+            'set objective.regularizer = "data", or leave data.target out',
+        )
+    if objective.policy == "none":
+        yield Conflict(
+            ("data.target", "objective.policy"),
+            "data.target teacher holds the policy to its start, and with objective.policy none "
+            "there is nothing that moves it away, so the loss is 0 and stays 0",
+            'set data.target = "data", or choose the policy "grpo" or "reinforce"',
         )
 
 

@@ -16,7 +16,19 @@ from pydantic.fields import FieldInfo
 from ddrl.recipe.schema import Recipe, Section
 from ddrl.recipe.toml import format_value
 
-__all__ = ["KeySpec", "Kind", "key_hint", "key_specs", "nearest", "section_header", "section_names"]
+__all__ = [
+    "LISTS",
+    "KeySpec",
+    "Kind",
+    "key_hint",
+    "key_specs",
+    "nearest",
+    "section_header",
+    "section_names",
+]
+
+LISTS = ("reward", "evaluation.reward")
+"""The sections that are lists; both are of rewards, and hold the rewards' own options."""
 
 Kind = Literal["int", "float", "str", "bool", "choice", "steps", "options"]
 
@@ -88,7 +100,7 @@ def key_hint(section: str, name: str) -> str:
 
 def section_header(section: str) -> str:
     """Return the line that opens a section: ``[rollout]``, ``[[reward]]``."""
-    return "[[reward]]" if section == "reward" else f"[{section}]"
+    return f"[[{section}]]" if section in LISTS else f"[{section}]"
 
 
 def _walk(section: type[BaseModel], prefix: str) -> Iterator[KeySpec]:

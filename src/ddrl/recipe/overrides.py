@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 
 from ddrl.errors import RecipeError
-from ddrl.recipe.keys import KeySpec, key_hint, key_specs, nearest, section_names
+from ddrl.recipe.keys import LISTS, KeySpec, key_hint, key_specs, nearest, section_names
 from ddrl.recipe.toml import KeyPath
 
 __all__ = ["apply_override"]
@@ -41,14 +41,19 @@ def _resolve(data: dict[str, object], text: str, key: str) -> tuple[KeyPath, Key
     parts = key.split(".")
     prefix: KeyPath = (parts[0],)
     rest = parts[1:]
-    if parts[0] == "reward" and rest:
-        prefix, rest = ("reward", _reward_position(data, text, parts)), parts[2:]
-    dotted = ".".join([parts[0], *rest])
-    if dotted.startswith("reward.options."):
+    named = parts[:1]
+    for rewards in LISTS:
+        length = rewards.count(".") + 1
+        if ".".join(parts[:length]) == rewards and parts[length:]:
+            named, rest = parts[:length], parts[length + 1 :]
+            prefix = (*named, _reward_position(data, text, parts, length))
+    dotted = ".".join([*named, *rest])
+    options = f"{'.'.join(named)}.options"
+    if named[-1] == "reward" and dotted.startswith(f"{options}."):
         # Everything after it is the option's own name, which may hold a dot.
-        name = dotted.removeprefix("reward.options.")
-        return (*prefix, "options", name), key_specs()["reward.options"]
-    if dotted == "reward.options":
+        name = dotted.removeprefix(f"{options}.")
+        return (*prefix, "options", name), key_specs()[options]
+    if dotted == options and options in key_specs():
         raise RecipeError(
             f'override "{text}": {key} is a table',
             hint=f"set one option at a time, such as {key}.NAME=value",
@@ -56,8 +61,8 @@ def _resolve(data: dict[str, object], text: str, key: str) -> tuple[KeyPath, Key
     if dotted in section_names():
         first = next(k for k in key_specs() if k.startswith(f"{dotted}."))
         example = f"{key}.{first.removeprefix(f'{dotted}.')}"
-        if key == "reward":
-            example = "reward.0.weight"
+        if key in LISTS:
+            example = {"reward": "reward.0.weight"}.get(key, f"{key}.0.name")
         raise RecipeError(
             f'override "{text}": {key} is a section', hint=f"set one key, such as {example}"
         )
@@ -68,21 +73,25 @@ def _resolve(data: dict[str, object], text: str, key: str) -> tuple[KeyPath, Key
     return (*prefix, *rest), key_specs()[dotted]
 
 
-def _reward_position(data: dict[str, object], text: str, parts: list[str]) -> int:
-    rewards = data.get("reward")
+def _reward_position(data: dict[str, object], text: str, parts: list[str], length: int) -> int:
+    """The number behind the first ``length`` parts, which name a list of rewards."""
+    name = ".".join(parts[:length])
+    rewards: object = data
+    for part in parts[:length]:
+        rewards = rewards.get(part) if isinstance(rewards, dict) else None
     count = len(rewards) if isinstance(rewards, list) else 0
-    if not parts[1].isdecimal():
+    if not parts[length].isdecimal():
         raise RecipeError(
-            f'override "{text}": rewards are a list, so a number has to follow "reward"',
-            hint=f"write reward.0.{'.'.join(parts[1:])} for the first one",
+            f'override "{text}": rewards are a list, so a number has to follow "{name}"',
+            hint=f"write {name}.0.{'.'.join(parts[length:])} for the first one",
         )
-    position = int(parts[1])
+    position = int(parts[length])
     if rewards is None or (isinstance(rewards, list) and position >= count):
         raise RecipeError(
             f'override "{text}": there is no reward {position}; the recipe has {count}',
-            hint=f"they are counted from 0, so the last one is reward.{count - 1}"
+            hint=f"they are counted from 0, so the last one is {name}.{count - 1}"
             if count
-            else "add a [[reward]] section to the recipe",
+            else f"add a [[{name}]] section to the recipe",
         )
     return position
 

@@ -7,13 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ddrl.errors import RecipeError
+from ddrl.recipe.memory import Footprint, Memory, plan_memory
 from ddrl.recipe.plan_lines import plan_lines
 from ddrl.recipe.schema import ObjectiveSection, Recipe
 from ddrl.recipe.steps import trained_steps
 
-__all__ = ["Memory", "Passes", "Plan", "StepPlan", "make_plan"]
-
-_BYTES = {"float32": 4, "bfloat16": 2}
+__all__ = ["Passes", "Plan", "StepPlan", "make_plan"]
 
 _BETA_UNITS = {
     "group": "standard deviations of the reward within its group",
@@ -31,7 +30,7 @@ class Passes:
         rollout: without gradient, to draw the samples.
         policy: forward and backward, of the policy term.
         data: forward and backward, of the data term.
-        reference: without gradient, through the reference model.
+        reference: without gradient, through the reference model, or the data term's teacher.
     """
 
     rollout: int
@@ -72,33 +71,6 @@ class StepPlan:
     policy_weight: float
     regularizer_weight: float
     effective_beta: float
-
-
-@dataclass(frozen=True)
-class Memory:
-    """Bytes that are held all the time; activations come on top.
-
-    Attributes:
-        weights: of the model.
-        ema: the averaged weights, in float32.
-        gradients: of the trainable weights.
-        moments: AdamW's two.
-        trajectory: latents of all samples at all steps.
-        reference: the frozen copy of the model, if there is one.
-    """
-
-    weights: int
-    ema: int
-    gradients: int
-    moments: int
-    trajectory: int
-    reference: int
-
-    @property
-    def total(self) -> int:
-        """The sum."""
-        held = (self.weights, self.ema, self.gradients, self.moments)
-        return sum(held) + self.trajectory + self.reference
 
 
 @dataclass(frozen=True)
@@ -145,9 +117,7 @@ def make_plan(
     *,
     transitions: Sequence[tuple[float, float, float]],
     times: Sequence[float],
-    num_parameters: int,
-    latent_size: int,
-    num_trainable: int | None = None,
+    footprint: Footprint,
 ) -> Plan:
     """Work out what a recipe amounts to.
 
@@ -155,9 +125,7 @@ def make_plan(
         recipe: a checked recipe.
         transitions: (a, b, std) of eq. (T1) for each of the K steps; std is 0 at ODE steps.
         times: t_0 = 1 to t_K = 0, K + 1 of them.
-        num_parameters: of the model.
-        latent_size: D, numbers per sample.
-        num_trainable: parameters that the optimizer moves; default: all.
+        footprint: of the model and its data.
 
     Raises:
         ValueError: the number of steps or times is not the recipe's.
@@ -174,16 +142,15 @@ def make_plan(
     prompts, size = recipe.rollout.prompts_per_step, recipe.rollout.group_size
     num_samples = prompts * size if has_policy else 0
     num_data = prompts * (recipe.data.anchors_per_group or size) if has_data else 0
-    trainable = num_parameters if num_trainable is None else num_trainable
     return Plan(
         recipe=recipe,
         num_samples=num_samples,
         num_data_samples=num_data,
         num_updates=recipe.run.steps * objective.updates_per_rollout,
         passes=_passes(recipe, num_samples, num_data),
-        steps=_step_plans(recipe, transitions, times, latent_size),
+        steps=_step_plans(recipe, transitions, times, footprint.latent),
         beta_unit=_BETA_UNITS[objective.advantage] if has_policy else "",
-        memory=_memory(recipe, num_samples, num_parameters, trainable, latent_size),
+        memory=plan_memory(recipe, footprint, num_samples=num_samples, num_data=num_data),
     )
 
 
@@ -195,16 +162,22 @@ def _passes(recipe: Recipe, num_samples: int, num_data: int) -> Passes:
     per_velocity = 1 if recipe.rollout.guidance == 1 else 2
     policy = num_samples * num_trained * per_velocity
     rollout = num_samples * recipe.rollout.steps * per_velocity
+    data = num_data * (num_trained if objective.data_per_step == "all" else 1)
     return Passes(
         rollout=rollout,
         policy=policy,
-        data=num_data * (num_trained if objective.data_per_step == "all" else 1),
-        reference=_reference_passes(recipe, rollout, policy),
+        data=data,
+        reference=_reference_passes(recipe, rollout, policy, data),
     )
 
 
-def _reference_passes(recipe: Recipe, rollout: int, policy: int) -> int:
-    """As many as the policy term's, and with ``kl_in_return`` as many as the rollout's too."""
+def _reference_passes(recipe: Recipe, rollout: int, policy: int, data: int) -> int:
+    """As many as the policy term's, and with ``kl_in_return`` as many as the rollout's too.
+
+    Where it is the data term's teacher, as many as the data term's.
+    """
+    if recipe.data.target == "teacher":
+        return data
     if recipe.objective.regularizer != "reference":
         return 0
     return policy + (rollout if recipe.objective.kl_in_return else 0)
@@ -258,18 +231,3 @@ def _term_weights(
         regularizer = objective.beta * omega * kl_weight * share
     beta = math.inf if policy == 0 else regularizer / (kl_weight * policy)
     return kl_weight, omega, policy, regularizer, beta
-
-
-def _memory(
-    recipe: Recipe, num_samples: int, num_parameters: int, trainable: int, latent_size: int
-) -> Memory:
-    rollout, width = recipe.rollout, _BYTES["float32"]  # the weights of the embedded family
-    stored = num_samples * (rollout.steps + 1) * latent_size
-    return Memory(
-        weights=num_parameters * width,
-        ema=trainable * 4,
-        gradients=trainable * width,
-        moments=2 * trainable * width,
-        trajectory=stored * _BYTES[rollout.storage_dtype],
-        reference=num_parameters * width if recipe.objective.regularizer == "reference" else 0,
-    )

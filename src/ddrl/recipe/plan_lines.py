@@ -6,9 +6,10 @@ import math
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ddrl.recipe.plan import Memory, Plan
+    from ddrl.recipe.memory import Memory
+    from ddrl.recipe.plan import Plan
 
-__all__ = ["plan_lines"]
+__all__ = ["format_size", "plan_lines"]
 
 
 def plan_lines(plan: Plan) -> list[str]:
@@ -68,21 +69,33 @@ def _beta_sentence(plan: Plan) -> str:
 
 def _memory_lines(memory: Memory) -> list[str]:
     rows = [
-        ("weights", memory.weights),
-        ("averaged weights", memory.ema),
+        ("frozen weights", memory.frozen),
+        ("trained weights", memory.trained),
+        ("text encoders", memory.text_encoders),
+        ("autoencoder", memory.vae),
+        ("reference model", memory.reference),
         ("gradients", memory.gradients),
         ("AdamW moments", memory.moments),
+        ("averaged weights", memory.ema),
+        ("conditions", memory.conditions),
+        ("held", memory.held),
         ("trajectory", memory.trajectory),
-        ("reference model", memory.reference),
-        ("total", memory.total),
     ]
-    return [
-        "memory, activations not counted",
-        *(f"  {name:<18}{_size(count):>12}" for name, count in rows if count),
-    ]
+    lines = ["memory, in parts", *(_row(name, count) for name, count in rows if count)]
+    if not memory.phases:
+        return [*lines, "  activations are not counted: the passes of this model can't be traced"]
+    lines += ["", "memory, at the peak of each phase"]
+    lines += [_row(name, count) for name, count in memory.phases]
+    name, count = memory.peak
+    return [*lines, f"  the most is {format_size(count)}, in {name}"]
 
 
-def _size(num_bytes: int) -> str:
+def _row(name: str, count: int) -> str:
+    return f"  {name:<18}{format_size(count):>12}"
+
+
+def format_size(num_bytes: int) -> str:
+    """Bytes for people, in powers of 1024."""
     value = float(num_bytes)
     for unit in ("B", "KiB", "MiB", "GiB"):
         if value < 1024:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pydantic_core import ErrorDetails
 
 from ddrl.recipe.keys import (
+    LISTS,
     KeySpec,
     key_hint,
     key_specs,
@@ -70,7 +71,7 @@ def _reach(location: KeyPath, data: Mapping[str, object]) -> tuple[KeyPath, obje
     path: KeyPath = ()
     for part in location:
         key = _schema_key(path)
-        if key in key_specs() and key != "reward.options":
+        if key in key_specs() and not key.endswith("reward.options"):
             break
         inner = dict(enumerate(value)) if isinstance(value, list) else value
         if not isinstance(inner, Mapping) or part not in inner:
@@ -107,7 +108,7 @@ def _missing(path: KeyPath) -> Problem:
 def _wrong_value(path: KeyPath, value: object) -> Problem:
     name, key = dotted(path), _schema_key(path)
     if key in section_names():
-        kind = "a list of sections" if path == ("reward",) else "a section"
+        kind = "a list of sections" if key == name and key in LISTS else "a section"
         return Problem(
             (path,),
             f"{name} is {_found(value)}, but must be {kind}",

@@ -11,6 +11,7 @@ from ddrl.recipe.checks import find_conflict
 from ddrl.recipe.sections import (
     EvaluationSection,
     GuardSection,
+    HeldoutRewardSection,
     Kernel,
     ObjectiveSection,
     OptimizerSection,
@@ -23,13 +24,20 @@ from ddrl.recipe.sections import (
     StepSelection,
     as_tuple,
 )
-from ddrl.recipe.subject import DataSection, LoRASection, ModelSection, PretrainSection
+from ddrl.recipe.subject import (
+    DataSection,
+    LoRASection,
+    ModelSection,
+    PretrainSection,
+    SyntheticSection,
+)
 
 __all__ = [
     "CONFLICT",
     "DataSection",
     "EvaluationSection",
     "GuardSection",
+    "HeldoutRewardSection",
     "Kernel",
     "LoRASection",
     "ModelSection",
@@ -44,6 +52,7 @@ __all__ = [
     "ScoringSection",
     "Section",
     "StepSelection",
+    "SyntheticSection",
 ]
 
 CONFLICT = "recipe_conflict"

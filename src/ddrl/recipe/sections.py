@@ -13,6 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 __all__ = [
     "EvaluationSection",
     "GuardSection",
+    "HeldoutRewardSection",
     "Kernel",
     "ObjectiveSection",
     "OptimizerSection",
@@ -59,6 +60,17 @@ class RewardSection(Section):
     )
     weight: float = Field(
         1.0, description="Factor in the sum of rewards; 0 = measured, but not optimised."
+    )
+    options: dict[str, Scalar] = Field(
+        default_factory=dict, description="The reward's own options, one key each."
+    )
+
+
+class HeldoutRewardSection(Section):
+    """A reward that is measured by the audit and never trained on."""
+
+    name: str = Field(
+        min_length=1, description="Registered name of the reward, or `package.module:Class`."
     )
     options: dict[str, Scalar] = Field(
         default_factory=dict, description="The reward's own options, one key each."
@@ -123,6 +135,15 @@ class ObjectiveSection(Section):
         ge=0,
         description="Strength of the regularizer, in units of the advantage: reward units, or "
         "standard deviations of the reward for `group` and `global`.",
+    )
+    drift_budget: float = Field(
+        0.0,
+        ge=0,
+        description="Rise of the diffusion loss on held-out data that `beta` is steered to, as a "
+        "fraction, such as 0.03; `beta` is then only where it starts; 0 = `beta` stays.",
+    )
+    drift_budget_every: int = Field(
+        5, ge=1, description="Iterations between corrections of `beta` (`drift_budget` only)."
     )
     step_weight: Literal["path", "velocity", "geometric"] = Field(
         "path",
@@ -199,6 +220,27 @@ class EvaluationSection(Section):
         "sign of reward hacking.",
     )
     seed: int = Field(1234, ge=0, description="Seed of the evaluation, the same for every run.")
+    encoder: str = Field(
+        "auto",
+        min_length=1,
+        description="Features that samples and data are compared in: a folder or hub id of a "
+        "vision model (CLIP, DINO) for transformers; `auto` = the judge where there is one, else "
+        "pooled pixels.",
+    )
+    panel_samples: int = Field(
+        0,
+        ge=0,
+        description="Samples of the reduced audit while training, over the held-out prompts, at "
+        "least two of each; 0 = the diffusion loss on held-out data alone.",
+    )
+    stop_on_hack: bool = Field(
+        False,
+        description="Stop the run when two reduced audits in a row say hacked; the best "
+        "checkpoint by the audit is kept.",
+    )
+    reward: Annotated[tuple[HeldoutRewardSection, ...], BeforeValidator(as_tuple)] = Field(
+        default=(), description="Held-out rewards: measured, never trained on."
+    )
 
 
 class GuardSection(Section):

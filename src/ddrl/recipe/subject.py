@@ -8,7 +8,7 @@ from pydantic import Field
 
 from ddrl.recipe.sections import MAX_SEED, Section
 
-__all__ = ["DataSection", "LoRASection", "ModelSection", "PretrainSection"]
+__all__ = ["DataSection", "LoRASection", "ModelSection", "PretrainSection", "SyntheticSection"]
 
 
 class PretrainSection(Section):
@@ -53,7 +53,9 @@ class ModelSection(Section):
         "tiny", description="`tiny`: the embedded model; `diffusers`: a pipeline, by `path`."
     )
     path: str = Field(
-        "", description="Folder of a diffusers pipeline, or its id on the hub (`diffusers` only)."
+        "",
+        description="Folder of a diffusers pipeline, or its id on the hub, `id@revision` for other "
+        "than its newest (`diffusers` only).",
     )
     dtype: Literal["float32", "bfloat16"] = Field(
         "float32",
@@ -62,10 +64,29 @@ class ModelSection(Section):
     gradient_checkpointing: bool = Field(
         False, description="Compute activations again in the backward pass (`diffusers` only)."
     )
+    offload: bool = Field(
+        False,
+        description="Keep text encoders, image encoders and the VAE on the CPU, and have them on "
+        "the device only while they are used (`diffusers` only).",
+    )
+    compile: bool = Field(
+        False,
+        description="Compile the network's blocks with `torch.compile`: faster passes, after "
+        "minutes of compiling; needs a C++ compiler on the CPU.",
+    )
+    distilled: Literal["auto", "yes", "no"] = Field(
+        "auto",
+        description="Whether the model is distilled for few steps; then training on data with "
+        '`data.target = "data"` gets a warning. `auto` asks its configs and its name, which do not '
+        "always tell (`diffusers` only).",
+    )
     network: Literal["mlp", "dit"] = Field("mlp", description="Network (`tiny` only).")
     width: int = Field(256, ge=1, description="Width of the hidden layers (`tiny` only).")
     depth: int = Field(4, ge=1, description="Number of blocks (`tiny` only).")
     patch: int = Field(2, ge=1, description="Side of a patch in pixels (`dit` only).")
+    patch_frames: int = Field(
+        1, ge=1, description="Frames of a patch of clips; they divide the clip (`dit` only)."
+    )
     heads: int = Field(4, ge=1, description="Attention heads; they divide the width (`dit` only).")
     lora: LoRASection = Field(default_factory=LoRASection, description="The adapter.")
     pretrain: PretrainSection = Field(
@@ -73,35 +94,69 @@ class ModelSection(Section):
     )
 
 
+class SyntheticSection(Section):
+    """Samples of the base model that stand for data."""
+
+    per_prompt: int = Field(8, ge=1, description="Samples per prompt, made once and kept.")
+    sampler: Literal["sde", "ode"] = Field(
+        "sde", description="`sde`: the rollout's kernel; `ode`: the evaluation's solver."
+    )
+    steps: int = Field(
+        0, ge=0, description="Steps of the sampler; 0 = those of the rollout or the evaluation."
+    )
+    guidance: float = Field(
+        0.0, ge=0, description="Classifier-free guidance scale; 1 = off; 0 = the rollout's."
+    )
+    seed: int = Field(0, ge=0, le=MAX_SEED, description="Of the samples, not the run's seed.")
+
+
 class DataSection(Section):
     """The data that anchors the policy, eq. (T4)."""
 
-    source: Literal["digits", "files"] = Field(
+    source: Literal["digits", "moving_digits", "files", "prompts"] = Field(
         "digits",
-        description="`digits`: the embedded data; `files`: captioned images or clips at `path`.",
+        description="`digits`: the embedded images; `moving_digits`: the embedded clips, of "
+        "`frames` frames; `files`: captioned images or clips at `path`; "
+        "`prompts`: texts alone, whose data are samples of the base model.",
     )
     path: str = Field(
         "",
         description="A folder of media with captions beside them, a .jsonl list, webdataset "
-        "shards or parquet tables (`files` only).",
+        "shards or parquet tables (`files`); a text file with a prompt a line, or a .jsonl list "
+        "(`prompts`).",
     )
-    height: int = Field(512, ge=1, description="Height in pixels (`files` only).")
-    width: int = Field(512, ge=1, description="Width in pixels (`files` only).")
-    frames: int = Field(1, ge=1, description="Frames of a clip; 1 = images (`files` only).")
+    height: int = Field(512, ge=1, description="Height in pixels (not `digits`).")
+    width: int = Field(512, ge=1, description="Width in pixels (not `digits`).")
+    frames: int = Field(1, ge=1, description="Frames of a clip; 1 = images (not `digits`).")
     fps: float = Field(0.0, ge=0, description="Frames per second; 0 = each clip's own.")
+    given_frames: int = Field(
+        0,
+        ge=0,
+        description="First frames of each clip that the model is given; 1: image-to-video; 5: "
+        "video-to-video (Cosmos). They are the clip's own, or, for 1, the image that a list names "
+        "as its `first_frame` (`files`, `moving_digits`).",
+    )
     heldout: float = Field(
         0.1,
         gt=0,
         lt=1,
-        description="Share of the samples that nothing is trained on (`files` only).",
+        description="Share of the samples, or prompts, that nothing is trained on (not `digits`).",
     )
     on_broken: Literal["skip", "stop"] = Field(
         "stop", description="What a broken file costs: itself, named in the log, or the run."
     )
-    anchor: Literal["paired", "independent"] = Field(
+    anchor: Literal["paired", "independent", "synthetic", "mixed"] = Field(
         "paired",
         description="`paired`: data with the same prompt as the rollouts beside it; "
-        "`independent`: any data, under its own prompt.",
+        "`independent`: any data, under its own prompt; `synthetic`: samples of the base model "
+        "for the same prompt; `mixed`: paired data and such samples.",
+    )
+    synthetic_share: float = Field(
+        0.5,
+        gt=0,
+        lt=1,
+        description="Share of a group's data samples that is synthetic, at least one and not all "
+        "(`mixed` only).",
     )
     condition_dropout: float = Field(
         0.1,
@@ -110,6 +165,15 @@ class DataSection(Section):
         description="Share of data samples whose condition is dropped, in the data term only; "
         "keeps the unconditional model alive for guidance.",
     )
+    target: Literal["data", "teacher"] = Field(
+        "data",
+        description="What the data term holds the policy to at noised data: the velocity of the "
+        "`data`, or that of the frozen start, its `teacher`; few-step (distilled) models need "
+        "`teacher`.",
+    )
     anchors_per_group: int = Field(
         0, ge=0, description="Data samples per prompt and step; 0 = as many as `group_size`."
+    )
+    synthetic: SyntheticSection = Field(
+        default_factory=SyntheticSection, description="Samples of the base model as data."
     )

@@ -6,9 +6,11 @@ import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
+from typing import TypeGuard
 
 from pydantic import BaseModel
 
+from ddrl.recipe.anchors import needs_synthetic
 from ddrl.recipe.schema import Recipe
 
 __all__ = [
@@ -61,14 +63,21 @@ def _blocks(header: str, path: str, section: object) -> list[str]:
     """A section's own keys, then its tables, because TOML wants them in this order."""
     lines, tables = [header], []
     for name, value in _items(section):
-        if isinstance(value, BaseModel | Mapping):
-            inner = f"{path}.{format_key(name)}"
+        inner = f"{path}.{format_key(name)}"
+        if _is_list_of_sections(value):
+            for item in value:
+                tables += _blocks(f"[[{inner}]]", inner, item)
+        elif isinstance(value, BaseModel | Mapping):
             # An empty table of options says nothing.
             if _items(value):
                 tables += _blocks(f"[{inner}]", inner, value)
-        else:
+        elif (path, name) != ("evaluation", "reward"):  # an empty list of sections says nothing
             lines.append(f"{format_key(name)} = {format_value(value)}")
     return ["\n".join(lines), *tables]
+
+
+def _is_list_of_sections(value: object) -> TypeGuard[tuple[BaseModel, ...]]:
+    return isinstance(value, tuple) and any(isinstance(item, BaseModel) for item in value)
 
 
 def _items(section: object) -> list[tuple[str, object]]:
@@ -127,18 +136,24 @@ def difference(a: Recipe, b: Recipe, *, ignore: Sequence[str] = ()) -> list[str]
 def resume_conflicts(saved: Recipe, current: Recipe) -> list[str]:
     """Return the differences that forbid ``current`` to continue a run of ``saved``.
 
-    ``run.steps`` may change, except with a cosine schedule, whose every step depends on it.
+    ``run.steps`` may change, except with a cosine schedule, whose every step depends on it; and
+    ``evaluation``, except for the solver where the anchors are its samples.
     """
     is_cosine = "cosine" in (saved.optimizer.schedule, current.optimizer.schedule)
     ignore = [key for key in CHANGEABLE_ON_RESUME if not (is_cosine and key == "run.steps")]
-    return difference(saved, current, ignore=ignore)
+    found = difference(saved, current, ignore=ignore)
+    synthetic = current.data.synthetic
+    if needs_synthetic(current) and synthetic.sampler == "ode":
+        solver = ("evaluation.solver:", *(() if synthetic.steps else ("evaluation.steps:",)))
+        found += [line for line in difference(saved, current) if line.startswith(solver)]
+    return found
 
 
 def _flatten(value: object, prefix: str = "") -> dict[str, str]:
     """Every leaf of a recipe by its dotted key, as TOML text."""
     if isinstance(value, BaseModel | Mapping):
         items = [(format_key(name), item) for name, item in _items(value)]
-    elif isinstance(value, tuple) and any(isinstance(item, BaseModel) for item in value):
+    elif _is_list_of_sections(value):
         items = [(str(position), item) for position, item in enumerate(value)]
     else:
         return {prefix: format_value(value)}

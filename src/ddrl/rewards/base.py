@@ -7,26 +7,37 @@ import importlib
 import inspect
 from collections.abc import Mapping
 from importlib.metadata import entry_points
-from typing import Protocol
+from typing import Any, Protocol, get_type_hints
 
+from pydantic import ConfigDict, PydanticSchemaGenerationError, TypeAdapter, ValidationError
 from torch import Tensor
 
 from ddrl.errors import RewardError
 from ddrl.records import Prompts
 
-__all__ = ["BUILTIN", "ENTRY_POINTS", "Reward", "make_reward", "reward_class"]
+__all__ = ["BUILTIN", "ENTRY_POINTS", "Reward", "SampleError", "make_reward", "reward_class"]
 
 ENTRY_POINTS = "ddrl.rewards"
 """Entry point group in which an installed package names its rewards."""
 
 BUILTIN: Mapping[str, str] = {
     "classifier": "ddrl.rewards.builtin.classifier:ClassifierReward",
+    "clip": "ddrl.rewards.builtin.clip:ClipReward",
+    "digit_identity": "ddrl.rewards.builtin.digit_identity:DigitIdentity",
     "ink": "ddrl.rewards.builtin.ink:Ink",
+    "jpeg": "ddrl.rewards.builtin.jpeg:JpegReward",
+    "motion": "ddrl.rewards.builtin.motion:Motion",
+    "ocr": "ddrl.rewards.builtin.ocr:OcrReward",
+    "pickscore": "ddrl.rewards.builtin.pickscore:PickScoreReward",
+    "video_align": "ddrl.rewards.builtin.video_align:VideoAlignReward",
 }
 
 
 class Reward(Protocol):
-    """Scores media. Options are the keyword arguments of the class."""
+    """Scores media. Options are the keyword arguments of the class, scalars each.
+
+    A class may have an attribute ``card``, a :class:`~ddrl.rewards.card.RewardCard`.
+    """
 
     def score(self, media: Tensor, prompts: Prompts) -> Tensor:
         """Return one float per sample, shape (B,); higher is better.
@@ -36,9 +47,29 @@ class Reward(Protocol):
             prompts: the prompt of every sample, length B.
 
         Raises:
+            SampleError: some samples have no reward; those of the others come with it.
             RewardError: the reward can't be computed.
         """
         ...
+
+
+class SampleError(RewardError):
+    """Some samples have no reward.
+
+    Args:
+        value: the rewards, shape (B,); those of the samples in ``causes`` count for nothing.
+        causes: for each sample without a reward, why, as a clause without a full stop.
+        hint: what the user can do about it.
+    """
+
+    def __init__(self, value: Tensor, causes: Mapping[int, str], *, hint: str = "") -> None:
+        first = min(causes)
+        super().__init__(
+            f"{len(causes)} of {len(value)} samples have no reward, the first is sample {first}: "
+            f"{causes[first]}.",
+            hint=hint,
+        )
+        self.value, self.causes = value, dict(causes)
 
 
 def reward_class(name: str) -> type[Reward]:
@@ -88,7 +119,35 @@ def make_reward(name: str, options: Mapping[str, object]) -> Reward:
                 if near
                 else "it has " + (", ".join(known) or "no options"),
             )
+    hints = _hints(cls)
+    for option, value in options.items():
+        _check_type(name, option, hints.get(option, Any), value)
     try:
         return cls(**options)
     except (TypeError, ValueError) as error:
         raise RewardError(f"Reward {name!r} can't be made: {error}.") from error
+
+
+def _hints(cls: type[Reward]) -> dict[str, Any]:
+    """The types that a reward's options are declared with, as far as they can be found out."""
+    try:
+        return get_type_hints(cls.__init__)
+    except (AttributeError, NameError, TypeError):  # of a plug-in that says what only it knows
+        return {}
+
+
+def _check_type(name: str, option: str, hint: Any, value: object) -> None:  # noqa: ANN401
+    """Refuse an option of another type, which would surface as a riddle later.
+
+    Raises:
+        RewardError: it is of another type.
+    """
+    try:
+        TypeAdapter(hint, config=ConfigDict(strict=True)).validate_python(value)
+    except ValidationError as error:
+        problem = "; ".join(dict.fromkeys(each["msg"] for each in error.errors()))
+        raise RewardError(
+            f"Option {option!r} of reward {name!r} can't be {value!r}: {problem}."
+        ) from error
+    except PydanticSchemaGenerationError:
+        return  # a type that pydantic does not know is the reward's own business

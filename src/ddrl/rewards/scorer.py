@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ddrl.errors import DDRLError, RewardError
 from ddrl.records import Prompts, Scores, Status
-from ddrl.rewards.base import Reward
+from ddrl.rewards.base import Reward, SampleError
 
 __all__ = ["FailurePolicy", "Scorer", "WeightedReward"]
 
@@ -71,7 +71,7 @@ class Scorer:
         status = torch.stack([column.status for column in columns], dim=1)
         failed = (status != Status.OK).any(1)
         causes = "; ".join(column.cause for column in columns if column.cause)
-        self._check(failed, causes)
+        self._check(failed, causes, next((column.hint for column in columns if column.hint), ""))
         if self._on_failure == "drop_group" and causes:
             failed = torch.isin(group.cpu(), group.cpu()[failed])
         if failed.all():
@@ -80,30 +80,35 @@ class Scorer:
         combined = torch.where(failed[:, None], 0, value) @ weights
         return Scores(value, status, self.names, combined, ~failed)
 
-    def _check(self, failed: Tensor, causes: str) -> None:
+    def _check(self, failed: Tensor, causes: str, hint: str) -> None:
         if not causes:
             return
         share = float(failed.float().mean())
         if self._on_failure == "abort":
             raise RewardError(
                 f"{causes}.",
-                hint='scoring.on_failure = "drop_sample" trains on without such samples',
+                hint=hint or 'scoring.on_failure = "drop_sample" trains on without such samples',
             )
         if share > self._max_failed_share:
             raise RewardError(
                 f"{share:.0%} of the samples have no reward, above the limit of "
                 f"{self._max_failed_share:.0%}: {causes}.",
-                hint="see scoring.max_failed_share",
+                hint=hint or "see scoring.max_failed_share",
             )
         logger.warning("%s", causes)
 
     def _run(self, entry: WeightedReward, media: Tensor, prompts: Prompts) -> _Column:
         size = len(media)
+        returned: object
+        errors: SampleError | None = None
         try:
             with torch.no_grad():
-                returned: object = entry.reward.score(media, prompts)
+                returned = entry.reward.score(media, prompts)
+        except SampleError as error:
+            returned, errors = error.value, error
         except DDRLError as error:
-            return _Column.failure(size, f"reward {entry.name!r} failed: {error.message}")
+            cause = f"reward {entry.name!r} failed: {error.message.rstrip('.')}"
+            return _Column.failure(size, cause, error.hint)
         except Exception as error:
             # A reward is somebody's code: whatever it raises is a failed reward, with its cause.
             cause = f"{type(error).__name__}: {error}"
@@ -115,17 +120,7 @@ class Scorer:
                 f"Reward {entry.name!r} returned {found} for {size} samples, not shape ({size},).",
                 hint="a reward returns one float per sample",
             )
-        value = returned.detach().float().cpu()
-        finite = value.isfinite()
-        cause = ""
-        if not finite.all():
-            first = int((~finite).nonzero()[0])
-            cause = (
-                f"reward {entry.name!r} returned {float(value[first])} for {int((~finite).sum())} "
-                f"of {size} samples, the first is sample {first} ({prompts.text[first]!r})"
-            )
-        status = torch.where(finite, int(Status.OK), int(Status.NOT_FINITE))
-        return _Column(value.where(finite, torch.nan), status, cause)
+        return _Column.of(entry.name, returned.detach().float().cpu(), prompts, errors)
 
 
 @dataclass(frozen=True)
@@ -135,7 +130,38 @@ class _Column:
     value: Tensor
     status: Tensor
     cause: str
+    hint: str = ""
 
     @classmethod
-    def failure(cls, size: int, cause: str) -> _Column:
-        return cls(torch.full((size,), torch.nan), torch.full((size,), int(Status.ERROR)), cause)
+    def failure(cls, size: int, cause: str, hint: str = "") -> _Column:
+        status = torch.full((size,), int(Status.ERROR))
+        return cls(torch.full((size,), torch.nan), status, cause, hint)
+
+    @classmethod
+    def of(cls, name: str, value: Tensor, prompts: Prompts, errors: SampleError | None) -> _Column:
+        """Values of shape (B,) with the status of each.
+
+        Args:
+            name: of the reward.
+            value: what it returned, on the CPU.
+            prompts: the prompt of every sample.
+            errors: which samples it says have no reward, if it said so.
+        """
+        size, causes = len(value), [] if errors is None else sorted(errors.causes)
+        status = torch.where(value.isfinite(), int(Status.OK), int(Status.NOT_FINITE))
+        status[causes] = int(Status.ERROR)
+        told = []
+        if errors is not None:
+            first = causes[0]
+            told.append(
+                f"reward {name!r} failed on {len(causes)} of {size} samples, the first is sample "
+                f"{first} ({prompts.text[first]!r}): {errors.causes[first]}"
+            )
+        if (odd := (status == Status.NOT_FINITE).nonzero()).numel():
+            first = int(odd[0])
+            told.append(
+                f"reward {name!r} returned {float(value[first])} for {len(odd)} of {size} "
+                f"samples, the first is sample {first} ({prompts.text[first]!r})"
+            )
+        hint = "" if errors is None else errors.hint
+        return cls(value.where(status == Status.OK, torch.nan), status, "; ".join(told), hint)

@@ -1,1 +1,1 @@
-"""For people who extend ddrl: the checks that every model adapter has to pass."""
+"""For people who extend ddrl: the checks that model adapters and rewards have to pass."""

@@ -5,6 +5,7 @@ Each check says in its error what is wrong with the adapter; none needs a GPU or
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,20 +13,20 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ddrl.data.stored import collate
 from ddrl.diffusion.kernels import FlowSDE
 from ddrl.diffusion.schedule import time_grid
 from ddrl.diffusion.transition import Transitions, step_sample
-from ddrl.errors import DDRLError
 from ddrl.models.base import DiffusionModel
+from ddrl.models.diffusers_model import DiffusersModel
 from ddrl.records import Condition
+from ddrl.testing.given_frames import check_given_frames
+from ddrl.testing.inputs import check_sizes, check_smallest, check_text_lengths
+from ddrl.testing.require import ConformanceError, require
 from ddrl.training.forward import Forward
 from ddrl.training.rollout import replay, rollout, sample_ode
 
 __all__ = ["AdapterCase", "ConformanceError", "check_adapter"]
-
-
-class ConformanceError(DDRLError):
-    """The adapter does not keep the contract."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,8 @@ class AdapterCase:
             reaches with the Euler method for the same condition, in the adapter's layout; or None
             where there is no such pipeline.
         times: the grid that the pipeline uses, the final 0 included.
+        texts: those of the condition; without them it is not checked that each is encoded apart.
+        first_frames: those of the condition, shape (U, F, 3, H, W), if the family takes them.
         round_trip: largest mean error of decode(encode(x)), or None for a VAE with random weights.
     """
 
@@ -51,6 +54,8 @@ class AdapterCase:
     pipeline: Callable[[Tensor, Sequence[float]], Tensor] | None = None
     times: Sequence[float] = (1.0, 0.75, 0.5, 0.25, 0.0)
     round_trip: float | None = None
+    texts: Sequence[str] = ()
+    first_frames: Tensor | None = None
 
 
 def check_adapter(case: AdapterCase, *, tolerance: float = 1e-4) -> None:
@@ -69,11 +74,38 @@ def check_adapter(case: AdapterCase, *, tolerance: float = 1e-4) -> None:
     _check_replay(case)
     _check_media(case)
     _check_gradients(case, noise)
+    smallest = check_sizes(case.model, case.media, case.latent_shape)
+    encode, num_given = _encoder(case), getattr(case.model, "given_frames", 0)
+    if encode is not None:
+        check_text_lengths(case.model, encode, noise[:1])
+    if not num_given:
+        check_smallest(case.model, smallest, case.condition[:1])
+    if case.texts:
+        _check_texts(case, noise)
+    if case.first_frames is not None:
+        require(isinstance(case.model, DiffusersModel), "only such a model is given frames.")
+        assert isinstance(case.model, DiffusersModel)
+        check_given_frames(
+            case.model,
+            case.texts,
+            case.first_frames,
+            frames=case.media.shape[1],
+            latents=noise,
+        )
 
 
-def _require(holds: bool, message: str) -> None:
-    if not holds:
-        raise ConformanceError(message)
+def _encoder(case: AdapterCase) -> Callable[[list[str]], Condition] | None:
+    """Any texts to their condition; None where it is not known with which first frames."""
+    model, given = case.model, case.first_frames
+    if given is None:
+        return None if getattr(model, "given_frames", 0) else model.encode
+    assert isinstance(model, DiffusersModel)
+
+    def encode(texts: list[str]) -> Condition:
+        first = given[:1].expand(len(texts), *given.shape[1:])
+        return model.encode(texts, first_frames=first, frames=case.media.shape[1])
+
+    return encode
 
 
 def _predict(case: AdapterCase, x: Tensor, t: float, condition: Condition) -> Tensor:
@@ -83,15 +115,15 @@ def _predict(case: AdapterCase, x: Tensor, t: float, condition: Condition) -> Te
 
 def _check_prediction(case: AdapterCase, noise: Tensor) -> None:
     velocity = _predict(case, noise, 0.5, case.condition)
-    _require(velocity.shape == noise.shape, f"predict gives {velocity.shape} for {noise.shape}.")
-    _require(bool(velocity.isfinite().all()), "predict gives values that are not finite.")
+    require(velocity.shape == noise.shape, f"predict gives {velocity.shape} for {noise.shape}.")
+    require(bool(velocity.isfinite().all()), "predict gives values that are not finite.")
     again = _predict(case, noise, 0.5, case.condition)
-    _require(torch.equal(velocity, again), "predict is not deterministic: dropout is on?")
+    require(torch.equal(velocity, again), "predict is not deterministic: dropout is on?")
     other = _predict(case, noise, 0.25, case.condition)
-    _require(not torch.equal(velocity, other), "predict does not depend on the time.")
+    require(not torch.equal(velocity, other), "predict does not depend on the time.")
     flipped = case.condition[torch.arange(len(noise)).flip(0)]
     other = _predict(case, noise, 0.5, flipped)
-    _require(not torch.equal(velocity, other), "predict does not depend on the condition.")
+    require(not torch.equal(velocity, other), "predict does not depend on the condition.")
 
 
 def _check_pipeline(case: AdapterCase, noise: Tensor, tolerance: float) -> None:
@@ -101,9 +133,9 @@ def _check_pipeline(case: AdapterCase, noise: Tensor, tolerance: float) -> None:
     times = torch.tensor(case.times, dtype=torch.float64)
     ours = sample_ode(Forward(case.model), case.condition, noise, times=times, solver="euler")
     theirs = case.pipeline(noise, list(case.times[:-1]))
-    _require(ours.shape == theirs.shape, f"latents {ours.shape}, the pipeline's {theirs.shape}.")
+    require(ours.shape == theirs.shape, f"latents {ours.shape}, the pipeline's {theirs.shape}.")
     error = float((ours - theirs.float()).abs().max())
-    _require(error <= tolerance, f"the ODE is {error:.2g} away from the pipeline's.")
+    require(error <= tolerance, f"the ODE is {error:.2g} away from the pipeline's.")
 
 
 def _check_batches(case: AdapterCase, noise: Tensor) -> None:
@@ -111,7 +143,27 @@ def _check_batches(case: AdapterCase, noise: Tensor) -> None:
     rows = [slice(i, i + 1) for i in range(len(noise))]
     alone = torch.cat([_predict(case, noise[r], 0.5, case.condition[r]) for r in rows])
     error = float((together - alone).abs().max() / together.abs().max())
-    _require(error <= 1e-4, f"a batch differs from its rows by {error:.2g}, relatively.")
+    require(error <= 1e-4, f"a batch differs from its rows by {error:.2g}, relatively.")
+
+
+def _check_texts(case: AdapterCase, noise: Tensor) -> None:
+    """Texts are encoded apart and kept; those that are shorter are padded beside longer ones."""
+    given = case.first_frames
+    rows = []
+    for index, text in enumerate(case.texts):
+        if given is None:
+            alone = case.model.encode([text])
+        else:
+            assert isinstance(case.model, DiffusersModel)
+            alone = case.model.encode(
+                [text], first_frames=given[index : index + 1], frames=case.media.shape[1]
+            )
+        values = {field.name: getattr(alone, field.name) for field in dataclasses.fields(alone)}
+        rows.append({name: value[0] for name, value in values.items() if value is not None})
+    together = _predict(case, noise, 0.5, case.condition)
+    apart = _predict(case, noise, 0.5, collate(type(case.condition), rows))
+    error = float((together - apart).abs().max() / together.abs().max())
+    require(error <= 1e-4, f"texts encoded one by one give another velocity, by {error:.2g}.")
 
 
 def _check_kernel(case: AdapterCase, noise: Tensor) -> None:
@@ -125,7 +177,7 @@ def _check_kernel(case: AdapterCase, noise: Tensor) -> None:
         x = step_sample(step, x, velocity, torch.zeros_like(x))
     ode = sample_ode(Forward(case.model), case.condition, noise, times=times, solver="euler")
     error = float((x - ode).abs().max() / ode.abs().max())
-    _require(error <= 1e-4, f"the SDE at eta 0 is {error:.2g} away from the ODE, relatively.")
+    require(error <= 1e-4, f"the SDE at eta 0 is {error:.2g} away from the ODE, relatively.")
 
 
 def _check_replay(case: AdapterCase) -> None:
@@ -143,35 +195,35 @@ def _check_replay(case: AdapterCase) -> None:
     )
     again = replay(forward, trajectory, transitions=transitions, steps=range(3))
     off = float(((again - trajectory.log_prob).exp() - 1).abs().max())
-    _require(off <= 1e-6, f"replaying a rollout gives a ratio that is off by {off:.2g}.")
+    require(off <= 1e-6, f"replaying a rollout gives a ratio that is off by {off:.2g}.")
 
 
 def _check_media(case: AdapterCase) -> None:
     latents = case.model.encode_media(case.media)
     expected = (len(case.media), *case.latent_shape)
-    _require(latents.shape == expected, f"encode_media gives {latents.shape}, not {expected}.")
+    require(latents.shape == expected, f"encode_media gives {latents.shape}, not {expected}.")
     media = case.model.decode(latents, case.condition)
-    _require(media.shape == case.media.shape, f"decode gives {media.shape}.")
+    require(media.shape == case.media.shape, f"decode gives {media.shape}.")
     low, high = float(media.min()), float(media.max())
-    _require(low >= 0 and high <= 1, f"decode gives pixels from {low:.2g} to {high:.2g}.")
+    require(low >= 0 and high <= 1, f"decode gives pixels from {low:.2g} to {high:.2g}.")
     if case.round_trip is not None:
         error = float((media - case.media).abs().mean())
-        _require(error <= case.round_trip, f"decode(encode(x)) is {error:.2g} away from x.")
+        require(error <= case.round_trip, f"decode(encode(x)) is {error:.2g} away from x.")
 
 
 def _check_gradients(case: AdapterCase, noise: Tensor) -> None:
     """Gradients reach the trainable parameters of the transformer and nothing else."""
     network = case.model.transformer
     trainable = {n: p for n, p in network.named_parameters() if p.requires_grad}
-    _require(bool(trainable), "no parameter is trainable.")
+    require(bool(trainable), "no parameter is trainable.")
     for parameter in network.parameters():
         parameter.grad = None
-    velocity = case.model.predict(noise, torch.full((len(noise),), 0.5), case.condition)
+    times = torch.linspace(0.95, 0.05, len(noise))  # where networks take turns, each has its own
+    velocity = case.model.predict(noise, times, case.condition)
     torch.autograd.backward(velocity.float().square().mean())
     missed = [n for n, p in trainable.items() if p.grad is None]
-    reached = len(trainable) - len(missed)
-    _require(reached > 0, "no gradient reaches the trainable parameters.")
+    require(not missed, f"no gradient reaches trainable parameters: {missed[:3]}.")
     frozen = [n for n, p in network.named_parameters() if p.grad is not None and n not in trainable]
-    _require(not frozen, f"gradients reach frozen parameters: {frozen[:3]}.")
+    require(not frozen, f"gradients reach frozen parameters: {frozen[:3]}.")
     for parameter in itertools.chain(network.parameters()):
         parameter.grad = None

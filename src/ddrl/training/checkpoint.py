@@ -25,9 +25,10 @@ from torch import Tensor, nn
 
 from ddrl.errors import CheckpointError
 
-__all__ = ["Checkpoint", "CheckpointFolder", "load_weights", "read_manifest", "set_weights"]
+__all__ = ["Best", "Checkpoint", "CheckpointFolder", "load_weights", "read_manifest", "set_weights"]
 
 FORMAT = "ddrl-checkpoint/1"
+BEST_FORMAT = "ddrl-best/1"
 logger = logging.getLogger(__name__)
 
 
@@ -67,6 +68,19 @@ class Checkpoint:
         except Exception as error:  # torch.load raises a dozen types for a broken file
             raise CheckpointError(f"{self.folder}/state.pt can't be read: {error}.") from error
         return state
+
+
+@dataclass(frozen=True)
+class Best:
+    """Which checkpoint the audit prefers.
+
+    Attributes:
+        step: of the checkpoint.
+        score: the audit's; more is better.
+    """
+
+    step: int
+    score: float
 
 
 class CheckpointFolder:
@@ -120,10 +134,36 @@ class CheckpointFolder:
                 raise
         self._passed_over.discard(final)
         whole = [folder for folder in self._folders() if folder not in self._passed_over]
+        marked = self.best()
+        best = None if marked is None else self.folder / f"step-{marked.step:08d}"
         for old in whole[: -self._keep]:
-            if old != final:
+            if old not in (final, best):
                 shutil.rmtree(old, ignore_errors=True)
         return Checkpoint(final, step, recipe)
+
+    def mark_best(self, *, step: int, score: float) -> None:
+        """Mark a checkpoint as the best by the audit, in ``best.json``: it is never removed.
+
+        Args:
+            step: of a checkpoint that is there.
+            score: the audit's.
+
+        Raises:
+            CheckpointError: the mark can't be written.
+        """
+        path, beside = self.folder / "best.json", self.folder / ".best.json.part"
+        with _named_errors(path):
+            beside.write_text(json.dumps({"format": BEST_FORMAT, "step": step, "score": score}))
+            beside.replace(path)
+
+    def best(self) -> Best | None:
+        """Which checkpoint is marked; None where none is, or the marked one is gone."""
+        try:
+            read = json.loads((self.folder / "best.json").read_text())
+            found = Best(int(read["step"]), float(read["score"]))
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return found if (self.folder / f"step-{found.step:08d}").is_dir() else None
 
     def _write_manifest(self, folder: Path, step: int, recipe: str) -> None:
         files = {}

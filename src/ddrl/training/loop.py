@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from ddrl.errors import GuardStop
 from ddrl.training.checkpoint import Checkpoint, CheckpointFolder, load_weights
 from ddrl.training.sinks import MetricSink
 from ddrl.training.trainer import Trainer
@@ -52,8 +55,11 @@ def train(
             on_step(trainer.step, metrics)
         stop = should_stop()
         due = checkpoint_every and trainer.step % checkpoint_every == 0
-        if checkpoints is not None and (due or stop or trainer.step == num_steps):
+        best = bool(metrics.get("audit/best"))
+        if checkpoints is not None and (due or stop or best or trainer.step == num_steps):
             save(trainer, checkpoints, recipe=recipe)
+            if best:
+                checkpoints.mark_best(step=trainer.step, score=metrics["audit/score"])
         if stop:
             break
     return trainer.step >= num_steps
@@ -64,9 +70,11 @@ def save(trainer: Trainer, checkpoints: CheckpointFolder, *, recipe: str = "") -
 
     Raises:
         CheckpointError: it can't be written.
+        GuardStop: a weight is not finite, so that nothing could go on from it.
     """
     network = trainer.forward.model.transformer
     trainable = {n: p for n, p in network.named_parameters() if p.requires_grad}
+    _check_finite(trainable, step=trainer.step)
     state: dict[str, Any] = {
         # The position in the data, too: what is dealt is a function of the step.
         "step": trainer.step,
@@ -75,12 +83,29 @@ def save(trainer: Trainer, checkpoints: CheckpointFolder, *, recipe: str = "") -
         # All of ddrl's own randomness is named; this is for rewards and models that use
         # the global generator.
         "torch_rng": torch.get_rng_state(),
+        "budget": None if trainer.budget is None else trainer.budget.state_dict(),
     }
     return checkpoints.save(
         step=trainer.step,
         tensors={"model": trainable, "ema": trainer.ema.state_dict()},
         state=state,
         recipe=recipe,
+    )
+
+
+def _check_finite(weights: Mapping[str, Tensor], *, step: int) -> None:
+    """Refuse to save what an update has spoiled: otherwise the next rollout would find it.
+
+    Raises:
+        GuardStop: a weight is not finite; the message names one.
+    """
+    largest = torch.nn.utils.get_total_norm([w.detach() for w in weights.values()], math.inf)
+    if largest.isfinite():
+        return
+    name = next(name for name, weight in weights.items() if not weight.isfinite().all())
+    raise GuardStop(
+        f"Weight {name} is not finite after step {step}, so no checkpoint of it is written.",
+        hint="lower optimizer.learning_rate; the last good checkpoint is kept",
     )
 
 
@@ -96,4 +121,7 @@ def restore(trainer: Trainer, checkpoint: Checkpoint) -> None:
     trainer.optimizer.load_state_dict(state["optimizer"])
     trainer.scheduler.load_state_dict(state["scheduler"])
     torch.set_rng_state(state["torch_rng"])
+    if trainer.budget is not None:
+        trainer.budget.load_state_dict(state.get("budget") or {})
+        trainer.set_beta(trainer.budget.beta)
     trainer.step = int(state["step"])

@@ -78,6 +78,35 @@ GLOSSARY: Mapping[str, MetricSpec] = {
     "heldout_loss_change": MetricSpec(
         "share", "last", "Change of heldout_loss against the base. Above 0.10: suspect hacking."
     ),
+    "budget_drift": MetricSpec(
+        "share", "last", "heldout_loss_change where objective.drift_budget corrects beta."
+    ),
+    "beta": MetricSpec("1", "last", "Strength of the regularizer after that correction."),
+    "audit/reward": MetricSpec(
+        "reward",
+        "last",
+        "Trained reward of the reduced audit's samples, which follow the ODE.",
+    ),
+    "audit/held_out/*": MetricSpec(
+        "1", "last", "Judge or held-out reward of these samples, by name. More is better."
+    ),
+    "audit/frechet": MetricSpec("1", "last", "Their squared Fréchet distance to held-out data."),
+    "audit/diversity": MetricSpec(
+        "ratio", "last", "Mean distance between samples of a prompt, real data is 1. Low: hacking."
+    ),
+    "audit/vendi": MetricSpec(
+        "ratio", "last", "Effective number of different samples of a prompt, real data is 1."
+    ),
+    "audit/pixels": MetricSpec(
+        "std", "last", "How much farther from data than the base is the worst statistic of pixels."
+    ),
+    "audit/score": MetricSpec(
+        "std",
+        "last",
+        "Mean gain in judges and held-out rewards on the base; absent with any sign of hacking.",
+    ),
+    "audit/hacked": MetricSpec("1", "last", "1 where reward and audit have parted, else 0."),
+    "audit/best": MetricSpec("1", "last", "1 where audit/score is the best so far, else 0."),
     "seconds": MetricSpec("s", "sum", "Wall time of the iteration, without monitoring."),
     "seconds/rollout": MetricSpec("s", "sum", "Part of it: sampling."),
     "seconds/reward": MetricSpec("s", "sum", "Part of it: decoding and rewards."),
@@ -91,7 +120,7 @@ def spec_of(name: str) -> MetricSpec:
     Raises:
         DDRLError: the metric is not in the glossary, which is a fault of ddrl.
     """
-    for key in (name, f"{name.partition('/')[0]}/*"):
+    for key in (name, f"{name.rpartition('/')[0]}/*", f"{name.partition('/')[0]}/*"):
         if key in GLOSSARY:
             return GLOSSARY[key]
     raise DDRLError(f"Metric {name!r} is not in the glossary.")

@@ -17,6 +17,8 @@ from ddrl.seeding import generator
 
 __all__ = ["PretrainSettings", "pretrain"]
 
+Complete = Callable[[Condition, Tensor], Condition]
+
 
 @dataclass(frozen=True)
 class PretrainSettings:
@@ -48,6 +50,7 @@ def pretrain(
     caption_id: Tensor,
     *,
     settings: PretrainSettings,
+    complete: Complete | None = None,
     progress: Callable[[int, float], None] | None = None,
 ) -> float:
     """Train with the velocity loss at uniform times; the averaged weights are left in the model.
@@ -58,6 +61,7 @@ def pretrain(
         condition: one row per caption.
         caption_id: the caption of each latent, shape (N,).
         settings: how.
+        complete: adds to a condition what belongs to the latents at these rows (first frames).
         progress: called with the step and its loss, now and then.
 
     Returns:
@@ -81,7 +85,7 @@ def pretrain(
     empty = model.encode([""])
     tail: list[float] = []
     for step in range(settings.steps):
-        loss = _loss(model, x0, condition, caption_id, empty, settings, rng)
+        loss = _loss(model, x0, condition, caption_id, empty, settings, rng, complete)
         optimizer.zero_grad()
         torch.autograd.backward(loss)
         optimizer.step()
@@ -109,6 +113,7 @@ def _loss(
     empty: Condition,
     settings: PretrainSettings,
     rng: torch.Generator,
+    complete: Complete | None,
 ) -> Tensor:
     """The velocity loss of one batch, per dimension."""
     rows = torch.randint(len(x0), (settings.batch_size,), generator=rng)
@@ -116,6 +121,8 @@ def _loss(
     t = torch.rand(len(rows), generator=rng)
     dropped = torch.rand(len(rows), generator=rng) < settings.condition_dropout
     embedded = condition[caption_id[rows]].where(dropped, empty)
+    if complete is not None:
+        embedded = complete(embedded, rows)
     velocity = model.predict(model.process.add_noise(x0[rows], noise, t), t, embedded)
     target = model.process.velocity(x0[rows], noise, t)
     return velocity_error(velocity, target, reduction="mean").mean()

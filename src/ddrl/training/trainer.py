@@ -22,12 +22,14 @@ from ddrl.diffusion.transition import Transitions
 from ddrl.errors import ReplayMismatch, RewardError
 from ddrl.models.ema import EMA
 from ddrl.objective.loss import Objective
-from ddrl.records import Advantages, Anchor, Condition, Prompts, Scores, Trajectory
+from ddrl.records import Advantages, Prompts, Scores, Trajectory
 from ddrl.rewards.scorer import Scorer
+from ddrl.training.budget import DriftBudget
 from ddrl.training.forward import Forward
 from ddrl.training.guard import Guard
 from ddrl.training.metrics import merge, reward_metrics
 from ddrl.training.minibatch import Minibatch, split
+from ddrl.training.pool import Pool
 from ddrl.training.rollout import batches, replay, rollout
 from ddrl.training.update import Gradient
 
@@ -37,23 +39,6 @@ AdvantageFunction = Callable[[Tensor, Tensor, Tensor, Tensor], Advantages]
 """(rewards (B,), group (B,), keep (B,), prompt_id (G,)) -> Advantages."""
 
 Monitor = Callable[[], Mapping[str, float]]
-
-
-@dataclass(frozen=True)
-class Pool:
-    """All prompts and data of a run, encoded once.
-
-    Attributes:
-        prompts: every prompt, in the order of its id.
-        condition: their encodings, one row per prompt.
-        x0: clean latents of the data, shape (N, ...).
-        caption_id: the prompt of each latent, shape (N,).
-    """
-
-    prompts: Sequence[str]
-    condition: Condition
-    x0: Tensor
-    caption_id: Tensor
 
 
 @dataclass(frozen=True)
@@ -100,8 +85,9 @@ class Trainer:
         ema: averaged weights, updated with the optimizer.
         seed: of the run.
         grad_clip: largest gradient norm; 0 leaves gradients alone.
-        reference: the policy that the ``reference`` regularizer holds to.
+        reference: the frozen start, for the ``reference`` regularizer and teacher targets.
         guard: limits past which the run stops.
+        budget: of drift, which sets beta.
         monitors: run every ``monitor_every`` iterations with the averaged weights.
         monitor_every: 0 is never.
         device: where the model is.
@@ -122,6 +108,7 @@ class Trainer:
     grad_clip: float = 0.0
     reference: Forward | None = None
     guard: Guard = field(default_factory=Guard)
+    budget: DriftBudget | None = None
     monitors: Sequence[Monitor] = ()
     monitor_every: int = 0
     device: torch.device | str = "cpu"
@@ -153,7 +140,9 @@ class Trainer:
         """
         start = time.perf_counter()
         hand = self.dealer.deal(self.step)
-        anchor = self._anchor(hand) if self.objective.regularizer == "data" else None
+        anchor = None
+        if self.objective.regularizer == "data":
+            anchor = self.pool.anchor(hand.anchor_row, device=self.device)
         trajectory, advantages = None, None
         metrics: dict[str, float] = {}
         if self.objective.policy != "none":
@@ -169,7 +158,7 @@ class Trainer:
                 advantages,
                 trajectory.group.cpu(),
                 trajectory.final,
-                self.objective.beta if self.objective.regularizer != "none" else 0.0,
+                self._gradient.beta if self.objective.regularizer != "none" else 0.0,
             )
             metrics |= {
                 "seconds/rollout": rolled - start,
@@ -190,29 +179,28 @@ class Trainer:
         metrics |= {"seconds/update": end - update_start, "seconds": end - start}
         if self.monitor_every and self.step % self.monitor_every == 0:
             metrics |= self.monitor()
+        if self.budget is not None and self.budget.is_due(self.step):
+            with self.ema.applied():
+                metrics |= self.budget.correct()
+            self.set_beta(self.budget.beta)
         self.guard.check(metrics, step=self.step)
         return metrics
+
+    def set_beta(self, beta: float) -> None:
+        """Give the regularizer another strength from the next iteration on."""
+        self._gradient.set_beta(beta)
 
     def monitor(self) -> dict[str, float]:
         """Run the monitors on the averaged weights."""
         with self.ema.applied():
             return {name: v for run in self.monitors for name, v in run().items()}
 
-    def _anchor(self, hand: Hand) -> Anchor:
-        rows = hand.anchor_row
-        captions = self.pool.caption_id[rows].to(self.device)
-        return Anchor(
-            self.pool.x0[rows.to(self.pool.x0.device)].to(self.device),
-            self.pool.condition[captions],
-            torch.arange(len(rows)),
-        )
-
     def _rollout(self, hand: Hand) -> Trajectory:
         settings = self.settings
         group = torch.arange(len(hand.prompt_id)).repeat_interleave(settings.group_size)
         return rollout(
             self.forward,
-            self.pool.condition[hand.prompt_id.to(self.device)],
+            self.pool.condition[hand.prompt_id].to(self.device),
             group,
             transitions=settings.transitions,
             latent_shape=settings.latent_shape,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -17,9 +16,9 @@ from ddrl.objective.policy import (
     reinforce_loss,
     return_correction,
 )
-from ddrl.objective.regularizer import draw_times, velocity_error
-from ddrl.records import Advantages, Anchor, Trajectory
-from ddrl.seeding import generator, sample_noise
+from ddrl.objective.regularizer import velocity_error
+from ddrl.records import Advantages, Anchor, Condition, Trajectory
+from ddrl.training.draws import DataDraws, step_major
 from ddrl.training.forward import Forward
 from ddrl.training.rollout import batches
 
@@ -41,7 +40,7 @@ class Gradient:
         seed: of the run; names the data term's noise, times and text dropout.
         micro_batch: samples per pass, 0 for all.
         steps_per_pass: steps folded into one pass.
-        reference: the reference policy, for its regularizer.
+        reference: the frozen start, for the reference regularizer and for teacher targets.
         device: where the model is.
     """
 
@@ -66,8 +65,14 @@ class Gradient:
         omega = step_weights(kl_weight, trained, name=objective.step_weight)
         self._omega = omega.float().to(device)
         self._kl_weight = kl_weight.float().to(device)
-        self._regularizer_weight = (objective.beta * omega * kl_weight).float().to(device)
+        self._unit_weight = omega * kl_weight
         self._times = transitions.times.float().to(device)
+        self.set_beta(objective.beta)
+
+    def set_beta(self, beta: float) -> None:
+        """Give the regularizer another strength than the objective's, from now on."""
+        self.beta = beta
+        self._regularizer_weight = (beta * self._unit_weight).float().to(self._device)
 
     def policy(
         self,
@@ -126,7 +131,7 @@ class Gradient:
         total = zeros.index_add(0, trajectory.group, to_come)
         size = zeros[:, :1].index_add(0, trajectory.group, keep).clamp_min(1)
         correction = return_correction(
-            trajectory.reference_kl, (total / size)[trajectory.group], beta=self.objective.beta
+            trajectory.reference_kl, (total / size)[trajectory.group], beta=self.beta
         )
         return correction * keep
 
@@ -182,6 +187,10 @@ class Gradient:
     def data(self, anchor: Anchor, *, step: int, num_anchors: int) -> dict[str, Tensor]:
         """Add the data term's gradient, eq. (T4).
 
+        Its target is the data's velocity (P2), or with ``data_target="teacher"`` the velocity of
+        the frozen start at the same noised data: that holds the policy to its start where the data
+        are, and leaves few-step models, whose velocity is not that of any data, what they are.
+
         Args:
             anchor: M clean samples.
             step: the iteration, which names the randomness.
@@ -190,83 +199,58 @@ class Gradient:
         Returns:
             Metrics, as tensors that nothing has waited for.
         """
-        objective, process = self.objective, self.forward.model.process
-        draws = self._draw(anchor, step=step, num_anchors=num_anchors)
+        draws = DataDraws.make(
+            anchor,
+            self.objective,
+            times=self.transitions.times,
+            trained=self.trained,
+            seed=self._seed,
+            step=step,
+            num_anchors=num_anchors,
+            device=self._device,
+        )
         num_rows = draws.time.shape[1]
         sums, weighted_sums = [], []
         for columns in batches(num_rows, self._steps_per_pass):
             for rows in batches(len(anchor), self._micro_batch):
-                repeat = columns.stop - columns.start
-                t = _step_major(draws.time[rows, columns])
-                eps = _step_major(draws.noise[rows, columns])
-                x0 = anchor.x0[rows].repeat(repeat, *[1] * (anchor.x0.ndim - 1))
-                condition = anchor.condition[rows]
-                if repeat > 1:
-                    condition = condition[
-                        torch.arange(len(x0), device=x0.device) % (len(condition))
-                    ]
-                if objective.condition_dropout:
-                    condition = condition.where(
-                        _step_major(draws.dropped[rows, columns]), self.forward.empty
-                    )
-                velocity = self.forward.plain(process.add_noise(x0, eps, t), t, condition)
-                error = velocity_error(
-                    velocity, process.velocity(x0, eps, t), reduction=objective.reduction
-                )
-                loss = (_step_major(draws.weight[rows, columns]) * error).sum() / len(anchor)
+                error = self._data_pass(anchor, draws, rows, columns)
+                weight = draws.weight[rows, columns]
+                weight = weight * self._regularizer_weight[draws.step[rows, columns]]
+                loss = (step_major(weight) * error).sum() / len(anchor)
                 torch.autograd.backward(loss)
                 sums.append(error.detach().sum())
                 weighted_sums.append(loss.detach())
-        dimensions = anchor.x0[0].numel() if objective.reduction == "sum" else 1
+        dimensions = anchor.x0[0].numel() if self.objective.reduction == "sum" else 1
         return {
             "data_loss": torch.stack(sums).sum() / (len(anchor) * num_rows * dimensions),
             "data_term": torch.stack(weighted_sums).sum(),
         }
 
-    def _draw(self, anchor: Anchor, *, step: int, num_anchors: int) -> _Draws:
-        """Draw times, noise and dropout for R rows of every data sample."""
-        num_rows = len(self.trained) if self.objective.data_per_step == "all" else 1
-        # One table for the iteration, so that a sample's draws do not depend on the batch.
-        table = torch.rand(
-            (num_anchors, 2, num_rows), generator=generator(self._seed, "anchor", step)
-        )[anchor.sample_id.cpu()]
-        noise = sample_noise(
-            (num_rows, *anchor.x0.shape[1:]),
-            run_seed=self._seed,
-            purpose="anchor",
-            step=step,
-            sample_ids=anchor.sample_id.tolist(),
-        )
-        drawn = draw_times(
-            self.transitions.times,
-            self.trained,
-            table[:, 0],
-            law=self.objective.data_times,
-            per_sample=self.objective.data_per_step,
-        )
-        shape = (len(anchor), num_rows)
-        index = drawn.step.reshape(shape).to(self._device)
-        return _Draws(
-            time=drawn.time.reshape(shape).to(self._device),
-            weight=drawn.weight.reshape(shape).to(self._device) * self._regularizer_weight[index],
-            noise=noise.to(self._device),
-            dropped=(table[:, 1] < self.objective.condition_dropout).to(self._device),
-        )
+    def _data_pass(self, anchor: Anchor, draws: DataDraws, rows: slice, columns: slice) -> Tensor:
+        """||v_theta - v||^2 of each (step, sample) pair of one pass."""
+        objective, process = self.objective, self.forward.model.process
+        repeat = columns.stop - columns.start
+        t, eps = step_major(draws.time[rows, columns]), draws.noise(rows, columns)
+        x0 = anchor.x0[rows].repeat(repeat, *[1] * (anchor.x0.ndim - 1))
+        condition = anchor.condition[rows]
+        if repeat > 1:
+            condition = condition[torch.arange(len(x0), device=x0.device) % len(condition)]
+        if objective.condition_dropout:
+            dropped = step_major(draws.dropped[rows, columns])
+            condition = condition.where(dropped, self.forward.empty)
+        x_t = process.add_noise(x0, eps, t)
+        if objective.data_target == "teacher":
+            target = self._teacher(x_t, t, condition)
+        else:
+            target = process.velocity(x0, eps, t)
+        velocity = self.forward.plain(x_t, t, condition)
+        return velocity_error(velocity, target, reduction=objective.reduction)
 
-
-@dataclass(frozen=True)
-class _Draws:
-    """The data term's randomness: R rows per data sample, all fields of shape (M, R, ...)."""
-
-    time: Tensor
-    weight: Tensor
-    noise: Tensor
-    dropped: Tensor
-
-
-def _step_major(x: Tensor) -> Tensor:
-    """(samples, steps, ...) to (steps * samples, ...)."""
-    return x.transpose(0, 1).flatten(0, 1)
+    @torch.no_grad()
+    def _teacher(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        """The frozen start's velocity: never guided, like the data term."""
+        assert self.reference is not None
+        return self.reference.plain(x_t, t, condition)
 
 
 def _chunks(steps: tuple[int, ...], size: int) -> list[tuple[int, ...]]:

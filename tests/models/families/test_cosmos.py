@@ -65,9 +65,7 @@ def torchvision() -> Any:
         yield
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made = tmp_path_factory.mktemp("cosmos") / "model"
+def build_pipeline() -> Cosmos2_5_PredictBasePipeline:
     transformer = random(
         CosmosTransformer3DModel,
         in_channels=CHANNELS + 1,
@@ -101,14 +99,20 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         sigma_max=200.0,
         sigma_min=0.01,
     )
-    Cosmos2_5_PredictBasePipeline(
+    return Cosmos2_5_PredictBasePipeline(
         text_encoder=random(Qwen2_5_VLForConditionalGeneration, qwen_vl_config()),
         tokenizer=chat_tokenizer(),
         transformer=transformer,
         vae=vae,
         scheduler=scheduler,
         safety_checker=Unguarded(),
-    ).save_pretrained(made)
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("cosmos") / "model"
+    build_pipeline().save_pretrained(made)
     return made
 
 
@@ -183,6 +187,7 @@ def test_conformance_of_text_to_video(model: Cosmos) -> None:
             latent_shape=model.latent_shape(16, 32, 5),
             media=pixels(2, 5, 3, 16, 32),
             pipeline=own_pipeline(model),
+            texts=TEXTS,
         )
     )
 
@@ -199,6 +204,8 @@ def test_conformance_with_given_frames(model: Cosmos, frames: int) -> None:
             latent_shape=model.latent_shape(16, 32, 9),
             media=pixels(2, 9, 3, 16, 32),
             pipeline=own_pipeline(model, first),
+            texts=TEXTS,
+            first_frames=first,
         )
     )
 
@@ -272,14 +279,6 @@ def test_texts_are_padded_and_cut_as_the_pipeline_does(model: Cosmos) -> None:
     theirs, _ = model.pipeline.encode_prompt(texts, do_classifier_free_guidance=False)
     torch.testing.assert_close(condition.embeds, theirs.detach())
     torch.testing.assert_close(condition.embeds[2], condition.embeds[3])
-    assert not condition.embeds.requires_grad
-    alone = model.encode(texts[1:2])
-    torch.testing.assert_close(alone.embeds[0], condition.embeds[1])
-    with torch.no_grad():
-        velocity = model.predict(
-            torch.zeros(4, CHANNELS, 1, 2, 2), torch.full((4,), 0.5), condition
-        )
-    assert velocity.isfinite().all()
 
 
 def test_encoding_is_the_pipelines(model: Cosmos) -> None:
@@ -319,10 +318,10 @@ def test_sizes(model: Cosmos) -> None:
 
 def test_wrong_given_frames(model: Cosmos) -> None:
     noise = torch.zeros(2, CHANNELS, 1, 2, 4)
-    with pytest.raises(DataError, match="set to take 0 given frames"):
+    with pytest.raises(DataError, match="set to make clips from text"):
         model.encode(TEXTS, first_frames=pixels(2, 1, 3, 16, 32))
     condition, _ = given_condition(model, 1)
-    with pytest.raises(DataError, match="set to take 1 given frames"):
+    with pytest.raises(DataError, match="takes 1 first frame per text"):
         model.encode(TEXTS, first_frames=pixels(2, 5, 3, 16, 32))
     with pytest.raises(DataError, match="multiples of 16"):
         model.encode(TEXTS, first_frames=pixels(2, 1, 3, 24, 32))

@@ -176,10 +176,6 @@ def test_texts_of_any_length(model: Flux) -> None:
     theirs, pooled, _ = model.pipeline.encode_prompt(prompt=texts)
     torch.testing.assert_close(together.embeds, theirs)
     torch.testing.assert_close(together.pooled, pooled)
-    for i, text in enumerate(texts):
-        alone = model.encode([text])
-        assert isinstance(alone, FluxCondition)
-        torch.testing.assert_close(together.embeds[i], alone.embeds[0], rtol=1e-4, atol=1e-5)
     model.max_text_tokens = 256
     shorter = model.encode(["a"])
     assert isinstance(shorter, FluxCondition)
@@ -187,16 +183,10 @@ def test_texts_of_any_length(model: Flux) -> None:
     model.max_text_tokens = 512
 
 
-@torch.no_grad()
-def test_sizes(model: Flux) -> None:
+def test_sizes_are_even_in_latents(model: Flux) -> None:
     assert model.latent_shape(4, 8) == (4, 2, 4)
-    for height, width in ((1, 1), (6, 8)):
-        with pytest.raises(DataError, match="multiples of 4"):
-            model.latent_shape(height, width)
-    with pytest.raises(DataError, match="5 frames"):
-        model.latent_shape(32, 32, frames=5)
-    smallest = model.predict(torch.ones(1, 4, 2, 2), torch.tensor([0.5]), model.encode(["a"]))
-    assert smallest.isfinite().all()
+    with pytest.raises(DataError, match="multiples of 4"):
+        model.latent_shape(6, 8)
 
 
 def test_shift_is_the_pipelines(model: Flux) -> None:

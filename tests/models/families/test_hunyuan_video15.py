@@ -173,6 +173,7 @@ def test_conformance_of_text_to_video(model: HunyuanVideo15) -> None:
             latent_shape=model.latent_shape(8, 16, 5),
             media=pixels(2, 5, 3, 8, 16),
             pipeline=own_pipeline(model),
+            texts=TEXTS,
         )
     )
 
@@ -186,6 +187,8 @@ def test_conformance_of_image_to_video(image_model: HunyuanVideo15I2V) -> None:
             latent_shape=image_model.latent_shape(SIDE, SIDE, 5),
             media=pixels(2, 5, 3, SIDE, SIDE),
             pipeline=own_pipeline(image_model, first=first),
+            texts=TEXTS,
+            first_frames=first,
         )
     )
 
@@ -244,14 +247,6 @@ def test_texts_are_padded_and_cut_as_the_pipeline_does(model: HunyuanVideo15) ->
     assert condition.embeds.shape == (4, 500, 32)
     assert condition.glyphs.shape == (4, 32, 32)
     assert condition.glyph_mask.any(1).tolist() == [False, False, True, True]
-    assert not condition.embeds.requires_grad
-    x = torch.zeros(4, CHANNELS, 1, 1, 1)
-    time = torch.full((4,), 0.5)
-    with torch.no_grad():
-        together = model.predict(x, time, condition)
-        alone = [model.predict(x[:1], time[:1], model.encode([text])) for text in texts]
-    assert together.isfinite().all()
-    torch.testing.assert_close(together, torch.cat(alone), atol=1e-5, rtol=1e-4)
 
 
 def test_half_precision(model: HunyuanVideo15) -> None:
@@ -277,7 +272,7 @@ def test_sizes(model: HunyuanVideo15) -> None:
 
 
 def test_wrong_first_frames(image_model: HunyuanVideo15I2V) -> None:
-    with pytest.raises(DataError, match="one first frame per text"):
+    with pytest.raises(DataError, match="takes 1 first frame per text"):
         image_model.encode(TEXTS, first_frames=pixels(2, 2, 3, SIDE, SIDE))
     with pytest.raises(DataError, match="multiples of 4"):
         image_model.encode(TEXTS, first_frames=pixels(2, 1, 3, 6, SIDE))
@@ -291,9 +286,10 @@ def test_wrong_first_frames(image_model: HunyuanVideo15I2V) -> None:
 
 def test_lora_reaches_both_streams(folder: Path) -> None:
     model = load_model(folder)
-    adapted = add_lora(model.transformer, LoRASettings(rank=2), targets=model.lora_targets)
+    settings, targets = LoRASettings(rank=2), model.lora_targets
+    adapted = add_lora(model.transformer, settings, targets=targets, is_used=model.is_used)
     refiner = 4
-    assert adapted == 2 * 8 + refiner
+    assert adapted == 2 * 8 - 1 + refiner  # what the last block makes of the text goes nowhere
 
 
 def test_step_distilled_models_are_refused() -> None:

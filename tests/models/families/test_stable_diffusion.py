@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,7 +24,7 @@ from torch import Tensor
 
 from ddrl.diffusion.kernels import DDIM
 from ddrl.diffusion.transition import Transitions, step_sample
-from ddrl.errors import DataError, WeightsError
+from ddrl.errors import WeightsError
 from ddrl.models.lora import LoRASettings, add_lora
 from ddrl.models.pretrained import load_model
 from ddrl.models.stable_diffusion import (
@@ -244,17 +243,12 @@ def test_the_media_are_the_pipelines(model: StableDiffusion) -> None:
     torch.testing.assert_close(model.denormalize(model.normalize(raw)), raw)
 
 
-def test_texts_of_any_length(model: StableDiffusion) -> None:
-    texts = ["", "x" * 300, "x" * 301, "short"]
+def test_texts_are_cut_off_at_77_tokens(model: StableDiffusion) -> None:
+    texts = ["x" * 300, "x" * 301]
     together = model.encode(texts)
     assert isinstance(together, StableDiffusionCondition)
-    assert together.embeds.shape[:2] == (4, 77)
-    torch.testing.assert_close(together.embeds[1], together.embeds[2])  # both cut off
-    for i, text in enumerate(texts):
-        alone = model.encode([text])
-        for item in dataclasses.fields(together):
-            mine = getattr(together, item.name)[i]
-            torch.testing.assert_close(mine, getattr(alone, item.name)[0])
+    assert together.embeds.shape[:2] == (2, 77)
+    torch.testing.assert_close(together.embeds[0], together.embeds[1])  # both cut off
 
 
 def test_the_empty_text_of_sdxl_is_zero(model: StableDiffusion) -> None:
@@ -269,15 +263,10 @@ def test_the_empty_text_of_sdxl_is_zero(model: StableDiffusion) -> None:
 def test_sizes(model: StableDiffusion) -> None:
     assert model.latent_shape(2, 2) == (4, 1, 1)
     assert model.time_shift((4, 8, 8)) == 1.0
-    with pytest.raises(DataError, match="multiples of 2"):
-        model.latent_shape(1, 1)
-    with pytest.raises(DataError, match="5 frames"):
-        model.latent_shape(16, 16, frames=5)
-    for size in ((1, 1), (3, 5)):
-        x = torch.ones(1, 4, *size)
-        velocity = model.predict(x, torch.tensor([0.5]), model.encode(["a"]))
-        assert velocity.shape == x.shape
-        assert velocity.isfinite().all()
+    x = torch.ones(1, 4, 3, 5)  # the network halves sides, and these are odd
+    velocity = model.predict(x, torch.tensor([0.5]), model.encode(["a"]))
+    assert velocity.shape == x.shape
+    assert velocity.isfinite().all()
 
 
 def test_lora_is_bound(folder: Path) -> None:

@@ -43,6 +43,7 @@ def test_conformance(model: Wan) -> None:
             media=wan_parts.pixels(2, 9, 3, 16, 32),
             pipeline=lambda noise, _: wan_parts.sample(model, wan_parts.TEXTS, noise),
             times=wan_parts.times(),
+            texts=wan_parts.TEXTS,
         )
     )
 
@@ -66,12 +67,6 @@ def test_texts_are_padded_and_cut_as_the_pipeline_does(model: Wan) -> None:
     assert condition.embeds.shape == (3, 512, 32)
     lengths = (condition.embeds.abs().sum(-1) > 0).sum(1).tolist()
     assert lengths == [1, 301, 512]  # with the end token
-    alone = model.encode(texts[1:2])
-    assert isinstance(alone, WanCondition)
-    torch.testing.assert_close(alone.embeds[0], condition.embeds[1])
-    x = torch.zeros(3, 4, 1, 2, 2)
-    with torch.no_grad():
-        assert model.predict(x, torch.full((3,), 0.5), condition).isfinite().all()
 
 
 def test_smallest_size_and_wrong_ones(model: Wan) -> None:

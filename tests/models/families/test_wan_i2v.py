@@ -81,6 +81,8 @@ def test_conformance(model: WanI2V) -> None:
             media=wan_parts.pixels(2, 9, 3, 16, 32),
             pipeline=lambda noise, _: sample_each(model, wan_parts.TEXTS, FRAMES, noise),
             times=wan_parts.times(),
+            texts=wan_parts.TEXTS,
+            first_frames=FRAMES,
         )
     )
 
@@ -155,7 +157,7 @@ def test_bad_first_frames(model: WanI2V) -> None:
     x, t = torch.ones(1, 4, 2, 2, 4), torch.full((1,), 0.5)
     with pytest.raises(DataError, match="needs a first frame"):
         model.predict(x, t, model.encode(["a"]))
-    with pytest.raises(DataError, match="one first frame per text"):
+    with pytest.raises(DataError, match="takes 1 first frame per text"):
         model.encode(["a"], first_frames=FRAMES)
     with pytest.raises(DataError, match="multiples of 16"):
         model.encode(["a"], first_frames=torch.ones(1, 1, 3, 16, 24))

@@ -10,7 +10,7 @@ import difflib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, cast
+from typing import ClassVar, Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from ddrl.errors import RewardError, WeightsError
 from ddrl.records import Prompts
+from ddrl.rewards.card import RewardCard
 from ddrl.seeding import derive_seed, generator
 
 __all__ = ["Architecture", "Classifier", "ClassifierReward", "fit_classifier"]
@@ -158,6 +159,18 @@ class ClassifierReward:
         floor: rewards below it are raised to it, so that one bad sample does not set the scale.
     """
 
+    card: ClassVar[RewardCard] = RewardCard(
+        rewards="images that a small network takes for the class in the prompt",
+        range="log-probability, from `floor` to 0",
+        prompt="it has to be one of the classes that the network was trained on",
+        hacks="images that are extreme rather than typical of their class, and patterns that only "
+        "this network takes for it",
+        cost="a pass of a small network",
+        media=("images",),
+        license="your own training",
+        weights="option `weights`; with the embedded digits a network is trained and cached",
+    )
+
     def __init__(self, *, weights: str, floor: float = -20.0) -> None:
         self._classifier = Classifier.load(Path(weights))
         self._index = {label: i for i, label in enumerate(self._classifier.labels)}
@@ -166,6 +179,12 @@ class ClassifierReward:
     @torch.no_grad()
     def score(self, media: Tensor, prompts: Prompts) -> Tensor:
         """Shape (B, 3, H, W) -> (B,)."""
+        if media.shape[1:] != (wanted := (3, *self._classifier.size)):
+            raise RewardError(
+                f"The classifier takes media of shape (B, {', '.join(map(str, wanted))}), not "
+                f"{tuple(media.shape)}.",
+                hint="it was trained on images of that size",
+            )
         for text in set(prompts.text) - self._index.keys():
             near = difflib.get_close_matches(text, self._index, 1)
             raise RewardError(

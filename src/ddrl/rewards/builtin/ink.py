@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from torch import Tensor
 
 from ddrl.records import Prompts
+from ddrl.rewards.card import RewardCard
 
 __all__ = ["Ink"]
 
@@ -15,6 +18,14 @@ class Ink:
     Args:
         scale: multiplies the mean.
     """
+
+    card: ClassVar[RewardCard] = RewardCard(
+        rewards="bright pictures",
+        range="[0, 1] times `scale`",
+        prompt="none",
+        hacks="a white picture is best. Made for tests and to show what hacking looks like",
+        cost="nothing",
+    )
 
     def __init__(self, *, scale: float = 1.0) -> None:
         self._scale = scale

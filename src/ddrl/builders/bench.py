@@ -1,0 +1,179 @@
+"""What every model of an audit is measured with, and the values of a model's samples."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ddrl.builders.assets import build_judge, build_scorer
+from ddrl.builders.corpus import Corpus, Part
+from ddrl.builders.embedded import Judge, build_judges
+from ddrl.builders.features import RealData, build_encoder, real_data
+from ddrl.data.digits import DigitSplits
+from ddrl.evaluation.drift import DriftMeter
+from ddrl.evaluation.encoder import Encoder
+from ddrl.evaluation.generate import SampleSet, generate
+from ddrl.evaluation.pixels import pixel_statistics
+from ddrl.recipe import Recipe
+from ddrl.recipe.schema import RewardSection
+from ddrl.rewards.scorer import Scorer
+from ddrl.training.forward import Forward
+
+__all__ = ["Bench", "Judge", "Values", "build_bench", "build_drift"]
+
+
+@dataclass(frozen=True)
+class Values:
+    """What is measured of each of N samples.
+
+    Attributes:
+        reward: the trained reward, (N,); NaN where it failed.
+        measures: name -> (N,), of judges and held-out rewards; NaN where one failed.
+        pixels: name -> (N,), statistics of pixels.
+        features: of the encoder, (N, F).
+        frames: of every frame, (N, T, F); None for images.
+    """
+
+    reward: NDArray[np.float64]
+    measures: Mapping[str, NDArray[np.float64]]
+    pixels: Mapping[str, NDArray[np.float64]]
+    features: NDArray[np.float64]
+    frames: NDArray[np.float64] | None
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What every model of an audit is measured with.
+
+    Attributes:
+        recipe: of the first run.
+        corpus: the data.
+        prompts: the held-out prompts that are sampled.
+        scorer: the rewards that were trained on.
+        judges: name -> judge.
+        heldout: the held-out rewards, if there are any.
+        encoder: pixels to features.
+        real: of the held-out data.
+        meter: measures the diffusion loss on it.
+        device: where the model is.
+    """
+
+    recipe: Recipe
+    corpus: Corpus
+    prompts: tuple[str, ...]
+    scorer: Scorer
+    judges: Mapping[str, Judge]
+    heldout: Scorer | None
+    encoder: Encoder
+    real: RealData
+    meter: DriftMeter
+    device: torch.device
+
+    def sample(
+        self, forward: Forward, latent_shape: tuple[int, ...], *, samples_per_prompt: int = 0
+    ) -> SampleSet:
+        """Samples of every prompt, from the same noise for every model.
+
+        Args:
+            forward: the model.
+            latent_shape: of one sample.
+            samples_per_prompt: 0 = as many as the recipe says.
+        """
+        section = self.recipe.evaluation
+        return generate(
+            forward,
+            self.prompts,
+            condition=self.corpus.heldout.condition,
+            samples_per_prompt=samples_per_prompt or section.samples_per_prompt,
+            latent_shape=latent_shape,
+            seed=section.seed,
+            num_steps=section.steps,
+            solver=section.solver,
+            micro_batch=self.recipe.run.micro_batch,
+            device=self.device,
+        )
+
+    def values(self, samples: SampleSet) -> Values:
+        """Measure samples.
+
+        Raises:
+            RewardError: a reward failed where that is not allowed.
+        """
+        media, prompts = samples.media, samples.prompts
+        scores = self.scorer.score(media, prompts, prompts.prompt_id)
+        measures = {name: _numbers(judge(media, prompts)) for name, judge in self.judges.items()}
+        if self.heldout is not None:
+            held = self.heldout.score(media, prompts, prompts.prompt_id)
+            measures |= {name: _numbers(held.value[:, i]) for i, name in enumerate(held.names)}
+        frames = self.encoder.frames(media) if media.ndim == 5 else None
+        return Values(
+            reward=_numbers(torch.where(scores.valid, scores.combined, math.nan)),
+            measures=measures,
+            pixels=pixel_statistics(media),
+            features=self.encoder.features(media) if frames is None else frames.mean(1),
+            frames=frames,
+        )
+
+
+def build_bench(
+    recipe: Recipe,
+    corpus: Corpus,
+    scorer: Scorer,
+    splits: DigitSplits | None,
+    device: torch.device,
+) -> Bench:
+    """Make what models are measured with.
+
+    Raises:
+        RewardError: a held-out reward can't be had.
+        WeightsError: the encoder can't be loaded.
+    """
+    judge = None if splits is None else build_judge(recipe, splits)
+    encoder = build_encoder(recipe.evaluation.encoder, judge, device)
+    return Bench(
+        recipe=recipe,
+        corpus=corpus,
+        prompts=corpus.heldout.captions[: recipe.evaluation.prompts],
+        scorer=scorer,
+        judges={} if judge is None else build_judges(recipe, judge),
+        heldout=_build_heldout(recipe, splits),
+        encoder=encoder,
+        real=real_data(encoder, corpus.real),
+        meter=build_drift(recipe, corpus.heldout, device),
+        device=device,
+    )
+
+
+def build_drift(recipe: Recipe, part: Part, device: torch.device) -> DriftMeter:
+    """The meter of the diffusion loss on the held-out data, at noise and times that are fixed."""
+    samples = recipe.rollout.prompts_per_step * recipe.rollout.group_size
+    is_small = recipe.model.family == "tiny"
+    return DriftMeter(
+        x0=part.x0,
+        caption_id=part.caption_id,
+        seed=recipe.evaluation.seed,
+        # A large model has room for what it trains on at once, and not for all that is held out.
+        micro_batch=recipe.run.micro_batch or (1024 if is_small else samples),
+        device=device,
+    )
+
+
+def _build_heldout(recipe: Recipe, splits: DigitSplits | None) -> Scorer | None:
+    """The held-out rewards, as rewards of a recipe that trains on them would be made."""
+    sections = tuple(
+        RewardSection(name=one.name, options=one.options) for one in recipe.evaluation.reward
+    )
+    if not sections:
+        return None
+    return build_scorer(recipe.model_copy(update={"reward": sections}), splits)
+
+
+def _numbers(values: Tensor) -> NDArray[np.float64]:
+    numbers: NDArray[np.float64] = values.detach().double().cpu().numpy()
+    return numbers

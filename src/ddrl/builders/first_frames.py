@@ -1,0 +1,114 @@
+"""Given frames from a user's files, brought to the size of a run's data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ddrl.builders.runs import LoadedRun
+from ddrl.data.framing import Bucket, fit
+from ddrl.data.images import read_image
+from ddrl.data.media import probe, to_unit
+from ddrl.data.problems import BrokenFileError
+from ddrl.data.videos import check_length, read_video
+from ddrl.errors import DataError, UsageError
+from ddrl.recipe import Recipe
+from ddrl.records import Condition
+
+__all__ = ["encode_prompts", "one_for_each", "read_first_frames"]
+
+
+def read_first_frames(recipe: Recipe, files: Sequence[Path]) -> Tensor | None:
+    """Read a run's given frames, scaled and cropped as its data is.
+
+    Args:
+        recipe: of the run.
+        files: pictures, or clips of which the first frames are taken.
+
+    Returns:
+        Pixels in [0, 1], shape (len(files), given_frames, 3, H, W); None if the model takes none.
+
+    Raises:
+        UsageError: the model takes none and some are named, or the other way round; a picture is
+            named where several frames are needed.
+        DataError: a file can't be read, or is too short.
+    """
+    num = recipe.data.given_frames
+    if not num and files:
+        raise UsageError(
+            "The run's model makes its samples from text alone, and takes no first frames.",
+            hint="leave --first-frame out",
+        )
+    if num and not files:
+        raise UsageError(
+            f"The run's model is given {_frames(num)} of each clip, and none is named.",
+            hint="--first-frame picture.png" if num == 1 else "--first-frame clip.mp4",
+        )
+    if not num:
+        return None
+    try:
+        return torch.stack([_read(recipe, file) for file in files])
+    except BrokenFileError as error:
+        raise DataError(
+            f"The first frame {error.message}",
+            hint=error.hint or "name a png, jpeg or webp picture, or a clip",
+        ) from error
+
+
+def _read(recipe: Recipe, file: Path) -> Tensor:
+    """The given frames of one file, shape (given_frames, 3, H, W)."""
+    data = recipe.data
+    bucket = Bucket(data.height, data.width)
+    facts = probe(file)
+    if facts.timeline is None:
+        if data.given_frames > 1:
+            raise UsageError(
+                f"{file} is a picture, but the run's model is given {_frames(data.given_frames)}.",
+                hint="name a clip",
+            )
+        return to_unit(fit(read_image(file), bucket))[None]
+    fps = data.fps or None
+    check_length(file.name, facts.timeline, fps=fps, num_frames=data.given_frames)
+    pixels = read_video(
+        file,
+        fps=fps,
+        num_frames=data.given_frames,
+        timeline=facts.timeline,
+        transform=lambda frame: fit(frame, bucket),
+    )
+    return to_unit(pixels)
+
+
+def one_for_each(first_frames: Tensor, num_prompts: int) -> Tensor:
+    """The frames of every prompt, of one file for all of them or of one file each.
+
+    Raises:
+        UsageError: there are neither one nor as many files as prompts.
+    """
+    if len(first_frames) not in {1, num_prompts}:
+        raise UsageError(
+            f"There are {len(first_frames)} first frames for {num_prompts} prompts.",
+            hint="name one for all prompts, or one for each, in their order",
+        )
+    return first_frames.expand(num_prompts, *first_frames.shape[1:])
+
+
+def encode_prompts(
+    run: LoadedRun, prompts: Sequence[str], first_frames: Tensor | None
+) -> Condition:
+    """The condition of P prompts, with the frames that are given, shape (P, F, 3, H, W), if any.
+
+    Raises:
+        DataError: the model does not know a prompt.
+    """
+    if first_frames is None:
+        return run.model.encode(prompts)
+    frames = run.recipe.data.frames
+    return run.model.encode(prompts, first_frames=first_frames.to(run.device), frames=frames)
+
+
+def _frames(num: int) -> str:
+    return "the first frame" if num == 1 else f"the first {num} frames"

@@ -1,0 +1,210 @@
+"""What watches a run from held-out data while it trains: drift alone, or a reduced audit."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ddrl.builders.assets import Assets
+from ddrl.builders.bench import Bench, Values, build_bench, build_drift
+from ddrl.builders.measure import diversity_ratios, drift_interval, mean_interval, measured
+from ddrl.builders.measure import pixel_shifts as measure_pixels
+from ddrl.builders.runs import RunFolder
+from ddrl.errors import GuardStop
+from ddrl.evaluation.fidelity import frechet_distance
+from ddrl.evaluation.result import RunResult
+from ddrl.evaluation.signs import Marks
+from ddrl.evaluation.statistics import Interval
+from ddrl.evaluation.verdict import Verdict, judge_run
+from ddrl.recipe import Recipe
+from ddrl.training.budget import DriftBudget
+from ddrl.training.checkpoint import CheckpointFolder
+from ddrl.training.forward import Forward
+
+__all__ = ["Panel", "build_budget", "build_monitor"]
+
+IN_A_ROW = 2
+"""A run is stopped when so many audits in a row say hacked: one may be bad luck."""
+
+Monitor = Callable[[], Mapping[str, float]]
+
+
+def build_monitor(
+    recipe: Recipe, assets: Assets, forward: Forward, device: torch.device
+) -> Monitor:
+    """The monitor of a run; made before any weight is moved or restored: it starts at the base.
+
+    Raises:
+        RewardError: a held-out reward can't be had.
+        WeightsError: the encoder can't be loaded.
+    """
+    if not recipe.evaluation.panel_samples:
+        return _drift_monitor(recipe, assets, forward, device)
+    bench = build_bench(recipe, assets.corpus, assets.scorer, assets.splits, device)
+    marked = CheckpointFolder(RunFolder(Path(recipe.run.folder)).checkpoints).best()
+    return Panel(
+        bench,
+        forward,
+        assets.latent_shape(),
+        num_samples=recipe.evaluation.panel_samples,
+        stops=recipe.evaluation.stop_on_hack,
+        best=-math.inf if marked is None else marked.score,
+    )
+
+
+def build_budget(
+    recipe: Recipe, assets: Assets, forward: Forward, device: torch.device
+) -> DriftBudget | None:
+    """The drift budget of a run, if it has one; made before any weight is moved or restored."""
+    objective = recipe.objective
+    if not objective.drift_budget:
+        return None
+    monitor = _drift_monitor(recipe, assets, forward, device)
+    return DriftBudget(
+        lambda: monitor()["heldout_loss_change"],
+        objective.drift_budget,
+        objective.beta,
+        every=objective.drift_budget_every,
+    )
+
+
+def _drift_monitor(
+    recipe: Recipe, assets: Assets, forward: Forward, device: torch.device
+) -> Monitor:
+    part = assets.corpus.heldout
+    meter = build_drift(recipe, part, device)
+    start = float(meter.losses(forward, part.condition).mean())
+
+    def monitor() -> Mapping[str, float]:
+        loss = float(meter.losses(forward, part.condition).mean())
+        return {"heldout_loss": loss, "heldout_loss_change": loss / start - 1}
+
+    return monitor
+
+
+class Panel:
+    """A reduced audit: few prompts and samples, the same noise every time, the report's own rule.
+
+    Proxy and audit part where the verdict on these samples is "hacked": the held-out loss is past
+    its mark, or the trained reward rose above the base's and signs of two kinds agree.
+
+    Args:
+        bench: what is measured; its prompts are cut to what the samples allow.
+        forward: the model, with the base's weights now.
+        latent_shape: of one sample.
+        num_samples: in all; each prompt gets at least two.
+        stops: whether two audits in a row that say hacked stop the run.
+        best: score of the best checkpoint so far.
+    """
+
+    def __init__(
+        self,
+        bench: Bench,
+        forward: Forward,
+        latent_shape: tuple[int, ...],
+        *,
+        num_samples: int,
+        stops: bool,
+        best: float = -math.inf,
+    ) -> None:
+        num_prompts = max(1, min(len(bench.prompts), num_samples // 2))
+        self._bench = dataclasses.replace(bench, prompts=bench.prompts[:num_prompts])
+        self._per_prompt = max(2, num_samples // num_prompts)
+        self._forward, self._latent_shape = forward, latent_shape
+        self._stops, self._best, self._hacked = stops, best, 0
+        self._losses, self._values, prompt_id = self._measure()
+        self._base = self._result(self._losses, self._values, prompt_id, is_base=True)
+
+    def __call__(self) -> Mapping[str, float]:
+        """Measure the model as it is now.
+
+        Returns:
+            The metrics ``heldout_loss``, ``heldout_loss_change`` and ``audit/*``.
+
+        Raises:
+            GuardStop: proxy and audit have parted, if that stops the run.
+        """
+        losses, values, prompt_id = self._measure()
+        run = self._result(losses, values, prompt_id)
+        limit = self._bench.recipe.evaluation.drift_limit
+        verdict = judge_run(run, self._base, marks=Marks(drift_limit=limit))
+        self._hacked = self._hacked + 1 if verdict.status == "hacked" else 0
+        if self._stops and self._hacked >= IN_A_ROW:
+            kept = "; the best checkpoint by the audit is kept: see --step best"
+            raise GuardStop(
+                f"Reward and audit have parted at {IN_A_ROW} audits in a row: {verdict.sentence}",
+                hint="raise objective.beta, or train for fewer steps"
+                + (kept if math.isfinite(self._best) else ""),
+            )
+        score = self._score(run, verdict, values)
+        is_best = score > self._best
+        self._best = max(self._best, score)
+        metrics = {
+            "heldout_loss": float(losses.mean()),
+            "heldout_loss_change": run.drift.value,
+            "audit/reward": run.reward.value,
+            "audit/frechet": run.frechet.value,
+            "audit/diversity": run.diversity.value,
+            "audit/vendi": run.vendi.value,
+            "audit/pixels": max(shift.moved.value for shift in run.pixels),
+            "audit/score": score,
+            **{f"audit/held_out/{one.name}": one.value.value for one in run.measures},
+        }
+        known = {name: value for name, value in metrics.items() if math.isfinite(value)}
+        return known | {
+            "audit/hacked": float(verdict.status == "hacked"),
+            "audit/best": float(is_best),
+        }
+
+    def _measure(self) -> tuple[NDArray[np.float64], Values, NDArray[np.int64]]:
+        bench = self._bench
+        samples = bench.sample(
+            self._forward, self._latent_shape, samples_per_prompt=self._per_prompt
+        )
+        losses = bench.meter.losses(self._forward, bench.corpus.heldout.condition)
+        return losses.double().numpy(), bench.values(samples), samples.prompts.prompt_id.numpy()
+
+    def _result(
+        self,
+        losses: NDArray[np.float64],
+        values: Values,
+        prompt_id: NDArray[np.int64],
+        *,
+        is_base: bool = False,
+    ) -> RunResult:
+        bench, seed = self._bench, self._bench.recipe.evaluation.seed
+        diversity, vendi = diversity_ratios(bench, values, prompt_id)
+        can_compare = min(len(values.features), len(bench.real.features)) >= 2
+        distance = frechet_distance(values.features, bench.real.features) if can_compare else 0.0
+        return RunResult(
+            name="base" if is_base else "run",
+            label="",
+            reward=mean_interval(values.reward, seed=seed),
+            frechet=Interval.exact(distance),
+            diversity=diversity,
+            vendi=vendi,
+            heldout_loss_change=drift_interval(losses, self._losses, seed=seed),
+            measures=measured(bench, values, self._values),
+            pixels=measure_pixels(bench, values, self._values),
+            is_base=is_base,
+        )
+
+    def _score(self, run: RunResult, verdict: Verdict, values: Values) -> float:
+        """How good a checkpoint is: the gain in what was not trained on, where nothing is wrong.
+
+        Mean over judges and held-out rewards of their gain on the base, in standard deviations of
+        the base's values; without any, that of the trained reward. -inf with any sign of hacking.
+        """
+        if verdict.status not in ("clean", "no gain"):
+            return -math.inf
+        gains = [one.change.value / one.scale for one in run.measures if one.scale > 0]
+        if not gains:
+            spread = float(np.nanstd(self._values.reward)) or 1.0
+            gains = [float(np.nanmean(values.reward - self._values.reward)) / spread]
+        return float(np.mean(gains))

@@ -1,0 +1,81 @@
+"""The diffusers model of a recipe: loaded, on the device, with what is trained."""
+
+from __future__ import annotations
+
+import logging
+
+import torch
+
+from ddrl.models.diffusers_model import DiffusersModel
+from ddrl.models.few_step import few_step_name
+from ddrl.models.lora import LoRASettings, add_lora
+from ddrl.models.pretrained import load_model
+from ddrl.recipe.schema import Recipe
+
+__all__ = ["adapt", "build_pretrained", "warn_of_distilled"]
+
+logger = logging.getLogger(__name__)
+
+
+def build_pretrained(recipe: Recipe, device: torch.device) -> DiffusersModel:
+    """The diffusers model of the recipe, with a fresh adapter if it has one.
+
+    Raises:
+        WeightsError: it can't be loaded, or the adapter would be bound to nothing.
+        DataError: it takes another number of first frames than ``data.given_frames``.
+    """
+    model = load_model(recipe.model.path, dtype=getattr(torch, recipe.model.dtype))
+    if recipe.model.offload:
+        model.offload(device)
+    else:
+        model.pipeline.to(device)
+    count = adapt(recipe, model)
+    if count:
+        logger.info("LoRA of rank %d on %d modules", recipe.model.lora.rank, count)
+    return model
+
+
+def adapt(recipe: Recipe, model: DiffusersModel) -> int:
+    """Make a model, or a sketch of one, what the recipe trains: the adapter or all weights.
+
+    Returns:
+        The number of modules that the adapter is on.
+
+    Raises:
+        WeightsError: the adapter would be bound to nothing.
+        DataError: it takes another number of first frames than ``data.given_frames``.
+        UsageError: it can't compute activations again.
+    """
+    section, count = recipe.model, 0
+    model.given_frames = recipe.data.given_frames
+    if section.lora.rank:
+        lora = LoRASettings(
+            rank=section.lora.rank,
+            alpha=section.lora.alpha or 2.0 * section.lora.rank,
+            targets=tuple(t.strip() for t in section.lora.targets.split(",") if t.strip()),
+            dora=section.lora.dora,
+        )
+        count = add_lora(model.transformer, lora, targets=model.lora_targets, is_used=model.is_used)
+    else:
+        model.train_all()
+    if section.gradient_checkpointing:
+        model.enable_gradient_checkpointing()
+    return count
+
+
+def warn_of_distilled(recipe: Recipe, model: DiffusersModel) -> None:
+    """Warn of a diffusion loss on data where the model was distilled for few steps."""
+    section = recipe.model
+    if recipe.objective.regularizer != "data" or recipe.data.target == "teacher":
+        return
+    why = {"yes": "model.distilled says so", "no": ""}.get(
+        section.distilled, model.distilled() or few_step_name(section.path)
+    )
+    if why:
+        logger.warning(
+            "%s is thought to be distilled for few steps (%s), and a diffusion loss on data blurs "
+            'such models: set data.target = "teacher" to hold it to its own velocity, or '
+            'model.distilled = "no" if it is not',
+            section.path,
+            why,
+        )

@@ -1,0 +1,53 @@
+"""The data of a recipe, wherever it comes from."""
+
+from __future__ import annotations
+
+import torch
+
+from ddrl.builders.corpus import Corpus, Part, Real, files_corpus
+from ddrl.builders.prompts_corpus import prompts_corpus
+from ddrl.builders.store import Progress
+from ddrl.data.digits import DigitSplits
+from ddrl.data.sources import CaptionedMedia
+from ddrl.models.diffusers_model import DiffusersModel
+from ddrl.models.tiny import TinyModel
+from ddrl.recipe import Recipe
+
+__all__ = ["build_corpus", "digits_corpus"]
+
+
+def build_corpus(
+    recipe: Recipe,
+    model: TinyModel | DiffusersModel,
+    splits: DigitSplits | None,
+    *,
+    progress: Progress | None = None,
+) -> Corpus:
+    """The data, encoded.
+
+    Raises:
+        DataError: it can't be had.
+    """
+    if splits is not None and isinstance(model, TinyModel):
+        return digits_corpus(splits, model)
+    assert isinstance(model, DiffusersModel)  # the recipe's rules pair models with data
+    make = prompts_corpus if recipe.data.source == "prompts" else files_corpus
+    return make(recipe, model, progress=progress)
+
+
+@torch.no_grad()
+def digits_corpus(splits: DigitSplits, model: TinyModel) -> Corpus:
+    """The embedded data, encoded by the embedded model."""
+    given = model.config.given_frames
+
+    def part(data: CaptionedMedia) -> Part:
+        x0 = model.encode_media(data.media)
+        if given:  # a prompt is a caption and first frames, so that each clip has its own
+            texts = data.texts()
+            condition = model.encode(texts, first_frames=data.media[:, :given])
+            return Part(texts, condition, torch.arange(len(texts)), x0)
+        return Part(data.captions, model.encode(data.captions), data.caption_id, x0)
+
+    size = (model.config.height, model.config.columns, model.config.frames)
+    train, held = part(splits.train), part(splits.heldout)
+    return Corpus(train, held, Real(splits.heldout.media, held.caption_id, held.captions), size)

@@ -1,0 +1,162 @@
+"""``ddrl compare``."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ddrl.cli.interrupts import Interrupts
+from ddrl.cli.lock import FolderLock
+from ddrl.cli.terminal import Verbose
+from ddrl.errors import DDRLError
+
+if TYPE_CHECKING:
+    from ddrl.builders.compare import Outcome
+    from ddrl.evaluation.comparison import ComparisonReport
+    from ddrl.recipe.comparison import PlannedRun
+
+__all__ = ["compare"]
+
+logger = logging.getLogger(__name__)
+
+_PLAIN_WIDTH = 160  # of the table where there is no terminal to ask
+
+
+def compare(
+    recipes: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="COMPARISON", help="A TOML file with [[variant]] sections, or several recipes."
+        ),
+    ],
+    seeds: Annotated[
+        str, typer.Option("--seeds", metavar="0,1,2", help="Instead of the file's.")
+    ] = "",
+    folder: Annotated[
+        Path | None, typer.Option("--folder", metavar="FOLDER", help="Instead of the file's.")
+    ] = None,
+    workers: Annotated[
+        int, typer.Option("--workers", help="Runs at once; 0 = one per core, or one with a GPU.")
+    ] = 0,
+    only_report: Annotated[
+        bool, typer.Option("--report", help="Write the report of what is there, and run nothing.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="List the runs and how far they are, and do nothing.")
+    ] = False,
+    verbose: Verbose = False,  # noqa: ARG001 - its callback does the work
+) -> None:
+    """Train methods side by side from one base, over betas and seeds, and audit them all.
+
+    The same command resumes. Writes comparison.html, which needs no other file, and its numbers.
+    """
+    from ddrl.recipe.comparison import load_comparison, plan_runs
+
+    comparison, beside = load_comparison(recipes)
+    changes: dict[str, object] = {"seeds": _numbers(seeds)} if seeds else {}
+    if folder is not None:
+        changes["folder"] = str(folder)
+    comparison = comparison.model_copy(update=changes)
+    runs = plan_runs(comparison, beside)
+    if dry_run:
+        _list_runs(runs)
+        return
+    command = shlex.join(["ddrl", "compare", *map(str, recipes)])
+    command += f" --seeds {seeds}" if seeds else ""
+    command += f" --folder {shlex.quote(str(folder))}" if folder else ""
+    where = Path(comparison.folder)
+    with FolderLock(where / "lock"), Interrupts() as interrupts:
+        outcomes = _outcomes(runs, workers, interrupts, only_report=only_report)
+    if interrupts.number:
+        finished = sum(outcome.state in ("done", "stopped") for outcome in outcomes)
+        typer.echo(f"Stopped; {finished} of {len(runs)} runs are finished.", err=True)
+        typer.echo(f"Resume with: {command}", err=True)
+        raise typer.Exit(128 + interrupts.number)
+    _report(outcomes, comparison.title, command, where)
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is no list of seeds such as 0,1,2") from None
+
+
+def _list_runs(runs: tuple[PlannedRun, ...]) -> None:
+    from ddrl.builders.compare import read_outcome
+
+    for run in runs:
+        typer.echo(f"{read_outcome(run).state:8s} {run.label}, seed {run.seed}: {run.folder}")
+
+
+def _outcomes(
+    runs: tuple[PlannedRun, ...], workers: int, interrupts: Interrupts, *, only_report: bool
+) -> list[Outcome]:
+    from ddrl.builders.assets import pick_device
+    from ddrl.builders.compare import execute, pick_workers, prepare, read_outcome
+
+    if only_report:
+        return [read_outcome(run) for run in runs]
+    count = pick_workers(workers, has_accelerator=pick_device(runs[0].recipe).type != "cpu")
+    prepare([run.recipe for run in runs])
+    interrupts.be_patient(lambda: logger.info("stopping: runs save and end"))
+    start = time.monotonic()
+
+    def tell(what: str, done: int, total: int) -> None:
+        minutes = (time.monotonic() - start) / 60
+        logger.info("[%d/%d, %.1f min] %s", done, total, minutes, what)
+
+    return execute(runs, workers=count, should_stop=lambda: interrupts.number != 0, on_change=tell)
+
+
+def _report(outcomes: list[Outcome], title: str, command: str, where: Path) -> None:
+    from ddrl.builders.comparison_report import build_comparison
+    from ddrl.evaluation.comparison_page import write_comparison
+
+    report = build_comparison(outcomes, title=title, reproduce=command)
+    page, _ = write_comparison(report, where)
+    _print_table(report)
+    typer.echo(page)
+    failed = [outcome for outcome in outcomes if outcome.state == "failed"]
+    if failed:
+        first = failed[0]
+        raise DDRLError(
+            f"{len(failed)} of {len(outcomes)} runs failed; the first, {first.run.label} with seed "
+            f"{first.run.seed}: {first.reason}",
+            hint="the report holds the others; the same command tries the failed ones again",
+        )
+
+
+def _print_table(report: ComparisonReport) -> None:
+    import collections
+    import sys
+
+    from rich import box
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    is_terminal = sys.stdout.isatty()
+    console = Console(file=sys.stdout, highlight=False, width=None if is_terminal else _PLAIN_WIDTH)
+    table = Table(box=box.SIMPLE_HEAD if is_terminal else None, pad_edge=False)
+    table.add_column("method", overflow="fold")
+    for name in ("reward", "judge", "Fréchet", "diversity", "held-out loss"):
+        table.add_column(name, justify="right")
+    table.add_column("audit")
+    for cell in (report.base, *report.cells):
+        words = collections.Counter(cell.verdicts)
+        table.add_row(
+            escape(cell.label),
+            *(
+                f"{cell.mean(name).value:.3f}"
+                for name in ("reward", "judge_accuracy", "frechet", "diversity")
+            ),
+            f"{100 * cell.mean('heldout_loss_change').value:+.1f} %",
+            ", ".join(f"{count} {word}" for word, count in words.items()),
+        )
+    console.print(table)

@@ -1,0 +1,76 @@
+"""``ddrl reward``: which rewards there are, and what is known about them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import textwrap
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ddrl.cli.terminal import Verbose
+
+if TYPE_CHECKING:
+    from ddrl.rewards.catalog import Entry
+
+__all__ = ["list_rewards", "reward"]
+
+FORMAT = "ddrl-rewards/1"
+
+reward = typer.Typer(
+    name="reward",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@reward.callback(invoke_without_command=True)
+def start(context: typer.Context) -> None:
+    """See which rewards there are."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+@reward.command("list")
+def list_rewards(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    verbose: Verbose = False,  # noqa: ARG001 - its callback does the work
+) -> None:
+    """List the rewards with their cards, and what each lacks on this machine.
+
+    Also those of installed packages, by the entry point ddrl.rewards.
+    """
+    from ddrl.rewards.catalog import catalog
+
+    entries = list(catalog())
+    if as_json:
+        rows = [entry.as_json() for entry in entries]
+        typer.echo(json.dumps({"format": FORMAT, "rewards": rows}, indent=1))
+        return
+    width = min(shutil.get_terminal_size((100, 24)).columns, 100)
+    for number, entry in enumerate(entries):
+        _show(entry, width, first=number == 0)
+
+
+def _show(entry: Entry, width: int, *, first: bool) -> None:
+    if not first:
+        typer.echo("")
+    typer.secho(f"{entry.name}  ", nl=False, bold=True)
+    typer.secho(entry.state, fg="green" if entry.state == "ready" else "yellow")
+    lacks = (("lacks", entry.todo),) if entry.todo else ()
+    for label, text in lacks + (entry.card.rows() if entry.card else ()):
+        typer.echo(
+            textwrap.fill(
+                f"{label}: {_plain(text)}",
+                width=width,
+                initial_indent="  ",
+                subsequent_indent="      ",
+                break_long_words=False,
+                break_on_hyphens=False,
+            )
+        )
+
+
+def _plain(text: str) -> str:
+    """Without the marks of Markdown."""
+    return text.replace("`", "")

@@ -1,0 +1,37 @@
+"""The option ``--step``: a number, or ``best``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from ddrl.builders.runs import Step
+
+__all__ = ["StepOption", "read_step"]
+
+StepOption = Annotated[
+    str | None,
+    typer.Option(
+        "--step",
+        metavar="STEP",
+        help="Which checkpoint: a number, or best (by the audit while training); default: the "
+        "newest.",
+    ),
+]
+
+
+def read_step(text: str | None) -> Step | None:
+    """The value of ``--step``.
+
+    Raises:
+        typer.BadParameter: it is neither a number nor ``best``.
+    """
+    if text is None:
+        return None
+    if text == "best":
+        return "best"
+    if not text.isdecimal():
+        raise typer.BadParameter(f"{text!r} is neither a step's number nor best")
+    return int(text)

@@ -1,0 +1,167 @@
+"""``ddrl data synthesize``: samples of the base model, as anchors and as a folder of data."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ddrl.cli.progress import Reporter, make_reporter
+from ddrl.cli.terminal import Verbose
+from ddrl.errors import UsageError
+
+if TYPE_CHECKING:
+    from ddrl.builders.synthesis import Synthesis
+    from ddrl.recipe import Recipe
+
+__all__ = ["synthesize"]
+
+FORMAT = "ddrl-synthetic/1"
+_BESIDE = ".writing-"
+_MEDIA = (".png", ".mp4")
+
+
+def synthesize(
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A TOML file.")],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="SECTION.KEY=VALUE", help="Keys to set otherwise."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FOLDER", help="Also write them as captioned media."),
+    ] = None,
+    verbose: Verbose = False,  # noqa: ARG001 - its callback does the work
+) -> None:
+    """Sample a recipe's synthetic anchors from its base model, into run.cache.
+
+    Training finds them there. What is there already is not made again, so a second run, or one
+    that was stopped, goes on.
+    """
+    from ddrl.recipe import load_recipe
+    from ddrl.recipe.anchors import needs_synthetic
+
+    loaded = load_recipe(recipe, overrides or [])  # a faulty one fails before torch is loaded
+    if out is None and not needs_synthetic(loaded):
+        raise UsageError(
+            "Training by this recipe takes no samples of the base model: data.anchor is "
+            f"{loaded.data.anchor}, objective.regularizer is {loaded.objective.regularizer}.",
+            hint='set data.anchor = "synthetic" or "mixed", or write them out with --out FOLDER',
+        )
+    earlier = None if out is None else _earlier(out)
+    from ddrl.builders.assets import limit_threads
+    from ddrl.builders.synthesis import synthesize_recipe
+
+    limit_threads(loaded)
+    with make_reporter() as reporter:
+        synthesis = synthesize_recipe(loaded, progress=reporter.made)
+        if out is not None and earlier is not None:
+            _write(loaded, synthesis, out, earlier, reporter)
+    typer.echo(f"prompts  {len(synthesis.part.captions)}")
+    for line in synthesis.made.lines():
+        typer.echo(line)
+    if out is not None:
+        typer.echo(out)
+
+
+def _earlier(folder: Path) -> dict[str, list[Path]]:
+    """The samples that are in a folder: the files of each, by name, its record first.
+
+    Raises:
+        UsageError: the folder holds anything else, or can't be read.
+    """
+    found: dict[str, list[Path]] = {}
+    try:
+        files = sorted(folder.iterdir()) if folder.exists() else []
+    except OSError as error:
+        raise UsageError(
+            f"{folder} can't be read: {error.strerror}.", hint="name another folder: --out FOLDER"
+        ) from error
+    for path in files:
+        if path.suffix == ".json" and _is_ours(path):
+            found[path.stem] = [path]
+    for path in files:
+        if path.suffix in _MEDIA and path.stem in found:
+            found[path.stem].append(path)
+        elif not path.name.startswith(_BESIDE) and path not in found.get(path.stem, []):
+            raise UsageError(
+                f"{folder} holds {path.name}, which is no sample of `ddrl data synthesize`.",
+                hint="name an empty or a new folder: --out FOLDER",
+            )
+    return found
+
+
+def _is_ours(path: Path) -> bool:
+    try:
+        record: object = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(record, dict) and record.get("format") == FORMAT
+
+
+def _write(
+    recipe: Recipe,
+    synthesis: Synthesis,
+    folder: Path,
+    earlier: dict[str, list[Path]],
+    reporter: Reporter,
+) -> None:
+    """Write what is not there, and remove samples of other settings.
+
+    The record comes before the medium, so that a medium that is there is whole, and is ours.
+
+    Raises:
+        UsageError: the folder can't be written.
+    """
+    from ddrl.cli.pictures import slug
+
+    samples = synthesis.made.samples
+    names = [f"{slug(one.text)}-{one.key[:16]}" for one in samples]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in folder.glob(f"{_BESIDE}*"):
+            path.unlink()
+        for name in earlier.keys() - set(names):
+            for path in reversed(earlier[name]):
+                path.unlink()
+        for row, (one, name) in enumerate(zip(samples, names, strict=True)):
+            if len(earlier.get(name, [])) < 2:
+                record = {
+                    "caption": one.text,
+                    "format": FORMAT,
+                    "sample": one.sample,
+                    "noise": [synthesis.made.settings["seed"], one.prompt_name, one.sample],
+                    "model": recipe.model.path or "the embedded model of ddrl",
+                    **synthesis.made.settings,
+                }
+                _write_sample(recipe, synthesis, row, folder / name, record)
+            reporter.made("files", row + 1, len(samples), "")
+    except OSError as error:
+        raise UsageError(
+            f"The samples can't be written to {folder}: {error.strerror or error}.",
+            hint="name another folder: --out FOLDER",
+        ) from error
+
+
+def _write_sample(
+    recipe: Recipe, synthesis: Synthesis, row: int, stem: Path, record: dict[str, Any]
+) -> None:
+    """Write a record, and the picture or clip."""
+    from ddrl.cli.pictures import FPS, mp4, png
+
+    text = json.dumps(record, indent=1, ensure_ascii=False) + "\n"
+    _replace(stem.with_name(f"{stem.name}.json"), text.encode())
+    pixels = synthesis.pixels(row)
+    if pixels.ndim == 4:
+        fps = recipe.data.fps or FPS
+        _replace(stem.with_name(f"{stem.name}.mp4"), mp4(pixels, 1, fps=fps))
+    else:
+        _replace(stem.with_name(f"{stem.name}.png"), png(pixels, 1))
+
+
+def _replace(path: Path, content: bytes) -> None:
+    beside = path.with_name(f"{_BESIDE}{path.name}")
+    beside.write_bytes(content)
+    beside.replace(path)

@@ -1,0 +1,98 @@
+"""Columns of the report's tables: a head, what it means, and each run's text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from ddrl.evaluation.result import RunResult
+from ddrl.evaluation.statistics import Interval
+from ddrl.evaluation.wording import column_decimals, number
+
+__all__ = ["Column", "further_columns", "make_column"]
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a table: its head and each run's text by place."""
+
+    key: str
+    head: str
+    meaning: str
+    values: tuple[str, ...]
+    ranges: tuple[str, ...]
+
+
+def make_column(
+    key: str,
+    head: str,
+    meaning: str,
+    figures: Sequence[Interval],
+    show: Callable[[float, int], str] = number,
+) -> Column:
+    """A column of figures, with as many decimals as its smallest entry needs.
+
+    Args:
+        key: name of the figure, as alarms call it.
+        head: of the column.
+        meaning: one sentence for readers.
+        figures: of the runs, in the order of the page.
+        show: a value and the column's decimals to text.
+    """
+    decimals = column_decimals([figure.value for figure in figures])
+    return Column(
+        key,
+        head,
+        meaning,
+        tuple(show(figure.value, decimals) for figure in figures),
+        tuple(
+            f"{show(figure.low, decimals)} to {show(figure.high, decimals)}"
+            if figure.is_finite and figure.low != figure.high
+            else ""
+            for figure in figures
+        ),
+    )
+
+
+def further_columns(runs: Sequence[RunResult]) -> tuple[Column, ...]:
+    """Judges but the first, held-out rewards, and how clips move.
+
+    Columns that no run has a figure for are left out.
+    """
+    names = dict.fromkeys(one.name for run in runs for one in run.measures)
+    kinds = {one.name: one.kind for run in runs for one in run.measures}
+    columns = []
+    for name in names:
+        if name == "judge_accuracy":
+            continue
+        column = make_column(
+            name,
+            name.replace("_", " "),
+            "A held-out reward, which training never saw. Higher is better."
+            if kinds[name] == "held-out reward"
+            else "A judge, which training never saw. Higher is better.",
+            [run.measure(name) for run in runs],
+        )
+        columns.append(column)
+    columns += [
+        make_column(
+            "temporal_frechet",
+            "Temporal Fréchet distance",
+            "How far clips and their changes over time are from real ones. Lower is better.",
+            [run.temporal_frechet for run in runs],
+        ),
+        make_column(
+            "temporal_change",
+            "Change between frames",
+            "Real clips are 1, a still picture is 0, flicker is above 1.",
+            [run.temporal_change for run in runs],
+        ),
+        make_column(
+            "temporal_consistency",
+            "Consistency",
+            "Likeness of neighbouring frames. Real clips are 1.",
+            [run.temporal_consistency for run in runs],
+        ),
+    ]
+    nothing = number(float("nan"))
+    return tuple(column for column in columns if set(column.values) != {nothing})

@@ -1,0 +1,276 @@
+"""The comparison as one HTML page that needs nothing beside itself, and its numbers as JSON."""
+
+from __future__ import annotations
+
+import collections
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from ddrl.errors import DataError
+from ddrl.evaluation.comparison import (
+    TRADES,
+    Cell,
+    ComparisonReport,
+    Matched,
+    Trade,
+    as_json,
+)
+from ddrl.evaluation.comparison_charts import curve_chart, front_chart
+from ddrl.evaluation.grids import Panel, picture_rows
+from ddrl.evaluation.page import typeset
+from ddrl.evaluation.report import replace
+from ddrl.evaluation.statistics import Interval
+from ddrl.evaluation.tiles import SMALL_TILE
+from ddrl.evaluation.wording import column_decimals, number, percent, signed_percent
+
+__all__ = ["render_comparison", "write_comparison"]
+
+_SHORT_PROMPT = 12
+_SHOWN_PROMPTS = 10
+_SHOWN_SEEDS = 6
+
+_MEANINGS = {
+    "heldout_loss_change": "How much worse the model explains real data it never saw. The scale "
+    "is compressed past the mark.",
+    "frechet": "How far samples are from real data, on a logarithmic scale.",
+    "diversity": "Variety of one prompt's samples that lacks beside real data.",
+}
+
+
+@dataclass(frozen=True)
+class _Column:
+    """A figure of the table."""
+
+    key: str
+    head: str
+    show: Callable[[float], str]
+    alarm: Callable[[Cell], bool]
+
+    def shown(self, cell: Cell) -> str:
+        """Its mean over seeds, as text."""
+        return self.show(cell.mean(self.key).value)
+
+    def range(self, cell: Cell) -> str:
+        """Its interval, as text; empty where it has no width."""
+        mean = cell.mean(self.key)
+        if not mean.is_finite or mean.low == mean.high:
+            return ""
+        return f"{self.show(mean.low)} to {self.show(mean.high)}"
+
+
+@dataclass(frozen=True)
+class _Chart:
+    title: str
+    meaning: str
+    svg: Markup
+
+
+def write_comparison(report: ComparisonReport, folder: Path) -> tuple[Path, Path]:
+    """Write ``comparison.html`` and ``comparison.json`` into a folder.
+
+    Returns:
+        The paths of the page and of the numbers.
+
+    Raises:
+        DataError: the folder can't be written.
+    """
+    numbers = json.dumps(as_json(report), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    page = render_comparison(report)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return replace(folder / "comparison.html", page), replace(
+            folder / "comparison.json", numbers
+        )
+    except OSError as error:
+        raise DataError(
+            f"The comparison can't be written to {folder}: {error.strerror or error}.",
+            hint="name a folder that is writable and has space left",
+        ) from error
+
+
+def render_comparison(report: ComparisonReport) -> str:
+    """The whole page as HTML text; the same report gives the same text."""
+    environment = Environment(
+        loader=PackageLoader("ddrl.evaluation", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["typeset"] = typeset
+    panels = _panels(report)
+    sizes = [c.pictures.shape[2:4] for c in (report.base, *report.cells) if c.pictures is not None]
+    small = max((max(size) for size in sizes), default=0) <= SMALL_TILE
+    return environment.get_template("comparison.html.j2").render(
+        report=report,
+        headline=_headline(report),
+        charts=_charts(report),
+        columns=_columns(report),
+        rows=_rows(report),
+        areas=_areas(report),
+        area_heads=[trade.head for trade in TRADES],
+        worst={
+            "heldout_loss_change": percent(2 * report.drift_limit),
+            "frechet": number(report.worst_cost(TRADES[1]), 1),
+        },
+        matched=_matched(report),
+        panels=panels,
+        short_prompts=all(len(prompt) <= _SHORT_PROMPT for prompt in report.prompts),
+        num_seeds=max((len(row[1]) for panel in panels for row in panel.rows), default=1),
+        label_width=min(max(map(len, report.prompts), default=0), _SHORT_PROMPT),
+        panel_width=250 if small else 420,
+    )
+
+
+def _headline(report: ComparisonReport) -> str:
+    """Which method reaches most reward within the audit's mark."""
+    inside = [
+        cell
+        for cell in report.cells
+        if cell.mean("heldout_loss_change").value <= report.drift_limit
+        and set(cell.verdicts) <= {"clean"}
+        and cell.verdicts
+    ]
+    if not inside:
+        return "No method raised the reward with every seed without a sign of hacking."
+    best = max(inside, key=lambda cell: cell.mean("reward").value)
+    before, after = report.base.mean("reward").value, best.mean("reward").value
+    drift = signed_percent(best.mean("heldout_loss_change").value)
+    return (
+        f"The most reward without a sign of hacking with any seed: {best.label}, "
+        f"{number(before)} to {number(after)}, with a held-out loss change of {drift}."
+    )
+
+
+def _columns(report: ComparisonReport) -> list[_Column]:
+    limit = report.drift_limit
+
+    def numbers(key: str) -> Callable[[float], str]:
+        decimals = column_decimals([cell.mean(key).value for cell in (report.base, *report.cells)])
+        return lambda value: number(value, decimals)
+
+    known = {
+        "reward": _Column("reward", "Reward", numbers("reward"), lambda _: False),
+        "judge_accuracy": _Column("judge_accuracy", "Held-out judge", percent, lambda _: False),
+        "frechet": _Column("frechet", "Fréchet distance", numbers("frechet"), lambda _: False),
+        "diversity": _Column("diversity", "Diversity", numbers("diversity"), lambda _: False),
+        "heldout_loss_change": _Column(
+            "heldout_loss_change",
+            "Held-out loss change",
+            signed_percent,
+            lambda cell: cell.mean("heldout_loss_change").value > limit,
+        ),
+    }
+    others = [key for key in report.base.figures if key not in known]
+    extra = [_Column(key, key.replace("_", " "), numbers(key), lambda _: False) for key in others]
+    cells = (report.base, *report.cells)
+    return [
+        column
+        for column in [*known.values(), *extra]
+        if any(cell.mean(column.key).is_finite for cell in cells)
+    ]
+
+
+def _rows(report: ComparisonReport) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = [
+        {"cell": report.base, "place": None, "first": False, "status": "base model"}
+    ]
+    before = ""
+    for cell in report.cells:
+        place = report.variants.index(cell.variant)
+        first = cell.variant != before
+        rows.append({"cell": cell, "place": place, "first": first, "status": _status(cell)})
+        before = cell.variant
+    return rows
+
+
+def _status(cell: Cell) -> str:
+    """The audits' words over seeds: "clean", or "2 hacked, 1 suspect"."""
+    counts = collections.Counter(cell.verdicts)
+    words = [w if len(counts) == 1 else f"{n} {w}" for w, n in counts.most_common()]
+    if cell.stopped:
+        words.append(f"{len(cell.stopped)} stopped by the guard")
+    if cell.failed:
+        words.append(f"{len(cell.failed)} not there")
+    return ", ".join(words)
+
+
+def _areas(report: ComparisonReport) -> list[dict[str, Any]]:
+    rows = []
+    for variant in report.variants:
+        values = [_texts(report.area(variant, trade), 3) for trade in TRADES]
+        rows.append({"variant": variant, "texts": values})
+    return rows
+
+
+def _texts(interval: Interval, decimals: int) -> tuple[str, str]:
+    if not interval.is_finite or interval.low == interval.high:
+        return number(interval.value, decimals), ""
+    ends = f"{number(interval.low, decimals)} to {number(interval.high, decimals)}"
+    return number(interval.value, decimals), ends
+
+
+def _matched(report: ComparisonReport) -> list[dict[str, Any]]:
+    """The first method beside each of the others, where both reach a reward."""
+    rows = []
+    ours, *others = report.variants
+    for other in others:
+        first = True
+        for trade in TRADES:
+            for match in report.matched(ours, other, trade, num_rewards=4):
+                rows.append(_matched_row(other, trade, match, first=first))
+                first = False
+    return rows
+
+
+def _matched_row(other: str, trade: Trade, match: Matched, *, first: bool) -> dict[str, Any]:
+    is_share = trade.key == "heldout_loss_change"
+    show = signed_percent if is_share else (lambda value: number(value, 2))
+    gap = match.difference
+    ends = f"{show(gap.low)} to {show(gap.high)}" if gap.low != gap.high else ""
+    return {
+        "other": other,
+        "first": first,
+        "cost": trade.head,
+        "reward": number(match.reward),
+        "ours": show(match.ours),
+        "theirs": show(match.theirs),
+        "difference": show(gap.value),
+        "range": ends,
+    }
+
+
+def _charts(report: ComparisonReport) -> list[_Chart]:
+    drawn = [
+        (f"Reward against {trade.head}", _MEANINGS[trade.key], front_chart(report, trade))
+        for trade in TRADES
+    ]
+    drawn.append(
+        (
+            "Reward while training",
+            "Each method at the strength that ended with the most reward, mean over seeds.",
+            curve_chart(report),
+        )
+    )
+    # The drawings hold only numbers and the words of this package, nothing of the user.
+    return [_Chart(title, text, Markup(svg)) for title, text, svg in drawn if svg is not None]
+
+
+def _panels(report: ComparisonReport) -> list[Panel]:
+    shown: dict[str, Cell] = {}
+    for cell in (report.base, *report.cells):
+        if cell.pictures is not None:
+            shown.setdefault(cell.variant, cell)
+    panels = []
+    for cell in shown.values():
+        assert cell.pictures is not None
+        grid = cell.pictures[:_SHOWN_PROMPTS, :_SHOWN_SEEDS]
+        rows = picture_rows(report.prompts[: len(grid)], grid)
+        panels.append(Panel(cell.label, cell.verdicts[0] if cell.verdicts else "", "seed", rows))
+    return panels

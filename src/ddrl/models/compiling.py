@@ -1,0 +1,48 @@
+"""``torch.compile`` for a network's blocks, in place."""
+
+from __future__ import annotations
+
+from torch import nn
+
+__all__ = ["compile_blocks"]
+
+RECOMPILE_LIMIT = 64
+"""Graphs per function: of each kind of block, with and without gradient, adapter and each shape.
+PyTorch's own limit of 8 is soon passed, and it then goes on uncompiled."""
+
+
+def compile_blocks(network: nn.Module, *, backend: str = "inductor") -> int:
+    """Compile the blocks that a network repeats, each with one graph for all of its kind.
+
+    Names of parameters stay what they are, and so do checkpoints and exports. Call it after an
+    adapter is added. Each shape is compiled by itself, when it first comes: what is computed for it
+    then doesn't depend on the shapes before, so that a resumed run is the straight run.
+
+    Args:
+        network: of diffusers, which name their blocks; others' blocks are those in lists of
+            modules (not single layers), and a network without any is compiled as a whole.
+        backend: of ``torch.compile``; ``inductor`` needs a C++ compiler on the CPU.
+
+    Returns:
+        The number of modules compiled.
+    """
+    import torch._dynamo
+
+    config = torch._dynamo.config
+    config.recompile_limit = max(config.recompile_limit, RECOMPILE_LIMIT)
+    blocks = _blocks(network)
+    for block in blocks:
+        block.compile(backend=backend, dynamic=False)
+    return len(blocks)
+
+
+def _blocks(network: nn.Module) -> list[nn.Module]:
+    kinds = {
+        kind
+        for module in network.modules()  # networks of several have them below the top
+        for kind in getattr(module, "_repeated_blocks", None) or ()
+    }
+    named = [module for module in network.modules() if type(module).__name__ in kinds]
+    lists = [child for child in network.children() if isinstance(child, nn.ModuleList)]
+    listed = [block for blocks in lists for block in blocks if any(block.children())]
+    return named or listed or [network]

@@ -1,0 +1,192 @@
+"""What is compared: one recipe, its variants, their strengths of regularization, and seeds.
+
+title = "Digits: methods side by side"
+recipe = "../digits.toml"                     # beside this file
+folder = "runs/compare/digits"
+seeds = [0, 1, 2]
+set = ["evaluation.every=0"]                  # in all runs, as on the command line
+
+[[variant]]
+name = "DDRL"
+set = ["objective.regularizer=data"]
+beta = [0.1, 0.3, 1.0]                        # a run for each; left out: the recipe's own
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field, ValidationError
+
+from ddrl.errors import RecipeError
+from ddrl.recipe.keys import nearest
+from ddrl.recipe.load import load_recipe
+from ddrl.recipe.schema import Recipe
+from ddrl.recipe.sections import Section, as_tuple
+
+__all__ = ["Comparison", "PlannedRun", "Variant", "load_comparison", "plan_runs"]
+
+Seeds = Annotated[tuple[int, ...], BeforeValidator(as_tuple)]
+Betas = Annotated[tuple[float, ...], BeforeValidator(as_tuple)]
+Texts = Annotated[tuple[str, ...], BeforeValidator(as_tuple)]
+
+
+class Variant(Section):
+    """One method: a name and what it sets otherwise."""
+
+    name: str = Field(min_length=1, description="What the report calls it.")
+    recipe: str = Field("", description="A recipe of its own; empty = the comparison's.")
+    set: Texts = Field((), description="Overrides, as on the command line.")
+    beta: Betas = Field((), description="Values of `objective.beta`; empty = the recipe's own.")
+
+
+class Comparison(Section):
+    """Variants of one recipe, side by side."""
+
+    title: str = Field("Methods side by side", description="Headline of the report.")
+    recipe: str = Field("", description="The recipe that variants start from, beside this file.")
+    folder: str = Field("runs/compare", min_length=1, description="Where runs and report go.")
+    seeds: Seeds = Field((0, 1, 2), min_length=1, description="Seeds of every run.")
+    set: Texts = Field((), description="Overrides of all runs; a variant's own come after.")
+    variant: Annotated[tuple[Variant, ...], BeforeValidator(as_tuple)] = Field(
+        min_length=1, description="The methods, in the order of the report."
+    )
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One run of a comparison.
+
+    Attributes:
+        variant: name of its method.
+        label: the method with its beta, which the seeds share.
+        seed: of the run.
+        recipe_path: the recipe's file.
+        overrides: of it, the run's folder and seed among them.
+        recipe: what these amount to.
+    """
+
+    variant: str
+    label: str
+    seed: int
+    recipe_path: Path
+    overrides: tuple[str, ...]
+    recipe: Recipe
+
+    @property
+    def folder(self) -> Path:
+        """Where the run is written."""
+        return Path(self.recipe.run.folder)
+
+
+def load_comparison(paths: Sequence[Path]) -> tuple[Comparison, Path]:
+    """Read a comparison's file, or make a comparison of several recipes.
+
+    Args:
+        paths: one file with ``[[variant]]`` sections, or recipes that are variants by themselves.
+
+    Returns:
+        The comparison, and the folder that its recipes' paths start from.
+
+    Raises:
+        RecipeError: a file can't be read, or is not what it should be.
+    """
+    if len(paths) > 1 or not _has_variants(paths[0]):
+        names = [path.stem for path in paths]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise RecipeError(
+                f"two recipes are called {twice}", hint="variants are named after their files"
+            )
+        variants = tuple(Variant(name=p.stem, recipe=str(p.absolute())) for p in paths)
+        return Comparison(variant=variants), Path()
+    path = paths[0]
+    data = _read(path)
+    try:
+        return Comparison.model_validate(data), path.parent
+    except ValidationError as error:
+        raise _explain(error, path) from None
+
+
+def plan_runs(comparison: Comparison, beside: Path) -> tuple[PlannedRun, ...]:
+    """Every run of a comparison, variant by variant, beta by beta, seed by seed.
+
+    Args:
+        comparison: what is compared.
+        beside: the folder that recipes' paths start from.
+
+    Raises:
+        RecipeError: two variants share a name, a variant has no recipe, or a recipe is faulty.
+    """
+    runs = [run for variant in comparison.variant for run in _runs_of(variant, comparison, beside)]
+    folders = [run.folder for run in runs]
+    twice = next((run for run in runs if folders.count(run.folder) > 1), None)
+    if twice is not None:
+        raise RecipeError(
+            f'two runs of the comparison are called "{twice.label}" with seed {twice.seed}',
+            hint="give each variant a name of its own, and each beta and seed once",
+        )
+    return tuple(runs)
+
+
+def _runs_of(variant: Variant, comparison: Comparison, beside: Path) -> Iterator[PlannedRun]:
+    name = variant.recipe or comparison.recipe
+    if not name:
+        raise RecipeError(
+            f'variant "{variant.name}" has no recipe',
+            hint='write recipe = "PATH" above the first [[variant]], or into this one',
+        )
+    path = beside / name
+    for beta in variant.beta or (None,):
+        label = variant.name if beta is None else f"{variant.name}, beta {beta:g}"
+        for seed in comparison.seeds:
+            folder = Path(comparison.folder) / f"{_slug(label)}-seed{seed}"
+            overrides = (
+                *comparison.set,
+                *variant.set,
+                *(() if beta is None else (f"objective.beta={beta!r}",)),
+                f"run.seed={seed}",
+                f"run.folder={folder}",
+            )
+            yield PlannedRun(
+                variant.name, label, seed, path, overrides, load_recipe(path, overrides)
+            )
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-")
+
+
+def _has_variants(path: Path) -> bool:
+    return "variant" in _read(path)
+
+
+def _read(path: Path) -> dict[str, object]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        raise RecipeError(f"there is no recipe {path}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path} can't be read as text: {error}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"{path} is not valid TOML: {error}") from None
+
+
+def _explain(error: ValidationError, path: Path) -> RecipeError:
+    """The first fault, in words."""
+    found = error.errors()[0]
+    where = ".".join(map(str, found["loc"]))
+    fields = Variant.model_fields if found["loc"][0] == "variant" else Comparison.model_fields
+    if found["type"] == "extra_forbidden":
+        close = nearest(str(found["loc"][-1]), list(fields))
+        hint = f"did you mean {close}?" if close else f"keys are {', '.join(fields)}"
+        return RecipeError(f"{path}: unknown key {where}", hint=hint)
+    reason = found["msg"][:1].lower() + found["msg"][1:]
+    last = next((str(part) for part in reversed(found["loc"]) if str(part) in fields), "")
+    hint = f"{last}: {fields[last].description}" if last else ""
+    return RecipeError(f"{path}: {where}: {reason}", hint=hint)

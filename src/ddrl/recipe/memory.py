@@ -1,0 +1,164 @@
+"""The memory of a run: what is held all the time, and the peak of each phase of an iteration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ddrl.recipe.schema import Recipe
+
+__all__ = ["Footprint", "Memory", "Working", "plan_memory"]
+
+_WIDTH = {"float32": 4, "bfloat16": 2}
+
+
+@dataclass(frozen=True)
+class Working:
+    """Bytes that a pass over one micro-batch needs at its peak, beside what is held.
+
+    Attributes:
+        encode: one sample of the data, through the VAE.
+        rollout: a pass without gradient.
+        decode: latents to pixels.
+        update: forward and backward, of the term that needs more.
+    """
+
+    encode: int
+    rollout: int
+    decode: int
+    update: int
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """What a model and its data take, in bytes.
+
+    Attributes:
+        frozen: weights of the network that are not trained.
+        trained: weights that are, in float32.
+        text_encoders: and encoders of images.
+        vae: the autoencoder.
+        latent: numbers in the latents of a sample.
+        condition: an encoded text.
+        media: the pixels of a sample.
+        working: of passes; None where they could not be traced.
+    """
+
+    frozen: int
+    trained: int
+    latent: int
+    text_encoders: int = 0
+    vae: int = 0
+    condition: int = 0
+    media: int = 0
+    working: Working | None = None
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes on the device that computes.
+
+    Attributes:
+        frozen: weights of the network that are not trained.
+        trained: weights that are.
+        text_encoders: 0 where they are kept on the CPU.
+        vae: likewise.
+        gradients: of the trained weights.
+        moments: AdamW's two.
+        ema: the averaged weights.
+        reference: the frozen copy of the network; an adapter that is switched off needs none.
+        trajectory: latents of all samples at all steps.
+        conditions: encoded texts of an iteration.
+        phases: the peak of each phase, all of the above included as far as it is there then;
+            empty where passes could not be traced.
+    """
+
+    frozen: int
+    trained: int
+    text_encoders: int
+    vae: int
+    gradients: int
+    moments: int
+    ema: int
+    reference: int
+    trajectory: int
+    conditions: int
+    phases: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def held(self) -> int:
+        """What is there through the whole iteration."""
+        network = self.frozen + self.trained + self.gradients + self.moments + self.ema
+        return network + self.reference + self.text_encoders + self.vae + self.conditions
+
+    @property
+    def peak(self) -> tuple[str, int]:
+        """The phase that needs most, and how much; ``("", held)`` where it isn't known."""
+        return max(self.phases, key=lambda phase: phase[1], default=("", self.held))
+
+
+def plan_memory(recipe: Recipe, footprint: Footprint, *, num_samples: int, num_data: int) -> Memory:
+    """Work out the memory of a run.
+
+    Args:
+        recipe: a checked recipe.
+        footprint: of its model and data.
+        num_samples: rollouts per iteration, 0 without a policy term.
+        num_data: data samples per iteration, 0 without a data term.
+    """
+    rollout, trained = recipe.rollout, footprint.trained
+    is_offloaded = recipe.model.offload
+    needs_start = recipe.objective.regularizer == "reference" or recipe.data.target == "teacher"
+    is_copied = needs_start and not recipe.model.lora.rank
+    on_device = 0 if is_offloaded else 1
+    numbers = num_samples * (rollout.steps + 1) * footprint.latent
+    memory = Memory(
+        frozen=footprint.frozen,
+        trained=trained,
+        text_encoders=footprint.text_encoders * on_device,
+        vae=footprint.vae * on_device,
+        gradients=trained,
+        moments=2 * trained,
+        ema=trained,
+        reference=(footprint.frozen + trained) if is_copied else 0,
+        trajectory=numbers * _WIDTH[rollout.storage_dtype],
+        conditions=footprint.condition * (rollout.prompts_per_step + num_data),
+    )
+    if footprint.working is None:
+        return memory
+    phases = _phases(recipe, memory, footprint, num_samples, noise=numbers * 4)
+    return replace(memory, phases=phases)
+
+
+def _phases(
+    recipe: Recipe,
+    memory: Memory,
+    footprint: Footprint,
+    num_samples: int,
+    *,
+    noise: int,
+) -> tuple[tuple[str, int], ...]:
+    """The peaks of the phases that the run has, in their order."""
+    working = footprint.working
+    assert working is not None
+    vae = footprint.vae - memory.vae  # put on the device for its own phases, if it is kept off it
+    phases: list[tuple[str, int]] = []
+    if recipe.model.family == "diffusers":
+        network, media = memory.frozen + memory.trained, footprint.vae + working.encode
+        texts = footprint.text_encoders
+        # Off the device, the parts for texts and those for media are never there together.
+        both = max(texts, media) if recipe.model.offload else texts + media
+        phases.append(("encode", network + both))
+    if num_samples:
+        busy = memory.held + memory.trajectory
+        # Micro-batches of pixels are joined at the end.
+        is_split = 0 < recipe.run.micro_batch < num_samples
+        media = num_samples * footprint.media * (2 if is_split else 1)
+        phases.append(("rollout", busy + noise + working.rollout))
+        decode = max(media, num_samples * footprint.media + working.decode)
+        phases.append(("decode", busy + vae + decode))
+    phases.append(("update", memory.held + memory.trajectory + working.update))
+    if recipe.evaluation.every:  # of the averaged weights, while the trained ones are put aside
+        phases.append(("evaluation", memory.held + memory.trained + working.rollout))
+    return tuple(phases)

@@ -1,0 +1,188 @@
+"""Two towers, one for texts and one for images, whose outputs are compared by their cosine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError
+from torch import Tensor
+
+from ddrl.errors import WeightsError
+from ddrl.rewards.frames import batches, pick_device
+
+__all__ = ["UNREADABLE", "Precision", "TextImageModel", "check_keys", "preprocess"]
+
+Precision = Literal["float32", "bfloat16", "float16"]
+
+_MODES = {0: "nearest-exact", 2: "bilinear", 3: "bicubic"}  # Pillow's numbers for resampling
+
+# What reading a missing, broken or foreign folder raises.
+UNREADABLE: tuple[type[Exception], ...] = (
+    *(OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError),
+    SafetensorError,
+)
+
+
+def check_keys(weights: str | Path, missing: Sequence[str], unexpected: Sequence[str]) -> None:
+    """Refuse weights that do not fill a model exactly: the rest would be random numbers.
+
+    Raises:
+        WeightsError: a weight is missing or unexpected.
+    """
+    for kind, keys in (("lacks", missing), ("has what the model has no place for:", unexpected)):
+        if keys:
+            shown = ", ".join(sorted(keys)[:3]) + (", ..." if len(keys) > 3 else "")
+            raise WeightsError(
+                f"{weights} {kind} {shown} ({len(keys)} in all).",
+                hint="these are the weights of another model, or a part of them",
+            )
+
+
+class TextImageModel:
+    """A CLIP or SigLIP of transformers, with the preprocessing of its image processor.
+
+    Args:
+        weights: a folder written by ``save_pretrained``, or a hub id.
+        processor: where tokenizer and image processor are; empty: with the weights.
+        device: see :func:`~ddrl.rewards.frames.pick_device`.
+        precision: of the weights and of the passes.
+        batch_size: texts or images per pass.
+
+    Raises:
+        WeightsError: they can't be read, are incomplete, or are of another kind of model.
+    """
+
+    def __init__(
+        self,
+        weights: str,
+        *,
+        processor: str = "",
+        device: str = "",
+        precision: Precision = "float32",
+        batch_size: int = 16,
+    ) -> None:
+        import transformers
+
+        self.device = pick_device(device)
+        self._dtype, self._batch_size = getattr(torch, precision), batch_size
+        source = processor or weights
+        try:
+            with torch.random.fork_rng(devices=[]):  # fresh weights are drawn, and written over
+                self._model, info = transformers.AutoModel.from_pretrained(
+                    weights, dtype=self._dtype, output_loading_info=True
+                )
+            self._tokenizer = transformers.AutoTokenizer.from_pretrained(source)
+            self._images = transformers.AutoImageProcessor.from_pretrained(source, backend="pil")
+        except UNREADABLE as error:
+            raise WeightsError(
+                f"{weights} (processor: {source}) can't be loaded: "
+                f"{' '.join(str(error).split())[:300]}",
+                hint="offline, download the model to a folder and name that folder",
+            ) from error
+        if not hasattr(self._model, "get_image_features"):
+            raise WeightsError(
+                f"{weights} holds a {type(self._model).__name__}, which has no image tower.",
+                hint="give the weights of a CLIP or SigLIP",
+            )
+        check_keys(weights, list(info["missing_keys"]), list(info["unexpected_keys"]))
+        a, b = self._tokenizer(["a", "b"])["input_ids"]
+        if a == b:  # transformers makes an empty tokenizer where the files are missing
+            raise WeightsError(
+                f"The tokenizer of {source} tells no texts apart: its files are missing.",
+                hint="name the folder or hub id that has them with the option processor",
+            )
+        self._model.to(self.device).eval().requires_grad_(False)
+        self._length = int(self._model.config.text_config.max_position_embeddings)
+
+    @property
+    def logit_scale(self) -> float:
+        """The factor of the cosine that the model was trained with."""
+        return float(self._model.logit_scale.float().exp())
+
+    @torch.no_grad()
+    def cosine(self, frames: Tensor, texts: Sequence[str]) -> Tensor:
+        """Pixels in [0, 1], shape (B, F, 3, H, W), and B texts -> cosines (B, F), on the CPU."""
+        images = frames.flatten(0, 1)
+        pieces = [self._encode_images(images[rows]) for rows in self._batches(len(images))]
+        image = torch.cat(pieces).reshape(*frames.shape[:2], -1)
+        distinct = list(dict.fromkeys(texts))  # a group shares its text
+        text = torch.cat([self._encode(distinct[rows]) for rows in self._batches(len(distinct))])
+        row = {name: i for i, name in enumerate(distinct)}
+        text = text[[row[name] for name in texts]]
+        return torch.einsum("bfd,bd->bf", image, text)
+
+    def _batches(self, length: int) -> list[slice]:
+        return list(batches(length, self._batch_size))
+
+    def _encode_images(self, images: Tensor) -> Tensor:
+        pixels = preprocess(images.to(self.device), self._images)
+        return _unit(self._model.get_image_features(pixel_values=pixels.to(self._dtype)))
+
+    def _encode(self, texts: list[str]) -> Tensor:
+        # Padded to the full length always, and without a mask: SigLIP was trained so, and CLIP
+        # looks at nothing behind a text's end. No text depends on its neighbours in the batch.
+        tokens = self._tokenizer(
+            texts,
+            padding="max_length",
+            truncation=True,
+            max_length=self._length,
+            return_tensors="pt",
+        )
+        ids = tokens["input_ids"].to(self.device)
+        return _unit(self._model.get_text_features(input_ids=ids))
+
+
+def _unit(output: Any) -> Tensor:  # noqa: ANN401 - transformers is untyped
+    """The pooled features, at length 1, float32 on the CPU."""
+    features = output if isinstance(output, Tensor) else output.pooler_output
+    return F.normalize(features.float(), dim=-1).cpu()
+
+
+def preprocess(images: Tensor, processor: Any) -> Tensor:  # noqa: ANN401 - transformers is untyped
+    """What an image processor of transformers makes of images, from tensors and on their device.
+
+    Horizontally and then vertically with rounding in between, as Pillow resizes: off from it by
+    at most 2 of 255 levels, and by less than 0.02 levels in the mean.
+
+    Args:
+        images: pixels in [0, 1], shape (N, 3, H, W).
+        processor: whose sizes, resampling, crop, mean and std are used.
+
+    Returns:
+        Shape (N, 3, h, w), float32.
+    """
+    levels = (255 * images.float()).round().clamp(0, 255)
+    if processor.do_resize:
+        height, width = _resized(images.shape[-2], images.shape[-1], processor.size)
+        mode = _MODES[int(processor.resample)]
+        levels = _resize(levels, (levels.shape[-2], width), mode)
+        levels = _resize(levels, (height, width), mode)
+    if processor.do_center_crop:
+        rows, columns = processor.crop_size["height"], processor.crop_size["width"]
+        top, left = (levels.shape[-2] - rows) // 2, (levels.shape[-1] - columns) // 2
+        levels = levels[..., top : top + rows, left : left + columns]
+    mean, std = (
+        torch.tensor(tuple(value), device=images.device)[:, None, None]
+        for value in (processor.image_mean, processor.image_std)
+    )
+    return (levels / 255 - mean) / std
+
+
+def _resized(height: int, width: int, size: Any) -> tuple[int, int]:  # noqa: ANN401
+    """Height and width after the resize that ``size`` asks for."""
+    if edge := size.get("shortest_edge"):
+        if height <= width:
+            return int(edge), int(edge * width / height)
+        return int(edge * height / width), int(edge)
+    return int(size["height"]), int(size["width"])
+
+
+def _resize(levels: Tensor, size: tuple[int, int], mode: str) -> Tensor:
+    if tuple(levels.shape[-2:]) == size:
+        return levels
+    smooth = mode != "nearest-exact"
+    return F.interpolate(levels, size, mode=mode, antialias=smooth).round().clamp(0, 255)

@@ -1,0 +1,84 @@
+"""Sets beta so that drift stays within a budget: what a user can choose, in place of beta."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from ddrl.errors import CheckpointError
+
+__all__ = ["DriftBudget"]
+
+MAX_FACTOR = 1.5
+"""Largest factor of beta in one correction."""
+MAX_RANGE = 1e3
+"""Beta stays within this factor of where it began, both ways."""
+
+
+@dataclass
+class DriftBudget:
+    """A proportional-integral controller of log beta on the drift of the averaged weights.
+
+    At each correction, with e = (drift - budget) / budget and its change since the one before,
+
+        log beta += gain e + damping (e - e_before),
+
+    at most a factor of 1.5 at once. The integral of e is log beta itself, so that drift comes to
+    rest at the budget; the second term answers to a drift that still moves. Runs whose drift stays
+    below the budget whatever beta is end at the smallest beta allowed.
+
+    Args:
+        measure: the drift now, as a fraction: change of the diffusion loss against the start.
+        budget: where drift is to rest, as a fraction; above 0.
+        beta: the strength at the start.
+        every: iterations between corrections.
+        gain: of the deviation.
+        damping: of its change.
+
+    Attributes:
+        beta: the strength now.
+    """
+
+    measure: Callable[[], float]
+    budget: float
+    beta: float
+    every: int = 5
+    gain: float = 0.15
+    damping: float = 0.5
+    _start: float = field(init=False)
+    _before: float | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        self._start = self.beta
+
+    def is_due(self, step: int) -> bool:
+        """Whether beta is corrected after this iteration."""
+        return step % self.every == 0
+
+    def correct(self) -> dict[str, float]:
+        """Measure the drift, set ``beta``, and return both as metrics."""
+        drift = self.measure()
+        error = 10.0 if math.isnan(drift) else (drift - self.budget) / self.budget
+        change = 0.0 if self._before is None else error - self._before
+        step = self.gain * error + self.damping * change
+        limit = math.log(MAX_FACTOR)
+        beta = self.beta * math.exp(min(limit, max(-limit, step)))
+        self.beta = min(self._start * MAX_RANGE, max(self._start / MAX_RANGE, beta))
+        self._before = error
+        return {"budget_drift": drift, "beta": self.beta}
+
+    def state_dict(self) -> dict[str, float | None]:
+        """What a resumed run needs."""
+        return {"beta": self.beta, "before": self._before}
+
+    def load_state_dict(self, state: Mapping[str, float | None]) -> None:
+        """Continue from a state.
+
+        Raises:
+            CheckpointError: it is none.
+        """
+        beta = state.get("beta")
+        if beta is None:
+            raise CheckpointError("The checkpoint has no beta of a drift budget.")
+        self.beta, self._before = beta, state.get("before")

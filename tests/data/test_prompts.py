@@ -1,0 +1,72 @@
+"""Prompts of a text file or a list, and what is wrong with some."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from ddrl.data.prompts import read_prompts
+from ddrl.errors import DataError
+
+
+def write(folder: Path, content: bytes, name: str = "prompts.txt") -> Path:
+    path = folder / name
+    path.write_bytes(content)
+    return path
+
+
+def test_a_prompt_a_line(tmp_path: Path) -> None:
+    path = write(tmp_path, "\ufeffa cat\r\n\n  a d\u00f6g \n \t\na cow, running".encode())
+    assert read_prompts(path, on_broken="stop") == ("a cat", "a d\u00f6g", "a cow, running")
+
+
+def test_a_list_of_captions(tmp_path: Path) -> None:
+    content = b'{"caption": "a cat", "path": "there/is/none.png"}\n\n{"caption": " a dog "}\n'
+    path = write(tmp_path, content, "prompts.jsonl")
+    assert read_prompts(path, on_broken="stop") == ("a cat", "a dog")
+
+
+def test_duplicates_count_once_and_are_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write(tmp_path, b"a cat\na dog\na cat\n a cat \n")
+    with caplog.at_level(logging.WARNING, "ddrl"):
+        assert read_prompts(path, on_broken="stop") == ("a cat", "a dog")
+    assert "1 of 2 prompts are in" in caplog.text
+    assert "'a cat'" in caplog.text
+
+
+BROKEN = [
+    ("prompts.txt", b"a cat\ncaf\xe9\n", "prompts.txt:2: is not UTF-8 (byte 3 is 0xe9)"),
+    ("prompts.jsonl", b'{"caption": "a cat"}\na dog\n', "prompts.jsonl:2: is no JSON"),
+    ("prompts.jsonl", b'{"caption": "a cat"}\n{"text": "x"}', 'prompts.jsonl:2: has no "caption"'),
+    ("prompts.jsonl", b'{"caption": "a cat"}\n{"caption": ""}', "2: is an empty caption"),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "phrase"), BROKEN)
+def test_a_broken_line_stops_or_is_skipped(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str, content: bytes, phrase: str
+) -> None:
+    path = write(tmp_path, content, name)
+    with pytest.raises(DataError) as caught:
+        read_prompts(path, on_broken="stop")
+    assert phrase in caught.value.message
+    with caplog.at_level(logging.WARNING, "ddrl"):
+        assert read_prompts(path, on_broken="skip") == ("a cat",)
+    assert phrase in caplog.text
+
+
+@pytest.mark.parametrize("content", [b"", b"\n  \n", b"\xef\xbb\xbf\n"])
+def test_no_prompt_at_all(tmp_path: Path, content: bytes) -> None:
+    with pytest.raises(DataError, match="There is no prompt in"):
+        read_prompts(write(tmp_path, content), on_broken="stop")
+
+
+def test_no_file(tmp_path: Path) -> None:
+    for path in (tmp_path / "none.txt", tmp_path):
+        with pytest.raises(DataError, match="can't be read") as caught:
+            read_prompts(path, on_broken="stop")
+        assert "data.path" in caught.value.hint
