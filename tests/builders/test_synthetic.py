@@ -13,9 +13,11 @@ from torch import Tensor
 
 from ddrl.builders import synthetic
 from ddrl.builders.corpus import Part
+from ddrl.builders.store import Progress
 from ddrl.builders.synthetic import Synthetic, synthesize
 from ddrl.builders.training import build_job
 from ddrl.errors import DataError
+from ddrl.models.base import DiffusionModel
 from ddrl.models.lora import LoRASettings, add_lora
 from ddrl.models.sd3 import SD3
 from ddrl.models.tiny import TinyCondition, TinyConfig, TinyModel
@@ -45,15 +47,23 @@ def recipe(cache: Path, *overrides: str) -> Recipe:
     return parse_recipe(REWARD, overrides=[*where, *small, *overrides])
 
 
+def draw(
+    of: Recipe, base: DiffusionModel, prompts: Part, *, progress: Progress | None = None
+) -> Synthetic:
+    """As many as the recipe says."""
+    wanted = of.data.synthetic.per_prompt
+    return synthesize(of, base, prompts, per_prompt=wanted, progress=progress)
+
+
 def made(cache: Path, *overrides: str, of: TinyModel | None = None) -> Synthetic:
     base = of or model()
-    return synthesize(recipe(cache, *overrides), base, part(base))
+    return draw(recipe(cache, *overrides), base, part(base))
 
 
 def test_samples_of_every_prompt_in_order(tmp_path: Path) -> None:
     seen: list[tuple[str, int, int]] = []
     base = model()
-    first = synthesize(
+    first = draw(
         recipe(tmp_path),
         base,
         part(base),
@@ -149,8 +159,8 @@ def test_what_samples_of_the_ode_depend_on(tmp_path: Path) -> None:
 
 def test_another_prompt_makes_its_own_and_no_other(tmp_path: Path) -> None:
     base = model(texts=("zero", "one", "two", "three"))
-    first = synthesize(recipe(tmp_path), base, part(base, TEXTS))
-    mixed = synthesize(recipe(tmp_path), base, part(base, ("three", "two", "zero")))
+    first = draw(recipe(tmp_path), base, part(base, TEXTS))
+    mixed = draw(recipe(tmp_path), base, part(base, ("three", "two", "zero")))
     assert (first.num_made, mixed.num_made) == (9, 3)
     assert torch.equal(mixed.latents[:][3:6], first.latents[:][6:9])
 
@@ -183,7 +193,7 @@ def test_what_was_stopped_goes_on(tmp_path: Path) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        synthesize(recipe(tmp_path), base, part(base), progress=stop)
+        draw(recipe(tmp_path), base, part(base), progress=stop)
     rest = made(tmp_path)
     assert rest.num_made == 3
     assert torch.equal(rest.latents[:], made(tmp_path / "straight").latents[:])
@@ -213,24 +223,24 @@ def test_an_adapter_is_no_part_of_the_base(tmp_path: Path) -> None:
     base = SD3(build_pipeline(tmp_path / "tokenizers"))
     texts = ("a cat", "a dog")
     prompts = Part(texts, base.encode(texts), NOTHING, torch.empty(0, *base.latent_shape(16, 16)))
-    first = synthesize(recipe(tmp_path), base, prompts)
+    first = draw(recipe(tmp_path), base, prompts)
     assert first.num_made == 6
     add_lora(base.transformer, LoRASettings(rank=2, alpha=4.0), targets=base.lora_targets)
     for name, parameter in base.transformer.named_parameters():
         if "lora_B" in name:
             parameter.data.fill_(0.1)  # as if it had been trained
-    assert synthesize(recipe(tmp_path), base, prompts).num_made == 0
-    again = synthesize(recipe(tmp_path / "again"), base, prompts)
+    assert draw(recipe(tmp_path), base, prompts).num_made == 0
+    again = draw(recipe(tmp_path / "again"), base, prompts)
     torch.testing.assert_close(again.latents[:], first.latents[:], rtol=0, atol=1e-5)
 
 
 def test_what_is_seen_of_a_prompt_counts(tmp_path: Path) -> None:
     base = model()
     known = part(base)
-    assert synthesize(recipe(tmp_path), base, known).num_made == 9
+    assert draw(recipe(tmp_path), base, known).num_made == 9
     labels = TinyCondition(torch.tensor([1, 2, 1]))  # "two" as another text encoder has it
     other = Part(TEXTS, labels, NOTHING, known.x0)
-    assert synthesize(recipe(tmp_path), base, other).num_made == 3
+    assert draw(recipe(tmp_path), base, other).num_made == 3
 
 
 SMALL = """
@@ -287,5 +297,5 @@ def test_the_pool_of_a_job(tmp_path: Path) -> None:
     assert len(alone.pool.x0) == num_real  # nothing is sampled that nobody looks at
     assert "data_loss" not in alone.iteration()
     tilt = trainer("data.anchor=synthetic", "objective.advantage=tilt")
-    assert len(tilt.pool.x0) == 80
+    assert len(tilt.pool.x0) == 90  # 150 steps of 12 anchors, each sample about 20 times
     tilt.iteration()

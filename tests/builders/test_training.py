@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ddrl.builders import assets
+from ddrl.builders import embedded
 from ddrl.builders.assets import Assets, build_judge, build_scorer, load_splits, pick_device
 from ddrl.builders.training import Job, build_job, build_transitions
 from ddrl.data.digits import digit_splits
@@ -221,7 +221,7 @@ def test_the_judge_is_built_otherwise_and_elsewhere(
         asked.append((len(media), float(media.sum()), options["architecture"]))
         return fit_classifier(media, label, **{**options, "num_steps": 1})  # type: ignore[arg-type]
 
-    monkeypatch.setattr(assets, "fit_classifier", fit)
+    monkeypatch.setattr(embedded, "fit_classifier", fit)
     splits = digit_splits()
     chosen = recipe(cache, "reward.0.name=classifier")
     build_scorer(chosen, splits)
@@ -253,7 +253,7 @@ def test_the_base_is_made_once(cache: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("override", "error", "phrase"),
     [
-        ("data.source=faces", UsageError, "must be one of .digits., .files."),
+        ("data.source=faces", UsageError, "must be one of .digits., .moving_digits., .files."),
         ("model.family=sd9", UsageError, "must be one of .tiny., .diffusers."),
         ("reward.0.name=inc", RewardError, "no reward named 'inc'"),
     ],

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 from tests.cli.command import contents, ddrl, finish, metrics_of, spawn, write_recipe
+from tests.flow.test_stop_and_resume import assert_same
 
 from ddrl.data.files import find_samples, usable
 
@@ -139,3 +140,72 @@ def test_a_resumed_run_has_the_anchors_of_the_base(own: Path, tmp_path: Path, an
     assert metrics_of(tmp_path / "run") == metrics_of(tmp_path / "straight")
     first = [line["data_loss"] for line in metrics_of(tmp_path / "run")]
     assert len(first) == 4
+
+
+KEPT = ("data.anchor=synthetic", "data.synthetic.keep=0.5")
+
+
+def test_only_what_is_kept_is_written(own: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    few = (*KEPT, "data.synthetic.per_prompt=4")
+    assert lines(own, *few, "--out", out)[1:3] == [
+        "samples 40 made, 0 reused",
+        "kept 20, the best by reward",
+    ]
+
+    def records() -> dict[str, float]:
+        found = [json.loads(path.read_text()) for path in out.glob("*.json")]
+        return {f"{one['caption']}/{one['sample']}": one["reward"] for one in found}
+
+    best = records()
+    assert len(best) == 20
+    assert len(usable(find_samples(out), on_broken="stop")) == 20
+    lines(own, *few, "reward.0.weight=-1", "--out", out)
+    worst = records()
+    assert len(worst) == 20
+    assert not best.keys() & worst.keys()
+    times = {path: path.stat().st_mtime_ns for path in out.glob("*.png")}
+    lines(own, *few, "reward.0.weight=-3", "--out", out)
+    assert records() == pytest.approx({name: 3 * reward for name, reward in worst.items()})
+    assert {path: path.stat().st_mtime_ns for path in out.glob("*.png")} == times
+    lines(own, SMALL[0], "data.synthetic.per_prompt=4", "--out", out)
+    assert not any("reward" in json.loads(path.read_text()) for path in out.glob("*.json"))
+
+
+def test_the_number_follows_the_run(own: Path, tmp_path: Path) -> None:
+    """Of 4 steps with 2 groups of 4, 10 prompts: each comes up once, so 4 of each are enough."""
+    assert lines(own, SMALL[0])[1] == "samples 40 made, 0 reused"
+    assert lines(own, SMALL[0], "run.steps=200")[1] == "samples 40 made, 40 reused"
+    assert lines(own, *KEPT, "run.steps=200")[1:] == [
+        "samples 80 made, 80 reused",
+        "kept 80, the best by reward",
+    ]
+    trained = ddrl("train", own, *KEPT)
+    assert trained.code == 0, trained.stderr
+    assert "samples of the base" not in trained.stderr
+    longer = ddrl("train", own, *KEPT, "run.steps=6")
+    longer.failed(5, "run.steps: 4 -> 6", "data.synthetic.per_prompt = 0")
+    fixed = ("data.synthetic.per_prompt=3", f"run.folder={tmp_path / 'fixed'}")
+    assert ddrl("train", own, *KEPT, *fixed).code == 0
+    assert ddrl("train", own, *KEPT, *fixed, "run.steps=6").code == 0
+
+
+def test_a_resumed_run_keeps_the_same(own: Path, tmp_path: Path) -> None:
+    """Although samples and scores were lost: the same are drawn and kept again."""
+    assert ddrl("train", own, *KEPT).code == 0
+    shutil.copytree(tmp_path / "run", tmp_path / "straight")
+    (last,) = (tmp_path / "run" / "checkpoints").glob("step-*4")
+    shutil.rmtree(last)
+    shutil.rmtree(tmp_path / "cache" / "synthetic")
+    resumed = ddrl("train", own, *KEPT)
+    assert resumed.code == 0, resumed.stderr
+    assert "resuming after step 2" in resumed.stderr
+    assert "scores of samples" in resumed.stderr
+    assert_same(tmp_path / "run", tmp_path / "straight")
+
+
+def test_rewards_that_can_not_be_had(own: Path, tmp_path: Path) -> None:
+    none = ddrl("data", "synthesize", own, *KEPT, "reward.0.name=inc")
+    none.failed(4, "There is no reward named 'inc'", "'ink'")
+    assert not (tmp_path / "cache" / "synthetic").exists()
+    assert lines(own, *SMALL, "reward.0.name=inc")[1] == "samples 20 made, 0 reused"

@@ -16,7 +16,12 @@ from tests.models.families import wan_parts
 from tests.models.families.test_sd3 import build_pipeline
 
 from ddrl.builders import assets, pretrained
+from ddrl.builders.assets import build_model
+from ddrl.builders.prompts_corpus import prompts_corpus
+from ddrl.builders.runs import load_run
 from ddrl.data.files import find_samples, usable
+from ddrl.models.sd3 import SD3
+from ddrl.recipe import load_recipe, parse_recipe
 
 PROMPTS = [f"a thing of kind {index}" for index in range(5)]
 MORE = """
@@ -163,6 +168,26 @@ def test_bad_prompts_are_told_before_the_model_is_loaded(
     (tmp_path / "prompts.txt").write_bytes(content.encode("utf-8", "surrogateescape"))
     more = ["--dry-run"] if dry else []
     ddrl("train", recipe, override.format(folder=tmp_path), *more).failed(code, *phrases)
+
+
+def test_held_out_samples_are_neither_selected_nor_as_many_as_the_run_is_long(
+    model: Path, tmp_path: Path
+) -> None:
+    recipe = write_recipe(tmp_path, model)
+    best = ["data.synthetic.per_prompt=4", "data.synthetic.keep=0.5"]
+    trained = ddrl("train", recipe, *best)
+    assert trained.code == 0, trained.stderr
+    assert "samples of the base 8/8" in trained.stderr  # of 2 held-out prompts
+    assert "samples of the base 12/12" in trained.stderr  # of 3 others
+    assert "the best 6 of 12 synthetic samples are kept" in trained.stderr
+    heldout = load_run(tmp_path / "run", weights="base").corpus.heldout
+    assert heldout.caption_id.tolist() == [0] * 4 + [1] * 4
+    base = build_model(load_recipe(recipe, []), None, torch.device("cpu"))
+    assert isinstance(base, SD3)
+    for steps in (2, 300):
+        text = recipe.read_text().replace("per_prompt = 2", "per_prompt = 0")
+        corpus = prompts_corpus(parse_recipe(text, overrides=[f"run.steps={steps}"]), base)
+        assert len(corpus.heldout.x0) == 16
 
 
 def test_one_prompt_is_too_few(model: Path, tmp_path: Path) -> None:

@@ -52,6 +52,11 @@ PROMPTS = ["model.family=diffusers", "model.path=m", "data.source=prompts", "dat
             "data.synthetic.steps is 5, but rollout.stochastic_steps names steps of 10",
             '"ode"',
         ),
+        (
+            ["data.synthetic.keep=0.5", "reward.0.weight=0", "objective.policy=none"],
+            "data.synthetic.keep is 0.5, but every reward has weight 0",
+            "leave data.synthetic.keep out",
+        ),
     ],
 )
 def test_what_is_refused(overrides: list[str], message: str, hint: str) -> None:
@@ -69,6 +74,8 @@ def test_what_is_refused(overrides: list[str], message: str, hint: str) -> None:
         ["data.anchor=mixed", "data.synthetic_share=0.3"],
         ["data.anchor=synthetic", "objective.advantage=tilt"],
         ["data.anchor=synthetic", "objective.policy=none"],
+        ["data.anchor=synthetic", "objective.policy=none", "data.synthetic.keep=0.5"],
+        ["data.synthetic.keep=0.5"],  # `ddrl data synthesize --out` writes them all the same
         ["data.anchor=synthetic", "rollout.stochastic_steps=[0, 1]"],
         [
             *("data.anchor=synthetic", "data.synthetic.sampler=ode"),
@@ -83,6 +90,12 @@ def test_what_is_not(overrides: list[str]) -> None:
 @pytest.mark.parametrize("share", ["0", "1", "-0.1", "1.5"])
 def test_a_share_is_between_none_and_all(share: str) -> None:
     assert "data.synthetic_share" in failure(REWARD, f"data.synthetic_share={share}")[0]
+
+
+@pytest.mark.parametrize("wrong", ["keep=0", "keep=1.1", "keep=-0.5", "per_prompt=-1"])
+def test_what_is_kept_is_a_share_above_none(wrong: str) -> None:
+    found = failure(REWARD, f"data.synthetic.{wrong}")[0]
+    assert f"data.synthetic.{wrong.partition('=')[0]}" in found
 
 
 def test_who_looks_at_data() -> None:
@@ -107,3 +120,23 @@ def test_the_solver_is_a_part_of_a_run_whose_anchors_it_makes() -> None:
         assert resume_conflicts(recipe(*before), recipe(*before, *changed)) == []
     (line,) = resume_conflicts(recipe(*ode), recipe(*ode, "data.synthetic.seed=1"))
     assert line.startswith("data.synthetic.seed:")
+
+
+def test_the_length_of_a_run_is_a_part_of_it_where_it_sets_the_number_of_anchors() -> None:
+    longer = "run.steps=300"
+    for anchor in ("synthetic", "mixed"):
+        follows = f"data.anchor={anchor}"
+        (line,) = resume_conflicts(recipe(follows), recipe(follows, longer))
+        assert line.startswith("run.steps: 150 -> 300, with data.synthetic.per_prompt = 0")
+        assert resume_conflicts(recipe(follows), recipe(follows, "evaluation.every=7")) == []
+        fixed = (follows, "data.synthetic.per_prompt=9")
+        assert resume_conflicts(recipe(*fixed), recipe(*fixed, longer)) == []
+        cosine = (follows, "optimizer.schedule=cosine")
+        assert len(resume_conflicts(recipe(*cosine), recipe(*cosine, longer))) == 1
+        unused = (follows, "objective.regularizer=none")
+        assert resume_conflicts(recipe(*unused), recipe(*unused, longer)) == []
+    assert resume_conflicts(recipe(), recipe(longer)) == []
+    (line,) = resume_conflicts(
+        recipe("data.anchor=synthetic"), recipe("data.anchor=synthetic", "data.synthetic.keep=0.5")
+    )
+    assert line.startswith("data.synthetic.keep:")

@@ -21,7 +21,6 @@ FOOTPRINT = Footprint(
     trained=4000,
     latent=LATENT,
     condition=10,
-    media=100,
     working=Working(encode=7, rollout=20, decode=30, update=5000),
 )
 ADAPTER = replace(FOOTPRINT, frozen=8000, trained=400, text_encoders=3000, vae=500)
@@ -160,18 +159,13 @@ def test_the_peak_is_that_of_the_largest_phase() -> None:
     busy = memory.held + memory.trajectory
     assert dict(memory.phases) == {
         "rollout": busy + numbers * 4 + 20,  # its noise is there beside it
-        "decode": busy + 160 * 100 + 30,
+        "decode": busy + 30,
         "update": busy + 5000,
         "evaluation": memory.held + 4000 + 20,
     }
     assert memory.peak == ("rollout", busy + numbers * 4 + 20)
     large = replace(FOOTPRINT, working=Working(encode=7, rollout=20, decode=30, update=10**6))
     assert plan(footprint=large).memory.peak[0] == "update"
-
-
-def test_joining_the_pixels_of_micro_batches_takes_them_twice() -> None:
-    whole, split = (dict(plan(f"run.micro_batch={n}").memory.phases) for n in (0, 8))
-    assert split["decode"] - whole["decode"] == 160 * 100 - 30
 
 
 def test_terms_that_are_off_take_nothing() -> None:
@@ -197,7 +191,7 @@ def test_parts_that_are_offloaded_are_there_in_turn() -> None:
     assert memory.text_encoders == memory.vae == 0
     assert dict(memory.phases)["encode"] == 8000 + 400 + 3000
     busy = memory.held + memory.trajectory
-    assert dict(memory.phases)["decode"] == busy + 500 + 160 * 100 + 30
+    assert dict(memory.phases)["decode"] == busy + 500 + 30
 
 
 def test_memory_without_a_trace() -> None:

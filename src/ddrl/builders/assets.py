@@ -24,6 +24,7 @@ from ddrl.models.tiny import TinyCondition, TinyConfig, TinyModel
 from ddrl.recipe.schema import HeldoutRewardSection, Recipe, RewardSection
 from ddrl.records import Condition
 from ddrl.rewards.base import make_reward, reward_class
+from ddrl.rewards.card import RewardCard
 from ddrl.rewards.scorer import Scorer, WeightedReward
 from ddrl.training.pretrain import PretrainSettings, pretrain
 
@@ -169,18 +170,26 @@ def build_scorer(recipe: Recipe, splits: DigitSplits | None) -> Scorer:
     )
 
 
-def check_named(recipe: Recipe) -> None:
+def check_named(recipe: Recipe, *, is_here: bool = True) -> None:
     """Find what a recipe names and can't be had, as far as that costs nothing.
+
+    Args:
+        recipe: which.
+        is_here: whether to look for data and for packages of rewards, too: a plan may be made
+            elsewhere than the run.
 
     Raises:
         DataError: the data is missing.
-        RewardError: a reward is missing, or is of other data.
+        RewardError: a reward or its package is missing, or it is of other data.
     """
     sections: list[RewardSection | HeldoutRewardSection] = [*recipe.reward]
     for section in (*sections, *recipe.evaluation.reward):
-        reward_class(section.name)
+        card = getattr(reward_class(section.name), "card", None)
         check_embedded(recipe, section)
-    check_path(recipe)
+        if is_here and isinstance(card, RewardCard):
+            card.require(section.name)
+    if is_here:
+        check_path(recipe)
 
 
 def build_model(

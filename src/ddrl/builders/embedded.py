@@ -137,7 +137,9 @@ def _classifier_folder(
     recipe: Recipe, data: CaptionedMedia, architecture: Architecture, what: str
 ) -> Path:
     """The folder of a classifier trained on images or frames, made now if it is not cached."""
-    images = frames_by_digit(data) if data.media.ndim == 5 else data
+    is_video = data.media.ndim == 5
+    images = frames_by_digit(data) if is_video else data
+    num_steps = 300 if is_video else 800  # frames of a clip are many and alike
 
     def make(folder: Path) -> None:
         logger.info("training the %s's classifier", what)
@@ -147,7 +149,8 @@ def _classifier_folder(
             labels=images.captions,
             architecture=architecture,
             seed=0,
+            num_steps=num_steps,
         ).save(folder)
 
-    key = [CACHE_VERSION, architecture, fingerprint(images)]
+    key = [CACHE_VERSION, architecture, fingerprint(images), *([num_steps] if is_video else [])]
     return make_once(Path(recipe.run.cache), f"classifier-{architecture}", key, make)[0]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ddrl.builders.bench import Bench, Values
 from ddrl.evaluation.diversity import group_diversity, group_vendi, median_distance
 from ddrl.evaluation.fidelity import frechet_distance
-from ddrl.evaluation.pixels import RANGES, standardised_difference
+from ddrl.evaluation.pixels import RANGES, centre_and_spread
 from ddrl.evaluation.result import Measured, PixelShift
 from ddrl.evaluation.statistics import Interval, bootstrap_interval
 from ddrl.evaluation.temporal import temporal_change, temporal_consistency, temporal_features
@@ -64,10 +64,10 @@ def pixel_shifts(bench: Bench, values: Values, base: Values) -> tuple[PixelShift
     seed = bench.recipe.evaluation.seed
     found = []
     for name, numbers in values.pixels.items():
-        data, largest = bench.real.pixels[name], RANGES[name]
+        mean, spread = centre_and_spread(bench.real.pixels[name], largest=RANGES[name])
 
-        def shift(rows: Numbers, data: Numbers = data, largest: float = largest) -> float:
-            return standardised_difference(rows, data, largest=largest)
+        def shift(rows: Numbers, mean: float = mean, spread: float = spread) -> float:
+            return (float(rows.mean()) - mean) / spread
 
         def moved(pairs: Numbers, shift: Callable[[Numbers], float] = shift) -> float:
             return abs(shift(pairs[:, 0])) - abs(shift(pairs[:, 1]))
@@ -77,7 +77,7 @@ def pixel_shifts(bench: Bench, values: Values, base: Values) -> tuple[PixelShift
             PixelShift(
                 name=name,
                 mean=float(numbers.mean()),
-                data=float(data.mean()),
+                data=mean,
                 difference=bootstrap_interval(
                     numbers, shift, num_resamples=NUM_RESAMPLES, seed=seed
                 ),

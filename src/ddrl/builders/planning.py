@@ -16,7 +16,7 @@ from torch import Tensor
 from ddrl.builders.assets import check_named, load_splits, pick_device, tiny_config
 from ddrl.builders.pretrained import adapt, warn_of_distilled
 from ddrl.builders.sampler import build_transitions
-from ddrl.errors import UsageError
+from ddrl.errors import DataError, RewardError, UsageError
 from ddrl.models.base import DiffusionModel
 from ddrl.models.blank import blank_condition
 from ddrl.models.diffusers_model import DiffusersModel
@@ -38,7 +38,12 @@ def plan_recipe(recipe: Recipe) -> Plan:
         DDRLError: of the kind that fits, for what the recipe asks for and can't be had.
     """
     pick_device(recipe)
-    model, shape = check_recipe(recipe)
+    check_named(recipe, is_here=False)
+    try:
+        check_named(recipe)
+    except (DataError, RewardError) as error:  # a plan may be made before there is everything
+        logger.warning("not here yet: %s", error.message)
+    model, shape = check_model(recipe)
     shift = model.time_shift(shape, recipe.rollout.steps)
     transitions = build_transitions(recipe.rollout, model.process, own_shift=shift)
     columns = (transitions.a, transitions.b, transitions.std)
@@ -60,6 +65,7 @@ def check_start(recipe: Recipe) -> None:
     if device.type != "cuda" or recipe.model.family != "diffusers":
         check_recipe(recipe)
         return
+    check_named(recipe)
     phase, peak = plan_recipe(recipe).memory.peak
     total = torch.cuda.get_device_properties(device).total_memory
     logger.info(
@@ -80,9 +86,14 @@ def check_recipe(recipe: Recipe) -> tuple[TinyModel | DiffusersModel, tuple[int,
         The model without its weights, and the shape of one sample's latents.
 
     Raises:
-        DDRLError: as :func:`plan_recipe`.
+        DDRLError: as :func:`plan_recipe`, and for what is not here.
     """
     check_named(recipe)
+    return check_model(recipe)
+
+
+def check_model(recipe: Recipe) -> tuple[TinyModel | DiffusersModel, tuple[int, ...]]:
+    """The part of :func:`check_recipe` that is about the model."""
     data = recipe.data
     if recipe.model.family != "diffusers":
         splits = load_splits(recipe)
@@ -101,14 +112,12 @@ def check_recipe(recipe: Recipe) -> tuple[TinyModel | DiffusersModel, tuple[int,
 def _footprint(
     recipe: Recipe, model: TinyModel | DiffusersModel, shape: tuple[int, ...]
 ) -> Footprint:
-    network, data = model.transformer, recipe.data
+    network = model.transformer
     vae: list[torch.nn.Module] = []
     others: list[torch.nn.Module] = []
-    pixels = math.prod(shape[1:])
     if isinstance(model, DiffusersModel):
         vae = [model.vae]
         others = [part for part in model.frozen_parts() if part is not model.vae]
-        pixels = data.height * data.width * data.frames
     trained = sum(_bytes(p) for p in network.parameters() if p.requires_grad)
     footprint = Footprint(
         trained=trained,
@@ -116,7 +125,6 @@ def _footprint(
         latent=math.prod(shape),
         text_encoders=sum(chain.from_iterable(map(_all_bytes, others))),
         vae=sum(chain.from_iterable(map(_all_bytes, vae))),
-        media=3 * pixels * 4,
     )
     try:
         condition, working = trace_passes(recipe, model, shape)

@@ -55,7 +55,13 @@ def adapt(recipe: Recipe, model: DiffusersModel) -> int:
             targets=tuple(t.strip() for t in section.lora.targets.split(",") if t.strip()),
             dora=section.lora.dora,
         )
-        count = add_lora(model.transformer, lora, targets=model.lora_targets, is_used=model.is_used)
+        count = add_lora(
+            model.transformer,
+            lora,
+            targets=model.lora_targets,
+            is_used=model.is_used,
+            cast_inputs=recipe.run.precision == "float32",
+        )
     else:
         model.train_all()
     if section.gradient_checkpointing:

@@ -24,6 +24,9 @@ from ddrl.recipe import Recipe
 
 __all__ = ["prompts_corpus", "prompts_parts"]
 
+HELDOUT = 8  # samples per held-out prompt, unless the recipe says how many; the length of the run
+# does not matter, so that the drift of runs of any length can be compared
+
 
 def prompts_corpus(
     recipe: Recipe, model: DiffusersModel, *, progress: Progress | None = None
@@ -41,7 +44,9 @@ def prompts_corpus(
         DataError: the prompts can't be used, or the model can't make media of this size from them.
     """
     train, heldout = prompts_parts(recipe, model, progress=progress)
-    samples = synthesize(recipe, model, heldout, progress=progress)
+    # Of these none is left out by its reward: drift is measured on what the base makes.
+    wanted = recipe.data.synthetic.per_prompt or HELDOUT
+    samples = synthesize(recipe, model, heldout, per_prompt=wanted, progress=progress)
     heldout = dataclasses.replace(heldout, x0=samples.latents, caption_id=samples.caption_id)
     section = recipe.data
     return Corpus(

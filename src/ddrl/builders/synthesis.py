@@ -7,11 +7,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ddrl.builders.assets import build_model, load_splits, pick_device
+from ddrl.builders.anchors import make_anchors
+from ddrl.builders.assets import build_model, build_scorer, load_splits, pick_device
 from ddrl.builders.corpus import Part, check_path
 from ddrl.builders.source import build_corpus
 from ddrl.builders.store import Progress
-from ddrl.builders.synthetic import Synthetic, synthesize
+from ddrl.builders.synthetic import Synthetic
 from ddrl.models.diffusers_model import DiffusersModel
 from ddrl.models.tiny import TinyModel
 from ddrl.recipe import Recipe
@@ -51,6 +52,9 @@ def synthesize_recipe(recipe: Recipe, *, progress: Progress | None = None) -> Sy
     """
     check_path(recipe)
     splits = load_splits(recipe)
+    # Before the model, since it costs less to find that a reward is missing.
+    scorer = build_scorer(recipe, splits) if recipe.data.synthetic.keep < 1 else None
     model = build_model(recipe, splits, pick_device(recipe), progress=progress)
     part = build_corpus(recipe, model, splits, progress=progress).train
-    return Synthesis(synthesize(recipe, model, part, progress=progress), part, model)
+    made = make_anchors(recipe, model, part, scorer, splits=splits, progress=progress)
+    return Synthesis(made, part, model)

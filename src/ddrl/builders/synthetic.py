@@ -8,21 +8,21 @@ used. The noise is named by (seed, prompt, sample), so that it does not depend o
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import itertools
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ddrl.builders.corpus import Part
+from ddrl.builders.identity import condition_hash, weights_hash
 from ddrl.builders.sampler import build_transitions
 from ddrl.builders.store import Progress
 from ddrl.data.cache import EncodedCache
@@ -31,7 +31,6 @@ from ddrl.data.stored import StoredLatents
 from ddrl.diffusion.schedule import time_grid
 from ddrl.errors import DataError
 from ddrl.models.base import DiffusionModel
-from ddrl.models.diffusers_model import DiffusersModel
 from ddrl.models.lora import has_lora, lora_disabled
 from ddrl.recipe import Recipe
 from ddrl.records import Condition, LatentRows
@@ -39,11 +38,10 @@ from ddrl.seeding import derive_seed, sample_noise
 from ddrl.training.forward import Forward
 from ddrl.training.rollout import batches, rollout, sample_ode
 
-__all__ = ["Drawn", "Synthetic", "synthesize"]
+__all__ = ["Drawn", "Synthetic", "synthesize", "with_samples"]
 
 FORMAT = "ddrl-synthetic/1"  # part of every key: raise it when the making of samples changes
 _IN_MEMORY = 2**28  # bytes: up to here, latents are read once and kept
-_WEIGHTS = 4096  # numbers of a weight that are looked at, evenly spread; all of a smaller one
 
 Draw = Callable[[int, Condition, Sequence[int]], Tensor]
 """(name of the prompt, its condition (1 row), numbers of the samples) -> latents, a row each."""
@@ -59,6 +57,7 @@ class Drawn:
         text: the prompt.
         prompt_name: integer that names the prompt's noise, whatever prompts are beside it.
         sample: number of the sample, counted from 0 for every prompt.
+        score: its reward, where samples were chosen by it.
     """
 
     key: str
@@ -66,18 +65,20 @@ class Drawn:
     text: str
     prompt_name: int
     sample: int
+    score: float | None = None
 
 
 @dataclass(frozen=True)
 class Synthetic:
-    """Samples of P prompts, S of each, prompt by prompt.
+    """N samples, prompt by prompt.
 
     Attributes:
-        latents: shape (P S, ...), float32, on the CPU.
-        caption_id: the prompt of each, shape (P S,).
-        samples: what each is, length P S.
+        latents: shape (N, ...), float32, on the CPU.
+        caption_id: the prompt of each, shape (N,).
+        samples: what each is, length N.
         settings: of the sampler, the same for all.
         num_made: drawn now.
+        num_drawn: now and before; N, unless only the best were kept.
     """
 
     latents: LatentRows
@@ -85,15 +86,22 @@ class Synthetic:
     samples: tuple[Drawn, ...]
     settings: Mapping[str, Any]
     num_made: int
+    num_drawn: int
 
     def lines(self) -> list[str]:
         """What was done, for a terminal."""
-        made = self.num_made
-        return [f"samples  {made} made, {len(self.samples) - made} reused"]
+        made, drawn, kept = self.num_made, self.num_drawn, len(self.samples)
+        lines = [f"samples  {made} made, {drawn - made} reused"]
+        return lines if kept == drawn else [*lines, f"kept     {kept}, the best by reward"]
 
 
 def synthesize(
-    recipe: Recipe, model: DiffusionModel, part: Part, *, progress: Progress | None = None
+    recipe: Recipe,
+    model: DiffusionModel,
+    part: Part,
+    *,
+    per_prompt: int,
+    progress: Progress | None = None,
 ) -> Synthetic:
     """Draw the samples of ``[data.synthetic]`` for every prompt, or find them in the cache.
 
@@ -101,22 +109,23 @@ def synthesize(
         recipe: whose settings and cache.
         model: the base: an adapter is switched off, trained weights have to be put back before.
         part: whose prompts; its own latents only tell the shape.
+        per_prompt: samples of each.
         progress: called as samples are made.
 
     Raises:
         DataError: a sample is not finite, or the cache can't be read or written.
     """
-    section, cache = recipe.data.synthetic, EncodedCache(Path(recipe.run.cache) / "synthetic")
+    cache = EncodedCache(Path(recipe.run.cache) / "synthetic")
     shape = tuple(part.x0.shape[1:])
     draw, settings = _sampler(recipe, model, shape)
-    made_from = [FORMAT, _weights(model), settings, list(shape)]
+    made_from = [FORMAT, weights_hash(model), settings, list(shape)]
     samples, done = [], 0
     cache.sweep()
     for prompt, text in enumerate(part.captions):
         name = sample_id(text)
-        seen = [*made_from, text, _content(part.condition[prompt : prompt + 1])]
+        seen = [*made_from, text, condition_hash(part.condition[prompt : prompt + 1])]
         key = json.dumps(seen, sort_keys=True)
-        for sample in range(section.per_prompt):
+        for sample in range(per_prompt):
             digest = hashlib.sha256(f"{key}/{sample}".encode()).hexdigest()
             samples.append(Drawn(digest, prompt, text, name, sample))
     absent = [one for one in samples if not cache.has("media", one.key)]
@@ -138,15 +147,34 @@ def synthesize(
     shown = {name: value for name, value in settings.items() if name != "coefficients"}
     if absent:
         _write_index(cache, shown, samples)
-    stored = StoredLatents(cache, [one.key for one in samples])
-    fits = math.prod(stored.shape) * 4 <= _IN_MEMORY
     return Synthetic(
-        latents=stored[:] if fits else stored,
+        latents=_latents(cache, samples),
         caption_id=torch.tensor([one.prompt for one in samples]),
         samples=tuple(samples),
         settings=shown,
         num_made=len(absent),
+        num_drawn=len(samples),
     )
+
+
+def with_samples(recipe: Recipe, made: Synthetic, samples: Sequence[Drawn]) -> Synthetic:
+    """The same with these samples alone, which are in the cache.
+
+    Raises:
+        DataError: the cache can't be read.
+    """
+    cache = EncodedCache(Path(recipe.run.cache) / "synthetic")
+    return replace(
+        made,
+        latents=_latents(cache, samples),
+        caption_id=torch.tensor([one.prompt for one in samples]),
+        samples=tuple(samples),
+    )
+
+
+def _latents(cache: EncodedCache, samples: Sequence[Drawn]) -> LatentRows:
+    stored = StoredLatents(cache, [one.key for one in samples])
+    return stored[:] if math.prod(stored.shape) * 4 <= _IN_MEMORY else stored
 
 
 def _sampler(
@@ -232,44 +260,6 @@ def _batches(samples: Sequence[Drawn], size: int) -> Iterator[Sequence[Drawn]]:
 def _as_base(model: DiffusionModel) -> AbstractContextManager[None]:
     """The model without its adapter."""
     return lora_disabled(model.transformer) if has_lora(model.transformer) else nullcontext()
-
-
-def _weights(model: DiffusionModel) -> str:
-    """A hash of the network without its adapter, and of what turns its output into a velocity."""
-    digest = hashlib.sha256(type(model).__name__.encode())
-    if isinstance(model, DiffusersModel):
-        scheduler = dict(model.pipeline.scheduler.config)
-        digest.update(json.dumps(scheduler, sort_keys=True, default=str).encode())
-    network: nn.Module = model.transformer
-    tensors = {
-        name.replace(".base_layer.", "."): tensor.detach()
-        for named in (network.named_parameters(), network.named_buffers())
-        for name, tensor in named
-        if "lora_" not in name
-    }
-    for name in sorted(tensors):
-        tensor = tensors[name]
-        every = max(1, tensor.numel() // _WEIGHTS)
-        digest.update(f"{name}/{tensor.dtype}/{tuple(tensor.shape)}".encode())
-        digest.update(_bytes(tensor.flatten()[::every]))
-    return digest.hexdigest()
-
-
-def _content(condition: Condition) -> str:
-    """A hash of what the network sees of a prompt: embeddings, and given frames if there are."""
-    digest = hashlib.sha256()
-    for field in dataclasses.fields(condition):
-        value = getattr(condition, field.name)
-        digest.update(field.name.encode())
-        if value is not None:
-            digest.update(f"{value.dtype}/{tuple(value.shape)}".encode() + _bytes(value))
-    return digest.hexdigest()
-
-
-def _bytes(tensor: Tensor) -> bytes:
-    values = tensor.detach().cpu().contiguous()
-    # NumPy has no bfloat16; in float32 each of its values is its own.
-    return (values.float() if values.is_floating_point() else values).numpy().tobytes()
 
 
 def _write_index(

@@ -52,7 +52,9 @@ def build_job(recipe: Recipe, *, progress: Progress | None = None) -> Job:
     shift = model.time_shift(assets.latent_shape(), recipe.rollout.steps)
     transitions = build_transitions(recipe.rollout, model.process, own_shift=shift)
     forward, reference = _build_forwards(recipe, model)
-    pool, dealer = build_pool(recipe, model, corpus.train, progress=progress)
+    pool, dealer = build_pool(
+        recipe, model, corpus.train, assets.scorer, splits=assets.splits, progress=progress
+    )
     optimizer, scheduler = _build_optimizer(recipe, model)
     trainer = Trainer(
         forward=forward,

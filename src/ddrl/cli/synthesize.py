@@ -127,16 +127,17 @@ def _write(
             for path in reversed(earlier[name]):
                 path.unlink()
         for row, (one, name) in enumerate(zip(samples, names, strict=True)):
-            if len(earlier.get(name, [])) < 2:
-                record = {
-                    "caption": one.text,
-                    "format": FORMAT,
-                    "sample": one.sample,
-                    "noise": [synthesis.made.settings["seed"], one.prompt_name, one.sample],
-                    "model": recipe.model.path or "the embedded model of ddrl",
-                    **synthesis.made.settings,
-                }
-                _write_sample(recipe, synthesis, row, folder / name, record)
+            record = {
+                "caption": one.text,
+                "format": FORMAT,
+                "sample": one.sample,
+                "noise": [synthesis.made.settings["seed"], one.prompt_name, one.sample],
+                "model": recipe.model.path or "the embedded model of ddrl",
+                **({} if one.score is None else {"reward": one.score}),
+                **synthesis.made.settings,
+            }
+            is_there = len(earlier.get(name, [])) == 2
+            _write_sample(recipe, synthesis, row, folder / name, record, is_there=is_there)
             reporter.made("files", row + 1, len(samples), "")
     except OSError as error:
         raise UsageError(
@@ -146,13 +147,23 @@ def _write(
 
 
 def _write_sample(
-    recipe: Recipe, synthesis: Synthesis, row: int, stem: Path, record: dict[str, Any]
+    recipe: Recipe,
+    synthesis: Synthesis,
+    row: int,
+    stem: Path,
+    record: dict[str, Any],
+    *,
+    is_there: bool,
 ) -> None:
-    """Write a record, and the picture or clip."""
+    """Write a record if it is new or another, and the picture or clip if it is not there."""
     from ddrl.cli.pictures import FPS, mp4, png
 
-    text = json.dumps(record, indent=1, ensure_ascii=False) + "\n"
-    _replace(stem.with_name(f"{stem.name}.json"), text.encode())
+    content = (json.dumps(record, indent=1, ensure_ascii=False) + "\n").encode()
+    path = stem.with_name(f"{stem.name}.json")
+    if not (is_there and path.read_bytes() == content):
+        _replace(path, content)
+    if is_there:
+        return
     pixels = synthesis.pixels(row)
     if pixels.ndim == 4:
         fps = recipe.data.fps or FPS

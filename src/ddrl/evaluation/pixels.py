@@ -23,6 +23,7 @@ __all__ = [
     "STATISTICS",
     "bright_fraction",
     "brightness",
+    "centre_and_spread",
     "colour_entropy",
     "contrast",
     "dark_fraction",
@@ -155,8 +156,13 @@ def standardised_difference(
     Returns:
         The difference in standard deviations of the data.
     """
-    spread = max(float(np.std(data)), _FLOOR * largest)
-    return float((np.mean(values) - np.mean(data)) / spread)
+    mean, spread = centre_and_spread(data, largest=largest)
+    return (float(values.mean()) - mean) / spread
+
+
+def centre_and_spread(data: NDArray[np.float64], *, largest: float = 1.0) -> tuple[float, float]:
+    """Mean and std of a statistic of data, the std as :func:`standardised_difference` takes it."""
+    return float(data.mean()), max(float(data.std()), _FLOOR * largest)
 
 
 def _frames(media: Tensor) -> Tensor:

@@ -44,6 +44,7 @@ def add_lora(
     *,
     targets: Sequence[str],
     is_used: Callable[[str], bool] = lambda _: True,
+    cast_inputs: bool = True,
 ) -> int:
     """Freeze the transformer and add a trainable adapter, in float32.
 
@@ -52,6 +53,8 @@ def add_lora(
         settings: how.
         targets: the family's own targets, used where the settings name none.
         is_used: whether the output depends on the module of this name; others are not adapted.
+        cast_inputs: have peft cast inputs to the adapter's float32. Needed where no autocast does
+            it otherwise; under autocast it keeps one more copy of every input for the backward.
 
     Returns:
         The number of modules adapted.
@@ -89,7 +92,10 @@ def add_lora(
         if "lora_" in name:
             parameter.data = parameter.data.float()
             parameter.requires_grad_(True)
-    return sum(isinstance(m, LoraLayer) for m in transformer.modules())
+    layers = [m for m in transformer.modules() if isinstance(m, LoraLayer)]
+    for layer in layers:
+        layer.cast_input_dtype_enabled = cast_inputs
+    return len(layers)
 
 
 def has_lora(transformer: nn.Module) -> bool:

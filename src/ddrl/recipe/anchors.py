@@ -76,6 +76,13 @@ def anchor_conflicts(recipe: Recipe) -> Iterator[Conflict]:
             'set data.anchor = "mixed", or leave data.synthetic_share out',
         )
     synthetic = data.synthetic
+    if synthetic.keep < 1 and not any(reward.weight for reward in recipe.reward):
+        yield Conflict(
+            ("data.synthetic.keep", "reward.0.weight"),
+            f"data.synthetic.keep is {synthetic.keep}, but every reward has weight 0, so no sample "
+            "is better than another",
+            "give a reward a weight, or leave data.synthetic.keep out",
+        )
     steps = synthetic.steps or rollout.steps
     if (
         synthetic.sampler == "sde"

@@ -41,7 +41,6 @@ class Footprint:
         vae: the autoencoder.
         latent: numbers in the latents of a sample.
         condition: an encoded text.
-        media: the pixels of a sample.
         working: of passes; None where they could not be traced.
     """
 
@@ -51,7 +50,6 @@ class Footprint:
     text_encoders: int = 0
     vae: int = 0
     condition: int = 0
-    media: int = 0
     working: Working | None = None
 
 
@@ -152,12 +150,8 @@ def _phases(
         phases.append(("encode", network + both))
     if num_samples:
         busy = memory.held + memory.trajectory
-        # Micro-batches of pixels are joined at the end.
-        is_split = 0 < recipe.run.micro_batch < num_samples
-        media = num_samples * footprint.media * (2 if is_split else 1)
         phases.append(("rollout", busy + noise + working.rollout))
-        decode = max(media, num_samples * footprint.media + working.decode)
-        phases.append(("decode", busy + vae + decode))
+        phases.append(("decode", busy + vae + working.decode))  # pixels go to the CPU at once
     phases.append(("update", memory.held + memory.trajectory + working.update))
     if recipe.evaluation.every:  # of the averaged weights, while the trained ones are put aside
         phases.append(("evaluation", memory.held + memory.trained + working.rollout))

@@ -97,7 +97,20 @@ class ModelSection(Section):
 class SyntheticSection(Section):
     """Samples of the base model that stand for data."""
 
-    per_prompt: int = Field(8, ge=1, description="Samples per prompt, made once and kept.")
+    per_prompt: int = Field(
+        0,
+        ge=0,
+        description="Samples drawn per prompt; 0 = as many as keep each from coming up more than "
+        "about 20 times in `run.steps`, for few that come often are learned by heart. Give a "
+        "number to a run that is to be extended.",
+    )
+    keep: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="Share of each prompt's samples that is kept, the best by the sum of the "
+        "rewards; 1 = all. Held-out samples are never selected.",
+    )
     sampler: Literal["sde", "ode"] = Field(
         "sde", description="`sde`: the rollout's kernel; `ode`: the evaluation's solver."
     )

@@ -136,13 +136,20 @@ def difference(a: Recipe, b: Recipe, *, ignore: Sequence[str] = ()) -> list[str]
 def resume_conflicts(saved: Recipe, current: Recipe) -> list[str]:
     """Return the differences that forbid ``current`` to continue a run of ``saved``.
 
-    ``run.steps`` may change, except with a cosine schedule, whose every step depends on it; and
-    ``evaluation``, except for the solver where the anchors are its samples.
+    ``run.steps`` may change, except with a cosine schedule, whose every step depends on it, and
+    where the number of synthetic anchors follows it; and ``evaluation``, except for the solver
+    where the anchors are its samples.
     """
     is_cosine = "cosine" in (saved.optimizer.schedule, current.optimizer.schedule)
     ignore = [key for key in CHANGEABLE_ON_RESUME if not (is_cosine and key == "run.steps")]
     found = difference(saved, current, ignore=ignore)
     synthetic = current.data.synthetic
+    if needs_synthetic(current) and not synthetic.per_prompt and not is_cosine:
+        found += [
+            f"{line}, with data.synthetic.per_prompt = 0: run.steps sets the number of samples"
+            for line in difference(saved, current)
+            if line.startswith("run.steps:")
+        ]
     if needs_synthetic(current) and synthetic.sampler == "ode":
         solver = ("evaluation.solver:", *(() if synthetic.steps else ("evaluation.steps:",)))
         found += [line for line in difference(saved, current) if line.startswith(solver)]

@@ -245,7 +245,10 @@ class Trainer:
         condition, group = trajectory.condition, trajectory.group
         media = torch.cat(
             [
-                self.forward.model.decode(trajectory.final[rows].float(), condition[group[rows]])
+                # To the CPU at once: all pixels of an iteration may be more than the latents.
+                self.forward.model.decode(
+                    trajectory.final[rows].float(), condition[group[rows]]
+                ).cpu()
                 for rows in batches(len(trajectory), self.settings.micro_batch)
             ]
         )
