@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -98,7 +99,8 @@ def test_the_mean_over_seeds_knows_seeds_and_prompts() -> None:
 
 def test_runs_without_figures_are_left_out(report: ComparisonReport) -> None:
     lost = Cell("DDRL", "DDRL, beta 0", (), {}, stopped=("it exploded",), failed=("it exploded",))
-    cells = (*report.cells, lost)
+    silent = replace(report.cells[0], variant="SFT", label="SFT", curves=(((), ()),))
+    cells = (*report.cells, lost, silent)
     with_lost = ComparisonReport(
         title="", created="", base=report.base, cells=cells, prompts=PROMPTS
     )

@@ -21,7 +21,7 @@ from ddrl.builders.prompts_corpus import prompts_corpus
 from ddrl.builders.runs import load_run
 from ddrl.data.files import find_samples, usable
 from ddrl.models.sd3 import SD3
-from ddrl.recipe import load_recipe, parse_recipe
+from ddrl.recipe import load_recipe
 
 PROMPTS = [f"a thing of kind {index}" for index in range(5)]
 MORE = """
@@ -185,9 +185,8 @@ def test_held_out_samples_are_neither_selected_nor_as_many_as_the_run_is_long(
     base = build_model(load_recipe(recipe, []), None, torch.device("cpu"))
     assert isinstance(base, SD3)
     for steps in (2, 300):
-        text = recipe.read_text().replace("per_prompt = 2", "per_prompt = 0")
-        corpus = prompts_corpus(parse_recipe(text, overrides=[f"run.steps={steps}"]), base)
-        assert len(corpus.heldout.x0) == 16
+        auto = load_recipe(recipe, ["data.synthetic.per_prompt=0", f"run.steps={steps}"])
+        assert len(prompts_corpus(auto, base).heldout.x0) == 16
 
 
 def test_one_prompt_is_too_few(model: Path, tmp_path: Path) -> None:

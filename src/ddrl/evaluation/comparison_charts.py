@@ -91,7 +91,11 @@ def curve_chart(report: ComparisonReport) -> str | None:
     figure, axes = empty_chart("training step", "reward while training")
     drawn = 0
     for i, variant in enumerate(report.variants):
-        cells = [c for c in report.cells if c.variant == variant and c.curves]
+        cells = [
+            cell
+            for cell in report.cells
+            if cell.variant == variant and cell.curves and all(r for _, r in cell.curves)
+        ]
         if not cells:
             continue
         best = max(cells, key=lambda cell: float(np.mean([c[1][-1] for c in cell.curves])))
