@@ -124,4 +124,4 @@ def test_plans_need_no_weights_and_no_data(name: str) -> None:
     result = ddrl("train", RECIPES / f"{name}.toml", "--dry-run")
     assert result.code == 0, result.stderr
     assert "the most is" in result.stdout
-    assert "not here yet: There is no data at" in result.stderr
+    assert "not here yet: there is no data at" in result.stderr

@@ -17,7 +17,7 @@ from ddrl.builders.source import build_corpus
 from ddrl.builders.store import Progress, fingerprint, make_once
 from ddrl.data.digits import DigitSplits
 from ddrl.data.sources import CaptionedMedia
-from ddrl.errors import RewardError, UsageError
+from ddrl.errors import RewardError, UsageError, WeightsError
 from ddrl.models.compiling import compile_blocks
 from ddrl.models.diffusers_model import DiffusersModel
 from ddrl.models.tiny import TinyCondition, TinyConfig, TinyModel
@@ -26,6 +26,7 @@ from ddrl.records import Condition
 from ddrl.rewards.base import make_reward, reward_class
 from ddrl.rewards.card import RewardCard
 from ddrl.rewards.scorer import Scorer, WeightedReward
+from ddrl.training.checkpoint import CheckpointFolder, load_weights
 from ddrl.training.pretrain import PretrainSettings, pretrain
 
 __all__ = [
@@ -210,10 +211,29 @@ def build_model(
     else:
         model = build_tiny(recipe, splits.train, progress=progress)
         model.transformer.to(device)
+        if recipe.model.start:
+            _start_from(model, Path(recipe.model.start))
     if recipe.model.compile:
         count = compile_blocks(model.transformer)
         logger.info("compiling %d blocks, each when it first runs", count)
     return model
+
+
+def _start_from(model: TinyModel, run: Path) -> None:
+    """Put the averaged weights of a run in place of the model's own.
+
+    Raises:
+        WeightsError: it is no run, or has no checkpoint.
+        CheckpointError: it is a run of another network.
+    """
+    checkpoint = CheckpointFolder(run / "checkpoints").latest()
+    if checkpoint is None:
+        raise WeightsError(
+            f"model.start is {run}, which has no checkpoint.",
+            hint="give the folder of a run that `ddrl train` has written",
+        )
+    load_weights(model.transformer, checkpoint.tensors("ema"))
+    logger.info("starting from %s, step %d", run, checkpoint.step)
 
 
 @dataclass(frozen=True)

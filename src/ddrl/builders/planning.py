@@ -9,14 +9,16 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from itertools import chain
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from ddrl.builders.assets import check_named, load_splits, pick_device, tiny_config
+from ddrl.builders.corpus import check_path
 from ddrl.builders.pretrained import adapt, warn_of_distilled
 from ddrl.builders.sampler import build_transitions
-from ddrl.errors import DataError, RewardError, UsageError
+from ddrl.errors import UsageError
 from ddrl.models.base import DiffusionModel
 from ddrl.models.blank import blank_condition
 from ddrl.models.diffusers_model import DiffusersModel
@@ -24,6 +26,8 @@ from ddrl.models.footprint import peak_bytes
 from ddrl.models.tiny import TinyModel
 from ddrl.recipe import Footprint, Plan, Recipe, Working, format_size, make_plan
 from ddrl.records import Condition
+from ddrl.rewards.base import reward_class
+from ddrl.rewards.card import RewardCard
 from ddrl.training.forward import Forward
 
 __all__ = ["check_recipe", "check_start", "plan_recipe", "trace_passes"]
@@ -38,11 +42,7 @@ def plan_recipe(recipe: Recipe) -> Plan:
         DDRLError: of the kind that fits, for what the recipe asks for and can't be had.
     """
     pick_device(recipe)
-    check_named(recipe, is_here=False)
-    try:
-        check_named(recipe)
-    except (DataError, RewardError) as error:  # a plan may be made before there is everything
-        logger.warning("not here yet: %s", error.message)
+    _check_what_is_here(recipe)
     model, shape = check_model(recipe)
     shift = model.time_shift(shape, recipe.rollout.steps)
     transitions = build_transitions(recipe.rollout, model.process, own_shift=shift)
@@ -53,6 +53,30 @@ def plan_recipe(recipe: Recipe) -> Plan:
         times=transitions.times.tolist(),
         footprint=_footprint(recipe, model, shape),
     )
+
+
+def _check_what_is_here(recipe: Recipe) -> None:
+    """Check data and rewards as a run does, but for what is not here yet: a plan may come first.
+
+    Raises:
+        DataError: the data is here, and wrong.
+        RewardError: there is no such reward.
+    """
+    check_named(recipe, is_here=False)
+    path = recipe.data.path
+    if path and not Path(path).exists():
+        logger.warning("not here yet: there is no data at %s", path)
+    else:
+        check_path(recipe)
+    for section in recipe.reward:
+        card = getattr(reward_class(section.name), "card", None)
+        if isinstance(card, RewardCard) and card.missing_modules():
+            logger.warning(
+                "not here yet: reward %s needs %s: %s",
+                section.name,
+                " and ".join(card.missing_modules()),
+                card.install_hint(),
+            )
 
 
 def check_start(recipe: Recipe) -> None:

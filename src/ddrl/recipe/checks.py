@@ -71,6 +71,12 @@ def _model_conflicts(recipe: Recipe) -> Iterator[Conflict]:
             if recipe.data.source == "files"
             else "give a text file with a prompt a line, or a .jsonl list",
         )
+    if model.start and is_diffusers:
+        yield Conflict(
+            ("model.start", "model.family"),
+            "model.start is a run's folder, but model.family diffusers starts from a pipeline",
+            "`ddrl export` that run, and give the folder that it writes as model.path",
+        )
     if model.lora.rank and not is_diffusers:
         yield Conflict(
             ("model.lora.rank", "model.family"),

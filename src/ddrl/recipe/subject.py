@@ -80,6 +80,11 @@ class ModelSection(Section):
         '`data.target = "data"` gets a warning. `auto` asks its configs and its name, which do not '
         "always tell (`diffusers` only).",
     )
+    start: str = Field(
+        "",
+        description="Folder of a run whose averaged weights are the base: stages one after another "
+        "(`tiny` only; a run of a pipeline is exported, and its folder is the `path`).",
+    )
     network: Literal["mlp", "dit"] = Field("mlp", description="Network (`tiny` only).")
     width: int = Field(256, ge=1, description="Width of the hidden layers (`tiny` only).")
     depth: int = Field(4, ge=1, description="Number of blocks (`tiny` only).")

@@ -241,7 +241,8 @@ def load_weights(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
     if wrong:
         raise CheckpointError(
             f"The checkpoint is of another network: {len(wrong)} weights differ in name or "
-            f"shape, the first is {wrong[0]}."
+            f"shape, the first is {wrong[0]}.",
+            hint="its [model] section and this recipe's have to agree",
         )
     set_weights(network, weights)
 
