@@ -9,10 +9,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from tests.cli.command import ddrl
+from tests.data.making import write_image
 
 from ddrl.builders.assets import build_tiny, load_splits
 from ddrl.builders.embedded import build_judge, build_judges
+from ddrl.builders.first_frames import read_first_frames
 from ddrl.builders.runs import load_run
+from ddrl.cli.pictures import Request, draw
 from ddrl.recipe import parse_recipe
 from ddrl.records import Prompts
 
@@ -98,6 +101,22 @@ def test_the_first_frame_is_given(recipe: Path) -> None:
     media = run.model.decode(part.x0[:3], part.condition[part.caption_id[:3]])
     torch.testing.assert_close(media, real.media[:3])
     assert len(part.captions) == 597  # a prompt is a caption and a frame
+
+
+def test_samples_begin_with_a_named_first_frame(recipe: Path) -> None:
+    folder, text = recipe.parent / "given", "a three moving left slowly"
+    first = write_image(recipe.parent / "first.png", width=12, height=12, colour=(60, 60, 60))
+    ddrl("sample", folder, "--prompt", text).failed(2, "is given the first frame")
+    result = ddrl("sample", folder, "--prompt", text, "--first-frame", first, "--num", "2")
+    assert result.code == 0, result.stderr
+    run = load_run(folder)
+    pixels = draw(
+        run,
+        Request((text,), 2, 0, 2, "euler", 1, first_frames=read_first_frames(run.recipe, [first])),
+    )
+    assert pixels.shape == (2, 8, 12, 12, 3)
+    assert bool((pixels[:, 0] == 60).all())
+    assert not torch.equal(pixels[0, 1:], pixels[1, 1:])
 
 
 def test_the_plan(recipe: Path) -> None:
