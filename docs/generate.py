@@ -12,6 +12,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from comparisons import comparison_section, fronts_section, one_stage_section
+
 from ddrl.recipe import options_table
 from ddrl.rewards.markdown import cards_page
 from ddrl.training.metrics import glossary_table
@@ -55,9 +57,51 @@ def evidence_page() -> str:
 `benchmarks/results`, with commit, hardware and seeds.
 
 {digits_section(_result("digits"))}
+{compare_sections()}
 {flow_section(_result("flow"))}
 {speed_section(_result("iteration"))}
 {passes_section(_result("passes"))}"""
+
+
+EIGHT = """Eight methods from one base. Beta is in standard deviations of the reward for all but supervised
+fine-tuning; `drift budget` steers it so that the held-out loss comes to rest 3 % above the base's. Synthetic data are
+samples of the base, of whose captions half are wrong."""
+
+FRONTS = """Each method at several strengths: what each bit of reward cost. Up is more reward; a held-out loss past +10 % is the mark of
+a hacked reward."""
+
+
+INK = """The reward is mean ink, which a white page earns: nothing of it is about digits."""
+
+
+def compare_sections() -> str:
+    """Methods side by side, and over their strengths."""
+    folder = "recipes/compare"
+    return "\n".join(
+        [
+            comparison_section(
+                _result("compare_digits"),
+                title="Digits: eight methods",
+                text=EIGHT,
+                recipe=f"{folder}/digits.toml",
+            ),
+            fronts_section(
+                _result("compare_digits_fronts"),
+                title="Digits: what the reward cost",
+                text=FRONTS,
+                recipe=f"{folder}/digits_fronts.toml",
+                image="images/compare_digits_fronts.png",
+            ),
+            fronts_section(
+                _result("compare_digits_ink"),
+                title="Digits: a reward that asks to be gamed",
+                text=INK,
+                recipe=f"{folder}/digits_ink.toml",
+                image="images/compare_digits_ink.png",
+            ),
+            one_stage_section(_result("one_stage")),
+        ]
+    )
 
 
 def _result(name: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ The public names, from the order in which an iteration uses them:
     group_advantage, ... , Advantages             rewards to advantages, eqs. (A1) to (A4)
     Objective, Gradient, Anchor                   the one loss, eq. (L1)
     sample_ode                                    deterministic samples
+    compare                                       methods side by side, as `ddrl compare`
 
 Names are loaded when they are first used, so that ``import ddrl`` costs nothing.
 """
@@ -18,6 +19,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ddrl.builders.comparison_report import compare
     from ddrl.data.digits import digit_splits
     from ddrl.diffusion.kernels import make_kernel
     from ddrl.diffusion.process import RectifiedFlow, VariancePreserving
@@ -68,6 +70,7 @@ _HOME = {
     "VariancePreserving": "ddrl.diffusion.process",
     "WeightedReward": "ddrl.rewards.scorer",
     "center_advantage": "ddrl.objective.advantage",
+    "compare": "ddrl.builders.comparison_report",
     "digit_splits": "ddrl.data.digits",
     "global_advantage": "ddrl.objective.advantage",
     "group_advantage": "ddrl.objective.advantage",
@@ -107,6 +110,7 @@ __all__ = [
     "VariancePreserving",
     "WeightedReward",
     "center_advantage",
+    "compare",
     "digit_splits",
     "global_advantage",
     "group_advantage",

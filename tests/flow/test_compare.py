@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from tests.cli.command import ddrl, finish, spawn, write_recipe
 
+import ddrl as ddrl_package
+
 AT = "reward.0.options.at"
 COMPARISON = """
 title = "Small"
@@ -108,6 +110,15 @@ def test_again_runs_nothing(finished: Path) -> None:
     assert "trained" not in result.stderr
     after = {path: path.stat().st_mtime_ns for path in finished.glob("all/*/checkpoints/*/*")}
     assert after == before
+
+
+def test_the_same_as_a_call(finished: Path) -> None:
+    report = ddrl_package.compare([finished / "small.toml"])
+    assert report.variants == ("DDRL", "No regularizer")
+    numbers = json.loads((finished / "all/comparison.json").read_text())
+    assert (
+        report.cells[0].mean("reward").value == numbers["cells"][0]["figures"]["reward"]["mean"][0]
+    )
 
 
 def test_dry_run_lists_the_runs(finished: Path) -> None:

@@ -42,5 +42,9 @@ def test_a_run_of_another_network_is_refused(
 ) -> None:
     recipe = write_recipe(tmp_path, tmp_path_factory)
     assert ddrl("train", recipe, "run.steps=1").code == 0
-    more = (f"model.start={tmp_path / 'run'}", "model.width=24", f"run.folder={tmp_path / 'second'}")
+    more = (
+        f"model.start={tmp_path / 'run'}",
+        "model.width=24",
+        f"run.folder={tmp_path / 'second'}",
+    )
     ddrl("train", recipe, *more).failed(5, "The checkpoint is of another network")

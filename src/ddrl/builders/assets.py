@@ -50,6 +50,7 @@ logger = logging.getLogger(__name__)
 
 # Part of every cache key: raise it when the making of a cached thing changes.
 CACHE_VERSION = 1
+CLIPS_VERSION = 2  # the same, of the base of clips
 
 
 def pick_device(recipe: Recipe) -> torch.device:
@@ -124,7 +125,8 @@ def build_tiny(
         for name, value in asdict(config).items()
         if name not in {"frames", "patch_frames", "given_frames"} or value != defaults[name]
     }
-    key = [CACHE_VERSION, shape, section.pretrain.model_dump(), fingerprint(data)]
+    version = CACHE_VERSION if config.frames == 1 else CLIPS_VERSION
+    key = [version, shape, section.pretrain.model_dump(), fingerprint(data)]
     folder, made = make_once(Path(recipe.run.cache), "base", key, make)
     if not made:
         logger.info("base model from %s", folder)

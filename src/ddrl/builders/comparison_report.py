@@ -3,24 +3,65 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ddrl.builders.compare import Outcome, audit_of
+from ddrl.builders.assets import pick_device
+from ddrl.builders.compare import Outcome, audit_of, execute, pick_workers, prepare
 from ddrl.errors import DataError
 from ddrl.evaluation.comparison import Cell, ComparisonReport
+from ddrl.evaluation.comparison_page import write_comparison
 from ddrl.evaluation.sheets import read_sheet
 from ddrl.evaluation.statistics import Interval
 from ddrl.evaluation.wording import duration
+from ddrl.recipe.comparison import load_comparison, plan_runs
 
-__all__ = ["build_comparison"]
+__all__ = ["build_comparison", "compare"]
 
 _BASE = "base"
+
+
+def compare(
+    paths: Sequence[Path | str],
+    *,
+    seeds: Sequence[int] = (),
+    folder: Path | str = "",
+    workers: int = 0,
+) -> ComparisonReport:
+    """Train methods side by side from one base, audit them all, and write the report.
+
+    What ``ddrl compare`` does, and resumes as it does.
+
+    Args:
+        paths: one comparison file, or several recipes.
+        seeds: instead of the file's.
+        folder: instead of the file's.
+        workers: runs at once; 0 is one per core, or one with an accelerator.
+
+    Returns:
+        What was measured; ``comparison.html`` and ``comparison.json`` are in the folder.
+
+    Raises:
+        DDRLError: of the kind that fits; runs that fail are in the report, if any has figures.
+    """
+    comparison, beside = load_comparison([Path(path) for path in paths])
+    changes: dict[str, object] = {"seeds": tuple(seeds)} if seeds else {}
+    comparison = comparison.model_copy(update=changes | ({"folder": str(folder)} if folder else {}))
+    runs = plan_runs(comparison, beside)
+    is_accelerated = pick_device(runs[0].recipe).type != "cpu"
+    prepare([run.recipe for run in runs])
+    outcomes = execute(runs, workers=pick_workers(workers, has_accelerator=is_accelerated))
+    command = shlex.join(["ddrl", "compare", *map(str, paths)])
+    report = build_comparison(outcomes, title=comparison.title, reproduce=command)
+    write_comparison(report, Path(comparison.folder))
+    return report
 
 
 def build_comparison(

@@ -36,7 +36,7 @@ DIRECTIONS: dict[str, tuple[int, int]] = {
 SPEEDS = ("slowly", "quickly")
 MOTIONS = tuple((direction, speed) for direction in DIRECTIONS for speed in SPEEDS)
 DIGIT_SIZE = 8
-CLIPS_PER_SCAN = {"train": 2, "heldout": 1, "reward": 2, "judge": 2}
+CLIPS_PER_SCAN = {"train": 4, "heldout": 1, "reward": 2, "judge": 2}
 
 
 def speeds(size: tuple[int, int], frames: int) -> dict[str, float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ddrl.errors import DataError
 from ddrl.evaluation.pareto import cost_at, hypervolume
-from ddrl.evaluation.statistics import Interval
+from ddrl.evaluation.statistics import Interval, over_seeds
 
 __all__ = [
     "FORMAT",
@@ -23,12 +23,9 @@ __all__ = [
     "Matched",
     "Trade",
     "as_json",
-    "over_seeds",
 ]
 
 FORMAT = "ddrl-comparison/1"
-NUM_RESAMPLES = 2000
-_NORMAL = 2 * 1.959964  # widths of a 95 % interval to a standard deviation
 
 
 @dataclass(frozen=True)
@@ -188,12 +185,17 @@ class ComparisonReport:
     ) -> tuple[Matched, ...]:
         """Two methods' costs at rewards that both reach with every seed they share.
 
+        Nothing for a method with one strength: a single run is no front to read a cost from.
+
         Args:
             ours: the first method.
             theirs: the second.
             trade: which cost.
             num_rewards: evenly over the range that both reach.
         """
+        labels = [{c.label for c in self.cells if c.variant == v} for v in (ours, theirs)]
+        if min(map(len, labels)) < 2:
+            return ()
         seeds = [s for s in self.seeds_of(ours) if s in self.seeds_of(theirs)]
         pairs = [(self.points(ours, trade, s), self.points(theirs, trade, s)) for s in seeds]
         if not pairs:
@@ -210,31 +212,6 @@ class ComparisonReport:
                 gaps = [Interval.exact(float(gap)) for gap in costs[:, 0] - costs[:, 1]]
                 rows.append(Matched(float(reward), float(mine), float(other), over_seeds(gaps)))
         return tuple(rows)
-
-
-def over_seeds(per_seed: Sequence[Interval]) -> Interval:
-    """The mean over seeds, with an interval over seeds and over what each seed's interval is over.
-
-    Seeds are drawn with replacement; to each drawn value a normal error of the width of its own
-    interval is added. With few seeds (three) it can't be wider than these show.
-
-    Args:
-        per_seed: one interval for each seed; those that are not finite are left out.
-
-    Returns:
-        The mean and its 95 % interval; NaN where no seed has figures.
-    """
-    known = [interval for interval in per_seed if interval.is_finite]
-    if not known:
-        return Interval.exact(math.nan)
-    values = np.array([interval.value for interval in known])
-    errors = np.array([(interval.high - interval.low) / _NORMAL for interval in known])
-    rng = np.random.default_rng(0)
-    drawn = rng.integers(len(known), size=(NUM_RESAMPLES, len(known)))
-    noise = rng.normal(size=drawn.shape)
-    means = (values[drawn] + errors[drawn] * noise).mean(axis=1)
-    low, high = np.quantile(means, [0.025, 0.975])
-    return Interval(float(values.mean()), float(low), float(high))
 
 
 def as_json(report: ComparisonReport) -> dict[str, Any]:

@@ -157,12 +157,12 @@ def _columns(report: ComparisonReport) -> list[_Column]:
 
     known = {
         "reward": _Column("reward", "Reward", numbers("reward"), lambda _: False),
-        "judge_accuracy": _Column("judge_accuracy", "Held-out judge", percent, lambda _: False),
+        "judge_accuracy": _Column("judge_accuracy", "Judge", percent, lambda _: False),
         "frechet": _Column("frechet", "Fréchet distance", numbers("frechet"), lambda _: False),
         "diversity": _Column("diversity", "Diversity", numbers("diversity"), lambda _: False),
         "heldout_loss_change": _Column(
             "heldout_loss_change",
-            "Held-out loss change",
+            "Held-out loss",
             signed_percent,
             lambda cell: cell.mean("heldout_loss_change").value > limit,
         ),

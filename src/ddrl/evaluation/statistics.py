@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,10 @@ from numpy.typing import NDArray
 
 from ddrl.errors import DataError, UsageError
 
-__all__ = ["Interval", "bootstrap_interval", "clustered_bootstrap_interval"]
+__all__ = ["Interval", "bootstrap_interval", "clustered_bootstrap_interval", "over_seeds"]
+
+_SEED_RESAMPLES = 2000
+_WIDTH = 2 * 1.959964  # of a 95 % interval, in standard deviations
 
 Statistic = Callable[[NDArray[np.float64]], Any]
 
@@ -123,6 +126,31 @@ def clustered_bootstrap_interval(
     starts = np.flatnonzero(np.diff(ids[order])) + 1
     members = np.split(order, starts)
     return _bootstrap(samples, members, statistic, num_resamples, level, recentre, seed)
+
+
+def over_seeds(per_seed: Sequence[Interval]) -> Interval:
+    """The mean over seeds, with an interval over seeds and over what each seed's interval is over.
+
+    Seeds are drawn with replacement; to each drawn value a normal error of the width of its own
+    interval is added. With few seeds (three) it can't be wider than these show.
+
+    Args:
+        per_seed: one interval for each seed; those that are not finite are left out.
+
+    Returns:
+        The mean and its 95 % interval; NaN where no seed has figures.
+    """
+    known = [interval for interval in per_seed if interval.is_finite]
+    if not known:
+        return Interval.exact(math.nan)
+    values = np.array([interval.value for interval in known])
+    errors = np.array([(interval.high - interval.low) / _WIDTH for interval in known])
+    rng = np.random.default_rng(0)
+    drawn = rng.integers(len(known), size=(_SEED_RESAMPLES, len(known)))
+    noise = rng.normal(size=drawn.shape)
+    means = (values[drawn] + errors[drawn] * noise).mean(axis=1)
+    low, high = np.quantile(means, [0.025, 0.975])
+    return Interval(float(values.mean()), float(low), float(high))
 
 
 def _bootstrap(

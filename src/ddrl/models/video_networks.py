@@ -12,6 +12,10 @@ from ddrl.models.networks import DiTBlock, time_features
 
 __all__ = ["VideoDiT"]
 
+# Mean and spread of the latents that the network is made for: a bright digit on black, in [-1, 1].
+MEAN = -0.73
+SPREAD = 0.5
+
 
 class _WordEmbedding(nn.Module):
     """Time and the words of a text to one vector of ``width``; words are added, in any order."""
@@ -33,7 +37,9 @@ class VideoDiT(nn.Module):
     """A diffusion transformer on clips: full attention, positions factorised in space and time.
 
     Frames that are given stand clean before the noisy ones, and are left out of what comes back.
-    Source: arXiv 2212.09748 for the blocks.
+    The blocks add to the best linear estimate of the velocity for data of one mean and spread, and
+    see inputs of spread 1: a base learns several times faster so.
+    Source: arXiv 2212.09748 for the blocks, 2206.00364 (section 5) for the estimate.
 
     Args:
         shape: (C, T, H, W) of a whole clip, the given frames included.
@@ -73,7 +79,12 @@ class VideoDiT(nn.Module):
 
     def forward(self, x: Tensor, t: Tensor, words: Tensor, given: Tensor | None = None) -> Tensor:
         """Shapes (B, C, T, H, W), (B,), (B, L), given (B, C, F, H, W) -> (B, C, T, H, W)."""
-        clip = x if given is None else torch.cat([given, x], dim=2)
+        at = t.reshape(-1, 1, 1, 1, 1)
+        centred = x - (1 - at) * MEAN
+        variance = ((1 - at) * SPREAD) ** 2 + at**2
+        clip = centred * variance.rsqrt()
+        if given is not None:
+            clip = torch.cat([(given - MEAN) / SPREAD, clip], dim=2)
         tokens = self.into(_patches(clip, *self.patch)) + self.place + self.moment
         tokens = tokens.flatten(1, 2)
         embedding = self.embedding(t, words)
@@ -81,7 +92,9 @@ class VideoDiT(nn.Module):
             tokens = block(tokens, embedding)
         scale, shift = self.modulation(embedding).unsqueeze(1).chunk(2, dim=-1)
         out = self.out(torch.addcmul(shift, self.norm(tokens), 1 + scale))
-        return _unpatch(out, clip.shape, *self.patch)[:, :, -x.shape[2] :]
+        rest = _unpatch(out, clip.shape, *self.patch)[:, :, -x.shape[2] :]
+        linear = centred * (at - (1 - at) * SPREAD**2) / variance - MEAN
+        return linear + rest * SPREAD * variance.rsqrt()
 
 
 def _patches(x: Tensor, moments: int, side: int) -> Tensor:

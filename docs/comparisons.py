@@ -1,0 +1,156 @@
+"""The sections of docs/evidence.md that are made from committed comparisons."""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = ["area_table", "comparison_section", "fronts_section", "one_stage_section"]
+
+MARK = 0.10
+
+
+def comparison_table(result: dict[str, Any]) -> str:
+    """A row per method and beta: means over seeds, and the audits' words."""
+    rows = [
+        "| method | reward | judge | Fréchet distance | diversity | held-out loss | audit |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for cell in (result["base"], *result["cells"]):
+        figures = cell["figures"]
+        loss = figures["heldout_loss_change"]["per_seed"]
+        words = sorted(set(cell["verdicts"]), key=cell["verdicts"].count, reverse=True)
+        audit = ", ".join(
+            word if len(words) == 1 else f"{cell['verdicts'].count(word)} {word}" for word in words
+        )
+        cells = [
+            _number(figures["reward"], "{:.2f}"),
+            _number(figures["judge_accuracy"], "{:.3f}"),
+            _number(figures["frechet"], "{:.1f}"),
+            _number(figures["diversity"], "{:.2f}"),
+            "0" if cell is result["base"] else _percents(loss),
+            audit,
+        ]
+        rows.append(f"| {cell['label']} | " + " | ".join(cells) + " |")
+    return "\n".join(rows)
+
+
+def _number(figure: dict[str, Any], form: str) -> str:
+    mean = figure["mean"][0]
+    return "" if mean is None else form.format(mean).replace("-0.00", "0.00")
+
+
+def _percents(values: list[float]) -> str:
+    mean = f"{100 * sum(values) / len(values):+.1f} %"
+    ends = [f"{100 * v:+.1f}" for v in (min(values), max(values))]
+    return mean if ends[0] == ends[1] else f"{mean} ({ends[0]} to {ends[1]})"
+
+
+def area_table(result: dict[str, Any]) -> str:
+    """Area under each method's fronts, with intervals over seeds."""
+    heads = {"heldout_loss_change": "held-out loss", "frechet": "Fréchet", "diversity": "diversity"}
+    rows = [
+        "| method | " + " | ".join(f"reward against {head}" for head in heads.values()) + " |",
+        "|---|---|---|---|",
+    ]
+    for variant in dict.fromkeys(cell["variant"] for cell in result["cells"]):
+        cells = []
+        for key in heads:
+            mean, low, high = result["areas"][key][variant]
+            cells.append(f"{mean:.3g} ({low:.3g} to {high:.3g})")
+        rows.append(f"| {variant} | " + " | ".join(cells) + " |")
+    return "\n".join(rows)
+
+
+def matched_table(result: dict[str, Any], ours: str, theirs: str) -> str:
+    """Two methods' costs at equal reward."""
+    rows = [
+        f"| at reward | cost | {ours} | {theirs} | difference, over seeds |",
+        "|---|---|---|---|---|",
+    ]
+    names = {"heldout_loss_change": "held-out loss", "frechet": "Fréchet distance"}
+    for key, name in names.items():
+        for row in result["matched"][key].get(f"{ours} - {theirs}", []):
+            show = "{:+.1%}" if key == "heldout_loss_change" else "{:.1f}"
+            values = [row["ours"], row["theirs"], *row["difference"]]
+            a, b, gap, low, high = (show.format(value).replace("%", " %") for value in values)
+            rows.append(f"| {row['reward']:.2f} | {name} | {a} | {b} | {gap} ({low} to {high}) |")
+    return "\n".join(rows)
+
+
+def comparison_section(result: dict[str, Any], *, title: str, text: str, recipe: str) -> str:
+    """One comparison: its table, words, and where it is from."""
+    return f"""## {title}
+
+{text}
+
+{comparison_table(result)}
+
+{_source(result, recipe)}
+"""
+
+
+def fronts_section(
+    result: dict[str, Any], *, title: str, text: str, recipe: str, image: str
+) -> str:
+    """A comparison over betas: picture, areas, equal rewards, table."""
+    return f"""## {title}
+
+{text}
+
+![Reward against what it cost, for each method and beta]({image})
+
+Area under the fronts: reward gained times cost spared, up to a held-out loss change of {2 * MARK:.0%}, four times the
+base's Fréchet distance, half of the diversity. Means over seeds, in brackets 95 % intervals.
+
+{area_table(result)}
+
+Costs at equal reward, read off the fronts seed by seed:
+
+{matched_table(result, "DDRL", "Reverse KL")}
+
+All runs:
+
+{comparison_table(result)}
+
+{_source(result, recipe)}
+"""
+
+
+def one_stage_section(result: dict[str, Any]) -> str:
+    """DDRL alone against fine-tuning and then DDRL."""
+    keys = {
+        "heldout_loss": ("held-out diffusion loss", "{:.4f}"),
+        "reward": ("reward", "{:.3f}"),
+        "judge_accuracy": ("judge", "{:.3f}"),
+        "frechet": ("Fréchet distance", "{:.1f}"),
+        "diversity": ("diversity", "{:.2f}"),
+    }
+    rows = ["| | " + " | ".join(name for name, _ in keys.values()) + " |", "|---" * 6 + "|"]
+    for name, figures in result["results"].items():
+        cells = [_seeds(figures[key], form) for key, (_, form) in keys.items()]
+        rows.append(f"| {name} | " + " | ".join(cells) + " |")
+    one, two = result["steps"]["one stage"], result["steps"]["two stages"]
+    return f"""## One stage or two
+
+The paper's claim that fine-tuning on data first is not needed: DDRL for {one[0]} steps from the pretrained model, against
+{two[0]} steps of supervised fine-tuning and then {two[1]} of DDRL. Both see as many data samples. Mean over seeds, in brackets
+the least and the largest.
+
+{chr(10).join(rows)}
+
+`{result["recipe"]}`, commit `{result["commit"][:12]}`, {result["hardware"]}. Repeat: `python benchmarks/one_stage.py`.
+"""
+
+
+def _seeds(values: list[float], form: str) -> str:
+    mean = form.format(sum(values) / len(values))
+    return f"{mean} ({form.format(min(values))} to {form.format(max(values))})"
+
+
+def _source(result: dict[str, Any], recipe: str) -> str:
+    facts = result["environment"]
+    commit = facts["Code"].rpartition(" ")[2][:12]
+    return (
+        f"Commit `{commit}`, {facts['Hardware']}, {facts['Versions']}; seeds {facts['Seeds'].partition(';')[0]}. "
+        f"Repeat: `ddrl compare {recipe}`."
+    )
