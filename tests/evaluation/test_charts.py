@@ -88,7 +88,9 @@ def test_values_that_are_not_finite_leave_a_gap() -> None:
 
 
 def test_a_single_point_and_many_runs() -> None:
-    short = dataclasses.replace(RUNS[1], curves=Curves((0,), (-1.0,), ((0, 17.47),)))
+    start = dataclasses.replace(RUNS[1], curves=Curves((0,), (-1.0,), ((0, 0.0),)))
+    assert drift_chart((start,), 0.1) is None, "the start alone is no curve"
+    short = dataclasses.replace(RUNS[1], curves=Curves((0,), (-1.0,), ((0, 0.0), (9, 17.47))))
     assert "+1000\N{NO-BREAK SPACE}%" in text_of(drift_chart((RUNS[0], short), 0.1))
     many = tuple(dataclasses.replace(RUNS[1], name=str(i)) for i in range(9))
     assert all(svg is not None for svg in all_charts((RUNS[0], *many)))

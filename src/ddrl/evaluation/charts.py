@@ -117,7 +117,7 @@ def drift_chart(runs: Sequence[RunResult], limit: float) -> str | None:
     for place, run in enumerate(runs):
         steps = np.array([step for step, _ in run.curves.evaluations], dtype=np.float64)
         drifts = _finite([drift for _, drift in run.curves.evaluations])
-        if len(steps) == 0 or np.isnan(drifts).all():
+        if len(steps) < 2 or np.isnan(drifts).all():  # the first one is the start, always 0
             continue
         seen += [float(drift) for drift in drifts if not np.isnan(drift)]
         axes.plot(
