@@ -20,7 +20,10 @@ FOLDER = "runs/one-stage"
 SEEDS = (0, 1, 2)
 STEPS = 150  # of DDRL after fine-tuning; DDRL alone gets those of fine-tuning, too
 FINE_TUNING = 75
-COMMON = ("run.tensorboard=false", "run.checkpoint_every=0", "evaluation.every=75")
+COMMON = (
+    *("run.tensorboard=false", "run.checkpoint_every=0", "evaluation.every=75"),
+    "guard.max_ratio=1e5",  # the first update of one second stage had a ratio of 1095
+)
 
 
 def run(*arguments: str) -> str:

@@ -68,10 +68,32 @@ fine-tuning; `drift budget` steers it so that the held-out loss comes to rest 3 
 samples of the base, of whose captions half are wrong."""
 
 FRONTS = """Each method at several strengths: what each bit of reward cost. Up is more reward; a held-out loss past +10 % is the mark of
-a hacked reward."""
+a hacked reward.
 
+At equal reward DDRL's held-out loss changes by less than half of what reverse KL's does at four of the five rewards compared, and
+at three of them it falls. At the highest reward (-0.04) both are far past the mark, and close to each other: neither is
+hack-proof at a small beta. The Fréchet distance is lower, too, up to a reward of -0.08, and not past it. Reverse KL keeps more variety, of
+which the base has more than real data. A drift budget of 3 % (the table above) ends within the budget with every seed, at the reward and judge of the best
+fixed beta that does (0.3).
 
-INK = """The reward is mean ink, which a white page earns: nothing of it is about digits."""
+Samples of this base are worse anchors than a reverse KL to it: half of its captions are wrong, and each sample says so as if it were data.
+Half real, half synthetic lies between."""
+
+SYNTHETIC = """`data.synthetic.keep` leaves of each prompt's samples the best by the run's own reward. All of them (the table above, beta
+0.3) hold the policy to the base's mistakes: reward -0.76 at a held-out loss of +3.6 %. Of the best half reward is -0.24 at +5.7 %, of the
+best quarter -0.09 at +8.5 %. Reverse KL at these rewards, between its strengths above, costs about +9 % and +23 %; DDRL on real data +8.4 %
+at -0.08. In Fréchet distance the half is behind reverse KL (14.7 against about 13), and the quarter before it (13.2 against
+about 18). At beta 0.1 all of them are hacked."""
+
+INK = """The reward is mean ink, which a white page earns: nothing of it is about digits. Both regularizers leave little of it to
+take, and DDRL pays less for what it takes: at equal reward (0.34 to 0.36) its Fréchet distance is about three quarters of reverse KL's, and
+the held-out loss falls instead of rising. The aim was 0.6 of the distance, which is not met. The judge, whom this reward tells
+nothing, rises from .37 to .78 with DDRL by the data alone."""
+
+VIDEO = """Clips of 8 frames of 12x12: a scanned digit that moves as the caption says. The rewards are the log-probability of the digit and the
+motion of the centre; the judges are another network, and registration of pixels. Without a regularizer the proxy is highest, the
+digit judge stays behind DDRL's and fine-tuning's, clips flicker and the held-out loss doubles; its judges are still better than the base's, so
+that a judge alone would not have found it out."""
 
 
 def compare_sections() -> str:
@@ -92,12 +114,24 @@ def compare_sections() -> str:
                 recipe=f"{folder}/digits_fronts.toml",
                 image="images/compare_digits_fronts.png",
             ),
+            comparison_section(
+                _result("compare_digits_synthetic"),
+                title="Digits: which samples of the base to hold to",
+                text=SYNTHETIC,
+                recipe=f"{folder}/digits_synthetic.toml",
+            ),
             fronts_section(
                 _result("compare_digits_ink"),
                 title="Digits: a reward that asks to be gamed",
                 text=INK,
                 recipe=f"{folder}/digits_ink.toml",
                 image="images/compare_digits_ink.png",
+            ),
+            comparison_section(
+                _result("compare_moving_digits"),
+                title="Moving digits: methods side by side",
+                text=VIDEO,
+                recipe=f"{folder}/moving_digits.toml",
             ),
             one_stage_section(_result("one_stage")),
         ]

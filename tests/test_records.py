@@ -213,10 +213,10 @@ def test_trajectory_refuses_shapes_that_do_not_belong_together() -> None:
 def test_scores_refuse_rewards_of_other_samples() -> None:
     value, status = torch.zeros(3, 2), torch.zeros(3, 2, dtype=torch.int64)
     valid = torch.ones(3, dtype=torch.bool)
-    Scores(value, status, ("a", "b"), torch.zeros(3), valid)
+    Scores(value, status, ("a", "b"), torch.zeros(3), valid, torch.zeros(3))
     with pytest.raises(jaxtyping.TypeCheckError):
-        Scores(value, status, ("a", "b"), torch.zeros(4), valid)
+        Scores(value, status, ("a", "b"), torch.zeros(4), valid, torch.zeros(3))
     with pytest.raises(jaxtyping.TypeCheckError):
-        Scores(value, status[:, :1], ("a", "b"), torch.zeros(3), valid)
+        Scores(value, status[:, :1], ("a", "b"), torch.zeros(3), valid, torch.zeros(3))
     with pytest.raises(jaxtyping.TypeCheckError):
-        Scores(value, status, ("a", "b"), torch.zeros(3, 1), valid)
+        Scores(value, status, ("a", "b"), torch.zeros(3, 1), valid, torch.zeros(3))

@@ -229,6 +229,7 @@ class Status(IntEnum):
     OK = 0
     ERROR = 1
     NOT_FINITE = 2
+    TIMEOUT = 3
 
 
 @dataclass(frozen=True)
@@ -239,8 +240,11 @@ class Scores:
         value: raw values, shape (B, R); NaN where the status is not OK.
         status: a :class:`Status` per value, shape (B, R).
         names: R reward names.
-        combined: the weighted sum, shape (B,); 0 where ``valid`` is false.
+        combined: what is trained on, shape (B,); 0 where ``valid`` is false.
         valid: whether every reward of the sample succeeded, shape (B,).
+        weighted_sum: of the raw values, shape (B,); 0 where ``valid`` is false. Other than
+            ``combined``, which may be relative to this batch, it compares from one batch, or
+            one model, to another.
     """
 
     value: Float[Tensor, "B R"]
@@ -248,6 +252,7 @@ class Scores:
     names: tuple[str, ...]
     combined: Float[Tensor, "B"]
     valid: Bool[Tensor, "B"]
+    weighted_sum: Float[Tensor, "B"]
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,17 @@ class RaisesOnce:
         return media.flatten(1).mean(1)
 
 
+class Slow:
+    """Mean brightness, after ``seconds`` in every call."""
+
+    def __init__(self, *, seconds: float) -> None:
+        self._seconds = seconds
+
+    def score(self, media: Tensor, prompts: Prompts) -> Tensor:
+        time.sleep(self._seconds)
+        return media.flatten(1).mean(1)
+
+
 class Gate:
     """Mean brightness; in call ``at``, makes ``reached`` in the folder and waits for ``go``."""
 

@@ -28,7 +28,7 @@ def splits() -> DigitSplits:
 
 
 def test_sizes_and_pixels() -> None:
-    assert [len(getattr(splits(), name)) for name in NAMES] == [2400, 597, 1200, 1200]
+    assert [len(getattr(splits(), name)) for name in NAMES] == [4800, 597, 1200, 1200]
     for name in NAMES:
         clips: CaptionedMedia = getattr(splits(), name)
         assert clips.media.shape == (len(clips), 8, 3, 12, 12)

@@ -70,13 +70,26 @@ def test_areas_are_those_on_paper(report: ComparisonReport) -> None:
 
 
 def test_costs_at_equal_reward(report: ComparisonReport) -> None:
-    rows = report.matched("DDRL", "Reverse KL", DRIFT, num_rewards=4)
-    assert [row.reward for row in rows] == pytest.approx([0.25, 0.5, 0.75, 1.0])
-    assert [row.ours for row in rows] == pytest.approx([0.025, 0.05, 0.075, 0.1])
-    assert rows[1].theirs == pytest.approx(0.1)
-    assert rows[3].difference.value == pytest.approx(-0.105)
-    assert rows[3].difference.low == pytest.approx(-0.11)
-    assert rows[3].difference.high == pytest.approx(-0.10)
+    rows = report.matched("DDRL", "Reverse KL", DRIFT, num_rewards=5)
+    assert [row.reward for row in rows] == pytest.approx([0, 0.25, 0.5, 0.75, 1.0])
+    assert [row.ours for row in rows] == pytest.approx([0, 0.025, 0.05, 0.075, 0.1])
+    assert rows[2].theirs == pytest.approx(0.1)
+    assert rows[4].difference.value == pytest.approx(-0.105)
+    assert rows[4].difference.low == pytest.approx(-0.11)
+    assert rows[4].difference.high == pytest.approx(-0.10)
+
+
+def test_fronts_that_begin_better_than_the_base_are_matched_where_they_are(
+    report: ComparisonReport,
+) -> None:
+    ours = (
+        cell("DDRL", "DDRL, beta 1", (0.5, 0.5), (-0.05, -0.05)),
+        cell("DDRL", "DDRL, beta 0.1", (1.0, 1.0), (0.10, 0.10)),
+    )
+    better = replace(report, cells=(*ours, *report.cells[2:]))
+    rows = better.matched("DDRL", "Reverse KL", DRIFT, num_rewards=3)
+    assert [row.reward for row in rows] == pytest.approx([0.5, 0.75, 1.0])
+    assert [row.ours for row in rows] == pytest.approx([-0.05, 0.025, 0.1])
 
 
 def test_methods_that_gain_nothing_are_not_matched(report: ComparisonReport) -> None:

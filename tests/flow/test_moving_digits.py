@@ -74,7 +74,7 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_a_run_its_samples_and_its_report(recipe: Path) -> None:
+def test_a_run_and_its_samples(recipe: Path) -> None:
     folder = recipe.parent / "run"
     result = ddrl("train", recipe)
     assert result.code == 0, result.stderr
@@ -84,6 +84,13 @@ def test_a_run_its_samples_and_its_report(recipe: Path) -> None:
     assert result.code == 0, result.stderr
     assert (folder / "samples" / "grid.png").is_file()
     ddrl("sample", folder, "--prompt", "a cat moving left slowly").failed(3, "word 'cat'")
+
+
+@pytest.mark.slow
+def test_its_report(recipe: Path) -> None:
+    folder = recipe.parent / "reported"
+    result = ddrl("train", recipe, f"run.folder={folder}")
+    assert result.code == 0, result.stderr
     result = ddrl("evaluate", folder, "--json")
     assert result.code == 0, result.stderr
     assert "motion_accuracy" in result.stdout

@@ -10,10 +10,15 @@ from ddrl.diffusion.process import RectifiedFlow
 from ddrl.models.video_networks import MEAN, SPREAD, VideoDiT
 
 
-def network(*, frames: int = 8) -> VideoDiT:
-    torch.manual_seed(0)
-    shape = (1, frames, 6, 6)
-    return VideoDiT(shape=shape, num_words=5, width=16, depth=1, heads=2, patch=(frames, 3))
+def network(*, trained: bool = False) -> VideoDiT:
+    """With random weights everywhere if ``trained``, else as it begins."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = VideoDiT(shape=(1, 8, 6, 6), num_words=5, width=16, depth=1, heads=2, patch=(8, 3))
+        if trained:
+            for parameter in model.parameters():
+                torch.nn.init.normal_(parameter)
+    return model
 
 
 @pytest.mark.parametrize("t", [0.0, 0.2, 0.7, 1.0])
@@ -43,10 +48,7 @@ def test_the_scale_is_that_of_the_clips() -> None:
 
 
 def test_given_frames_are_seen_and_are_not_returned() -> None:
-    model = network()
-    torch.nn.init.normal_(model.out.weight)
-    torch.nn.init.normal_(model.blocks[0].modulation.weight)
-    torch.nn.init.normal_(model.modulation.weight)
+    model = network(trained=True)
     x, t = torch.zeros(2, 1, 7, 6, 6), torch.full((2,), 0.5)
     words = torch.ones((2, 3), dtype=torch.int64)
     given = torch.stack([torch.full((1, 1, 6, 6), level) for level in (-1.0, 1.0)])

@@ -33,6 +33,21 @@ def refused(*overrides: str) -> tuple[str, str]:
             "data.frames above data.given_frames",
         ),
         (["reward.0.weight=0"], "every reward has weight 0", "give a reward a weight"),
+        (
+            ["scoring.combine=normalized", "objective.advantage=tilt"],
+            "scoring.combine normalized makes them relative to the batch",
+            'scoring.combine = "sum"',
+        ),
+        (
+            ["scoring.combine=lower_confidence"],
+            "takes off what rewards disagree by, but only one reward has a weight",
+            "give a second reward a weight",
+        ),
+        (
+            ["scoring.combine=lower_confidence", "reward.0.weight=-1"],
+            "reward.0.weight is -1.0, but scoring.combine lower_confidence weighs",
+            "weights of at least 0",
+        ),
         (["rollout.kernel=ode"], "rollout.kernel ode adds no noise", '"flow_sde"'),
         (
             ["rollout.kernel=ode", "objective.policy=none"],
@@ -159,6 +174,8 @@ def test_refused(overrides: list[str], message: str, hint: str) -> None:
     "overrides",
     [
         ["model.width=30"],
+        ["scoring.combine=normalized"],
+        ["scoring.combine=normalized", "objective.advantage=tilt", "objective.policy=none"],
         ["objective.policy=none", "reward.0.weight=0", "rollout.group_size=1"],
         ["objective.regularizer=none", "objective.beta=0"],
         ["objective.regularizer=reference", "objective.kl_in_return=true"],

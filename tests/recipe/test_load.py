@@ -55,7 +55,7 @@ def test_reads_a_file(tmp_path: Path) -> None:
         (
             "[scoring]\nzzz = 1",
             "a.toml:2: unknown key scoring.zzz",
-            "[scoring] takes on_failure, max_failed_share",
+            "[scoring] takes combine, kappa, on_failure, max_failed_share",
         ),
         ("zzz = 1", "a.toml:1: unknown key zzz", "the sections are model, data, reward,"),
         (

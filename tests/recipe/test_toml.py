@@ -83,9 +83,8 @@ def test_a_dump_says_everything() -> None:
     held_out = '[[evaluation.reward]]\nname = "ink"\n[evaluation.reward.options]\nscale = 2\n'
     text = dump_toml(parse_recipe(REWARD + held_out, overrides=["reward.0.options.x=1"]))
     assert text.startswith('[model]\nfamily = "tiny"\n')
-    assert (
-        '\n\n[[reward]]\nname = "classifier"\nweight = 1.0\n\n[reward.options]\nx = 1\n\n' in text
-    )
+    reward = 'name = "classifier"\nweight = 1.0\ntimeout = 0.0\nretries = 0\nsamples_per_call = 0\n'
+    assert f"\n\n[[reward]]\n{reward}\n[reward.options]\nx = 1\n\n" in text
     assert text.endswith('wandb_project = ""\n')
     written = tomllib.loads(text)
     for key in key_specs():
@@ -173,6 +172,9 @@ def test_difference() -> None:
         'run.folder: "runs/digits" -> "b"',
         'reward.1.name: (absent) -> "classifier"',
         "reward.1.weight: (absent) -> 1.0",
+        "reward.1.timeout: (absent) -> 0.0",
+        "reward.1.retries: (absent) -> 0",
+        "reward.1.samples_per_call: (absent) -> 0",
     ]
     assert difference(a, b, ignore=["reward.*", "rollout.*", "run.*"]) == [
         "objective.beta: 1.0 -> 0.5"
@@ -192,9 +194,13 @@ def test_a_resumed_run_may_change_what_is_kept_and_watched() -> None:
         "evaluation.every=1",
         "evaluation.solver=euler",
         "guard.max_drift=0.5",
+        "reward.0.timeout=60",
+        "reward.0.retries=3",
     )
-    assert len(difference(saved, current)) == 10
+    assert len(difference(saved, current)) == 12
     assert resume_conflicts(saved, current) == []
+    option = recipe("reward.0.options.timeout=1")
+    assert resume_conflicts(saved, option) == ["reward.0.options.timeout: (absent) -> 1"]
     changed = recipe("run.seed=1", "run.steps=500")
     assert resume_conflicts(saved, changed) == ["run.seed: 0 -> 1"]
 

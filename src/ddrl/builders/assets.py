@@ -165,11 +165,22 @@ def build_scorer(recipe: Recipe, splits: DigitSplits | None) -> Scorer:
             raise RewardError(f"Reward {name!r} is in the recipe twice.")
         names.append(name)
         reward = make_reward(section.name, embedded_options(recipe, section, splits))
-        rewards.append(WeightedReward(name, reward, section.weight))
+        rewards.append(
+            WeightedReward(
+                name,
+                reward,
+                section.weight,
+                timeout=section.timeout,
+                retries=section.retries,
+                samples_per_call=section.samples_per_call,
+            )
+        )
     return Scorer(
         rewards,
         on_failure=recipe.scoring.on_failure,
         max_failed_share=recipe.scoring.max_failed_share,
+        combination=recipe.scoring.combine,
+        kappa=recipe.scoring.kappa,
     )
 
 

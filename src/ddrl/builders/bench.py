@@ -33,7 +33,8 @@ class Values:
     """What is measured of each of N samples.
 
     Attributes:
-        reward: the trained reward, (N,); NaN where it failed.
+        reward: the weighted sum of the trained rewards' raw values, (N,), which compares between
+            models whatever ``scoring.combine`` is; NaN where one failed.
         measures: name -> (N,), of judges and held-out rewards; NaN where one failed.
         pixels: name -> (N,), statistics of pixels.
         features: of the encoder, (N, F).
@@ -113,7 +114,7 @@ class Bench:
             measures |= {name: _numbers(held.value[:, i]) for i, name in enumerate(held.names)}
         frames = self.encoder.frames(media) if media.ndim == 5 else None
         return Values(
-            reward=_numbers(torch.where(scores.valid, scores.combined, math.nan)),
+            reward=_numbers(torch.where(scores.valid, scores.weighted_sum, math.nan)),
             measures=measures,
             pixels=pixel_statistics(media),
             features=self.encoder.features(media) if frames is None else frames.mean(1),

@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 FORMAT = "ddrl-synthetic-scores/1"  # part of every name: raise it when the scoring changes
 
 Column = list[float | None]
-"""The combined rewards of a group of samples; None: one has failed."""
+"""The weighted sums of a group of samples' rewards; None: one has failed."""
 
 
 def keep_best(
@@ -192,10 +192,10 @@ def _score(
     sizes = [len(group) for group in groups]
     group_id = torch.arange(len(groups)).repeat_interleave(torch.tensor(sizes))
     scores = scorer.score(media, Prompts(ids, texts, tuple({} for _ in texts)), group_id)
-    valid = scores.valid & scores.combined.isfinite()
+    valid = scores.valid & scores.weighted_sum.isfinite()
     column = [
         value if fine else None
-        for value, fine in zip(scores.combined.tolist(), valid.tolist(), strict=True)
+        for value, fine in zip(scores.weighted_sum.tolist(), valid.tolist(), strict=True)
     ]
     ends = list(itertools.accumulate(sizes))
     return [column[end - size : end] for size, end in zip(sizes, ends, strict=True)]

@@ -1,4 +1,4 @@
-"""``ddrl reward``: which rewards there are, and what is known about them."""
+"""``ddrl reward``: which rewards there are, what is known about them, and an audit."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ddrl.cli.reward_audit import audit
 from ddrl.cli.terminal import Verbose
 
 if TYPE_CHECKING:
@@ -22,11 +23,12 @@ reward = typer.Typer(
     name="reward",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+reward.command()(audit)
 
 
 @reward.callback(invoke_without_command=True)
 def start(context: typer.Context) -> None:
-    """See which rewards there are."""
+    """See which rewards there are, and audit one."""
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
 

@@ -65,7 +65,9 @@ def _caption(digit: int, motion: int) -> str:
 
 
 def moving_digit_splits(*, size: tuple[int, int] = (12, 12), frames: int = 8) -> DigitSplits:
-    """Make the clips, always the same: one per held-out scan, two with unlike motions per other.
+    """Make the clips, always the same, with unlike motions of the same scan.
+
+    A scan has one clip in the held-out split, four in the training split, and two in the others.
 
     Args:
         size: (height, width) of the clips in pixels.
@@ -110,7 +112,7 @@ def _clips(scans: CaptionedMedia, name: str, size: tuple[int, int], frames: int)
         rows = (scans.caption_id == digit).nonzero().flatten()
         rows = rows[permutation(len(rows), 0, f"moving-{name}", digit)]
         for turn in range(num_turns):
-            # Half a round apart, the clips of a scan never have the same motion.
+            # Evenly spread over the round, the clips of a scan never have the same motion.
             shift = turn * len(MOTIONS) // num_turns
             motion[turn, rows] = (torch.arange(len(rows)) + shift) % len(MOTIONS)
     clips = [_move(scans.media[:, 0], turn, size, frames) for turn in motion]

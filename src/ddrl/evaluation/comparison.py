@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddrl.errors import DataError
-from ddrl.evaluation.pareto import cost_at, hypervolume
+from ddrl.evaluation.pareto import cost_at, hypervolume, pareto_front
 from ddrl.evaluation.statistics import Interval, over_seeds
 
 __all__ = [
@@ -191,7 +191,7 @@ class ComparisonReport:
             ours: the first method.
             theirs: the second.
             trade: which cost.
-            num_rewards: evenly over the range that both reach.
+            num_rewards: evenly over the range of both fronts.
         """
         labels = [{c.label for c in self.cells if c.variant == v} for v in (ours, theirs)]
         if min(map(len, labels)) < 2:
@@ -200,12 +200,14 @@ class ComparisonReport:
         pairs = [(self.points(ours, trade, s), self.points(theirs, trade, s)) for s in seeds]
         if not pairs:
             return ()
-        low = self.base.mean("reward").value
-        high = min(float(points[:, 0].max()) for pair in pairs for points in pair)
+        # A front begins at its least cost, which is the base only where no run costs less than it.
+        fronts = [points[pareto_front(points)] for pair in pairs for points in pair]
+        low = max(float(front[0, 0]) for front in fronts)
+        high = min(float(front[-1, 0]) for front in fronts)
         if high <= low:
             return ()
         rows = []
-        for reward in np.linspace(low, high, num_rewards + 1)[1:]:
+        for reward in np.linspace(low, high, num_rewards):
             costs = np.array([[cost_at(p, float(reward)) for p in pair] for pair in pairs])
             if np.isfinite(costs).all():
                 mine, other = costs.mean(axis=0)

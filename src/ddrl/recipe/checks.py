@@ -14,6 +14,7 @@ from ddrl.recipe.anchors import anchor_conflicts, given_conflicts
 from ddrl.recipe.clips import clip_conflicts
 from ddrl.recipe.conflict import Conflict
 from ddrl.recipe.sampler_checks import sampler_conflicts
+from ddrl.recipe.scoring import scoring_conflicts
 
 if TYPE_CHECKING:
     from ddrl.recipe.schema import Recipe
@@ -29,6 +30,7 @@ def find_conflict(recipe: Recipe) -> Conflict | None:
     rules = (
         _model_conflicts,
         _reward_conflicts,
+        scoring_conflicts,
         _heldout_conflicts,
         _audit_conflicts,
         sampler_conflicts,

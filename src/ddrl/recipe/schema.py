@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from ddrl.recipe.checks import find_conflict
+from ddrl.recipe.scoring import RewardSection, ScoringSection
 from ddrl.recipe.sections import (
     EvaluationSection,
     GuardSection,
@@ -15,11 +16,9 @@ from ddrl.recipe.sections import (
     Kernel,
     ObjectiveSection,
     OptimizerSection,
-    RewardSection,
     RolloutSection,
     RunSection,
     Scalar,
-    ScoringSection,
     Section,
     StepSelection,
     as_tuple,
@@ -73,7 +72,8 @@ class Recipe(Section):
         min_length=1, description="The rewards."
     )
     scoring: ScoringSection = Field(
-        default_factory=ScoringSection, description="What happens when a reward fails."
+        default_factory=ScoringSection,
+        description="How rewards become one, and what happens when one fails.",
     )
     rollout: RolloutSection = Field(default_factory=RolloutSection, description="The sampler.")
     objective: ObjectiveSection = Field(default_factory=ObjectiveSection, description="The loss.")

@@ -17,11 +17,9 @@ __all__ = [
     "Kernel",
     "ObjectiveSection",
     "OptimizerSection",
-    "RewardSection",
     "RolloutSection",
     "RunSection",
     "Scalar",
-    "ScoringSection",
     "Section",
     "StepSelection",
 ]
@@ -52,20 +50,6 @@ class Section(BaseModel):
     )
 
 
-class RewardSection(Section):
-    """One reward; a recipe lists at least one."""
-
-    name: str = Field(
-        min_length=1, description="Registered name of the reward, or `package.module:Class`."
-    )
-    weight: float = Field(
-        1.0, description="Factor in the sum of rewards; 0 = measured, but not optimised."
-    )
-    options: dict[str, Scalar] = Field(
-        default_factory=dict, description="The reward's own options, one key each."
-    )
-
-
 class HeldoutRewardSection(Section):
     """A reward that is measured by the audit and never trained on."""
 
@@ -74,17 +58,6 @@ class HeldoutRewardSection(Section):
     )
     options: dict[str, Scalar] = Field(
         default_factory=dict, description="The reward's own options, one key each."
-    )
-
-
-class ScoringSection(Section):
-    """What happens when a reward fails. A failed reward never becomes a number."""
-
-    on_failure: Literal["drop_sample", "drop_group", "abort"] = Field(
-        "abort", description="Leave out the sample, leave out its whole group, or stop the run."
-    )
-    max_failed_share: float = Field(
-        0.25, ge=0, le=1, description="Stop when more than this share of a step's samples fail."
     )
 
 

@@ -35,10 +35,13 @@ CHANGEABLE_ON_RESUME: tuple[str, ...] = (
     "run.threads",
     "run.tensorboard",
     "run.wandb_project",
+    "reward.timeout",
+    "reward.retries",
     "evaluation.*",
     "guard.*",
 )
-"""Patterns of the keys that a resumed run may change: what is kept and watched, not computed."""
+"""Patterns of the keys that a resumed run may change: what is kept, watched and waited for, not
+what is computed. Keys of a reward stand without its position."""
 
 _ESCAPES = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\t": "\\t"}
 
@@ -121,7 +124,8 @@ def difference(a: Recipe, b: Recipe, *, ignore: Sequence[str] = ()) -> list[str]
     Args:
         a: the recipe on the left of the arrow.
         b: the recipe on its right.
-        ignore: patterns of keys to leave out, such as ``CHANGEABLE_ON_RESUME``.
+        ignore: patterns of keys to leave out, with or without positions in lists, such as
+            ``CHANGEABLE_ON_RESUME``.
     """
     left, right = _flatten(a), _flatten(b)
     keys = dict.fromkeys([*left, *right])
@@ -129,7 +133,11 @@ def difference(a: Recipe, b: Recipe, *, ignore: Sequence[str] = ()) -> list[str]
         f"{key}: {left.get(key, '(absent)')} -> {right.get(key, '(absent)')}"
         for key in keys
         if left.get(key) != right.get(key)
-        and not any(fnmatchcase(key, pattern) for pattern in ignore)
+        and not any(
+            fnmatchcase(name, pattern)
+            for name in (key, re.sub(r"\.\d+\.", ".", key))
+            for pattern in ignore
+        )
     ]
 
 

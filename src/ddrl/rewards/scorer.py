@@ -6,8 +6,10 @@ A failure is a status, never a number: the sample (or its group) is dropped, or 
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
@@ -16,6 +18,9 @@ from torch import Tensor
 from ddrl.errors import DDRLError, RewardError
 from ddrl.records import Prompts, Scores, Status
 from ddrl.rewards.base import Reward, SampleError
+from ddrl.rewards.column import Column
+from ddrl.rewards.combine import Combination, combine, weighted_sum
+from ddrl.rewards.lane import Lane
 
 __all__ = ["FailurePolicy", "Scorer", "WeightedReward"]
 
@@ -23,23 +28,42 @@ FailurePolicy = Literal["drop_sample", "drop_group", "abort"]
 
 logger = logging.getLogger(__name__)
 
+LONGEST_PAUSE = 60.0  # seconds between two attempts
+
 
 @dataclass(frozen=True)
 class WeightedReward:
-    """A reward, its name in logs and metrics, and its weight in the sum."""
+    """A reward and how it is used.
+
+    Attributes:
+        name: in logs and metrics.
+        reward: it.
+        weight: in the sum.
+        timeout: seconds that a batch may take, with retries; 0 = no limit.
+        retries: how often a call that raised is made again.
+        samples_per_call: samples that it is given at once; 0 = all.
+    """
 
     name: str
     reward: Reward
     weight: float = 1.0
+    timeout: float = 0.0
+    retries: int = 0
+    samples_per_call: int = 0
 
 
 class Scorer:
-    """Scores batches with several rewards.
+    """Scores batches with several rewards, which run at the same time.
+
+    A single reward without a timeout runs in the caller's thread, every other in one of its own.
 
     Args:
         rewards: at least one; names are distinct.
         on_failure: what a failed reward costs: its sample, the sample's whole group, or the run.
         max_failed_share: above this share of failed samples in a batch the run stops anyway.
+        combination: how the rewards of a sample become one.
+        kappa: see :func:`~ddrl.rewards.combine.combine`.
+        pause: seconds before the first retry; each further one takes twice as long, up to 60.
     """
 
     def __init__(
@@ -48,10 +72,17 @@ class Scorer:
         *,
         on_failure: FailurePolicy = "abort",
         max_failed_share: float = 0.25,
+        combination: Combination = "sum",
+        kappa: float = 1.0,
+        pause: float = 1.0,
     ) -> None:
         self._rewards = tuple(rewards)
         self._on_failure = on_failure
         self._max_failed_share = max_failed_share
+        self._combination: Combination = combination
+        self._kappa = kappa
+        self._pause = pause
+        self._lanes = tuple(Lane() for _ in rewards)
         self.names = tuple(reward.name for reward in rewards)
 
     def score(self, media: Tensor, prompts: Prompts, group: Tensor) -> Scores:
@@ -66,7 +97,7 @@ class Scorer:
             RewardError: a reward returned another shape, or failed where failures are not
                 allowed; the message names reward, sample and cause.
         """
-        columns = [self._run(entry, media, prompts) for entry in self._rewards]
+        columns = self._columns(media, prompts)
         value = torch.stack([column.value for column in columns], dim=1)
         status = torch.stack([column.status for column in columns], dim=1)
         failed = (status != Status.OK).any(1)
@@ -76,9 +107,35 @@ class Scorer:
             failed = torch.isin(group.cpu(), group.cpu()[failed])
         if failed.all():
             raise RewardError(f"No sample of the batch is left with a reward: {causes}.")
-        weights = torch.tensor([entry.weight for entry in self._rewards])
-        combined = torch.where(failed[:, None], 0, value) @ weights
-        return Scores(value, status, self.names, combined, ~failed)
+        weights, valid = torch.tensor([entry.weight for entry in self._rewards]), ~failed
+        combined = combine(value, weights, valid, combination=self._combination, kappa=self._kappa)
+        return Scores(
+            value, status, self.names, combined, valid, weighted_sum(value, weights, valid)
+        )
+
+    def _columns(self, media: Tensor, prompts: Prompts) -> list[Column]:
+        """What each reward returns, in the order of the recipe."""
+        if len(self._rewards) == 1 and not self._rewards[0].timeout:
+            parts: list[Column] = []
+            self._run(self._rewards[0], media, prompts, parts, threading.Event())
+            return [Column.join(parts)]
+        started = []
+        for entry, lane in zip(self._rewards, self._lanes, strict=True):
+            parts = []
+            work = partial(self._run, entry, media, prompts, parts)
+            started.append((entry, parts, lane.start(work, name=f"reward {entry.name}")))
+        columns = []
+        for entry, parts, call in started:
+            try:
+                call.result(entry.timeout)
+                found = parts
+            except TimeoutError:
+                found = list(parts)  # it may still be growing
+                start = sum(len(part.value) for part in found)
+                if start < len(media):
+                    found.append(Column.late(entry.name, prompts, start, entry.timeout))
+            columns.append(Column.join(found))
+        return columns
 
     def _check(self, failed: Tensor, causes: str, hint: str) -> None:
         if not causes:
@@ -97,71 +154,82 @@ class Scorer:
             )
         logger.warning("%s", causes)
 
-    def _run(self, entry: WeightedReward, media: Tensor, prompts: Prompts) -> _Column:
+    def _run(
+        self,
+        entry: WeightedReward,
+        media: Tensor,
+        prompts: Prompts,
+        parts: list[Column],
+        left: threading.Event,
+    ) -> None:
+        """Append one reward's columns, a call each, to ``parts``, unless nobody waits: ``left``.
+
+        Raises:
+            RewardError: it returned another shape.
+        """
         size = len(media)
-        returned: object
-        errors: SampleError | None = None
-        try:
-            with torch.no_grad():
-                returned = entry.reward.score(media, prompts)
-        except SampleError as error:
-            returned, errors = error.value, error
-        except DDRLError as error:
-            cause = f"reward {entry.name!r} failed: {error.message.rstrip('.')}"
-            return _Column.failure(size, cause, error.hint)
-        except Exception as error:
-            # A reward is somebody's code: whatever it raises is a failed reward, with its cause.
-            cause = f"{type(error).__name__}: {error}"
-            logger.debug("reward %s failed", entry.name, exc_info=True)
-            return _Column.failure(size, f"reward {entry.name!r} failed on {size} samples: {cause}")
+        whole = max(size, 1)
+        step = entry.samples_per_call or whole
+        for start in range(0, whole, step):
+            if left.is_set():
+                return
+            rows = range(start, min(start + step, size))
+            few = prompts if len(rows) == size else prompts.select(rows)
+            parts.append(self._call(entry, media[start : rows.stop], few, start, left))
+
+    def _call(
+        self,
+        entry: WeightedReward,
+        media: Tensor,
+        prompts: Prompts,
+        start: int,
+        left: threading.Event,
+    ) -> Column:
+        """One call, with its retries; ``start`` is the number of its first sample.
+
+        Raises:
+            RewardError: it returned another shape.
+        """
+        size = len(media)
+        for attempt in range(entry.retries + 1):
+            returned: object
+            errors: SampleError | None = None
+            try:
+                with torch.no_grad():
+                    returned = entry.reward.score(media, prompts)
+            except SampleError as error:  # an answer, which another attempt would not change
+                returned, errors = error.value, error
+            except Exception as error:
+                # A reward is somebody's code: whatever it raises is a failed reward.
+                failure = Column.failure(size, *_cause(entry, prompts, start, error), attempt)
+                if attempt == entry.retries or left.is_set():
+                    return failure
+                seconds = min(self._pause * 2**attempt, LONGEST_PAUSE)
+                logger.warning("%s; trying again in %g s", failure.cause, seconds)
+                if left.wait(seconds):
+                    return failure
+                continue
+            break
         if not isinstance(returned, Tensor) or returned.shape != (size,):
             found = tuple(returned.shape) if isinstance(returned, Tensor) else type(returned)
             raise RewardError(
                 f"Reward {entry.name!r} returned {found} for {size} samples, not shape ({size},).",
                 hint="a reward returns one float per sample",
             )
-        return _Column.of(entry.name, returned.detach().float().cpu(), prompts, errors)
+        return Column.of(
+            entry.name, returned.detach().float().cpu(), prompts, start=start, errors=errors
+        )
 
 
-@dataclass(frozen=True)
-class _Column:
-    """One reward's values, statuses, and in words what went wrong (or nothing)."""
-
-    value: Tensor
-    status: Tensor
-    cause: str
-    hint: str = ""
-
-    @classmethod
-    def failure(cls, size: int, cause: str, hint: str = "") -> _Column:
-        status = torch.full((size,), int(Status.ERROR))
-        return cls(torch.full((size,), torch.nan), status, cause, hint)
-
-    @classmethod
-    def of(cls, name: str, value: Tensor, prompts: Prompts, errors: SampleError | None) -> _Column:
-        """Values of shape (B,) with the status of each.
-
-        Args:
-            name: of the reward.
-            value: what it returned, on the CPU.
-            prompts: the prompt of every sample.
-            errors: which samples it says have no reward, if it said so.
-        """
-        size, causes = len(value), [] if errors is None else sorted(errors.causes)
-        status = torch.where(value.isfinite(), int(Status.OK), int(Status.NOT_FINITE))
-        status[causes] = int(Status.ERROR)
-        told = []
-        if errors is not None:
-            first = causes[0]
-            told.append(
-                f"reward {name!r} failed on {len(causes)} of {size} samples, the first is sample "
-                f"{first} ({prompts.text[first]!r}): {errors.causes[first]}"
-            )
-        if (odd := (status == Status.NOT_FINITE).nonzero()).numel():
-            first = int(odd[0])
-            told.append(
-                f"reward {name!r} returned {float(value[first])} for {len(odd)} of {size} "
-                f"samples, the first is sample {first} ({prompts.text[first]!r})"
-            )
-        hint = "" if errors is None else errors.hint
-        return cls(value.where(status == Status.OK, torch.nan), status, "; ".join(told), hint)
+def _cause(
+    entry: WeightedReward, prompts: Prompts, start: int, error: Exception
+) -> tuple[str, str]:
+    """Why a reward failed, and what the user can do about it."""
+    name, where = entry.name, ""
+    if entry.samples_per_call:
+        where = f" from sample {start} ({prompts.text[0]!r}) on"
+    if isinstance(error, DDRLError):
+        return f"reward {name!r} failed{where}: {error.message.rstrip('.')}", error.hint
+    logger.debug("reward %s failed", name, exc_info=error)
+    cause = f"{type(error).__name__}: {error}"
+    return f"reward {name!r} failed on {len(prompts)} samples{where}: {cause}", ""

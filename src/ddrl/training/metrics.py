@@ -35,10 +35,15 @@ class MetricSpec:
 GLOSSARY: Mapping[str, MetricSpec] = {
     "step": MetricSpec("1", "last", "Iterations finished."),
     "reward": MetricSpec(
-        "reward", "mean", "Mean combined reward of the rollouts whose rewards all succeeded."
+        "reward",
+        "mean",
+        "Mean weighted sum of the raw rewards, over the samples whose rewards all succeeded.",
     ),
     "reward_std": MetricSpec(
-        "reward", "mean", "Mean over groups of the reward's standard deviation within the group."
+        "reward",
+        "mean",
+        "Mean over groups of the standard deviation within the group, of the reward as "
+        "`scoring.combine` makes it.",
     ),
     "reward/*": MetricSpec("reward", "mean", "Mean raw value of one reward, by name."),
     "reward_failed": MetricSpec("share", "mean", "Samples without a valid reward."),
@@ -51,7 +56,7 @@ GLOSSARY: Mapping[str, MetricSpec] = {
     "effective_beta": MetricSpec(
         "reward",
         "mean",
-        "Beta in units of the raw reward: beta times reward_std for normalised advantages. "
+        "Beta in units of the reward trained on: beta times reward_std for normalised advantages. "
         "It falls when the reward saturates, and the regularizer with it.",
     ),
     "policy_loss": MetricSpec("1", "mean", "Policy term of eq. (L1), mean over samples and steps."),
@@ -151,13 +156,14 @@ def reward_metrics(
     size = zeros.index_add(0, group, keep.double())
     count = size.clamp_min(1)
     reward = scores.combined.double() * keep
+    weighted_sum = scores.weighted_sum.double() * keep
     mean = zeros.index_add(0, group, reward) / count
     deviation = (reward - mean[group]) * keep
     std = (zeros.index_add(0, group, deviation**2) / count).sqrt()
     raw = scores.value.nanmean(0)
     values = torch.stack(
         [
-            reward.sum() / keep.sum().clamp_min(1),
+            weighted_sum.sum() / keep.sum().clamp_min(1),
             std.sum() / (size > 0).sum().clamp_min(1),
             1 - keep.double().mean(),
             advantages.clipped.double().mean(),

@@ -1,0 +1,136 @@
+"""``ddrl reward audit``."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ddrl.cli.terminal import Verbose
+from ddrl.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ddrl.evaluation.reward_audit import RewardAudit
+
+__all__ = ["audit"]
+
+_PLAIN_WIDTH = 120  # of the table where there is no terminal to ask
+
+
+def audit(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A reward, or module:Class.")],
+    data: Annotated[
+        str,
+        typer.Option(
+            "--data",
+            metavar="FOLDER",
+            help="Captioned images or clips: a folder, .jsonl, .tar or table; or the word digits, "
+            "or moving_digits, for the embedded data.",
+        ),
+    ],
+    option: Annotated[
+        list[str] | None,
+        typer.Option("--option", metavar="KEY=VALUE", help="An option of the reward; repeat it."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FOLDER", help="Write audit.html and audit.json there."),
+    ] = None,
+    limit: Annotated[
+        int, typer.Option("--limit", metavar="N", min=0, help="Samples at most; 0 = all.")
+    ] = 200,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    verbose: Verbose = False,  # noqa: ARG001 - its callback does the work
+) -> None:
+    """See whether a reward measures what you think, before you train on it.
+
+    Scores samples beside copies that are changed in one way each (another prompt, blur, noise,
+    saturation, a blank picture, a frozen clip, ...) and says what speaks against the reward.
+    """
+    options = dict(_parse(text) for text in option or [])
+    from ddrl.builders.reward_audit import audit_reward
+    from ddrl.evaluation.reward_audit import as_json as numbers
+    from ddrl.evaluation.reward_findings import findings
+    from ddrl.evaluation.reward_page import write_audit
+
+    command = ["ddrl", "reward", "audit", name, "--data", data, "--limit", str(limit)]
+    for text in option or []:
+        command += ["--option", text]
+    report = audit_reward(
+        name, options, data, limit=limit, progress=_counter(), command=shlex.join(command)
+    )
+    page = None if out is None else write_audit(report, out)[0]
+    if as_json:
+        found = findings(report)
+        typer.echo(json.dumps(numbers(report, found), indent=1, ensure_ascii=False))
+        return
+    _show(report)
+    if page is not None:
+        typer.echo(page)
+
+
+def _parse(text: str) -> tuple[str, str | int | float | bool]:
+    """``key=value``; the value is TOML's, or text without quotation marks.
+
+    Raises:
+        UsageError: it is not of this form.
+    """
+    key, separator, value = (part.strip() for part in text.partition("="))
+    if not key or not separator:
+        raise UsageError(
+            f'--option "{text}" is not of the form key=value.', hint="for example scale=2.0"
+        )
+    try:
+        parsed: object = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return key, value
+    return key, parsed if isinstance(parsed, str | int | float | bool) else value
+
+
+def _show(report: RewardAudit) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    from ddrl.evaluation.reward_findings import findings
+    from ddrl.evaluation.reward_page import facts, headline, table
+
+    is_terminal = sys.stdout.isatty()
+    width = None if is_terminal else _PLAIN_WIDTH
+    console = Console(file=sys.stdout, highlight=False, markup=False, width=width)
+    shown = Table(box=box.SIMPLE_HEAD if is_terminal else None, pad_edge=False)
+    shown.add_column("samples")
+    for head in ("mean", "difference", "95 % interval", "deviations", "failed"):
+        shown.add_column(head, justify="right")
+    for line in table(report):
+        figures = (line.mean, line.difference, line.interval, line.standardised, line.failed)
+        shown.add_row(line.label, *figures)
+    console.print(shown)
+    typer.echo("")
+    for label, text in facts(report).items():
+        typer.echo(f"{label}: {text}")
+    typer.echo("")
+    found = findings(report)
+    for one in found:
+        typer.secho(f"{one.level}: ", nl=False, fg="red" if one.level == "problem" else "yellow")
+        typer.echo(one.text)
+    typer.echo(headline(report, found))
+
+
+def _counter() -> Callable[[int, int], None] | None:
+    """Counts on one line of stderr, where that is a terminal."""
+    if not sys.stderr.isatty():
+        return None
+
+    def count(done: int, total: int) -> None:
+        end = "\n" if done == total else ""
+        typer.echo(f"\rscored {done} of {total}{end}", err=True, nl=False)
+
+    return count

@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import math
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from ddrl.evaluation.reward_audit import PROMPTS, Copy, RewardAudit, as_json, shuffled
+from ddrl.evaluation.reward_chart import audit_chart
+from ddrl.evaluation.reward_findings import findings
+from ddrl.evaluation.reward_page import render_audit, table
+
+Numbers = NDArray[np.float64]
+
+
+def make(values: Numbers, copies: dict[str, Numbers], **more: Any) -> RewardAudit:
+    everyone = np.ones(len(values), dtype=bool)
+    given: dict[str, Any] = {
+        "reward": "planted",
+        "options": {},
+        "data": "numbers",
+        "originals": values,
+        "again": values,
+        "reordered": values,
+        "alone": values,
+        "copies": tuple(Copy(name, name, scores, everyone) for name, scores in copies.items()),
+        "samples_per_second": 10.0,
+        "num_prompts": 5,
+    }
+    return RewardAudit(**{**given, **more})
+
+
+VALUES = np.random.default_rng(0).normal(3.0, 2.0, 100)
+
+
+def test_differences_are_paired_and_standardised() -> None:
+    audit = make(VALUES, {PROMPTS: VALUES - 4, "blur": VALUES[::-1] + 1})
+    prompts, blur = audit.rows
+    assert prompts.difference.value == pytest.approx(-4)
+    assert prompts.difference.high - prompts.difference.low < 1e-9  # paired: each falls by 4
+    assert prompts.standardised == pytest.approx(-4 / VALUES.std())
+    assert blur.difference.value == pytest.approx(1)
+    error = (VALUES[::-1] - VALUES).std() / math.sqrt(len(VALUES))
+    assert blur.difference.high - blur.difference.low == pytest.approx(2 * 1.96 * error, rel=0.15)
+    assert blur.joint.low < blur.difference.low < blur.difference.high < blur.joint.high
+
+
+def test_failed_samples_are_left_out_of_both_sides() -> None:
+    values, copy = VALUES.copy(), VALUES + 1
+    values[:10], copy[5:20] = np.nan, np.nan
+    audit = make(values, {"blur": copy})
+    assert (audit.rows[0].num, audit.rows[0].num_failed) == (80, 15)
+    assert audit.rows[0].difference.value == pytest.approx(1)
+
+
+def test_a_rise_below_the_mark_is_no_preference() -> None:
+    for rise, expected in ((0.05, False), (0.2, True)):
+        audit = make(VALUES, {PROMPTS: VALUES - 1, "noise": VALUES + rise * VALUES.std()})
+        assert ("prefers_noise" in {one.kind for one in findings(audit)}) == expected
+
+
+def test_equal_originals_are_not_constant_if_copies_differ() -> None:
+    ones = np.ones(20)
+    audit = make(ones, {PROMPTS: ones - 0.9, "blank": ones - 1})
+    found = findings(audit)
+    assert [one.kind for one in found] == ["crowded"]
+    assert found[0].text.startswith("100 % of the originals have the largest score, 1.00")
+    assert math.isnan(audit.rows[0].standardised)
+    assert as_json(audit, found)["copies"][0]["standardised"] is None
+    assert audit_chart(audit) is not None
+
+
+def test_a_constant_reward_has_no_chart() -> None:
+    audit = make(np.ones(5), {PROMPTS: np.ones(5)})
+    assert audit_chart(audit) is None
+    assert "constant" in render_audit(audit, findings(audit))
+
+
+def test_repetition_is_measured_in_the_originals_deviations() -> None:
+    again = VALUES.copy()
+    again[3] += 0.01 * VALUES.std()
+    (one,) = findings(make(VALUES, {PROMPTS: VALUES - 5}, again=again))
+    assert one.kind == "not_repeatable"
+    assert "0.01 standard deviations" in one.text
+    again[3] = VALUES[3] + 1e-4 * VALUES.std()
+    assert findings(make(VALUES, {PROMPTS: VALUES - 5}, again=again)) == ()
+
+
+@pytest.mark.parametrize("counts", [(1,) * 7, (3, 3, 3), (5, 2, 2, 1), (2, 2), (4, 3, 1)])
+def test_shuffled_prompts_are_all_used_and_none_is_its_own(counts: tuple[int, ...]) -> None:
+    texts = [f"text {i}" for i, count in enumerate(counts) for _ in range(count)]
+    for seed in range(20):
+        given = shuffled(texts, seed=seed)
+        assert sorted(given) == list(range(len(texts)))
+        assert all(texts[place] != text for place, text in zip(given, texts, strict=True))
+
+
+def test_a_text_that_most_share_is_changed_where_it_can_be() -> None:
+    texts = ["a"] * 7 + ["b"] * 3
+    given = shuffled(texts, seed=0)
+    differ = Counter(text for place, text in zip(given, texts, strict=True) if texts[place] != text)
+    assert differ == {"a": 3, "b": 3}
+
+
+def test_chance_is_rarely_told_to_prefer_something() -> None:
+    rng = np.random.default_rng(1)
+    names = ("blur", "noise", "grey", "blank", "jpeg", "saturation_up")
+    told = 0
+    for _ in range(8):
+        copies = {name: rng.normal(size=60) for name in (PROMPTS, *names)}
+        found = findings(make(rng.normal(size=60), copies))
+        told += any(one.kind.startswith("prefers") for one in found)
+    assert told <= 1  # 5 % of both sides and all copies together
+
+
+def test_the_page_escapes_and_repeats_itself() -> None:
+    audit = make(VALUES, {PROMPTS: VALUES - 1}, reward="<b>x</b>", data="a & b")
+    page = render_audit(audit, findings(audit))
+    assert "&lt;b&gt;x" in page
+    assert "<b>x" not in page
+    assert page == render_audit(audit, findings(audit))
+    assert [line.label for line in table(audit)] == ["originals", PROMPTS]
