@@ -9,10 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from ddrl.errors import DataError
 from ddrl.evaluation.comparison import (
     TRADES,
     Cell,
@@ -23,8 +21,7 @@ from ddrl.evaluation.comparison import (
 )
 from ddrl.evaluation.comparison_charts import curve_chart, front_chart
 from ddrl.evaluation.grids import Panel, picture_rows
-from ddrl.evaluation.page import typeset
-from ddrl.evaluation.report import replace
+from ddrl.evaluation.publish import publish, templates
 from ddrl.evaluation.statistics import Interval
 from ddrl.evaluation.tiles import SMALL_TILE
 from ddrl.evaluation.wording import column_decimals, number, percent, signed_percent
@@ -81,50 +78,38 @@ def write_comparison(report: ComparisonReport, folder: Path) -> tuple[Path, Path
         DataError: the folder can't be written.
     """
     numbers = json.dumps(as_json(report), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    page = render_comparison(report)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        return replace(folder / "comparison.html", page), replace(
-            folder / "comparison.json", numbers
-        )
-    except OSError as error:
-        raise DataError(
-            f"The comparison can't be written to {folder}: {error.strerror or error}.",
-            hint="name a folder that is writable and has space left",
-        ) from error
+    texts = {"comparison.html": render_comparison(report), "comparison.json": numbers}
+    page, written = publish("comparison", folder, texts)
+    return page, written
 
 
 def render_comparison(report: ComparisonReport) -> str:
     """The whole page as HTML text; the same report gives the same text."""
-    environment = Environment(
-        loader=PackageLoader("ddrl.evaluation", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["typeset"] = typeset
     panels = _panels(report)
     sizes = [c.pictures.shape[2:4] for c in (report.base, *report.cells) if c.pictures is not None]
     small = max((max(size) for size in sizes), default=0) <= SMALL_TILE
-    return environment.get_template("comparison.html.j2").render(
-        report=report,
-        headline=_headline(report),
-        charts=_charts(report),
-        columns=_columns(report),
-        rows=_rows(report),
-        areas=_areas(report),
-        area_heads=[trade.head for trade in TRADES],
-        worst={
-            "heldout_loss_change": percent(2 * report.drift_limit),
-            "frechet": number(report.worst_cost(TRADES[1]), 1),
-        },
-        matched=_matched(report),
-        panels=panels,
-        short_prompts=all(len(prompt) <= _SHORT_PROMPT for prompt in report.prompts),
-        num_seeds=max((len(row[1]) for panel in panels for row in panel.rows), default=1),
-        label_width=min(max(map(len, report.prompts), default=0), _SHORT_PROMPT),
-        panel_width=250 if small else 420,
+    return (
+        templates()
+        .get_template("comparison.html.j2")
+        .render(
+            report=report,
+            headline=_headline(report),
+            charts=_charts(report),
+            columns=_columns(report),
+            rows=_rows(report),
+            areas=_areas(report),
+            area_heads=[trade.head for trade in TRADES],
+            worst={
+                "heldout_loss_change": percent(2 * report.drift_limit),
+                "frechet": number(report.worst_cost(TRADES[1]), 1),
+            },
+            matched=_matched(report),
+            panels=panels,
+            short_prompts=all(len(prompt) <= _SHORT_PROMPT for prompt in report.prompts),
+            num_seeds=max((len(row[1]) for panel in panels for row in panel.rows), default=1),
+            label_width=min(max(map(len, report.prompts), default=0), _SHORT_PROMPT),
+            panel_width=250 if small else 420,
+        )
     )
 
 
@@ -168,7 +153,10 @@ def _columns(report: ComparisonReport) -> list[_Column]:
         ),
     }
     others = [key for key in report.base.figures if key not in known]
-    extra = [_Column(key, key.replace("_", " "), numbers(key), lambda _: False) for key in others]
+    extra = [
+        _Column(key, key.replace("_", " ").capitalize(), numbers(key), lambda _: False)
+        for key in others
+    ]
     cells = (report.base, *report.cells)
     return [
         column

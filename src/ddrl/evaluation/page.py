@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from ddrl.evaluation.audit import Report
@@ -13,13 +12,14 @@ from ddrl.evaluation.charts import MARKERS, drift_chart, reward_chart, squash, t
 from ddrl.evaluation.columns import Column, further_columns, make_column
 from ddrl.evaluation.grids import panels
 from ddrl.evaluation.page_parts import pixel_rows, worse_runs
+from ddrl.evaluation.publish import templates
 from ddrl.evaluation.result import RunResult
 from ddrl.evaluation.signs import Marks
 from ddrl.evaluation.tiles import SMALL_TILE
 from ddrl.evaluation.verdict import Verdict
-from ddrl.evaluation.wording import beside_base, duration, number, percent, signed_percent
+from ddrl.evaluation.wording import beside_base, number, percent, signed_percent
 
-__all__ = ["render_page", "typeset"]
+__all__ = ["render_page"]
 
 _SHORT_PROMPT = 12
 
@@ -54,47 +54,34 @@ def render_page(report: Report) -> str:
     Returns:
         HTML; the same report gives the same text.
     """
-    environment = Environment(
-        loader=PackageLoader("ddrl.evaluation", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["typeset"] = typeset
-    environment.filters["duration"] = duration
-    environment.filters["percent"] = percent
     verdicts = report.verdicts()
     label_width = min(max(map(len, report.prompts), default=0), _SHORT_PROMPT)
     grids = list(report.samples.values())
     small = max((max(grid.shape[2:4]) for grid in grids), default=0) <= SMALL_TILE
-    page = environment.get_template("report.html.j2").render(
-        report=report,
-        verdicts=verdicts,
-        headline=_headline(report, verdicts),
-        columns=_columns(report),
-        drift=_drift_column(report),
-        further=further_columns(report.runs),
-        pixel_rows=pixel_rows(report),
-        worse_runs=worse_runs(report, {name: one.status for name, one in verdicts.items()}),
-        marks=Marks(drift_limit=report.drift_limit),
-        bars=_bars(report),
-        panels=panels(report, verdicts),
-        short_prompts=all(len(prompt) <= _SHORT_PROMPT for prompt in report.prompts),
-        num_seeds=max((grid.shape[1] for grid in grids), default=1),
-        label_width=label_width,
-        panel_width=250 if small else 420,
-        num_colours=len(MARKERS),
-        charts=_charts(report),
+    page = (
+        templates()
+        .get_template("report.html.j2")
+        .render(
+            report=report,
+            verdicts=verdicts,
+            headline=_headline(report, verdicts),
+            columns=_columns(report),
+            drift=_drift_column(report),
+            further=further_columns(report.runs),
+            pixel_rows=pixel_rows(report),
+            worse_runs=worse_runs(report, {name: one.status for name, one in verdicts.items()}),
+            marks=Marks(drift_limit=report.drift_limit),
+            bars=_bars(report),
+            panels=panels(report, verdicts),
+            short_prompts=all(len(prompt) <= _SHORT_PROMPT for prompt in report.prompts),
+            num_seeds=max((grid.shape[1] for grid in grids), default=1),
+            label_width=label_width,
+            panel_width=250 if small else 420,
+            num_colours=len(MARKERS),
+            charts=_charts(report),
+        )
     )
     return page if report.has_real else beside_base(page)
-
-
-def typeset(text: str) -> str:
-    """Proper minus signs, and no line break inside "10 %"."""
-    for digit in "0123456789":
-        text = text.replace(f"-{digit}", f"\N{MINUS SIGN}{digit}")
-    return text.replace(" %", "\N{NO-BREAK SPACE}%")
 
 
 def _headline(report: Report, verdicts: dict[str, Verdict]) -> str:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from pathlib import Path
 
-from ddrl.errors import DataError
 from ddrl.evaluation.audit import FORMAT, Report, as_json
 from ddrl.evaluation.page import render_page
+from ddrl.evaluation.publish import publish
 
-__all__ = ["FORMAT", "Report", "replace", "write_report"]
+__all__ = ["FORMAT", "Report", "write_report"]
 
 
 def write_report(report: Report, folder: Path | str) -> tuple[Path, Path]:
@@ -30,32 +28,7 @@ def write_report(report: Report, folder: Path | str) -> tuple[Path, Path]:
     Raises:
         DataError: the folder can't be made or written, or the disk is full.
     """
-    page = render_page(report)
     numbers = json.dumps(as_json(report), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    target = Path(folder)
-    try:
-        target.mkdir(parents=True, exist_ok=True)
-        html_path = replace(target / "report.html", page)
-        json_path = replace(target / "report.json", numbers)
-    except OSError as error:
-        raise DataError(
-            f"the report can't be written to {target}: {error.strerror or error}.",
-            hint="name a folder that is writable and has space left.",
-        ) from error
-    return html_path, json_path
-
-
-def replace(path: Path, text: str) -> Path:
-    """Put `text` in place of the file at once."""
-    handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(beside).chmod(0o644)
-        Path(beside).replace(path)
-    except BaseException:
-        Path(beside).unlink(missing_ok=True)
-        raise
-    return path
+    texts = {"report.html": render_page(report), "report.json": numbers}
+    page, written = publish("report", folder, texts)
+    return page, written

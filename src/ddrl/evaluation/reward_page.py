@@ -7,12 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from ddrl.errors import DataError
-from ddrl.evaluation.page import typeset
-from ddrl.evaluation.report import replace
+from ddrl.evaluation.publish import publish, templates
 from ddrl.evaluation.reward_audit import Finding, RewardAudit, Row, as_json
 from ddrl.evaluation.reward_chart import audit_chart
 from ddrl.evaluation.reward_findings import findings, score_text
@@ -54,39 +51,28 @@ def write_audit(audit: RewardAudit, folder: Path) -> tuple[Path, Path]:
     """
     found = findings(audit)
     numbers = json.dumps(as_json(audit, found), indent=1, ensure_ascii=False, allow_nan=False)
-    page = render_audit(audit, found)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        html = replace(folder / "audit.html", page)
-        return html, replace(folder / "audit.json", numbers + "\n")
-    except OSError as error:
-        raise DataError(
-            f"The audit can't be written to {folder}: {error.strerror or error}.",
-            hint="name a folder that is writable and has space left",
-        ) from error
+    texts = {"audit.html": render_audit(audit, found), "audit.json": numbers + "\n"}
+    page, written = publish("audit", folder, texts)
+    return page, written
 
 
 def render_audit(audit: RewardAudit, found: Sequence[Finding]) -> str:
     """The whole page as HTML text; the same audit gives the same text."""
-    environment = Environment(
-        loader=PackageLoader("ddrl.evaluation", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["typeset"] = typeset
     chart = audit_chart(audit)
     pictures = [("original", audit.picture), *((copy.label, copy.picture) for copy in audit.copies)]
-    return environment.get_template("reward_audit.html.j2").render(
-        audit=audit,
-        findings=found,
-        headline=headline(audit, found),
-        lines=table(audit),
-        facts=facts(audit),
-        # The drawing holds only numbers and the words of this package, nothing of the user.
-        chart=None if chart is None else Markup(chart),
-        pictures=[(label, picture(tile)) for label, tile in pictures if tile is not None],
+    return (
+        templates()
+        .get_template("reward_audit.html.j2")
+        .render(
+            audit=audit,
+            findings=found,
+            headline=headline(audit, found),
+            lines=table(audit),
+            facts=facts(audit),
+            # The drawing holds only numbers and the words of this package, nothing of the user.
+            chart=None if chart is None else Markup(chart),
+            pictures=[(label, picture(tile)) for label, tile in pictures if tile is not None],
+        )
     )
 
 
