@@ -105,7 +105,8 @@ def test_what_can_not_be_made(own: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_what_was_stopped_goes_on(own: Path, tmp_path: Path, number: signal.Signals) -> None:
-    many = ("data.anchor=synthetic", "data.synthetic.per_prompt=60")
+    # One sample a pass, so that there is time to stop it.
+    many = ("data.anchor=synthetic", "data.synthetic.per_prompt=60", "run.micro_batch=1")
     lines(own, *SMALL)  # the base model is there
     media = tmp_path / "cache" / "synthetic" / "media"
     process = spawn("data", "synthesize", own, *many)

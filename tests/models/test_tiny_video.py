@@ -12,6 +12,7 @@ from torch import Tensor
 from ddrl.errors import DataError, UsageError
 from ddrl.models.base import DiffusionModel
 from ddrl.models.tiny import MAX_WORDS, TinyCondition, TinyConfig, TinyModel
+from ddrl.models.video_networks import MEAN, SPREAD
 from ddrl.testing.adapters import AdapterCase, check_adapter
 from ddrl.training.forward import Forward
 
@@ -72,10 +73,16 @@ def test_it_keeps_the_contract(config: TinyConfig) -> None:
 
 
 @CONFIGS
-def test_a_fresh_model_predicts_zero(config: TinyConfig) -> None:
+def test_a_fresh_model_is_a_line_in_its_latents_alone(config: TinyConfig) -> None:
+    """Its prediction has one value where the latents have one, whatever the text and the place."""
     model = TinyModel(config)
-    noise = torch.ones(3, *model.latent_shape(4, 6, 4))
-    assert not model.predict(noise, torch.full((3,), 0.5), condition(model)).any()
+    t = torch.full((3,), 0.5)
+    at = [
+        model.predict(torch.full((3, *model.latent_shape(4, 6, 4)), level), t, condition(model))
+        for level in (-1.0, 0.0, 1.0)
+    ]
+    assert all(float(one.detach().std()) < 1e-6 for one in at)
+    torch.testing.assert_close(at[2] - at[1], at[1] - at[0])
 
 
 @CONFIGS
@@ -107,12 +114,13 @@ def test_a_patch_goes_where_it_came_from() -> None:
             layer.weight.copy_(torch.eye(8))
         x = torch.randn((2, 1, 4, 4, 6), generator=torch.Generator().manual_seed(0))
         out = model.predict(x, torch.zeros(2), model.encode(["a", "a"]))
-    # The layer norm in between works on a patch of 2 x 2 x 2 values.
-    patches = x.reshape(2, 1, 2, 2, 2, 2, 3, 2)
+    # At t = 0 the linear estimate of the velocity is -x, and the network sees latents of mean 0 and
+    # spread 1. The layer norm in between works on a patch of 2 x 2 x 2 values.
+    patches = ((x - MEAN) / SPREAD).reshape(2, 1, 2, 2, 2, 2, 3, 2)
     dims = (3, 5, 7)
     mean, var = patches.mean(dims, keepdim=True), patches.var(dims, keepdim=True, unbiased=False)
     wanted = ((patches - mean) / (var + 1e-5).sqrt()).reshape(x.shape)
-    torch.testing.assert_close(out, wanted)
+    torch.testing.assert_close(out, wanted - x)
 
 
 def test_words_are_looked_up() -> None:
