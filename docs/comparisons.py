@@ -4,27 +4,41 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["area_table", "comparison_section", "fronts_section", "one_stage_section"]
+import numpy as np
+
+__all__ = [
+    "area_table",
+    "beside_section",
+    "comparison_section",
+    "fronts_section",
+    "one_stage_section",
+]
 
 MARK = 0.10
+
+MORE_COLUMNS = {
+    "colour_accuracy": ("colour judge", "{:.3f}"),
+    "motion_accuracy": ("motion judge", "{:.3f}"),
+    "temporal_frechet": ("temporal Fréchet", "{:.1f}"),
+    "temporal_change": ("change from frame to frame", "{:.2f}"),
+}
 
 
 def comparison_table(result: dict[str, Any]) -> str:
     """A row per method and beta: means over seeds, and the audits' words."""
-    rows = [
-        "| method | reward | judge | Fréchet distance | diversity | held-out loss | audit |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    base = result["base"]["figures"]
+    more = {key: column for key, column in MORE_COLUMNS.items() if key in base}
+    heads = ["method", "reward", "judge", *(head for head, _ in more.values())]
+    heads += ["Fréchet distance", "diversity", "held-out loss", "audit"]
+    rows = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
     for cell in (result["base"], *result["cells"]):
         figures = cell["figures"]
         loss = figures["heldout_loss_change"]["per_seed"]
-        words = sorted(set(cell["verdicts"]), key=cell["verdicts"].count, reverse=True)
-        audit = ", ".join(
-            word if len(words) == 1 else f"{cell['verdicts'].count(word)} {word}" for word in words
-        )
+        audit = _words(cell["verdicts"])
         cells = [
             _number(figures["reward"], "{:.2f}"),
             _number(figures["judge_accuracy"], "{:.3f}"),
+            *(_number(figures[key], form) for key, (_, form) in more.items()),
             _number(figures["frechet"], "{:.1f}"),
             _number(figures["diversity"], "{:.2f}"),
             "0" if cell is result["base"] else _percents(loss),
@@ -32,6 +46,14 @@ def comparison_table(result: dict[str, Any]) -> str:
         ]
         rows.append(f"| {cell['label']} | " + " | ".join(cells) + " |")
     return "\n".join(rows)
+
+
+def _words(verdicts: list[str]) -> str:
+    """The audits' words over seeds."""
+    words = sorted(set(verdicts), key=verdicts.count, reverse=True)
+    return ", ".join(
+        word if len(words) == 1 else f"{verdicts.count(word)} {word}" for word in words
+    )
 
 
 def _number(figure: dict[str, Any], form: str) -> str:
@@ -111,6 +133,60 @@ Costs at equal reward, read off the fronts seed by seed:
 All runs:
 
 {comparison_table(result)}
+
+{_source(result, recipe)}
+"""
+
+
+def beside_table(result: dict[str, Any], fronts: dict[str, Any], ours: str) -> str:
+    """Each row beside a method of another comparison at the same reward, between its strengths."""
+    rows = [
+        f"| option | seeds | reward | held-out loss | {ours} there | Fréchet distance | {ours} there | audit |",
+        "|---" * 8 + "|",
+    ]
+    points = [
+        [cell["figures"][key]["mean"][0] for key in ("reward", "heldout_loss_change", "frechet")]
+        for cell in fronts["cells"]
+        if cell["variant"] == ours
+    ]
+    points.sort()
+    rewards = [point[0] for point in points]
+    for cell in result["cells"]:
+        figures = cell["figures"]
+        reward = figures["reward"]["mean"][0]
+        inside = rewards[0] <= reward <= rewards[-1]
+        loss, distance = (
+            float(np.interp(reward, rewards, [point[i] for point in points])) for i in (1, 2)
+        )
+        cells = [
+            cell["label"],
+            str(len(cell["seeds"])),
+            _number(figures["reward"], "{:.3f}"),
+            _percents(figures["heldout_loss_change"]["per_seed"]),
+            f"{100 * loss:+.1f} %" if inside else "",
+            _number(figures["frechet"], "{:.1f}"),
+            f"{distance:.1f}" if inside else "",
+            _words(cell["verdicts"]),
+        ]
+        rows.append("| " + " | ".join(cells) + " |")
+    return "\n".join(rows)
+
+
+def beside_section(
+    result: dict[str, Any],
+    fronts: dict[str, Any],
+    *,
+    title: str,
+    text: str,
+    recipe: str,
+    ours: str = "DDRL",
+) -> str:
+    """Options of a method beside the method itself at equal reward."""
+    return f"""## {title}
+
+{text}
+
+{beside_table(result, fronts, ours)}
 
 {_source(result, recipe)}
 """

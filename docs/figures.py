@@ -1,11 +1,13 @@
 """Draw the figures of docs/ from the code and from committed results.
 
 python docs/figures.py
+python docs/figures.py runs/compare/words   samples of words, too, of runs that are there
 """
 
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +17,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ddrl.builders.planning import plan_recipe
+from ddrl.builders.runs import LoadedRun, load_run
 from ddrl.diffusion.kernels import make_kernel
 from ddrl.diffusion.process import RectifiedFlow
 from ddrl.diffusion.schedule import time_grid
 from ddrl.diffusion.transition import Transitions
+from ddrl.evaluation.generate import generate
 from ddrl.recipe import load_recipe
 
 DOCS = Path(__file__).resolve().parent
@@ -117,9 +121,50 @@ def fronts(name: str, limit: float = 0.10) -> None:
     figure.savefig(DOCS / "images" / f"{name}.png")
 
 
+def word_samples(folder: Path) -> None:
+    """Data, and samples of the base and of two methods from the same noise, of recipes/compare/words.toml."""
+    runs = {name: load_run(folder / f"{name}-seed0") for name in ("ddrl", "no-regularizer")}
+    first = runs["ddrl"]
+    held, section = first.corpus.heldout, first.recipe.evaluation
+    chosen = list(range(0, len(held.captions), 1 + len(held.captions) // 8))
+    condition = held.condition[torch.tensor(chosen)]
+
+    def draw(run: LoadedRun) -> torch.Tensor:
+        samples = generate(
+            run.forward,
+            tuple(held.captions[i] for i in chosen),
+            condition=condition,
+            samples_per_prompt=2,
+            latent_shape=run.latent_shape,
+            seed=section.seed,
+            num_steps=section.steps,
+            solver=section.solver,
+        )
+        return samples.media
+
+    real = first.corpus.real
+    pictures = {
+        "Data": torch.cat([real.media[(real.caption_id == i).nonzero()[:2, 0]] for i in chosen])
+    }
+    with first.as_base():
+        pictures["Base"] = draw(first)
+    pictures["DDRL"] = draw(first)
+    pictures["No regularizer"] = draw(runs["no-regularizer"])
+    figure = Figure(figsize=(11, 4.2), layout="constrained", dpi=90)
+    axes = figure.subplots(2, 2)
+    for one, (name, media) in zip(axes.flat, pictures.items(), strict=True):
+        rows = media.reshape(4, 4, 3, 32, 96).permute(0, 3, 1, 4, 2).reshape(128, 384, 3)
+        one.imshow(rows.numpy(), interpolation="nearest")
+        one.set_title(name, fontsize=10)
+        one.axis("off")
+    figure.savefig(DOCS / "images" / "words.png")
+
+
 def main() -> None:
-    """Draw all."""
+    """Draw all; samples of words where their comparison's folder is given."""
     effective_beta()
+    for folder in sys.argv[1:]:
+        word_samples(Path(folder))
     for path in sorted(RESULTS.glob("compare_*.json")):
         fronts(path.stem)
 

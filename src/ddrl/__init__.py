@@ -19,7 +19,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ddrl.builders.comparison_report import compare
+    from ddrl.builders.comparison_job import compare
     from ddrl.data.digits import digit_splits
     from ddrl.diffusion.kernels import make_kernel
     from ddrl.diffusion.process import RectifiedFlow, VariancePreserving
@@ -70,7 +70,7 @@ _HOME = {
     "VariancePreserving": "ddrl.diffusion.process",
     "WeightedReward": "ddrl.rewards.scorer",
     "center_advantage": "ddrl.objective.advantage",
-    "compare": "ddrl.builders.comparison_report",
+    "compare": "ddrl.builders.comparison_job",
     "digit_splits": "ddrl.data.digits",
     "global_advantage": "ddrl.objective.advantage",
     "group_advantage": "ddrl.objective.advantage",

@@ -245,6 +245,7 @@ class Scores:
         weighted_sum: of the raw values, shape (B,); 0 where ``valid`` is false. Other than
             ``combined``, which may be relative to this batch, it compares from one batch, or
             one model, to another.
+        num_cached: per reward, how many values are from its cache; None: it has none.
     """
 
     value: Float[Tensor, "B R"]
@@ -253,6 +254,7 @@ class Scores:
     combined: Float[Tensor, "B"]
     valid: Bool[Tensor, "B"]
     weighted_sum: Float[Tensor, "B"]
+    num_cached: tuple[int | None, ...] = ()
 
 
 @dataclass(frozen=True)

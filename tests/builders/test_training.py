@@ -253,7 +253,11 @@ def test_the_base_is_made_once(cache: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("override", "error", "phrase"),
     [
-        ("data.source=faces", UsageError, "must be one of .digits., .moving_digits., .files."),
+        (
+            "data.source=faces",
+            UsageError,
+            "must be one of .digits., .moving_digits., .words., .files.",
+        ),
         ("model.family=sd9", UsageError, "must be one of .tiny., .diffusers."),
         ("reward.0.name=inc", RewardError, "no reward named 'inc'"),
     ],
@@ -266,8 +270,12 @@ def test_what_is_not_there(override: str, error: type[Exception], phrase: str, c
 
 def test_a_reward_twice_is_refused(cache: Path) -> None:
     text = SMALL + '\n[[reward]]\nname = "ink"\n'
-    with pytest.raises(RewardError, match="'ink' is in the recipe twice"):
-        build_scorer(parse_recipe(text), load_splits(recipe(cache)))
+    with pytest.raises(UsageError, match="reward ink is in the recipe twice") as caught:
+        parse_recipe(text)
+    assert 'label = "ink-2"' in caught.value.hint
+    labelled = parse_recipe(text + 'label = "ink-2"\noptions = { scale = 2.0 }\n')
+    scorer = build_scorer(labelled, load_splits(recipe(cache)))
+    assert scorer.names == ("ink", "ink-2")
 
 
 def test_cuda_where_there_is_none(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

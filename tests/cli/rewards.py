@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from pathlib import Path
 
@@ -14,6 +16,14 @@ from ddrl.records import Prompts
 class Raises:
     def score(self, media: Tensor, prompts: Prompts) -> Tensor:
         raise ValueError("the reward's server is down")
+
+
+class Kills:
+    """Ends its process as the kernel ends one that takes too much memory."""
+
+    def score(self, media: Tensor, prompts: Prompts) -> Tensor:
+        os.kill(os.getpid(), signal.SIGKILL)
+        return media.flatten(1).mean(1)
 
 
 class NotANumber:

@@ -166,3 +166,11 @@ def test_sheets_are_read_back_exactly(tmp_path: Path) -> None:
 def test_another_picture_is_no_sheet(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is no sheet"):
         read_sheet(tmp_path / "nothing.png")
+
+
+def test_without_real_data_the_page_says_what_stands_in_its_place(report: ComparisonReport) -> None:
+    assert "real data" in render_comparison(report)
+    page = render_comparison(replace(report, has_real=False))
+    assert "real data" not in page.lower()
+    assert "samples of the base" in page
+    assert as_json(replace(report, has_real=False))["has_real"] is False

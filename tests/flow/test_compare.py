@@ -97,6 +97,8 @@ def test_numbers_of_all_methods(finished: Path) -> None:
         name = next(key for key in audit["runs"] if key != "base")
         expected = audit["runs"][name]["reward"]
         assert cell["figures"]["reward"]["per_seed"] == [pytest.approx(expected)]
+        for measure, found in audit["runs"][name]["measures"].items():
+            assert cell["figures"][measure]["per_seed"] == [pytest.approx(found["value"])]
         assert (report / f"audit/samples/{report.name}.png").exists()
     assert "<h1>Small</h1>" in (finished / "all/comparison.html").read_text()
 
@@ -119,6 +121,14 @@ def test_the_same_as_a_call(finished: Path) -> None:
     assert (
         report.cells[0].mean("reward").value == numbers["cells"][0]["figures"]["reward"]["mean"][0]
     )
+
+
+def test_a_call_that_is_to_stop_reports_what_is_there(finished: Path) -> None:
+    report = ddrl_package.compare(
+        [finished / "small.toml"], seeds=[0, 7], should_stop=lambda: True, workers=1
+    )
+    assert [cell.seeds for cell in report.cells] == [(0,), (0,)]
+    assert [cell.failed for cell in report.cells] == [("missing",), ("missing",)]
 
 
 def test_dry_run_lists_the_runs(finished: Path) -> None:

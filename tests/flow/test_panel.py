@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.cli.command import ddrl, write_recipe
+from tests.cli.command import contents, ddrl, write_recipe
 
 PANEL = ["evaluation.panel_samples=20", "evaluation.every=1", "evaluation.samples_per_prompt=4"]
 HACK = ["objective.regularizer=none", "optimizer.learning_rate=0.02", "guard.max_ratio=0"]
@@ -65,3 +66,75 @@ def test_best_of_a_run_without_audits(
     run = tmp_path / "run"
     ddrl("sample", run, "--step", "best").failed(5, "no checkpoint that is marked as the best")
     assert ddrl("sample", run, "--step", "first").code == 2
+
+
+BESIDE = [*PANEL, "evaluation.every=2", "evaluation.panel=background"]
+
+
+def audits(run: Path) -> dict[int, dict[str, Any]]:
+    """What each audit found, by its step."""
+    return {
+        line["step"]: {k: v for k, v in line.items() if k.startswith(("audit/", "heldout"))}
+        for line in read_metrics(run)
+        if "audit/hacked" in line
+    }
+
+
+def test_beside_training_it_finds_what_it_finds_inline(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    recipe = write_recipe(tmp_path, tmp_path_factory)
+    recipe.write_text(recipe.read_text() + '\n[[evaluation.reward]]\nname = "classifier"\n')
+    inline, beside = tmp_path / "inline", tmp_path / "run"
+    assert ddrl("train", recipe, *PANEL, "evaluation.every=2", f"run.folder={inline}").code == 0
+    result = ddrl("train", recipe, *BESIDE)
+    assert result.code == 0, result.stderr
+    assert audits(beside) == audits(inline)
+    assert list(audits(beside)) == [2, 4]
+    best = [json.loads((run / "checkpoints/best.json").read_text()) for run in (inline, beside)]
+    assert best[0] == best[1]
+    weights = [
+        contents(run / "checkpoints/step-00000004")["ema.safetensors"] for run in (inline, beside)
+    ]
+    assert weights[0] == weights[1]
+    # An audit that a kill cut off is made again by the resume, and counted once.
+    expected = audits(beside)
+    lines = [json.dumps(line) for line in read_metrics(beside) if line["step"] <= 2]
+    kept = [line for line in lines if "audit/hacked" not in line]
+    (beside / "metrics.jsonl").write_text("\n".join(kept) + "\n")
+    shutil.rmtree(beside / "checkpoints/step-00000004")
+    (beside / "checkpoints/best.json").unlink()
+    assert ddrl("train", recipe, *BESIDE).code == 0
+    assert audits(beside) == expected
+    assert len([line for line in read_metrics(beside) if "audit/hacked" in line]) == 2
+
+
+def test_beside_training_it_stops_the_run_too(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    recipe = write_recipe(tmp_path, tmp_path_factory)
+    limit = ["evaluation.drift_limit=0.002", "optimizer.ema=0.5"]
+    options = [*BESIDE, *HACK, *limit, "evaluation.stop_on_hack=true", "run.steps=30"]
+    ddrl("train", recipe, *options).failed(6, "have parted at 2 audits in a row: hacked: ")
+    assert json.loads((tmp_path / "run/stopped.json").read_text())["step"] < 30
+
+
+def test_beside_training_its_failure_is_the_run_s(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    recipe = write_recipe(tmp_path, tmp_path_factory)
+    encoder = tmp_path / "nowhere"
+    result = ddrl("train", recipe, *BESIDE, f"evaluation.encoder={encoder}")
+    result.failed(3, str(encoder), "evaluation.encoder takes a folder")
+
+
+def test_beside_training_a_process_that_was_killed_is_told(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """What the kernel does to a process that takes too much memory."""
+    recipe = write_recipe(tmp_path, tmp_path_factory)
+    held = '\n[[evaluation.reward]]\nname = "tests.cli.rewards:Kills"\n'
+    recipe.write_text(recipe.read_text() + held)
+    ddrl("train", recipe, *BESIDE).failed(
+        1, "The audit of step 2 ended with exit code -9", "panel/log.txt"
+    )

@@ -64,11 +64,14 @@ def test_the_same_reward_with_other_options_may_be_held_out() -> None:
     assert made.evaluation.reward[0].options == {"weights": "w"}
 
 
+@pytest.mark.parametrize("wish", ["stop_on_hack=true", "panel=background"])
 @pytest.mark.parametrize(
     ("overrides", "key"),
     [([], "panel_samples"), (["evaluation.panel_samples=8", "evaluation.every=0"], "every")],
 )
-def test_a_run_that_audits_nothing_can_not_be_stopped_by_it(overrides: list[str], key: str) -> None:
-    message, hint = failure(REWARD, "evaluation.stop_on_hack=true", *overrides)
+def test_a_run_that_audits_nothing_can_not_be_told_how(
+    overrides: list[str], key: str, wish: str
+) -> None:
+    message, hint = failure(REWARD, f"evaluation.{wish}", *overrides)
     assert f"but evaluation.{key} is 0: nothing is audited" in message
     assert f"set evaluation.{key}" in hint

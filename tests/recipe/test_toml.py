@@ -42,7 +42,7 @@ recipes = st.builds(
         path=texts,
         pretrain=st.builds(PretrainSection, learning_rate=st.floats(1e-300, 1e300)),
     ),
-    reward=st.lists(rewards, min_size=1, max_size=3),
+    reward=st.lists(rewards, min_size=1, max_size=3, unique_by=lambda one: one.title),
     rollout=st.builds(
         RolloutSection,
         steps=st.just(12),
@@ -83,7 +83,8 @@ def test_a_dump_says_everything() -> None:
     held_out = '[[evaluation.reward]]\nname = "ink"\n[evaluation.reward.options]\nscale = 2\n'
     text = dump_toml(parse_recipe(REWARD + held_out, overrides=["reward.0.options.x=1"]))
     assert text.startswith('[model]\nfamily = "tiny"\n')
-    reward = 'name = "classifier"\nweight = 1.0\ntimeout = 0.0\nretries = 0\nsamples_per_call = 0\n'
+    reward = 'name = "classifier"\nlabel = ""\nweight = 1.0\ntimeout = 0.0\nretries = 0\n'
+    reward += "samples_per_call = 0\ncache = false\n"
     assert f"\n\n[[reward]]\n{reward}\n[reward.options]\nx = 1\n\n" in text
     assert text.endswith('wandb_project = ""\n')
     written = tomllib.loads(text)
@@ -162,7 +163,7 @@ def test_line_numbers() -> None:
 def test_difference() -> None:
     a = recipe("reward.0.options.x=1")
     b = parse_recipe(
-        REWARD + REWARD,
+        REWARD + REWARD + 'label = "second"\n',
         overrides=["objective.beta=0.5", "run.folder=b", "rollout.trained_steps=[0, 1]"],
     )
     assert difference(a, b) == [
@@ -171,10 +172,12 @@ def test_difference() -> None:
         "objective.beta: 1.0 -> 0.5",
         'run.folder: "runs/digits" -> "b"',
         'reward.1.name: (absent) -> "classifier"',
+        'reward.1.label: (absent) -> "second"',
         "reward.1.weight: (absent) -> 1.0",
         "reward.1.timeout: (absent) -> 0.0",
         "reward.1.retries: (absent) -> 0",
         "reward.1.samples_per_call: (absent) -> 0",
+        "reward.1.cache: (absent) -> false",
     ]
     assert difference(a, b, ignore=["reward.*", "rollout.*", "run.*"]) == [
         "objective.beta: 1.0 -> 0.5"

@@ -38,7 +38,7 @@ def test_every_option_is_described() -> None:
 
 
 def test_the_example_is_a_reward(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (code,) = blocks("python")
+    code = blocks("python")[0]
     (tmp_path / "my_reward_of_the_page.py").write_text(code)
     monkeypatch.syspath_prepend(tmp_path)
     reward = make_reward("my_reward_of_the_page:Redness", {"scale": 2.0})
@@ -49,8 +49,19 @@ def test_the_example_is_a_reward(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     del sys.modules["my_reward_of_the_page"]
 
 
+def test_the_example_of_whole_groups_is_a_reward(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (code,) = (code for code in blocks("python") if "class Unlike" in code)
+    (tmp_path / "my_groups_of_the_page.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    media = torch.rand((6, 3, 8, 8), generator=torch.Generator().manual_seed(0))
+    check_reward(make_reward("my_groups_of_the_page:Unlike", {}), media, prompts(*"aaabbb"))
+    del sys.modules["my_groups_of_the_page"]
+
+
 def test_the_recipes_are_some() -> None:
-    recipe, remote, _ = (tomllib.loads(code) for code in blocks("toml"))
+    recipe, remote, *_ = (tomllib.loads(code) for code in blocks("toml"))
     (section,) = [RewardSection.model_validate(row) for row in remote["reward"]]
     assert section.timeout == 300
     assert section.retries == 3

@@ -50,7 +50,7 @@ def test_an_entry_point_names_a_reward(monkeypatch: pytest.MonkeyPatch) -> None:
         ("inc", "did you mean 'ink'?"),
         (
             "xyzzy",
-            "known: classifier, clip, ",
+            "known: aesthetic, classifier, ",
         ),
     ],
 )

@@ -17,10 +17,11 @@ from transformers import AutoTokenizer
 
 from ddrl.errors import RewardError, WeightsError
 from ddrl.rewards.base import Reward, SampleError, make_reward
-from ddrl.rewards.builtin.video_align import MIN_PIXELS, frame_index, frame_size
-from ddrl.rewards.videoreward import patches
+from ddrl.rewards.builtin.video_align import MIN_PIXELS, frame_index
+from ddrl.rewards.qwen2vl import frame_size, patches
 from ddrl.rewards.videoreward_prompt import REWARD_TOKENS, question
 
+BOUNDS = {"grain": 28, "min_pixels": MIN_PIXELS, "max_pixels": 200704}
 TEXTS = ("a cat runs left", "two dogs", "a cat and two dogs look left and right")
 
 
@@ -141,7 +142,7 @@ LAYER = "base_model.model.model.layers.1.mlp.up_proj"
             "no place for: visual.lora",
         ),
         ("base_model.model.rm_head.weight", None, r"rm_head.weight of shape \(0,\), not \(1, 32\)"),
-        ("base_model.model.model.norm.weight", torch.ones(3), "does not fit its Qwen2-VL"),
+        ("base_model.model.model.norm.weight", torch.ones(3), "does not fit its Qwen2VLModel"),
         ("base_model.model.model.embed_tokens.weight", torch.ones(9, 32), "does not fit"),
     ],
 )
@@ -222,12 +223,12 @@ def test_frames_that_are_looked_at(frames: int, fps: float, expected: list[int])
     [(480, 832, (336, 588)), (64, 64, (336, 336)), (448, 448, (448, 448)), (400, 401, (392, 392))],
 )
 def test_size_that_frames_are_looked_at(height: int, width: int, expected: tuple[int, int]) -> None:
-    assert frame_size(height, width, grain=28, max_pixels=200704) == expected
+    assert frame_size(height, width, **BOUNDS) == expected
 
 
 @given(height=st.integers(16, 2000), width=st.integers(16, 2000))
 def test_sizes_stay_in_their_bounds(height: int, width: int) -> None:
-    rows, columns = frame_size(height, width, grain=28, max_pixels=200704)
+    rows, columns = frame_size(height, width, **BOUNDS)
     assert rows % 28 == columns % 28 == 0
     if max(height, width) <= 8 * min(height, width):
         assert MIN_PIXELS <= rows * columns <= 200704

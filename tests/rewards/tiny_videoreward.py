@@ -34,12 +34,14 @@ class Tiny:
     network: Any
 
 
-def tokenizer() -> PreTrainedTokenizerFast:
-    """A tokenizer of whole words, without the reward tokens."""
+WORDS = "a cat runs left and two dogs look system user assistant helpful You are"
+
+
+def tokenizer(text: str = question(WORDS)) -> PreTrainedTokenizerFast:
+    """A tokenizer of whole words, those of a text, without the reward tokens."""
     from tokenizers import Tokenizer, models, pre_tokenizers
 
     split = pre_tokenizers.Whitespace()
-    text = question("a cat runs left and two dogs look") + "system user assistant helpful You are"
     words = sorted({word for word, _ in split.pre_tokenize_str(text)})
     vocabulary = {word: i for i, word in enumerate(["<unk>", *words])}
     inner = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -112,6 +114,12 @@ def test_reward_metrics_against_numpy(
         "latent_std": latents.numpy().std(ddof=1),
         "effective_beta": 0.5 * (std if normalized else 1.0),
     }
+    for place, name in enumerate(("one", "two")):
+        known = value[:, place][value[:, place].isfinite()].double().numpy()
+        expected[f"reward_std/{name}"] = known.std()
+        expected[f"reward_min/{name}"], expected[f"reward_max/{name}"] = known.min(), known.max()
+        if len(known) < size:
+            expected[f"reward_failed/{name}"] = 1 - len(known) / size
     assert found.keys() == expected.keys()
     for name, number in expected.items():
         assert found[name] == pytest.approx(float(number), rel=1e-4, abs=1e-4), name
@@ -122,3 +130,13 @@ def test_a_group_without_any_reward_does_not_shrink_the_spread() -> None:
     scores = scores_of(torch.tensor([[0.0], [2.0], [torch.nan], [torch.nan]]))
     found = reward_metrics(scores, advantages(4), torch.tensor([0, 0, 1, 1]), torch.eye(4), 1.0)
     assert found["reward_std"] == pytest.approx(1.0)
+
+
+def test_what_came_from_a_cache_is_counted() -> None:
+    scores = replace(scores_of(torch.eye(4)[:, :2]), num_cached=(3, None))
+    group = torch.zeros(4, dtype=torch.int64)
+    found = reward_metrics(scores, advantages(4), group, torch.eye(4), 1.0)
+    assert found["reward_cached/one"] == 0.75
+    assert "reward_cached/two" not in found
+    assert spec_of("reward_cached/one").unit == "share"
+    assert "Smallest" in spec_of("reward_min/one").description

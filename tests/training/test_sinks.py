@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -134,3 +135,32 @@ def test_weights_and_biases_is_an_extra(monkeypatch: pytest.MonkeyPatch) -> None
     with pytest.raises(UsageError, match="wandb is not installed") as caught:
         WandbSink("project", name="run", config={})
     assert "ddrl[wandb]" in caught.value.hint
+
+
+class Recorder:
+    """Stands for the package wandb, which needs an account: keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.logged: list[tuple[int, dict[str, float]]] = []
+
+    def init(self, **_settings: object) -> Recorder:
+        return self
+
+    def log(self, metrics: dict[str, float], *, step: int) -> None:
+        self.logged.append((step, metrics))
+
+
+def test_weights_and_biases_gets_a_late_audit_at_its_newest_step(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    recorder = Recorder()
+    monkeypatch.setitem(sys.modules, "wandb", recorder)
+    sink = WandbSink("project", name="run", config={})
+    sink.write({"reward": 1.0}, step=3)
+    sink.write({"audit/score": 0.5}, step=2)
+    sink.write({"reward": 2.0}, step=4)
+    assert recorder.logged == [
+        (3, {"reward": 1.0}),
+        (3, {"audit/score": 0.5, "late/step": 2}),
+        (4, {"reward": 2.0}),
+    ]

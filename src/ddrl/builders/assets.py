@@ -11,21 +11,24 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from ddrl.builders.corpus import Corpus, check_path
-from ddrl.builders.embedded import build_judge, check_embedded, embedded_options, load_splits
+from ddrl.builders.embedded import build_judge, check_embedded, load_splits
 from ddrl.builders.pretrained import adapt, build_pretrained
+from ddrl.builders.scorers import build_scorer
 from ddrl.builders.source import build_corpus
 from ddrl.builders.store import Progress, fingerprint, make_once
 from ddrl.data.digits import DigitSplits
 from ddrl.data.sources import CaptionedMedia
-from ddrl.errors import RewardError, UsageError, WeightsError
+from ddrl.errors import UsageError, WeightsError
 from ddrl.models.compiling import compile_blocks
 from ddrl.models.diffusers_model import DiffusersModel
+from ddrl.models.spelling import pieces, vocabulary_of
+from ddrl.models.text_networks import TextDiT
 from ddrl.models.tiny import TinyCondition, TinyConfig, TinyModel
 from ddrl.recipe.schema import HeldoutRewardSection, Recipe, RewardSection
 from ddrl.records import Condition
-from ddrl.rewards.base import make_reward, reward_class
+from ddrl.rewards.base import reward_class
 from ddrl.rewards.card import RewardCard
-from ddrl.rewards.scorer import Scorer, WeightedReward
+from ddrl.rewards.scorer import Scorer
 from ddrl.training.checkpoint import CheckpointFolder, load_weights
 from ddrl.training.pretrain import PretrainSettings, pretrain
 
@@ -78,10 +81,12 @@ def limit_threads(recipe: Recipe) -> None:
 def tiny_config(recipe: Recipe, data: CaptionedMedia) -> TinyConfig:
     """The architecture of the embedded base model."""
     section = recipe.model
-    is_video = data.media.ndim == 5
-    words = sorted({word for caption in data.captions for word in caption.split()})
+    is_video, spells = data.media.ndim == 5, recipe.data.source == "words"
+    vocabulary = data.captions
+    if is_video:
+        vocabulary = tuple(sorted({word for text in data.captions for word in text.split()}))
     return TinyConfig(
-        vocabulary=tuple(words) if is_video else data.captions,
+        vocabulary=vocabulary_of(data.captions) if spells else vocabulary,
         height=data.media.shape[-2],
         columns=data.media.shape[-1],
         network=section.network,
@@ -92,23 +97,41 @@ def tiny_config(recipe: Recipe, data: CaptionedMedia) -> TinyConfig:
         frames=data.media.shape[1] if is_video else 1,
         patch_frames=section.patch_frames if is_video else 1,
         given_frames=recipe.data.given_frames,
+        channels=3 if spells else 1,
+        text_length=max(len(pieces(text)) for text in data.captions) if spells else 0,
     )
 
 
 def build_tiny(
-    recipe: Recipe, data: CaptionedMedia, *, progress: Progress | None = None
+    recipe: Recipe,
+    data: CaptionedMedia,
+    *,
+    device: torch.device | None = None,
+    progress: Progress | None = None,
 ) -> TinyModel:
-    """The embedded base model, on the CPU: from the cache, or pretrained now by flow matching."""
+    """The embedded base model, on the CPU: from the cache, or pretrained now by flow matching.
+
+    Args:
+        recipe: whose model.
+        data: that it is pretrained on.
+        device: where it is pretrained; None: on the CPU.
+        progress: called as it is pretrained.
+    """
     section, config = recipe.model, tiny_config(recipe, data)
 
     def make(folder: Path) -> None:
         logger.info("pretraining the base model (%d steps)", section.pretrain.steps)
         model = TinyModel(config, seed=section.pretrain.seed)
+        model.transformer.to(device)
         settings = PretrainSettings(**section.pretrain.model_dump())
+        x0, condition = model.encode_media(data.media), model.encode(data.captions)
+        if isinstance(model.transformer, TextDiT):
+            text = condition.label[data.caption_id]
+            model.transformer.measure(x0.to(text.device), text, seed=section.pretrain.seed)
         pretrain(
             model,
-            model.encode_media(data.media),
-            model.encode(data.captions),
+            x0,
+            condition,
             data.caption_id,
             settings=settings,
             complete=_give_frames(model, data) if config.given_frames else None,
@@ -123,7 +146,8 @@ def build_tiny(
     shape = {
         name: value
         for name, value in asdict(config).items()
-        if name not in {"frames", "patch_frames", "given_frames"} or value != defaults[name]
+        if name not in {"frames", "patch_frames", "given_frames", "text_length"}
+        or value != defaults[name]
     }
     version = CACHE_VERSION if config.frames == 1 else CLIPS_VERSION
     key = [version, shape, section.pretrain.model_dump(), fingerprint(data)]
@@ -145,43 +169,6 @@ def _give_frames(
         return replace(condition, given=first.given)
 
     return give
-
-
-def build_scorer(recipe: Recipe, splits: DigitSplits | None) -> Scorer:
-    """The rewards of the recipe.
-
-    Args:
-        recipe: whose rewards.
-        splits: the embedded data, if that is what the recipe is about.
-
-    Raises:
-        RewardError: a reward can't be had.
-    """
-    names: list[str] = []
-    rewards = []
-    for section in recipe.reward:
-        name = section.name.rpartition(":")[2]
-        if name in names:
-            raise RewardError(f"Reward {name!r} is in the recipe twice.")
-        names.append(name)
-        reward = make_reward(section.name, embedded_options(recipe, section, splits))
-        rewards.append(
-            WeightedReward(
-                name,
-                reward,
-                section.weight,
-                timeout=section.timeout,
-                retries=section.retries,
-                samples_per_call=section.samples_per_call,
-            )
-        )
-    return Scorer(
-        rewards,
-        on_failure=recipe.scoring.on_failure,
-        max_failed_share=recipe.scoring.max_failed_share,
-        combination=recipe.scoring.combine,
-        kappa=recipe.scoring.kappa,
-    )
 
 
 def check_named(recipe: Recipe, *, is_here: bool = True) -> None:
@@ -222,7 +209,7 @@ def build_model(
     if splits is None:
         model = build_pretrained(recipe, device)
     else:
-        model = build_tiny(recipe, splits.train, progress=progress)
+        model = build_tiny(recipe, splits.train, device=device, progress=progress)
         model.transformer.to(device)
         if recipe.model.start:
             _start_from(model, Path(recipe.model.start))

@@ -20,7 +20,7 @@ from ddrl.seeding import permutation
 
 __all__ = ["EMBEDDED", "Audited", "embedded_samples", "file_samples"]
 
-EMBEDDED = ("digits", "moving_digits")
+EMBEDDED = ("digits", "moving_digits", "words")
 """Words that stand for embedded data in the place of a path."""
 
 BATCH_SIZE = 16
@@ -42,15 +42,26 @@ class Audited:
     said: str
     read: Callable[[Sequence[int]], Tensor]
 
-    def batches(self) -> Iterator[tuple[list[int], Tensor]]:
+    def batches(self, *, whole_groups: bool = False) -> Iterator[tuple[list[int], Tensor]]:
         """Positions of at most 16 samples and their pixels.
+
+        Args:
+            whole_groups: all samples of a prompt in one batch, which is then as large as it must.
 
         Raises:
             DataError: a file can't be read.
         """
-        for start in range(0, len(self.texts), BATCH_SIZE):
-            rows = list(range(start, min(start + BATCH_SIZE, len(self.texts))))
-            yield rows, self.read(rows)
+        members: dict[object, list[int]] = {}
+        for row, text in enumerate(self.texts):
+            members.setdefault(text if whole_groups else row, []).append(row)
+        taken: list[int] = []
+        for rows in members.values():
+            if taken and len(taken) + len(rows) > BATCH_SIZE:
+                yield taken, self.read(taken)
+                taken = []
+            taken = [*taken, *rows]
+        if taken:
+            yield taken, self.read(taken)
 
 
 @dataclass(frozen=True)

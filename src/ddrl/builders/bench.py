@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ddrl.builders.assets import build_judge, build_scorer
+from ddrl.builders.assets import build_judge
 from ddrl.builders.corpus import Corpus, Part
 from ddrl.builders.embedded import Judge, build_judges
 from ddrl.builders.features import RealData, build_encoder, real_data
+from ddrl.builders.scorers import build_heldout
 from ddrl.data.digits import DigitSplits
 from ddrl.evaluation.drift import DriftMeter
 from ddrl.evaluation.encoder import Encoder
 from ddrl.evaluation.generate import SampleSet, generate
 from ddrl.evaluation.pixels import pixel_statistics
 from ddrl.recipe import Recipe
-from ddrl.recipe.schema import RewardSection
 from ddrl.rewards.scorer import Scorer
 from ddrl.training.forward import Forward
 
 __all__ = ["Bench", "Judge", "Values", "build_bench", "build_drift"]
+
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,7 @@ class Values:
         pixels: name -> (N,), statistics of pixels.
         features: of the encoder, (N, F).
         frames: of every frame, (N, T, F); None for images.
+        causes: name -> why samples have no value, of held-out rewards that failed.
     """
 
     reward: NDArray[np.float64]
@@ -46,6 +51,7 @@ class Values:
     pixels: Mapping[str, NDArray[np.float64]]
     features: NDArray[np.float64]
     frames: NDArray[np.float64] | None
+    causes: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -109,9 +115,14 @@ class Bench:
         media, prompts = samples.media, samples.prompts
         scores = self.scorer.score(media, prompts, prompts.prompt_id)
         measures = {name: _numbers(judge(media, prompts)) for name, judge in self.judges.items()}
+        causes: dict[str, str] = {}
         if self.heldout is not None:
-            held = self.heldout.score(media, prompts, prompts.prompt_id)
-            measures |= {name: _numbers(held.value[:, i]) for i, name in enumerate(held.names)}
+            held = self.heldout.measure(media, prompts, prompts.prompt_id)
+            for name, column in zip(self.heldout.names, held, strict=True):
+                measures[name] = _numbers(column.value)
+                if column.cause:
+                    causes[name] = column.cause
+                    logger.warning("held-out %s", column.cause)
         frames = self.encoder.frames(media) if media.ndim == 5 else None
         return Values(
             reward=_numbers(torch.where(scores.valid, scores.weighted_sum, math.nan)),
@@ -119,6 +130,7 @@ class Bench:
             pixels=pixel_statistics(media),
             features=self.encoder.features(media) if frames is None else frames.mean(1),
             frames=frames,
+            causes=causes,
         )
 
 
@@ -143,7 +155,7 @@ def build_bench(
         prompts=corpus.heldout.captions[: recipe.evaluation.prompts],
         scorer=scorer,
         judges={} if judge is None else build_judges(recipe, judge),
-        heldout=_build_heldout(recipe, splits),
+        heldout=build_heldout(recipe, splits),
         encoder=encoder,
         real=real_data(encoder, corpus.real),
         meter=build_drift(recipe, corpus.heldout, device),
@@ -163,16 +175,6 @@ def build_drift(recipe: Recipe, part: Part, device: torch.device) -> DriftMeter:
         micro_batch=recipe.run.micro_batch or (1024 if is_small else samples),
         device=device,
     )
-
-
-def _build_heldout(recipe: Recipe, splits: DigitSplits | None) -> Scorer | None:
-    """The held-out rewards, as rewards of a recipe that trains on them would be made."""
-    sections = tuple(
-        RewardSection(name=one.name, options=one.options) for one in recipe.evaluation.reward
-    )
-    if not sections:
-        return None
-    return build_scorer(recipe.model_copy(update={"reward": sections}), splits)
 
 
 def _numbers(values: Tensor) -> NDArray[np.float64]:

@@ -3,65 +3,24 @@
 from __future__ import annotations
 
 import math
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ddrl.builders.assets import pick_device
-from ddrl.builders.compare import Outcome, audit_of, execute, pick_workers, prepare
+from ddrl.builders.compare import Outcome, audit_of
 from ddrl.errors import DataError
 from ddrl.evaluation.comparison import Cell, ComparisonReport
-from ddrl.evaluation.comparison_page import write_comparison
 from ddrl.evaluation.sheets import read_sheet
 from ddrl.evaluation.statistics import Interval
 from ddrl.evaluation.wording import duration
-from ddrl.recipe.comparison import load_comparison, plan_runs
 
-__all__ = ["build_comparison", "compare"]
+__all__ = ["build_comparison"]
 
 _BASE = "base"
-
-
-def compare(
-    paths: Sequence[Path | str],
-    *,
-    seeds: Sequence[int] = (),
-    folder: Path | str = "",
-    workers: int = 0,
-) -> ComparisonReport:
-    """Train methods side by side from one base, audit them all, and write the report.
-
-    What ``ddrl compare`` does, and resumes as it does.
-
-    Args:
-        paths: one comparison file, or several recipes.
-        seeds: instead of the file's.
-        folder: instead of the file's.
-        workers: runs at once; 0 is one per core, or one with an accelerator.
-
-    Returns:
-        What was measured; ``comparison.html`` and ``comparison.json`` are in the folder.
-
-    Raises:
-        DDRLError: of the kind that fits; runs that fail are in the report, if any has figures.
-    """
-    comparison, beside = load_comparison([Path(path) for path in paths])
-    changes: dict[str, object] = {"seeds": tuple(seeds)} if seeds else {}
-    comparison = comparison.model_copy(update=changes | ({"folder": str(folder)} if folder else {}))
-    runs = plan_runs(comparison, beside)
-    is_accelerated = pick_device(runs[0].recipe).type != "cpu"
-    prepare([run.recipe for run in runs])
-    outcomes = execute(runs, workers=pick_workers(workers, has_accelerator=is_accelerated))
-    command = shlex.join(["ddrl", "compare", *map(str, paths)])
-    report = build_comparison(outcomes, title=comparison.title, reproduce=command)
-    write_comparison(report, Path(comparison.folder))
-    return report
 
 
 def build_comparison(
@@ -99,6 +58,7 @@ def build_comparison(
         base=replace(base, verdicts=()),
         cells=tuple(cells),
         drift_limit=float(first["drift_limit"]),
+        has_real=bool(first.get("has_real", True)),
         prompts=tuple(first["prompts"]),
         environment=_environment(measured),
         reproduce=reproduce,
@@ -153,10 +113,15 @@ def _figures(outcome: Outcome, name: str) -> dict[str, Interval]:
     def number(value: object) -> float:
         return float(value) if isinstance(value, int | float) else math.nan
 
-    return {
+    figures = {
         key: Interval(number(run.get(key)), number(ends[0]), number(ends[1]))
         for key, ends in run["intervals"].items()
     }
+    measures = {
+        name: Interval(number(one["value"]), *map(number, one["interval"]))
+        for name, one in run["measures"].items()
+    }
+    return figures | measures
 
 
 def _curve(run: Mapping[str, Any]) -> tuple[tuple[int, ...], tuple[float, ...]]:

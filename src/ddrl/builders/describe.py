@@ -33,7 +33,7 @@ def method(recipe: Recipe) -> str:
     objective = recipe.objective
     if objective.policy == "none":
         return f"{_data(recipe).capitalize()} alone, no reward"
-    reward = " + ".join(section.name for section in recipe.reward)
+    reward = " + ".join(section.title for section in recipe.reward)
     if objective.regularizer == "none":
         return f"Reward alone ({reward})"
     what = {"data": _data(recipe), "reference": "reference model"}[objective.regularizer]

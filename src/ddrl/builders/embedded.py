@@ -13,13 +13,16 @@ from ddrl.builders.store import fingerprint, make_once
 from ddrl.data.digits import DigitSplits, digit_splits
 from ddrl.data.moving_digits import DIRECTIONS, SPEEDS, frames_by_digit, moving_digit_splits, speeds
 from ddrl.data.sources import CaptionedMedia
+from ddrl.data.words import COLOURS, draw_letters, draw_words, word_splits
 from ddrl.errors import RewardError
 from ddrl.recipe.schema import HeldoutRewardSection, Recipe, RewardSection
 from ddrl.records import Prompts
 from ddrl.rewards.builtin.classifier import Architecture, Classifier, fit_classifier
 from ddrl.rewards.builtin.motion import asked_velocity
+from ddrl.rewards.builtin.ocr import quoted
 from ddrl.rewards.builtin.prompt_words import asked_word
 from ddrl.rewards.builtin.registration import fit_motions
+from ddrl.rewards.builtin.word_reader import WordReader, fit_word_reader
 
 __all__ = ["Judge", "build_judge", "build_judges", "check_embedded", "embedded_options"]
 __all__ += ["load_splits"]
@@ -45,6 +48,8 @@ def load_splits(recipe: Recipe) -> DigitSplits | None:
     data = recipe.data
     if data.source == "moving_digits":
         return moving_digit_splits(size=(data.height, data.width), frames=data.frames)
+    if data.source == "words":
+        return word_splits()
     return digit_splits() if data.source == "digits" else None
 
 
@@ -68,7 +73,9 @@ def check_embedded(recipe: Recipe, section: RewardSection | HeldoutRewardSection
 
 
 def embedded_options(
-    recipe: Recipe, section: RewardSection, splits: DigitSplits | None
+    recipe: Recipe,
+    section: RewardSection | HeldoutRewardSection,
+    splits: DigitSplits | None,
 ) -> dict[str, object]:
     """The reward's options; those that it can take from the embedded data are added."""
     options: dict[str, object] = dict(section.options)
@@ -90,18 +97,23 @@ def _missing(section: RewardSection | HeldoutRewardSection) -> list[str]:
     return [name for name in needed if name not in section.options]
 
 
-def build_judge(recipe: Recipe, splits: DigitSplits) -> Classifier:
-    """The judge of digits: another network than the reward's, on data that the reward never saw."""
+def build_judge(recipe: Recipe, splits: DigitSplits) -> Classifier | WordReader:
+    """The judge: another network than the reward's, on data that the reward never saw."""
+    if recipe.data.source == "words":
+        return WordReader.load(_reader_folder(recipe, splits.judge))
     return Classifier.load(_classifier_folder(recipe, splits.judge, "conv", "judge"))
 
 
-def build_judges(recipe: Recipe, judge: Classifier) -> dict[str, Judge]:
+def build_judges(recipe: Recipe, judge: Classifier | WordReader) -> dict[str, Judge]:
     """What samples of the embedded data are judged by, none of which was ever trained on.
 
     Of images: whether the judge takes them for what was asked. Of clips: whether it takes them,
     over all frames, for the asked digit; whether the asked motion explains them best, of nine with
     standing still; and how well any motion does, which is 1 for one thing that moves unchanged.
+    Of words: whether every letter is the asked one, and whether the colour is.
     """
+    if isinstance(judge, WordReader):
+        return {"judge_accuracy": _spells(judge), "colour_accuracy": _has_colour(judge)}
     if recipe.data.source != "moving_digits":
         return {"judge_accuracy": _accepts(judge)}
     known = speeds((recipe.data.height, recipe.data.width), recipe.data.frames)
@@ -131,6 +143,48 @@ def _accepts(judge: Classifier) -> Judge:
         return (judge.log_prob(media).argmax(1) == prompts.prompt_id).float()
 
     return accepts
+
+
+def _spells(judge: WordReader) -> Judge:
+    """Whether a picture shows the quoted word, letter by letter: 1 or 0."""
+
+    def spells(media: Tensor, prompts: Prompts) -> Tensor:
+        pairs = zip(judge.words(media), prompts.text, strict=True)
+        return torch.tensor([float(found == quoted(text)) for found, text in pairs])
+
+    return spells
+
+
+def _has_colour(judge: WordReader) -> Judge:
+    """Whether the letters have the asked colour: 1 or 0."""
+    names = tuple(COLOURS)
+
+    def has(media: Tensor, prompts: Prompts) -> Tensor:
+        asked = [names.index(asked_word(text, names, "the colour")) for text in prompts.text]
+        return (judge.style(media, "colour") == torch.tensor(asked)).float()
+
+    return has
+
+
+def _reader_folder(recipe: Recipe, data: CaptionedMedia) -> Path:
+    """The folder of the reader of words, trained on the judge's split and random letters."""
+
+    def make(folder: Path) -> None:
+        logger.info("training the judge, which reads words")
+        drawn = [draw_words("judge"), draw_letters(2 * len(data))]
+        fit_word_reader(
+            torch.cat([one.data.media for one in drawn]),
+            [word for one in drawn for word in one.word],
+            {
+                "colour": torch.cat([one.colour for one in drawn]),
+                "font": torch.cat([one.font for one in drawn]),
+                "background": torch.cat([one.background for one in drawn]),
+            },
+            seed=0,
+        ).save(folder)
+
+    key = [CACHE_VERSION, fingerprint(data)]
+    return make_once(Path(recipe.run.cache), "word-reader", key, make)[0]
 
 
 def _classifier_folder(

@@ -57,6 +57,13 @@ COMPARED = (
     *("rollout.guidance", "run.precision"),
 )
 
+# How a reward is called changes none of its numbers.
+NOT_COMPARED = tuple(
+    f"{rewards}.{key}"
+    for rewards in ("reward", "evaluation.reward")
+    for key in ("timeout", "retries", "samples_per_call", "cache")
+)
+
 
 def evaluate_runs(
     folders: Sequence[Path],
@@ -125,7 +132,7 @@ def _check_comparable(runs: Sequence[LoadedRun]) -> None:
     for run in runs[1:]:
         differences = [
             line
-            for line in difference(first.recipe, run.recipe)
+            for line in difference(first.recipe, run.recipe, ignore=NOT_COMPARED)
             if any(line.startswith(key.rstrip("*")) for key in COMPARED)
         ]
         if differences:

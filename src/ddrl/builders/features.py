@@ -14,6 +14,7 @@ from ddrl.builders.corpus import Real
 from ddrl.evaluation.encoder import Encoder, load_vision_encoder
 from ddrl.evaluation.pixels import pixel_statistics
 from ddrl.rewards.builtin.classifier import Classifier
+from ddrl.rewards.builtin.word_reader import WordReader
 from ddrl.training.rollout import batches
 
 __all__ = ["RealData", "build_encoder", "pooled_pixels", "real_data"]
@@ -38,7 +39,9 @@ class RealData:
     prompt_id: NDArray[np.int64]
 
 
-def build_encoder(name: str, judge: Classifier | None, device: torch.device) -> Encoder:
+def build_encoder(
+    name: str, judge: Classifier | WordReader | None, device: torch.device
+) -> Encoder:
     """The encoder of ``evaluation.encoder``.
 
     Args:

@@ -48,6 +48,7 @@ def measured(bench: Bench, values: Values, base: Values) -> tuple[Measured, ...]
                 value=mean_interval(numbers, seed=seed),
                 change=mean_interval(changes, seed=seed),
                 scale=float(np.std(before[both])) if both.any() else math.nan,
+                cause=values.causes.get(name, ""),
             )
         )
     return tuple(found)

@@ -26,8 +26,9 @@ from ddrl.recipe import Recipe
 from ddrl.training.budget import DriftBudget
 from ddrl.training.checkpoint import CheckpointFolder
 from ddrl.training.forward import Forward
+from ddrl.training.sinks import read_metrics
 
-__all__ = ["Panel", "build_budget", "build_monitor"]
+__all__ = ["Panel", "build_budget", "build_monitor", "build_panel"]
 
 IN_A_ROW = 2
 """A run is stopped when so many audits in a row say hacked: one may be bad luck."""
@@ -46,8 +47,35 @@ def build_monitor(
     """
     if not recipe.evaluation.panel_samples:
         return _drift_monitor(recipe, assets, forward, device)
+    return build_panel(recipe, assets, forward, device)
+
+
+def build_panel(
+    recipe: Recipe,
+    assets: Assets,
+    forward: Forward,
+    device: torch.device,
+    *,
+    resumed_at: int | None = None,
+) -> Panel:
+    """The reduced audit of a run; made before any weight is moved or restored.
+
+    Args:
+        recipe: of the run.
+        assets: its data, rewards and model.
+        forward: the model, with the base's weights now.
+        device: where it is.
+        resumed_at: iterations that are kept of the run; default: those of its newest checkpoint.
+
+    Raises:
+        RewardError: a held-out reward can't be had.
+        WeightsError: the encoder can't be loaded.
+    """
     bench = build_bench(recipe, assets.corpus, assets.scorer, assets.splits, device)
-    marked = CheckpointFolder(RunFolder(Path(recipe.run.folder)).checkpoints).best()
+    run = RunFolder(Path(recipe.run.folder))
+    marked = CheckpointFolder(run.checkpoints).best()
+    if resumed_at is None:
+        resumed_at = _newest_step(run)
     return Panel(
         bench,
         forward,
@@ -55,7 +83,20 @@ def build_monitor(
         num_samples=recipe.evaluation.panel_samples,
         stops=recipe.evaluation.stop_on_hack,
         best=-math.inf if marked is None else marked.score,
+        hacked=_hacked_at_last(run, resumed_at),
     )
+
+
+def _newest_step(run: RunFolder) -> int:
+    """Of its newest checkpoint, by name: whether that is whole is for the resume to find."""
+    return max((int(found.name[5:]) for found in run.checkpoints.glob("step-*")), default=0)
+
+
+def _hacked_at_last(run: RunFolder, step: int) -> int:
+    """How many audits up to a step said hacked in a row, so that a resumed run counts on."""
+    found = [row for row in read_metrics(run.metrics) if "audit/hacked" in row]
+    words = [row["audit/hacked"] for row in found if row["step"] <= step]
+    return next((i for i, word in enumerate(reversed(words)) if not word), len(words))
 
 
 def build_budget(
@@ -101,6 +142,7 @@ class Panel:
         num_samples: in all; each prompt gets at least two.
         stops: whether two audits in a row that say hacked stop the run.
         best: score of the best checkpoint so far.
+        hacked: audits so far that said hacked in a row.
     """
 
     def __init__(
@@ -112,12 +154,13 @@ class Panel:
         num_samples: int,
         stops: bool,
         best: float = -math.inf,
+        hacked: int = 0,
     ) -> None:
         num_prompts = max(1, min(len(bench.prompts), num_samples // 2))
         self._bench = dataclasses.replace(bench, prompts=bench.prompts[:num_prompts])
         self._per_prompt = max(2, num_samples // num_prompts)
         self._forward, self._latent_shape = forward, latent_shape
-        self._stops, self._best, self._hacked = stops, best, 0
+        self._stops, self._best, self._hacked = stops, best, hacked
         self._losses, self._values, prompt_id = self._measure()
         self._base = self._result(self._losses, self._values, prompt_id, is_base=True)
 

@@ -19,8 +19,10 @@ from ddrl.evaluation.reward_audit import PROMPTS, Copy, RewardAudit, shuffled
 from ddrl.recipe.load import parse_recipe
 from ddrl.recipe.schema import RewardSection
 from ddrl.records import Prompts
+from ddrl.rewards.attempt import Piece, score_once
 from ddrl.rewards.base import Reward, SampleError, make_reward, reward_class
 from ddrl.rewards.card import RewardCard
+from ddrl.rewards.level import is_group_level
 from ddrl.rewards.transforms import TRANSFORMS
 
 __all__ = ["audit_reward"]
@@ -32,6 +34,7 @@ _RECIPES = {
     "digits": '[data]\nsource = "digits"\n',
     "moving_digits": '[data]\nsource = "moving_digits"\nheight = 12\nwidth = 12\nframes = 8\n'
     '[model]\nnetwork = "dit"\n',
+    "words": '[data]\nsource = "words"\n[model]\nnetwork = "dit"\npatch = 8\n',
 }
 
 Scalar = str | int | float | bool
@@ -47,6 +50,8 @@ def audit_reward(
     command: str = "",
 ) -> RewardAudit:
     """Score samples, changed copies of them, and the samples with each other's prompts.
+
+    To a reward of whole groups, all samples of a prompt are a group.
 
     Args:
         name: of the reward.
@@ -66,11 +71,7 @@ def audit_reward(
     else:
         samples = file_samples(Path(data), limit=limit)
         reward = make_reward(name, options)
-    table = _Table(_prompts(samples), len(samples.texts))
-    for rows, media in samples.batches():
-        table.add(reward, rows, media)
-        if progress is not None:
-            progress(rows[-1] + 1, len(samples.texts))
+    table = _scored(reward, samples, progress)
     if not table["originals"].is_known():
         causes = table["originals"].cause
         raise RewardError(
@@ -94,6 +95,20 @@ def audit_reward(
         ignores_prompt=isinstance(card, RewardCard) and card.prompt == "none",
         command=command,
     )
+
+
+def _scored(
+    reward: Reward, samples: Audited, progress: Callable[[int, int], None] | None
+) -> _Table:
+    """Every sample, scored in every way."""
+    grouped, done = is_group_level(reward), 0
+    table = _Table(_prompts(samples), len(samples.texts), grouped)
+    for rows, media in samples.batches(whole_groups=grouped):
+        table.add(reward, rows, media)
+        done += len(rows)
+        if progress is not None:
+            progress(done, len(samples.texts))
+    return table
 
 
 def _embedded(
@@ -135,12 +150,19 @@ class _Table:
 
     prompts: Prompts
     num: int
+    grouped: bool = False
     seconds: float = 0.0
     columns: dict[str, _Column] = field(default_factory=dict)
     given: list[int] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.given = shuffled(self.prompts.text, seed=0)
+        if not self.grouped:
+            self.given = shuffled(self.prompts.text, seed=0)
+            return
+        first = {text: row for row, text in reversed(list(enumerate(self.prompts.text)))}
+        texts = list(dict.fromkeys(self.prompts.text))  # a group gets another one's prompt
+        other = dict(zip(texts, [*texts[1:], *texts[:1]], strict=True))
+        self.given = [first[other[text]] for text in self.prompts.text]
 
     def __getitem__(self, name: str) -> _Column:
         if name not in self.columns:
@@ -157,10 +179,9 @@ class _Table:
         self.seconds += time.perf_counter() - start
         back = rows[::-1]
         self._fill("reordered", reward, back, media.flip(0), self.prompts.select(back))
-        for place, row in enumerate(rows):
-            if row < _NUM_ALONE:
-                alone = media[place : place + 1]
-                self._fill("alone", reward, [row], alone, self.prompts.select([row]))
+        for places in self._alone(rows):
+            few = [rows[place] for place in places]
+            self._fill("alone", reward, few, media[places], self.prompts.select(few))
         others = self.prompts.select([self.given[row] for row in rows])
         texts = zip(own.text, others.text, strict=True)
         self._fill(PROMPTS, reward, rows, media, others)
@@ -174,11 +195,23 @@ class _Table:
             differs = (changed - media).abs().flatten(1).amax(1) > 0.5 / 255
             self[transform.name].compared[rows] = differs.numpy()
 
+    def _alone(self, rows: list[int]) -> list[list[int]]:
+        """What is scored alone, too: single samples of the first batch, or a batch's first group.
+
+        Returns:
+            Places in the batch.
+        """
+        if not self.grouped:
+            return [[place] for place, row in enumerate(rows) if row < _NUM_ALONE]
+        group = self.prompts.prompt_id[rows]
+        return [(group == group[0]).nonzero().flatten().tolist()]
+
     def _fill(
         self, name: str, reward: Reward, rows: list[int], media: Tensor, prompts: Prompts
     ) -> None:
         column = self[name]
-        values, cause = _score(reward, media, prompts)
+        group = self.prompts.prompt_id[rows]  # whatever prompts they are scored with
+        values, cause = _score(reward, Piece(media.clone(), prompts, group, rows))
         column.values[rows] = values
         column.cause = column.cause or cause
         if column.picture is None:
@@ -203,13 +236,13 @@ class _Table:
         )
 
 
-def _score(reward: Reward, media: Tensor, prompts: Prompts) -> tuple[NDArray[np.float64], str]:
+def _score(reward: Reward, piece: Piece) -> tuple[NDArray[np.float64], str]:
     """Scores (B,), NaN where there is none, and why the first of these has none."""
+    media = piece.media
     nothing = np.full(len(media), np.nan)
     failed: Mapping[int, str] = {}
     try:
-        with torch.no_grad():
-            value = reward.score(media.clone(), prompts)
+        value = score_once(reward, piece)
     except SampleError as error:
         value, failed = error.value, error.causes
     except DDRLError as error:

@@ -21,7 +21,7 @@ import torch
 
 from ddrl.builders.corpus import Part
 from ddrl.builders.embedded import embedded_options
-from ddrl.builders.store import Progress
+from ddrl.builders.store import Progress, stamps
 from ddrl.builders.synthetic import Drawn, Synthetic, with_samples
 from ddrl.data.digits import DigitSplits
 from ddrl.errors import DataError, RewardError
@@ -100,25 +100,12 @@ def scores_path(recipe: Recipe, splits: DigitSplits | None) -> Path:
     made_from = [
         FORMAT,
         [[section.name, section.weight] for section in recipe.reward],
-        [{name: [value, _stamps(value)] for name, value in one.items()} for one in options],
+        [{name: [value, stamps(value)] for name, value in one.items()} for one in options],
         recipe.scoring.on_failure,
         [recipe.model.path, recipe.model.dtype],  # samples are latents: it decodes them
     ]
     digest = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()
     return Path(recipe.run.cache) / "synthetic" / "scores" / f"{digest[:32]}.jsonl"
-
-
-def _stamps(value: object) -> list[list[object]]:
-    """Name, size and time of the file that an option names, or of those in the folder."""
-    path = Path(value) if isinstance(value, str) and value else None
-    try:
-        if path is None or not path.exists():
-            return []
-        files = sorted(path.iterdir()) if path.is_dir() else [path]
-        stats = [(file.name, file.stat()) for file in files]
-    except OSError:  # no path after all, or one that the reward itself will complain about
-        return []
-    return [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]
 
 
 def _scores(

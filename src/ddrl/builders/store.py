@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from ddrl.data.sources import CaptionedMedia
 from ddrl.errors import DataError
 
-__all__ = ["Progress", "fingerprint", "make_once"]
+__all__ = ["Progress", "fingerprint", "make_once", "stamps"]
 
 Progress = Callable[[str, int, int, str], None]
 """(what is made, done, of how many, a note): called now and then."""
@@ -69,3 +69,16 @@ def make_once(
     finally:
         shutil.rmtree(beside, ignore_errors=True)
     return folder, True
+
+
+def stamps(value: object) -> list[list[object]]:
+    """Name, size and time of the file that an option names, or of those in the folder."""
+    path = Path(value) if isinstance(value, str) and value else None
+    try:
+        if path is None or not path.exists():
+            return []
+        files = sorted(path.iterdir()) if path.is_dir() else [path]
+        stats = [(file.name, file.stat()) for file in files]
+    except OSError:  # no path after all, or one that the reward itself will complain about
+        return []
+    return [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]

@@ -11,6 +11,7 @@ import torch
 
 from ddrl.builders.advantage import build_advantage
 from ddrl.builders.assets import Assets, pick_device
+from ddrl.builders.background import BackgroundPanel
 from ddrl.builders.monitors import build_budget, build_monitor
 from ddrl.builders.pool import build_pool
 from ddrl.builders.sampler import build_transitions
@@ -74,7 +75,9 @@ def build_job(recipe: Recipe, *, progress: Progress | None = None) -> Job:
         budget=build_budget(recipe, assets, forward, device),
         device=device,
     )
-    if recipe.evaluation.every:
+    if recipe.evaluation.every and recipe.evaluation.panel == "background":
+        trainer.auditor = BackgroundPanel(recipe)
+    elif recipe.evaluation.every:
         trainer.monitors = [build_monitor(recipe, assets, forward, device)]
         trainer.monitor_every = recipe.evaluation.every
     return Job(recipe, trainer)
@@ -111,6 +114,7 @@ def _build_settings(recipe: Recipe, pool: Pool, transitions: Transitions) -> Rol
         steps_per_pass=recipe.run.steps_per_pass,
         storage_dtype=getattr(torch, rollout.storage_dtype),
         replay_tolerance=recipe.guard.replay_tolerance or math.inf,
+        overlap=recipe.scoring.overlap,
     )
 
 

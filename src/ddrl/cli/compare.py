@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shlex
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,8 +16,8 @@ from ddrl.errors import DDRLError
 
 if TYPE_CHECKING:
     from ddrl.builders.compare import Outcome
+    from ddrl.builders.comparison_job import ComparisonJob
     from ddrl.evaluation.comparison import ComparisonReport
-    from ddrl.recipe.comparison import PlannedRun
 
 __all__ = ["compare"]
 
@@ -55,73 +54,50 @@ def compare(
 
     The same command resumes. Writes comparison.html, which needs no other file, and its numbers.
     """
-    from ddrl.recipe.comparison import load_comparison, plan_runs
+    from ddrl.builders.comparison_job import ComparisonJob
 
-    comparison, beside = load_comparison(recipes)
-    changes: dict[str, object] = {"seeds": _numbers(seeds)} if seeds else {}
-    if folder is not None:
-        changes["folder"] = str(folder)
-    comparison = comparison.model_copy(update=changes)
-    runs = plan_runs(comparison, beside)
+    job = ComparisonJob(recipes, seeds=_numbers(seeds), folder=folder or "")
     if dry_run:
-        _list_runs(runs)
+        for outcome in job.outcomes():
+            run = outcome.run
+            typer.echo(f"{outcome.state:8s} {run.label}, seed {run.seed}: {run.folder}")
         return
-    command = shlex.join(["ddrl", "compare", *map(str, recipes)])
-    command += f" --seeds {seeds}" if seeds else ""
-    command += f" --folder {shlex.quote(str(folder))}" if folder else ""
-    where = Path(comparison.folder)
-    with FolderLock(where / "lock"), Interrupts() as interrupts:
-        outcomes = _outcomes(runs, workers, interrupts, only_report=only_report)
+    with FolderLock(job.folder / "lock"), Interrupts() as interrupts:
+        outcomes = job.outcomes() if only_report else _execute(job, workers, interrupts)
     if interrupts.number:
         finished = sum(outcome.state in ("done", "stopped") for outcome in outcomes)
-        typer.echo(f"Stopped; {finished} of {len(runs)} runs are finished.", err=True)
-        typer.echo(f"Resume with: {command}", err=True)
+        typer.echo(f"Stopped; {finished} of {len(job.runs)} runs are finished.", err=True)
+        typer.echo(f"Resume with: {job.command}", err=True)
         raise typer.Exit(128 + interrupts.number)
-    _report(outcomes, comparison.title, command, where)
+    report, page = job.report(outcomes)
+    _print_table(report)
+    typer.echo(page)
+    _tell_failures(outcomes)
 
 
 def _numbers(text: str) -> tuple[int, ...]:
     try:
-        return tuple(int(part) for part in text.split(","))
+        return tuple(int(part) for part in text.split(",")) if text else ()
     except ValueError:
         raise typer.BadParameter(f"{text!r} is no list of seeds such as 0,1,2") from None
 
 
-def _list_runs(runs: tuple[PlannedRun, ...]) -> None:
-    from ddrl.builders.compare import read_outcome
-
-    for run in runs:
-        typer.echo(f"{read_outcome(run).state:8s} {run.label}, seed {run.seed}: {run.folder}")
-
-
-def _outcomes(
-    runs: tuple[PlannedRun, ...], workers: int, interrupts: Interrupts, *, only_report: bool
-) -> list[Outcome]:
-    from ddrl.builders.assets import pick_device
-    from ddrl.builders.compare import execute, pick_workers, prepare, read_outcome
-
-    if only_report:
-        return [read_outcome(run) for run in runs]
-    count = pick_workers(workers, has_accelerator=pick_device(runs[0].recipe).type != "cpu")
-    prepare([run.recipe for run in runs])
-    interrupts.be_patient(lambda: logger.info("stopping: runs save and end"))
+def _execute(job: ComparisonJob, workers: int, interrupts: Interrupts) -> list[Outcome]:
     start = time.monotonic()
 
     def tell(what: str, done: int, total: int) -> None:
         minutes = (time.monotonic() - start) / 60
         logger.info("[%d/%d, %.1f min] %s", done, total, minutes, what)
 
-    return execute(runs, workers=count, should_stop=lambda: interrupts.number != 0, on_change=tell)
+    return job.execute(
+        workers=workers,
+        should_stop=lambda: interrupts.number != 0,
+        on_change=tell,
+        on_start=lambda: interrupts.be_patient(lambda: logger.info("stopping: runs save and end")),
+    )
 
 
-def _report(outcomes: list[Outcome], title: str, command: str, where: Path) -> None:
-    from ddrl.builders.comparison_report import build_comparison
-    from ddrl.evaluation.comparison_page import write_comparison
-
-    report = build_comparison(outcomes, title=title, reproduce=command)
-    page, _ = write_comparison(report, where)
-    _print_table(report)
-    typer.echo(page)
+def _tell_failures(outcomes: list[Outcome]) -> None:
     failed = [outcome for outcome in outcomes if outcome.state == "failed"]
     if failed:
         first = failed[0]

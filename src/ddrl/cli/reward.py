@@ -1,4 +1,4 @@
-"""``ddrl reward``: which rewards there are, what is known about them, and an audit."""
+"""``ddrl reward``: which rewards there are, what is known about them, an audit, and a server."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ddrl.cli.reward_audit import audit
+from ddrl.cli.reward_serve import serve
 from ddrl.cli.terminal import Verbose
 
 if TYPE_CHECKING:
@@ -24,11 +25,12 @@ reward = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 reward.command()(audit)
+reward.command()(serve)
 
 
 @reward.callback(invoke_without_command=True)
 def start(context: typer.Context) -> None:
-    """See which rewards there are, and audit one."""
+    """See which rewards there are, audit one, and serve some."""
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
 

@@ -31,8 +31,8 @@ def audit(
         typer.Option(
             "--data",
             metavar="FOLDER",
-            help="Captioned images or clips: a folder, .jsonl, .tar or table; or the word digits, "
-            "or moving_digits, for the embedded data.",
+            help="Captioned images or clips: a folder, .jsonl, .tar or table; or digits, "
+            "moving_digits or words, for the embedded data.",
         ),
     ],
     option: Annotated[

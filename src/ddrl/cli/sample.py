@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["sample"]
 
 
+SCALES = {"digits": 8, "moving_digits": 8, "words": 2}  # screen pixels per pixel
 MAX_PROMPTS = 16  # of the data's own, where none is asked for
 
 
@@ -54,7 +55,7 @@ def sample(
             "--scale",
             min=1,
             max=64,
-            help="Screen pixels per pixel, each way; default: 8 for the digits, else 1.",
+            help="Screen pixels per pixel, each way; default: 8 for digits, 2 for words, else 1.",
         ),
     ] = None,
     verbose: Verbose = False,  # noqa: ARG001 - its callback does the work
@@ -105,7 +106,7 @@ def _request(
         seed=section.seed if seed is None else seed,
         steps=section.steps,
         solver=section.solver,
-        scale=scale or (1 if run.splits is None else 8),
+        scale=scale or SCALES.get(run.recipe.data.source, 1),
         first_frames=None if first_frames is None else one_for_each(first_frames, len(texts)),
         first_frame_files=tuple(str(file) for file in files),
     )

@@ -180,6 +180,7 @@ def _measured_as_json(one: Measured) -> dict[str, Any]:
         "change": _finite(one.change.value),
         "change_interval": _ends(one.change),
         "scale": _finite(one.scale),
+        "cause": one.cause,
     }
 
 

@@ -57,10 +57,12 @@ def make_column(
 def further_columns(runs: Sequence[RunResult]) -> tuple[Column, ...]:
     """Judges but the first, held-out rewards, and how clips move.
 
-    Columns that no run has a figure for are left out.
+    Columns that no run has a figure for are left out, unless it is known why: a held-out reward
+    that failed is shown as missing, with the cause.
     """
     names = dict.fromkeys(one.name for run in runs for one in run.measures)
     kinds = {one.name: one.kind for run in runs for one in run.measures}
+    causes = {name: _causes(name, runs) for name in names}
     columns = []
     for name in names:
         if name == "judge_accuracy":
@@ -68,9 +70,7 @@ def further_columns(runs: Sequence[RunResult]) -> tuple[Column, ...]:
         column = make_column(
             name,
             name.replace("_", " "),
-            "A held-out reward, which training never saw. Higher is better."
-            if kinds[name] == "held-out reward"
-            else "A judge, which training never saw. Higher is better.",
+            f"A {kinds[name]}, which training never saw. Higher is better.{causes[name]}",
             [run.measure(name) for run in runs],
         )
         columns.append(column)
@@ -95,4 +95,16 @@ def further_columns(runs: Sequence[RunResult]) -> tuple[Column, ...]:
         ),
     ]
     nothing = number(float("nan"))
-    return tuple(column for column in columns if set(column.values) != {nothing})
+    return tuple(
+        column for column in columns if causes.get(column.key) or set(column.values) != {nothing}
+    )
+
+
+def _causes(name: str, runs: Sequence[RunResult]) -> str:
+    """Why samples of some runs have no value, as sentences after another one."""
+    found = ((run, one) for run in runs for one in run.measures if one.name == name and one.cause)
+    return "".join(
+        f" {run.label}: {'some samples are missing' if one.value.is_finite else 'missing'}, since "
+        f"{one.cause}."
+        for run, one in found
+    )

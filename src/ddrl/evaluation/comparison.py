@@ -112,6 +112,7 @@ class ComparisonReport:
         base: the model that all runs start from.
         cells: methods and betas, in the order of the page.
         drift_limit: mark of the held-out loss change.
+        has_real: whether data are real; else samples of the base stand in their place.
         prompts: of the pictures.
         environment: what, where and with which seeds.
         reproduce: the command that makes it again.
@@ -125,6 +126,7 @@ class ComparisonReport:
     base: Cell
     cells: tuple[Cell, ...]
     drift_limit: float = 0.10
+    has_real: bool = True
     prompts: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     reproduce: str = ""
@@ -224,6 +226,7 @@ def as_json(report: ComparisonReport) -> dict[str, Any]:
         "title": report.title,
         "created": report.created,
         "drift_limit": report.drift_limit,
+        "has_real": report.has_real,
         "environment": dict(report.environment),
         "reproduce": report.reproduce,
         "base": _cell_as_json(report.base),

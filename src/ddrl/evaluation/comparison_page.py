@@ -24,7 +24,7 @@ from ddrl.evaluation.grids import Panel, picture_rows
 from ddrl.evaluation.publish import publish, templates
 from ddrl.evaluation.statistics import Interval
 from ddrl.evaluation.tiles import SMALL_TILE
-from ddrl.evaluation.wording import column_decimals, number, percent, signed_percent
+from ddrl.evaluation.wording import beside_base, column_decimals, number, percent, signed_percent
 
 __all__ = ["render_comparison", "write_comparison"]
 
@@ -88,7 +88,7 @@ def render_comparison(report: ComparisonReport) -> str:
     panels = _panels(report)
     sizes = [c.pictures.shape[2:4] for c in (report.base, *report.cells) if c.pictures is not None]
     small = max((max(size) for size in sizes), default=0) <= SMALL_TILE
-    return (
+    page = (
         templates()
         .get_template("comparison.html.j2")
         .render(
@@ -111,6 +111,7 @@ def render_comparison(report: ComparisonReport) -> str:
             panel_width=250 if small else 420,
         )
     )
+    return page if report.has_real else beside_base(page)
 
 
 def _headline(report: ComparisonReport) -> str:

@@ -47,6 +47,7 @@ class Measured:
         change: mean of the difference to the base's sample of the same prompt and noise.
         scale: standard deviation of the base's values over samples: the unit that changes of
             different measures are compared in.
+        cause: why some samples, or all, have no value; empty: all have one.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Measured:
     value: Interval
     change: Interval = UNKNOWN
     scale: float = math.nan
+    cause: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

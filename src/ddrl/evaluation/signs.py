@@ -107,6 +107,11 @@ def find_signs(run: RunResult, base: RunResult, marks: Marks) -> tuple[Sign, ...
     ]
     if not (math.isfinite(run.reward.value) and math.isfinite(base.reward.value)):
         found.append(Sign("missing", "reward", "the reward could not be measured"))
+    found += [
+        Sign("missing", one.name, f"the {one.kind} {one.name} could not be measured")
+        for one in run.measures
+        if not math.isfinite(one.value.value)
+    ]
     return tuple(found)
 
 

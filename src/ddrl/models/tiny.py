@@ -1,6 +1,6 @@
 """The embedded model: rectified flow in pixel space, on images or short clips.
 
-An image model knows whole texts, a clip model the words that texts are made of.
+An image model knows whole texts, or spells them; a clip model knows the words of texts.
 
 It needs no download and no extra, and trains on a laptop; it stands behind the same protocol as
 the large families, so that everything else in ddrl can be tried, and tested, without them.
@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from ddrl.diffusion.process import RectifiedFlow
 from ddrl.errors import DataError, WeightsError
 from ddrl.models.given_frames import GivenFrames
+from ddrl.models.spelling import pieces
 from ddrl.models.tiny_config import TinyConfig
 from ddrl.records import Condition
 
@@ -42,7 +43,7 @@ class TinyCondition(Condition):
 
     Attributes:
         label: vocabulary indices, int64; 0 is the empty text or the padding. Shape (B,) for
-            images, (B, MAX_WORDS) for clips.
+            images, (B, MAX_WORDS) for clips, (B, text_length) where texts are spelled.
         given: latents of the first frames, shape (B, C, F, H, W), or None.
     """
 
@@ -96,36 +97,44 @@ class TinyModel(GivenFrames):
             DataError: a text is not known, or the frames are not as many as it takes.
         """
         device = next(self.transformer.parameters()).device
-        if self.config.frames == 1:
+        if not self._max_pieces:
             label = torch.tensor([self._lookup(text, text) for text in texts], device=device)
         else:
-            rows = [self._words(text) for text in texts]
-            label = torch.tensor(rows, device=device).reshape(len(rows), MAX_WORDS)
+            rows = [self._pieces(text) for text in texts]
+            label = torch.tensor(rows, device=device).reshape(len(rows), self._max_pieces)
         if first_frames is None:
             return TinyCondition(label)
         self._check_first_frames(first_frames, len(texts))
         return TinyCondition(label, self._to_latents(first_frames).to(device))
 
-    def _words(self, text: str) -> list[int]:
-        """The indices of a text's words, padded.
+    @property
+    def _max_pieces(self) -> int:
+        """Most pieces that a text is taken apart into; 0 where it is looked up as it is."""
+        return self.config.text_length or (MAX_WORDS if self.config.frames > 1 else 0)
+
+    def _pieces(self, text: str) -> list[int]:
+        """The indices of a text's words, or words and letters, padded.
 
         Raises:
             DataError: there are too many of them, or one is not known.
         """
-        words = text.split()
-        if len(words) > MAX_WORDS:
+        length, spells = self._max_pieces, bool(self.config.text_length)
+        found = pieces(text) if spells else text.split()
+        if len(found) > length:
+            example = 'the word "lamp" in red' if spells else "a three moving left slowly"
             raise DataError(
-                f"The prompt {text!r:.80} has {len(words)} words, and the model takes "
-                f"{MAX_WORDS} at most.",
-                hint='it was trained on prompts such as "a three moving left slowly"',
+                f"The prompt {text!r:.80} has {len(found)} words{' and letters' if spells else ''},"
+                f" and the model takes {length} at most.",
+                hint=f"it was trained on prompts such as {example}",
             )
-        return [self._lookup(word, text) for word in words] + [0] * (MAX_WORDS - len(words))
+        return [self._lookup(piece, text) for piece in found] + [0] * (length - len(found))
 
     def _lookup(self, piece: str, text: str) -> int:
         """The index of a text, or of one of its words."""
         if piece not in self._index:
             near = difflib.get_close_matches(piece, self.config.vocabulary, 1)
-            word = "" if piece == text else f"word {piece!r} of the "
+            kind = "letter" if piece.startswith('"') else "word"
+            word = "" if piece == text else f"{kind} {piece.lstrip(chr(34))!r} of the "
             raise DataError(
                 f"The model does not know the {word}prompt {text!r}.",
                 hint=f"did you mean {near[0]!r}?"

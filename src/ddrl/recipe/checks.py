@@ -7,22 +7,23 @@ a step without a density.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from ddrl.recipe.anchors import anchor_conflicts, given_conflicts
-from ddrl.recipe.clips import clip_conflicts
+from ddrl.recipe.clips import clip_conflicts, word_conflicts
 from ddrl.recipe.conflict import Conflict
 from ddrl.recipe.sampler_checks import sampler_conflicts
 from ddrl.recipe.scoring import scoring_conflicts
 
 if TYPE_CHECKING:
+    from ddrl.recipe.rewards import HeldoutRewardSection, RewardSection
     from ddrl.recipe.schema import Recipe
     from ddrl.recipe.sections import ObjectiveSection
 
 __all__ = ["Conflict", "find_conflict"]
 
-EMBEDDED = ("digits", "moving_digits")
+EMBEDDED = ("digits", "moving_digits", "words")
 
 
 def find_conflict(recipe: Recipe) -> Conflict | None:
@@ -31,6 +32,7 @@ def find_conflict(recipe: Recipe) -> Conflict | None:
         _model_conflicts,
         _reward_conflicts,
         scoring_conflicts,
+        _reward_name_conflicts,
         _heldout_conflicts,
         _audit_conflicts,
         sampler_conflicts,
@@ -39,6 +41,7 @@ def find_conflict(recipe: Recipe) -> Conflict | None:
         anchor_conflicts,
         given_conflicts,
         clip_conflicts,
+        word_conflicts,
         _guard_conflicts,
     )
     return next((conflict for rule in rules for conflict in rule(recipe)), None)
@@ -63,7 +66,7 @@ def _model_conflicts(recipe: Recipe) -> Iterator[Conflict]:
         yield Conflict(
             ("data.source", "model.family"),
             f"model.family {model.family} can't be trained on data.source {recipe.data.source}",
-            "tiny goes with digits or moving_digits, and diffusers with files or prompts",
+            "tiny goes with digits, moving_digits or words, and diffusers with files or prompts",
         )
     if is_outside and not recipe.data.path:
         yield Conflict(
@@ -97,9 +100,26 @@ def _reward_conflicts(recipe: Recipe) -> Iterator[Conflict]:
         )
 
 
+def _reward_name_conflicts(recipe: Recipe) -> Iterator[Conflict]:
+    sections: dict[str, Sequence[RewardSection | HeldoutRewardSection]] = {
+        "reward": recipe.reward,
+        "evaluation.reward": recipe.evaluation.reward,
+    }
+    for key, rewards in sections.items():
+        titles = [reward.title for reward in rewards]
+        for place, title in enumerate(titles):
+            if title in titles[:place]:
+                kind = "reward" if key == "reward" else "held-out reward"
+                yield Conflict(
+                    (f"{key}.{place}.name",),
+                    f"{kind} {title} is in the recipe twice",
+                    "leave one out, or tell them apart by labels, such as "
+                    f'label = "{title}-{place + 1}"',
+                )
+
+
 def _heldout_conflicts(recipe: Recipe) -> Iterator[Conflict]:
     trained = [(reward.name, reward.options) for reward in recipe.reward if reward.weight]
-    names = [reward.name.rpartition(":")[2] for reward in recipe.evaluation.reward]
     for place, reward in enumerate(recipe.evaluation.reward):
         if (reward.name, reward.options) in trained:
             yield Conflict(
@@ -107,23 +127,23 @@ def _heldout_conflicts(recipe: Recipe) -> Iterator[Conflict]:
                 f"reward {reward.name} is trained on, so it can't be held out",
                 "hold out another reward, or give it other options, such as other weights",
             )
-        if names[place] in names[:place]:
-            yield Conflict(
-                (f"evaluation.reward.{place}.name",),
-                f"held-out reward {names[place]} is in the recipe twice",
-                "leave one out",
-            )
 
 
 def _audit_conflicts(recipe: Recipe) -> Iterator[Conflict]:
     section = recipe.evaluation
-    if section.stop_on_hack and not (section.panel_samples and section.every):
-        key = "panel_samples" if section.every else "every"
-        yield Conflict(
-            (f"evaluation.{key}", "evaluation.stop_on_hack"),
-            f"evaluation.stop_on_hack is true, but evaluation.{key} is 0: nothing is audited",
-            f"set evaluation.{key}, such as {100 if section.every else 25}",
-        )
+    if section.panel_samples and section.every:
+        return
+    key = "panel_samples" if section.every else "every"
+    for name, value, is_set in (
+        ("stop_on_hack", "true", section.stop_on_hack),
+        ("panel", "background", section.panel == "background"),
+    ):
+        if is_set:
+            yield Conflict(
+                (f"evaluation.{key}", f"evaluation.{name}"),
+                f"evaluation.{name} is {value}, but evaluation.{key} is 0: nothing is audited",
+                f"set evaluation.{key}, such as {100 if section.every else 25}",
+            )
 
 
 def _objective_conflicts(recipe: Recipe) -> Iterator[Conflict]:

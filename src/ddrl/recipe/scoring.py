@@ -8,45 +8,13 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from ddrl.recipe.conflict import Conflict
-from ddrl.recipe.sections import Scalar, Section
+from ddrl.recipe.rewards import RewardSection
+from ddrl.recipe.sections import Section
 
 if TYPE_CHECKING:
     from ddrl.recipe.schema import Recipe
 
 __all__ = ["RewardSection", "ScoringSection", "scoring_conflicts"]
-
-
-class RewardSection(Section):
-    """One reward; a recipe lists at least one."""
-
-    name: str = Field(
-        min_length=1, description="Registered name of the reward, or `package.module:Class`."
-    )
-    weight: float = Field(
-        1.0, description="Factor in the sum of rewards; 0 = measured, but not optimised."
-    )
-    timeout: float = Field(
-        0.0,
-        ge=0,
-        description="Seconds that a batch may take, with retries; samples without an answer by "
-        "then have no reward; 0 = no limit.",
-    )
-    retries: int = Field(
-        0,
-        ge=0,
-        le=100,
-        description="How often a call that raised is made again, after 1, 2, 4, ... seconds, at "
-        "most 60.",
-    )
-    samples_per_call: int = Field(
-        0,
-        ge=0,
-        description="Samples that the reward is given at once, so that what fails or is late costs "
-        "no more than these; 0 = the whole batch.",
-    )
-    options: dict[str, Scalar] = Field(
-        default_factory=dict, description="The reward's own options, one key each."
-    )
 
 
 class ScoringSection(Section):
@@ -69,6 +37,11 @@ class ScoringSection(Section):
     )
     max_failed_share: float = Field(
         0.25, ge=0, le=1, description="Stop when more than this share of a step's samples fail."
+    )
+    overlap: bool = Field(
+        True,
+        description="Score each micro-batch while the next one is rolled out; false = only when "
+        "all are, for a device without room for both (`run.micro_batch` only).",
     )
 
 

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, Field
+
+from ddrl.recipe.base import Scalar, Section, as_tuple
+from ddrl.recipe.rewards import HeldoutRewardSection
 
 __all__ = [
     "EvaluationSection",
@@ -22,43 +25,17 @@ __all__ = [
     "Scalar",
     "Section",
     "StepSelection",
+    "as_tuple",
 ]
 
 Kernel = Literal["ode", "flow_sde", "dance_sde", "ddim", "cps"]
 """The transition kernels of eq. (T1), by name."""
 
-Scalar = str | int | float | bool
-"""A value that a reward's own option can take."""
-
 MAX_SEED = 2**63 - 1  # what PyTorch takes
-
-
-def as_tuple(value: object) -> object:
-    """Turn TOML's lists into tuples, because a frozen recipe should hold nothing mutable."""
-    return tuple(value) if isinstance(value, list) else value
 
 
 StepSelection = Annotated[Literal["all"] | tuple[int, ...], BeforeValidator(as_tuple)]
 """``"all"``, or the numbers of some of the sampler's steps, counted from 0 (pure noise)."""
-
-
-class Section(BaseModel):
-    """What all sections share: frozen, strict about types, closed to unknown keys."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, protected_namespaces=()
-    )
-
-
-class HeldoutRewardSection(Section):
-    """A reward that is measured by the audit and never trained on."""
-
-    name: str = Field(
-        min_length=1, description="Registered name of the reward, or `package.module:Class`."
-    )
-    options: dict[str, Scalar] = Field(
-        default_factory=dict, description="The reward's own options, one key each."
-    )
 
 
 class RolloutSection(Section):
@@ -205,6 +182,11 @@ class EvaluationSection(Section):
         ge=0,
         description="Samples of the reduced audit while training, over the held-out prompts, at "
         "least two of each; 0 = the diffusion loss on held-out data alone.",
+    )
+    panel: Literal["inline", "background"] = Field(
+        "inline",
+        description="Where the reduced audit runs: training waits for it, or a process with a "
+        "model of its own audits checkpoints beside training.",
     )
     stop_on_hack: bool = Field(
         False,

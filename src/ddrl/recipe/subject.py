@@ -131,10 +131,11 @@ class SyntheticSection(Section):
 class DataSection(Section):
     """The data that anchors the policy, eq. (T4)."""
 
-    source: Literal["digits", "moving_digits", "files", "prompts"] = Field(
+    source: Literal["digits", "moving_digits", "words", "files", "prompts"] = Field(
         "digits",
         description="`digits`: the embedded images; `moving_digits`: the embedded clips, of "
-        "`frames` frames; `files`: captioned images or clips at `path`; "
+        "`frames` frames; `words`: the embedded pictures of words, of 32x96 pixels; "
+        "`files`: captioned images or clips at `path`; "
         "`prompts`: texts alone, whose data are samples of the base model.",
     )
     path: str = Field(
@@ -143,8 +144,8 @@ class DataSection(Section):
         "shards or parquet tables (`files`); a text file with a prompt a line, or a .jsonl list "
         "(`prompts`).",
     )
-    height: int = Field(512, ge=1, description="Height in pixels (not `digits`).")
-    width: int = Field(512, ge=1, description="Width in pixels (not `digits`).")
+    height: int = Field(512, ge=1, description="Height in pixels (not `digits`, `words`).")
+    width: int = Field(512, ge=1, description="Width in pixels (not `digits`, `words`).")
     frames: int = Field(1, ge=1, description="Frames of a clip; 1 = images (not `digits`).")
     fps: float = Field(0.0, ge=0, description="Frames per second; 0 = each clip's own.")
     given_frames: int = Field(

@@ -37,6 +37,8 @@ CHANGEABLE_ON_RESUME: tuple[str, ...] = (
     "run.wandb_project",
     "reward.timeout",
     "reward.retries",
+    "reward.cache",
+    "scoring.overlap",
     "evaluation.*",
     "guard.*",
 )

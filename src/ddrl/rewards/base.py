@@ -15,28 +15,40 @@ from torch import Tensor
 from ddrl.errors import RewardError
 from ddrl.records import Prompts
 
-__all__ = ["BUILTIN", "ENTRY_POINTS", "Reward", "SampleError", "make_reward", "reward_class"]
+__all__ = ["BUILTIN", "ENTRY_POINTS", "GroupReward", "Reward", "SampleError", "make_reward"]
+__all__ += ["reward_class"]
 
 ENTRY_POINTS = "ddrl.rewards"
 """Entry point group in which an installed package names its rewards."""
 
 BUILTIN: Mapping[str, str] = {
+    "aesthetic": "ddrl.rewards.builtin.aesthetic:AestheticReward",
     "classifier": "ddrl.rewards.builtin.classifier:ClassifierReward",
     "clip": "ddrl.rewards.builtin.clip:ClipReward",
     "digit_identity": "ddrl.rewards.builtin.digit_identity:DigitIdentity",
+    "diversity": "ddrl.rewards.builtin.diversity:Diversity",
+    "geneval": "ddrl.rewards.builtin.geneval:GenEvalReward",
+    "hps": "ddrl.rewards.builtin.hps:HpsReward",
+    "hpsv3": "ddrl.rewards.builtin.hpsv3:Hpsv3Reward",
+    "image_reward": "ddrl.rewards.builtin.image_reward:ImageReward",
     "ink": "ddrl.rewards.builtin.ink:Ink",
     "jpeg": "ddrl.rewards.builtin.jpeg:JpegReward",
     "motion": "ddrl.rewards.builtin.motion:Motion",
     "ocr": "ddrl.rewards.builtin.ocr:OcrReward",
     "pickscore": "ddrl.rewards.builtin.pickscore:PickScoreReward",
+    "remote": "ddrl.rewards.remote:RemoteReward",
+    "vbench": "ddrl.rewards.builtin.vbench:VBenchReward",
     "video_align": "ddrl.rewards.builtin.video_align:VideoAlignReward",
+    "vlm_judge": "ddrl.rewards.builtin.vlm_judge:VlmJudge",
 }
 
 
 class Reward(Protocol):
     """Scores media. Options are the keyword arguments of the class, scalars each.
 
-    A class may have an attribute ``card``, a :class:`~ddrl.rewards.card.RewardCard`.
+    A class may have an attribute ``card``, a :class:`~ddrl.rewards.card.RewardCard`, and an
+    attribute ``level``: ``"sample"``, the default, or ``"group"``, which makes it a
+    :class:`GroupReward`.
     """
 
     def score(self, media: Tensor, prompts: Prompts) -> Tensor:
@@ -45,6 +57,34 @@ class Reward(Protocol):
         Args:
             media: pixels in [0, 1], shape (B, 3, H, W), or (B, T, 3, H, W) for video.
             prompts: the prompt of every sample, length B.
+
+        Raises:
+            SampleError: some samples have no reward; those of the others come with it.
+            RewardError: the reward can't be computed.
+        """
+        ...
+
+
+class GroupReward(Protocol):
+    """Scores media by looking at whole groups: all samples of the same number in ``group``.
+
+    It gets no part of a group, whatever micro-batches and ``samples_per_call`` are, and no sample's
+    score may depend on other groups in the call. Options and ``card`` are as of :class:`Reward`.
+    """
+
+    @property
+    def level(self) -> str:
+        """``"group"``; an attribute of the class will do."""
+        ...
+
+    def score(self, media: Tensor, prompts: Prompts, group: Tensor) -> Tensor:
+        """Return one float per sample, shape (B,); higher is better.
+
+        Args:
+            media: pixels in [0, 1], shape (B, 3, H, W), or (B, T, 3, H, W) for video.
+            prompts: the prompt of every sample, length B; the same in all of a group.
+            group: the group of every sample, shape (B,), integers in no order; several groups may
+                have the same prompt.
 
         Raises:
             SampleError: some samples have no reward; those of the others come with it.

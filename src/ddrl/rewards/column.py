@@ -21,46 +21,62 @@ class Column:
     Attributes:
         value: float32, shape (B,); NaN where the status is not OK.
         status: a :class:`~ddrl.records.Status` each, shape (B,).
+        rows: places of the samples in the batch.
         cause: what went wrong, without a full stop; empty = nothing.
         hint: what the user can do about it.
+        num_cached: how many of the values are from the cache.
     """
 
     value: Tensor
     status: Tensor
-    cause: str
+    rows: Sequence[int]
+    cause: str = ""
     hint: str = ""
+    num_cached: int = 0
 
     @classmethod
-    def failure(cls, size: int, cause: str, hint: str, retries: int) -> Column:
+    def known(cls, value: Tensor, rows: Sequence[int]) -> Column:
+        """Values from the cache."""
+        ok = torch.full((len(rows),), int(Status.OK))
+        return cls(value.float(), ok, rows, num_cached=len(rows))
+
+    @classmethod
+    def failure(cls, rows: Sequence[int], cause: str, hint: str, retries: int = 0) -> Column:
         """No value at all, after some retries."""
-        status = torch.full((size,), int(Status.ERROR))
+        status = torch.full((len(rows),), int(Status.ERROR))
         times = f", at attempt {retries + 1}" if retries else ""
-        return cls(torch.full((size,), torch.nan), status, cause + times, hint)
+        return cls(torch.full((len(rows),), torch.nan), status, rows, cause + times, hint)
 
     @classmethod
-    def late(cls, name: str, prompts: Prompts, start: int, timeout: float) -> Column:
-        """No value in time, for the samples from ``start`` on."""
-        size = len(prompts) - start
+    def late(cls, name: str, prompts: Prompts, rows: Sequence[int], timeout: float) -> Column:
+        """No value in time, for the samples at ``rows`` of the batch with these prompts."""
+        size, first = len(rows), rows[0]
         status = torch.full((size,), int(Status.TIMEOUT))
         which = f"{size} samples"
-        if start:
-            first = f"sample {start} ({prompts.text[start]!r})"
-            which = f"{size} of {len(prompts)} samples, from {first} on,"
+        if size < len(prompts):
+            sample = f"sample {first} ({prompts.text[first]!r})"
+            which = f"{size} of {len(prompts)} samples, from {sample} on,"
         cause = f"reward {name!r} gave no answer for {which} in {timeout:g} s"
         hint = f"a batch of {name!r} that may take longer needs a larger timeout in its [[reward]]"
-        return cls(torch.full((size,), torch.nan), status, cause, hint)
+        return cls(torch.full((size,), torch.nan), status, rows, cause, hint)
 
     @classmethod
-    def join(cls, parts: Sequence[Column]) -> Column:
-        """One after another; of many causes the first two are told."""
+    def merge(cls, parts: Sequence[Column]) -> Column:
+        """All samples of some columns, by their place; of many causes the first two are told."""
+        if not parts:
+            return cls(torch.zeros(0), torch.zeros(0, dtype=torch.int64), ())
         causes = [part.cause for part in parts if part.cause]
         if len(causes) > 2:
             causes[2:] = [f"and {len(causes) - 2} more of its calls"]
+        rows = [row for part in parts for row in part.rows]
+        order = sorted(range(len(rows)), key=rows.__getitem__)
         return cls(
-            torch.cat([part.value for part in parts]),
-            torch.cat([part.status for part in parts]),
+            torch.cat([part.value for part in parts])[order],
+            torch.cat([part.status for part in parts])[order],
+            [rows[place] for place in order],
             "; ".join(causes),
             next((part.hint for part in parts if part.hint), ""),
+            sum(part.num_cached for part in parts),
         )
 
     @classmethod
@@ -70,7 +86,7 @@ class Column:
         value: Tensor,
         prompts: Prompts,
         *,
-        start: int = 0,
+        rows: Sequence[int],
         errors: SampleError | None = None,
     ) -> Column:
         """Values of shape (B,) with the status of each.
@@ -79,7 +95,7 @@ class Column:
             name: of the reward.
             value: what it returned, on the CPU.
             prompts: the prompt of every sample.
-            start: number of the first sample.
+            rows: places of the samples in the batch.
             errors: which samples it says have no reward, if it said so.
         """
         size, causes = len(value), [] if errors is None else sorted(errors.causes)
@@ -90,13 +106,14 @@ class Column:
             first = causes[0]
             told.append(
                 f"reward {name!r} failed on {len(causes)} of {size} samples, the first is sample "
-                f"{start + first} ({prompts.text[first]!r}): {errors.causes[first]}"
+                f"{rows[first]} ({prompts.text[first]!r}): {errors.causes[first]}"
             )
         if (odd := (status == Status.NOT_FINITE).nonzero()).numel():
             first = int(odd[0])
             told.append(
                 f"reward {name!r} returned {float(value[first])} for {len(odd)} of {size} "
-                f"samples, the first is sample {start + first} ({prompts.text[first]!r})"
+                f"samples, the first is sample {rows[first]} ({prompts.text[first]!r})"
             )
         hint = "" if errors is None else errors.hint
-        return cls(value.where(status == Status.OK, torch.nan), status, "; ".join(told), hint)
+        kept = value.where(status == Status.OK, torch.nan)
+        return cls(kept, status, rows, "; ".join(told), hint)

@@ -43,26 +43,29 @@ class Call(Generic[T]):
         self._done, self._left = threading.Event(), threading.Event()
         self._results: list[T] = []
         self._error: BaseException | None = None
-        self._start = time.monotonic()
         threading.Thread(target=self._run, name=name, daemon=True).start()
 
-    def result(self, timeout: float) -> T:
+    def result(self, deadline: float | None = None) -> T:
         """Wait for the result.
 
         Args:
-            timeout: seconds since the start of the call; 0 = no limit.
+            deadline: time of ``time.monotonic`` until which it is waited for; None = no limit.
 
         Raises:
             TimeoutError: it took longer; the call is told that nobody waits for it.
             BaseException: whatever the work raised.
         """
-        left = None if not timeout else max(0.0, self._start + timeout - time.monotonic())
-        if not self._done.wait(left):
-            self._left.set()
+        seconds = None if deadline is None else max(0.0, deadline - time.monotonic())
+        if not self._done.wait(seconds):
+            self.leave()
             raise TimeoutError
         if self._error is not None:
             raise self._error
         return self._results[0]
+
+    def leave(self) -> None:
+        """Tell the call that nobody waits for it: it makes no further attempt."""
+        self._left.set()
 
     def _run(self) -> None:
         with self._turn:

@@ -14,7 +14,14 @@ from torch import Tensor
 from ddrl.errors import WeightsError
 from ddrl.rewards.frames import batches, pick_device
 
-__all__ = ["UNREADABLE", "Precision", "TextImageModel", "check_keys", "preprocess"]
+__all__ = [
+    "UNREADABLE",
+    "Precision",
+    "TextImageModel",
+    "check_keys",
+    "preprocess",
+    "resize_levels",
+]
 
 Precision = Literal["float32", "bfloat16", "float16"]
 
@@ -71,24 +78,20 @@ class TextImageModel:
         self._dtype, self._batch_size = getattr(torch, precision), batch_size
         source = processor or weights
         try:
-            with torch.random.fork_rng(devices=[]):  # fresh weights are drawn, and written over
-                self._model, info = transformers.AutoModel.from_pretrained(
-                    weights, dtype=self._dtype, output_loading_info=True
-                )
             self._tokenizer = transformers.AutoTokenizer.from_pretrained(source)
-            self._images = transformers.AutoImageProcessor.from_pretrained(source, backend="pil")
+            self._model = self._read(weights)
+            self._images = self._read_image_processor(source)
         except UNREADABLE as error:
             raise WeightsError(
                 f"{weights} (processor: {source}) can't be loaded: "
                 f"{' '.join(str(error).split())[:300]}",
-                hint="offline, download the model to a folder and name that folder",
+                hint="offline, download what is named here to folders and name those",
             ) from error
         if not hasattr(self._model, "get_image_features"):
             raise WeightsError(
                 f"{weights} holds a {type(self._model).__name__}, which has no image tower.",
                 hint="give the weights of a CLIP or SigLIP",
             )
-        check_keys(weights, list(info["missing_keys"]), list(info["unexpected_keys"]))
         a, b = self._tokenizer(["a", "b"])["input_ids"]
         if a == b:  # transformers makes an empty tokenizer where the files are missing
             raise WeightsError(
@@ -98,6 +101,38 @@ class TextImageModel:
         self._model.to(self.device).eval().requires_grad_(False)
         self._length = int(self._model.config.text_config.max_position_embeddings)
 
+    def _read(self, weights: str) -> Any:  # noqa: ANN401 - transformers is untyped
+        """The model; a subclass may read other files."""
+        import transformers
+
+        with torch.random.fork_rng(devices=[]):  # fresh weights are drawn, and written over
+            model, info = transformers.AutoModel.from_pretrained(
+                weights, dtype=self._dtype, output_loading_info=True
+            )
+        if hasattr(model, "get_image_features"):  # else it is of another kind, which comes first
+            check_keys(weights, list(info["missing_keys"]), list(info["unexpected_keys"]))
+        return model
+
+    def _read_image_processor(self, source: str) -> Any:  # noqa: ANN401
+        """What :meth:`_pixels` needs."""
+        import transformers
+
+        return transformers.AutoImageProcessor.from_pretrained(source, backend="pil")
+
+    def _pixels(self, images: Tensor) -> Tensor:
+        """What the image tower takes, of pixels in [0, 1]."""
+        return preprocess(images, self._images)
+
+    @property
+    def image_size(self) -> int:
+        """Height and width of what the image tower takes."""
+        return int(self._model.config.vision_config.image_size)
+
+    @property
+    def width(self) -> int:
+        """Of the features."""
+        return int(self._model.config.projection_dim)
+
     @property
     def logit_scale(self) -> float:
         """The factor of the cosine that the model was trained with."""
@@ -106,20 +141,25 @@ class TextImageModel:
     @torch.no_grad()
     def cosine(self, frames: Tensor, texts: Sequence[str]) -> Tensor:
         """Pixels in [0, 1], shape (B, F, 3, H, W), and B texts -> cosines (B, F), on the CPU."""
-        images = frames.flatten(0, 1)
-        pieces = [self._encode_images(images[rows]) for rows in self._batches(len(images))]
-        image = torch.cat(pieces).reshape(*frames.shape[:2], -1)
+        image = self.image_features(frames)
         distinct = list(dict.fromkeys(texts))  # a group shares its text
         text = torch.cat([self._encode(distinct[rows]) for rows in self._batches(len(distinct))])
         row = {name: i for i, name in enumerate(distinct)}
         text = text[[row[name] for name in texts]]
         return torch.einsum("bfd,bd->bf", image, text)
 
+    @torch.no_grad()
+    def image_features(self, frames: Tensor) -> Tensor:
+        """Pixels in [0, 1], shape (B, F, 3, H, W) -> features of length 1 (B, F, D), on the CPU."""
+        images = frames.flatten(0, 1)
+        pieces = [self._encode_images(images[rows]) for rows in self._batches(len(images))]
+        return torch.cat(pieces).reshape(*frames.shape[:2], -1)
+
     def _batches(self, length: int) -> list[slice]:
         return list(batches(length, self._batch_size))
 
     def _encode_images(self, images: Tensor) -> Tensor:
-        pixels = preprocess(images.to(self.device), self._images)
+        pixels = self._pixels(images.to(self.device))
         return _unit(self._model.get_image_features(pixel_values=pixels.to(self._dtype)))
 
     def _encode(self, texts: list[str]) -> Tensor:
@@ -158,9 +198,7 @@ def preprocess(images: Tensor, processor: Any) -> Tensor:  # noqa: ANN401 - tran
     levels = (255 * images.float()).round().clamp(0, 255)
     if processor.do_resize:
         height, width = _resized(images.shape[-2], images.shape[-1], processor.size)
-        mode = _MODES[int(processor.resample)]
-        levels = _resize(levels, (levels.shape[-2], width), mode)
-        levels = _resize(levels, (height, width), mode)
+        levels = resize_levels(levels, (height, width), _MODES[int(processor.resample)])
     if processor.do_center_crop:
         rows, columns = processor.crop_size["height"], processor.crop_size["width"]
         top, left = (levels.shape[-2] - rows) // 2, (levels.shape[-1] - columns) // 2
@@ -179,6 +217,12 @@ def _resized(height: int, width: int, size: Any) -> tuple[int, int]:  # noqa: AN
             return int(edge), int(edge * width / height)
         return int(edge * height / width), int(edge)
     return int(size["height"]), int(size["width"])
+
+
+def resize_levels(levels: Tensor, size: tuple[int, int], mode: str) -> Tensor:
+    """Resize levels from 0 to 255, shape (N, C, H, W), in two passes as Pillow does."""
+    levels = _resize(levels, (levels.shape[-2], size[1]), mode)
+    return _resize(levels, size, mode)
 
 
 def _resize(levels: Tensor, size: tuple[int, int], mode: str) -> Tensor:

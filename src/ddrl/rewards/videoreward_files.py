@@ -8,20 +8,18 @@ from __future__ import annotations
 
 import json
 import math
-import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from ddrl.errors import WeightsError
+from ddrl.rewards.qwen2vl import name_of_today
 from ddrl.rewards.towers import UNREADABLE
+from ddrl.rewards.weight_files import read_state
 
 __all__ = ["VideoRewardConfig", "find_folder", "merge_lora", "read_checkpoint"]
-
-BROKEN: tuple[type[Exception], ...] = (*UNREADABLE, EOFError, pickle.UnpicklingError)
 
 
 @dataclass(frozen=True)
@@ -121,7 +119,7 @@ def merge_lora(state: Mapping[str, Tensor], scale: float, rank: int) -> dict[str
     Raises:
         WeightsError: a LoRA is not of this rank, or only a half of one.
     """
-    named = {_name_of_today(name): value for name, value in state.items()}
+    named = {name_of_today(name): value for name, value in state.items()}
     merged: dict[str, Tensor] = {}
     for name, value in named.items():
         layer, is_lora, _ = name.partition(".lora_")
@@ -143,15 +141,6 @@ def merge_lora(state: Mapping[str, Tensor], scale: float, rank: int) -> dict[str
     return merged
 
 
-def _name_of_today(name: str) -> str:
-    """A weight's name in transformers' ``Qwen2VLModel``, from PEFT's and older ones."""
-    name = name.removeprefix("base_model.model.")
-    inner = name.removeprefix("model.")
-    if inner == name or inner.startswith(("visual.", "language_model.")):
-        return inner
-    return f"language_model.{inner}"
-
-
 def read_checkpoint(folder: Path) -> dict[str, Tensor]:
     """The latest ``checkpoint-*/model.pth``, mapped rather than read.
 
@@ -165,12 +154,4 @@ def read_checkpoint(folder: Path) -> dict[str, Tensor]:
             hint="a LoRA alone (adapter_model.safetensors) is not enough",
         )
     path = max(found, key=lambda path: int("".join(filter(str.isdigit, path.parent.name)) or 0))
-    try:
-        state: dict[str, Tensor] = torch.load(
-            path, map_location="cpu", weights_only=True, mmap=True
-        )
-        return dict(state)
-    except BROKEN as error:
-        raise WeightsError(
-            f"{path} can't be read: {' '.join(str(error).split())[:200]}."
-        ) from error
+    return read_state(path)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ddrl.errors import GuardStop
+from ddrl.training.auditing import auditing, take_audit
 from ddrl.training.checkpoint import Checkpoint, CheckpointFolder, load_weights
 from ddrl.training.sinks import MetricSink
 from ddrl.training.trainer import Trainer
@@ -46,22 +48,34 @@ def train(
     Raises:
         GuardStop: the run went wrong; the iteration at fault is not saved.
         CheckpointError: a checkpoint can't be written.
+        UsageError: audits beside training have no checkpoints to audit.
     """
-    while trainer.step < num_steps:
-        metrics = trainer.iteration()
-        for sink in sinks:
-            sink.write(metrics, step=trainer.step)
-        if on_step is not None:
-            on_step(trainer.step, metrics)
-        stop = should_stop()
-        due = checkpoint_every and trainer.step % checkpoint_every == 0
-        best = bool(metrics.get("audit/best"))
-        if checkpoints is not None and (due or stop or best or trainer.step == num_steps):
-            save(trainer, checkpoints, recipe=recipe)
-            if best:
-                checkpoints.mark_best(step=trainer.step, score=metrics["audit/score"])
-        if stop:
-            break
+    auditor = trainer.auditor
+    take = partial(take_audit, auditor, guard=trainer.guard, sinks=sinks, checkpoints=checkpoints)
+    with auditing(auditor, step=trainer.step, checkpoints=checkpoints):
+        while trainer.step < num_steps:
+            metrics = trainer.iteration()
+            for sink in sinks:
+                sink.write(metrics, step=trainer.step)
+            late = take(wait=False)
+            if on_step is not None:
+                on_step(trainer.step, {**metrics, **late})
+            stop = should_stop()
+            due = checkpoint_every and trainer.step % checkpoint_every == 0
+            audited = auditor is not None and trainer.step % auditor.every == 0
+            best = bool(metrics.get("audit/best"))
+            if checkpoints is not None and (
+                due or stop or best or audited or trainer.step == num_steps
+            ):
+                take(wait=True)  # so that the checkpoint it belongs to is still there
+                save(trainer, checkpoints, recipe=recipe)
+                if best:
+                    checkpoints.mark_best(step=trainer.step, score=metrics["audit/score"])
+                if auditor is not None and audited and not stop:
+                    auditor.begin(trainer.step)
+            if stop:
+                break
+        take(wait=True)
     return trainer.step >= num_steps
 
 

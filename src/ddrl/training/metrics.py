@@ -46,7 +46,16 @@ GLOSSARY: Mapping[str, MetricSpec] = {
         "`scoring.combine` makes it.",
     ),
     "reward/*": MetricSpec("reward", "mean", "Mean raw value of one reward, by name."),
+    "reward_std/*": MetricSpec("reward", "mean", "Standard deviation of its raw values."),
+    "reward_min/*": MetricSpec("reward", "last", "Smallest of its raw values."),
+    "reward_max/*": MetricSpec("reward", "last", "Largest of its raw values."),
     "reward_failed": MetricSpec("share", "mean", "Samples without a valid reward."),
+    "reward_failed/*": MetricSpec(
+        "share", "mean", "Samples for which one reward failed; absent in a step where none did."
+    ),
+    "reward_cached/*": MetricSpec(
+        "share", "mean", "Samples whose value is from the reward's cache; absent without one."
+    ),
     "flat_groups": MetricSpec(
         "groups", "sum", "Groups without spread: they teach nothing. Many: the reward saturates."
     ),
@@ -113,8 +122,12 @@ GLOSSARY: Mapping[str, MetricSpec] = {
     "audit/hacked": MetricSpec("1", "last", "1 where reward and audit have parted, else 0."),
     "audit/best": MetricSpec("1", "last", "1 where audit/score is the best so far, else 0."),
     "seconds": MetricSpec("s", "sum", "Wall time of the iteration, without monitoring."),
-    "seconds/rollout": MetricSpec("s", "sum", "Part of it: sampling."),
-    "seconds/reward": MetricSpec("s", "sum", "Part of it: decoding and rewards."),
+    "seconds/rollout": MetricSpec(
+        "s", "sum", "Part of it: sampling; with micro-batches decoding, too, beside the rewards."
+    ),
+    "seconds/reward": MetricSpec(
+        "s", "sum", "Part of it: decoding and rewards; with micro-batches what rewards take longer."
+    ),
     "seconds/update": MetricSpec("s", "sum", "Part of it: gradients and optimizer."),
 }
 
@@ -160,7 +173,6 @@ def reward_metrics(
     mean = zeros.index_add(0, group, reward) / count
     deviation = (reward - mean[group]) * keep
     std = (zeros.index_add(0, group, deviation**2) / count).sqrt()
-    raw = scores.value.nanmean(0)
     values = torch.stack(
         [
             weighted_sum.sum() / keep.sum().clamp_min(1),
@@ -172,11 +184,27 @@ def reward_metrics(
     ).tolist()
     names = ("reward", "reward_std", "reward_failed", "advantage_clipped", "latent_std")
     metrics = dict(zip(names, values, strict=True))
-    metrics |= {
-        f"reward/{name}": value for name, value in zip(scores.names, raw.tolist(), strict=True)
-    }
+    metrics |= _raw_metrics(scores)
     metrics["flat_groups"] = float(advantages.num_flat_groups)
     metrics["effective_beta"] = beta * (metrics["reward_std"] if advantages.normalized else 1.0)
+    return metrics
+
+
+def _raw_metrics(scores: Scores) -> dict[str, float]:
+    """The raw values of each reward by its name; over the samples for which it did not fail."""
+    metrics = {}
+    cached = scores.num_cached or (None,) * len(scores.names)
+    for name, value, count in zip(scores.names, scores.value.unbind(1), cached, strict=True):
+        known = value[value.isfinite()].double()
+        if len(known):
+            figures = torch.stack([known.mean(), known.std(correction=0), *known.aminmax()])
+            kinds = ("reward", "reward_std", "reward_min", "reward_max")
+            for kind, figure in zip(kinds, figures.tolist(), strict=True):
+                metrics[f"{kind}/{name}"] = figure
+        if len(known) < len(value):
+            metrics[f"reward_failed/{name}"] = 1 - len(known) / len(value)
+        if count is not None:
+            metrics[f"reward_cached/{name}"] = count / len(value)
     return metrics
 
 

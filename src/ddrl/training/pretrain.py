@@ -56,7 +56,7 @@ def pretrain(
     """Train with the velocity loss at uniform times; the averaged weights are left in the model.
 
     Args:
-        model: trained in place.
+        model: trained in place, on the device where it is.
         x0: clean latents, shape (N, ...).
         condition: one row per caption.
         caption_id: the caption of each latent, shape (N,).
@@ -82,7 +82,7 @@ def pretrain(
 
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule)
     ema = EMA(model.transformer, decay=settings.ema)
-    empty = model.encode([""])
+    condition, empty = condition.to("cpu"), model.encode([""]).to("cpu")
     tail: list[float] = []
     for step in range(settings.steps):
         loss = _loss(model, x0, condition, caption_id, empty, settings, rng, complete)
@@ -123,6 +123,9 @@ def _loss(
     embedded = condition[caption_id[rows]].where(dropped, empty)
     if complete is not None:
         embedded = complete(embedded, rows)
-    velocity = model.predict(model.process.add_noise(x0[rows], noise, t), t, embedded)
-    target = model.process.velocity(x0[rows], noise, t)
+    device = next(model.transformer.parameters()).device
+    clean, noise, t = x0[rows].to(device), noise.to(device), t.to(device)
+    noisy = model.process.add_noise(clean, noise, t)
+    velocity = model.predict(noisy, t, embedded.to(device))
+    target = model.process.velocity(clean, noise, t)
     return velocity_error(velocity, target, reduction="mean").mean()

@@ -40,6 +40,7 @@ def rollout(
     reduction: Reduction = "sum",
     reference: Forward | None = None,
     device: torch.device | str = "cpu",
+    finished: Callable[[Trajectory, slice], None] | None = None,
 ) -> Trajectory:
     """Sample B trajectories.
 
@@ -61,6 +62,7 @@ def rollout(
         reduction: of the log-probability over latent dimensions.
         reference: also take the KL to this policy at every step, eq. (T3).
         device: where the model is.
+        finished: told after each micro-batch which rows are sampled; those behind are not yet.
     """
     group = group.to(device)
     ids = list(range(len(group))) if sample_ids is None else list(sample_ids)
@@ -76,6 +78,8 @@ def rollout(
     )
     for rows in batches(len(group), micro_batch):
         _sample_rows(trajectory, rows, noise[rows], forward, transitions, reduction, reference)
+        if finished is not None:
+            finished(trajectory, rows)
     return trajectory
 
 

@@ -140,10 +140,16 @@ class WandbSink:
         self._run: Any = wandb.init(
             project=project, name=name, id=name, resume="allow", config=dict(config)
         )
+        self._newest = 0
 
     def write(self, metrics: Mapping[str, float], *, step: int) -> None:
-        """Log the metrics."""
-        self._run.log(dict(metrics), step=step)
+        """Log the metrics; those of an earlier step at the newest, with their own as ``late/step``.
+
+        Weights & Biases drops what comes for a step before its newest.
+        """
+        late = {"late/step": step} if step < self._newest else {}
+        self._newest = max(step, self._newest)
+        self._run.log({**metrics, **late}, step=self._newest)
 
     def close(self) -> None:
         """Finish the run."""

@@ -17,20 +17,21 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from ddrl.data.groups import Dealer, Hand
-from ddrl.diffusion.transition import Transitions
-from ddrl.errors import ReplayMismatch, RewardError
+from ddrl.data.groups import Dealer
+from ddrl.errors import ReplayMismatch
 from ddrl.models.ema import EMA
 from ddrl.objective.loss import Objective
-from ddrl.records import Advantages, Prompts, Scores, Trajectory
+from ddrl.records import Advantages, Trajectory
 from ddrl.rewards.scorer import Scorer
+from ddrl.training.auditing import Auditor
 from ddrl.training.budget import DriftBudget
+from ddrl.training.collect import Collector, RolloutSettings
 from ddrl.training.forward import Forward
 from ddrl.training.guard import Guard
 from ddrl.training.metrics import merge, reward_metrics
 from ddrl.training.minibatch import Minibatch, split
 from ddrl.training.pool import Pool
-from ddrl.training.rollout import batches, replay, rollout
+from ddrl.training.rollout import replay
 from ddrl.training.update import Gradient
 
 __all__ = ["AdvantageFunction", "Pool", "RolloutSettings", "Trainer"]
@@ -39,33 +40,6 @@ AdvantageFunction = Callable[[Tensor, Tensor, Tensor, Tensor], Advantages]
 """(rewards (B,), group (B,), keep (B,), prompt_id (G,)) -> Advantages."""
 
 Monitor = Callable[[], Mapping[str, float]]
-
-
-@dataclass(frozen=True)
-class RolloutSettings:
-    """How an iteration samples and learns.
-
-    Attributes:
-        transitions: the sampler.
-        trained: trained steps.
-        latent_shape: of one sample.
-        group_size: members per prompt.
-        num_updates: optimizer steps per rollout.
-        micro_batch: samples per pass, 0 for all.
-        steps_per_pass: see :class:`~ddrl.training.update.Gradient`.
-        storage_dtype: of stored latents.
-        replay_tolerance: how far the first iteration's ratio may be from 1.
-    """
-
-    transitions: Transitions
-    trained: tuple[int, ...]
-    latent_shape: tuple[int, ...]
-    group_size: int
-    num_updates: int = 1
-    micro_batch: int = 0
-    steps_per_pass: int = 1
-    storage_dtype: torch.dtype = torch.float32
-    replay_tolerance: float = 1e-3
 
 
 @dataclass
@@ -90,6 +64,7 @@ class Trainer:
         budget: of drift, which sets beta.
         monitors: run every ``monitor_every`` iterations with the averaged weights.
         monitor_every: 0 is never.
+        auditor: audits checkpoints beside training, in place of monitors; the loop asks it.
         device: where the model is.
         step: iterations finished.
     """
@@ -111,6 +86,7 @@ class Trainer:
     budget: DriftBudget | None = None
     monitors: Sequence[Monitor] = ()
     monitor_every: int = 0
+    auditor: Auditor | None = None
     device: torch.device | str = "cpu"
     step: int = 0
     _replay_checked: bool = False
@@ -146,10 +122,10 @@ class Trainer:
         trajectory, advantages = None, None
         metrics: dict[str, float] = {}
         if self.objective.policy != "none":
-            trajectory = self._rollout(hand)
-            self._check_replay(trajectory)
-            rolled = time.perf_counter()
-            scores = self._score(trajectory, hand)
+            collected = self._collector().collect(
+                hand, step=self.step, check=self._check_replay, blame=self._check_samples
+            )
+            trajectory, scores = collected.trajectory, collected.scores
             advantages = self.advantage(
                 scores.combined, trajectory.group.cpu(), scores.valid, hand.prompt_id
             )
@@ -161,8 +137,8 @@ class Trainer:
                 self._gradient.beta if self.objective.regularizer != "none" else 0.0,
             )
             metrics |= {
-                "seconds/rollout": rolled - start,
-                "seconds/reward": time.perf_counter() - rolled,
+                "seconds/rollout": collected.rollout_seconds,
+                "seconds/reward": collected.reward_seconds,
             }
         update_start = time.perf_counter()
         correction = None
@@ -195,21 +171,16 @@ class Trainer:
         with self.ema.applied():
             return {name: v for run in self.monitors for name, v in run().items()}
 
-    def _rollout(self, hand: Hand) -> Trajectory:
-        settings = self.settings
-        group = torch.arange(len(hand.prompt_id)).repeat_interleave(settings.group_size)
-        return rollout(
+    def _collector(self) -> Collector:
+        objective = self.objective
+        return Collector(
             self.forward,
-            self.pool.condition[hand.prompt_id].to(self.device),
-            group,
-            transitions=settings.transitions,
-            latent_shape=settings.latent_shape,
-            seed=self.seed,
-            step=self.step,
-            micro_batch=settings.micro_batch,
-            storage_dtype=settings.storage_dtype,
-            reduction=self.objective.reduction,
-            reference=self.reference if self.objective.kl_in_return else None,
+            self.pool,
+            self.scorer,
+            self.settings,
+            self.seed,
+            reduction=objective.reduction,
+            reference=self.reference if objective.kl_in_return else None,
             device=self.device,
         )
 
@@ -239,27 +210,6 @@ class Trainer:
                 "or the tolerance is too tight for bfloat16: see guard.replay_tolerance",
             )
         self._replay_checked = True
-
-    @torch.no_grad()
-    def _score(self, trajectory: Trajectory, hand: Hand) -> Scores:
-        condition, group = trajectory.condition, trajectory.group
-        media = torch.cat(
-            [
-                # To the CPU at once: all pixels of an iteration may be more than the latents.
-                self.forward.model.decode(
-                    trajectory.final[rows].float(), condition[group[rows]]
-                ).cpu()
-                for rows in batches(len(trajectory), self.settings.micro_batch)
-            ]
-        )
-        texts = tuple(self.pool.prompts[i] for i in hand.prompt_id.tolist())
-        prompts = Prompts(hand.prompt_id, texts, tuple({} for _ in texts))
-        members = trajectory.group.tolist()
-        try:
-            return self.scorer.score(media, prompts.select(members), trajectory.group)
-        except RewardError:
-            self._check_samples(trajectory)
-            raise
 
     def _check_samples(self, trajectory: Trajectory) -> None:
         """Blame the policy for samples that have exploded, and not what could not bear them."""

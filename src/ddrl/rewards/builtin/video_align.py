@@ -11,13 +11,13 @@ from torch import Tensor
 
 from ddrl.errors import RewardError
 from ddrl.records import Prompts
-from ddrl.rewards.base import SampleError
 from ddrl.rewards.card import RewardCard
 from ddrl.rewards.frames import batches, pick_device
+from ddrl.rewards.qwen2vl import frame_size, refuse
 from ddrl.rewards.towers import Precision
 from ddrl.rewards.videoreward import VideoReward
 
-__all__ = ["VideoAlignReward", "frame_index", "frame_size"]
+__all__ = ["MIN_PIXELS", "VideoAlignReward", "frame_index"]
 
 Dimension = Literal["overall", "visual", "motion", "text"]
 
@@ -35,21 +35,6 @@ def frame_index(num_frames: int, *, clip_fps: float, fps: float) -> Tensor:
     most = min(num_frames, MAX_FRAMES) // 2 * 2
     wanted = min(max(num_frames / clip_fps * fps, MIN_FRAMES), most)
     return torch.linspace(0, num_frames - 1, round(wanted / 2) * 2).round().long()
-
-
-def frame_size(height: int, width: int, *, grain: int, max_pixels: int) -> tuple[int, int]:
-    """The size that frames are brought to: multiples of ``grain``, about the same shape.
-
-    Their number of pixels is from :data:`MIN_PIXELS` to ``max_pixels``.
-    """
-    rows, columns = (max(1, round(side / grain)) for side in (height, width))
-    if rows * columns * grain**2 > max_pixels:
-        shrink = math.sqrt(height * width / max_pixels)
-        rows, columns = (max(1, math.floor(side / shrink / grain)) for side in (height, width))
-    elif rows * columns * grain**2 < MIN_PIXELS:
-        grow = math.sqrt(MIN_PIXELS / (height * width))
-        rows, columns = (math.ceil(side * grow / grain) for side in (height, width))
-    return rows * grain, columns * grain
 
 
 class VideoAlignReward:
@@ -132,7 +117,7 @@ class VideoAlignReward:
                 hint="a clip has at least two frames; for images there is pickscore",
             )
         value = torch.full((len(media), 3), torch.nan)
-        bad = [i for i, prompt in enumerate(prompts.text) if not self._net.reads(prompt)]
+        bad = self._net.reader.unreadable(prompts.text)
         good = [i for i in range(len(media)) if i not in bad]
         for piece in batches(len(good), self._batch_size):
             rows = good[piece]
@@ -144,10 +129,7 @@ class VideoAlignReward:
             chosen = value.sum(1)
         else:
             chosen = value[:, ("visual", "motion", "text").index(self._dimension)]
-        if bad:
-            cause = "the prompt holds a special token of the reward's model"
-            raise SampleError(chosen, dict.fromkeys(bad, cause), hint="take it out of the data")
-        return chosen
+        return refuse(chosen, bad)
 
     def _frames(self, media: Tensor) -> Tensor:
         """The frames that are looked at, as levels 0 to 255 at the size they are looked at."""
@@ -155,7 +137,11 @@ class VideoAlignReward:
         index = frame_index(media.shape[1], clip_fps=self._clip_fps, fps=config.fps)
         frames = media[:, index.to(media.device)]
         size = frame_size(
-            media.shape[-2], media.shape[-1], grain=self._net.grain, max_pixels=config.max_pixels
+            media.shape[-2],
+            media.shape[-1],
+            grain=self._net.reader.grain,
+            min_pixels=MIN_PIXELS,
+            max_pixels=config.max_pixels,
         )
         levels = (255 * frames.flatten(0, 1).float()).round()
         levels = F.interpolate(levels, size, mode="bicubic", antialias=True).clamp(0, 255).round()

@@ -1,0 +1,115 @@
+"""What a reward costs beside the rollout: the digits job with a reward as slow as its rollout.
+
+A reward that waits, as one on another machine does, for as long per sample as the rollout took
+per sample just before. Rollout and reward are timed one after another and beside each other, in
+turn in one process, so that a noisy machine hits both. The clock starts with the rollout and
+stops when the last reward is there. Prints a table and writes benchmarks/results/overlap.json.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ddrl.builders.training import build_job
+from ddrl.recipe import load_recipe
+from ddrl.records import Prompts, Trajectory
+from ddrl.rewards.scorer import Scorer, WeightedReward
+from ddrl.training.collect import Collector
+
+ROOT = Path(__file__).resolve().parents[1]
+ROUNDS = 9
+MICRO_BATCHES = (40, 20, 10)  # of 160 samples
+
+
+class Waits:
+    """Brightness, after a time per sample; notes how long all calls took."""
+
+    def __init__(self) -> None:
+        self.seconds_per_sample, self.busy = 0.0, 0.0
+
+    def score(self, media: Tensor, prompts: Prompts) -> Tensor:  # noqa: ARG002
+        """Shape (B, 3, H, W) -> (B,)."""
+        start = time.perf_counter()
+        value = media.flatten(1).mean(1)
+        rest = self.seconds_per_sample * len(media) - (time.perf_counter() - start)
+        time.sleep(max(rest, 0.0))
+        self.busy += time.perf_counter() - start
+        return value
+
+
+def nothing(trajectory: Trajectory) -> None:
+    """What the trainer would check."""
+
+
+def measure(micro_batch: int) -> dict[str, float]:
+    """Median seconds of both, one after another and beside each other, and of the slower one."""
+    overrides = ["evaluation.every=0", f"run.micro_batch={micro_batch}"]
+    job = build_job(load_recipe(ROOT / "recipes/digits.toml", overrides))
+    trainer, reward = job.trainer, Waits()
+    beside = Collector(
+        trainer.forward,
+        trainer.pool,
+        Scorer([WeightedReward("waits", reward)]),
+        trainer.settings,
+        trainer.seed,
+    )
+    after = dataclasses.replace(
+        beside, settings=dataclasses.replace(trainer.settings, overlap=False)
+    )
+    rows: list[tuple[float, float, float, float]] = []
+    for number in range(ROUNDS + 2):
+        hand = trainer.dealer.deal(number)
+        reward.busy = 0.0
+        one = after.collect(hand, step=number, check=nothing, blame=nothing)
+        in_turn = one.rollout_seconds + one.reward_seconds
+        reward.seconds_per_sample = one.rollout_seconds / len(one.trajectory)
+        reward.busy = 0.0
+        two = beside.collect(hand, step=number, check=nothing, blame=nothing)
+        assert torch.equal(one.scores.combined, two.scores.combined)
+        both = two.rollout_seconds + two.reward_seconds
+        rows.append((in_turn, both, two.rollout_seconds, reward.busy))
+    rows = rows[2:]
+    ratios = [both / max(rollout, busy) for _, both, rollout, busy in rows]
+    in_turn, both, rollout, busy = (statistics.median(column) for column in zip(*rows, strict=True))
+    return {
+        "micro_batches": -(-160 // micro_batch),
+        "rollout_s": round(rollout, 4),
+        "reward_s": round(busy, 4),
+        "one_after_another_s": round(in_turn, 4),
+        "overlapped_s": round(both, 4),
+        "overlapped_over_slower": round(statistics.median(ratios), 3),
+    }
+
+
+def main() -> None:
+    """Measure some sizes of micro-batches."""
+    torch.set_num_threads(1)
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True
+    ).stdout.strip()
+    results = [measure(size) for size in MICRO_BATCHES]
+    for row in results:
+        print(
+            f"{row['micro_batches']:3.0f} micro-batches: rollout {row['rollout_s']:.3f} s   reward "
+            f"{row['reward_s']:.3f} s   one after another {row['one_after_another_s']:.3f} s   "
+            f"overlapped {row['overlapped_s']:.3f} s = {row['overlapped_over_slower']:.3f} x slower"
+        )
+    path = ROOT / "benchmarks/results/overlap.json"
+    machine = f"{platform.machine()}, 1 thread, PyTorch {torch.__version__}"
+    record = {"commit": commit, "machine": machine, "rounds": ROUNDS, "results": results}
+    path.write_text(json.dumps(record, indent=1) + "\n")
+    print(f"written to {path.relative_to(ROOT)}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,165 @@
+"""The reduced audit in a process of its own, which reads checkpoints while training goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Any
+
+from ddrl import errors
+from ddrl.builders.runs import RunFolder
+from ddrl.errors import DDRLError, UsageError
+from ddrl.recipe import Recipe, dump_toml
+from ddrl.training.auditing import Audit
+from ddrl.training.sinks import read_metrics
+
+__all__ = ["BackgroundPanel", "PanelFolder"]
+
+_POLL_SECONDS = 0.02
+
+
+class PanelFolder:
+    """Where a run and the process that audits it meet: ``panel`` in the run's folder.
+
+    Args:
+        run: the run's files.
+    """
+
+    def __init__(self, run: RunFolder) -> None:
+        self.run = run
+        self.path = run.path / "panel"
+        self.recipe = self.path / "recipe.toml"
+        self.log = self.path / "log.txt"
+        self.failure = self.path / "failure.json"
+
+    def result(self, step: int) -> Path:
+        """What the audit of a checkpoint found."""
+        return self.path / f"step-{step:08d}.json"
+
+    def write(self, path: Path, value: object) -> None:
+        """Write a file at once, so that it is whole when it is there."""
+        beside = path.with_suffix(".writing")
+        beside.write_text(json.dumps(value), encoding="utf-8")
+        beside.replace(path)
+
+
+class BackgroundPanel:
+    """Audits one checkpoint at a time in another process, which holds its own model and rewards.
+
+    The process is started with training, measures the base, and waits for steps on its standard
+    input. It ends when that is closed: when training ends, however it ends.
+
+    Args:
+        recipe: of the run; ``evaluation.every`` is above 0.
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.every = recipe.evaluation.every
+        self._recipe = recipe
+        self._folder = PanelFolder(RunFolder(Path(recipe.run.folder)))
+        self._process: subprocess.Popen[str] | None = None
+        self._log: IO[bytes] | None = None
+        self._step = 0  # that is being audited
+
+    def resume(self, step: int) -> None:
+        """Start the process; begin again the audit of ``step`` if its result was not recorded.
+
+        Raises:
+            UsageError: the run's folder can't be written.
+        """
+        folder = self._folder
+        try:
+            folder.path.mkdir(parents=True, exist_ok=True)
+            for old in [*folder.path.glob("step-*"), folder.failure]:
+                old.unlink(missing_ok=True)
+            folder.recipe.write_text(dump_toml(self._recipe), encoding="utf-8")
+            self._log = folder.log.open("wb")
+        except OSError as error:
+            raise UsageError(
+                f"{folder.path} can't be written: {error.strerror}.",
+                hint="free some space, or set run.folder to another folder: run.folder=PATH",
+            ) from error
+        arguments = [str(folder.run.path), str(step)]
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "ddrl.builders.panel_worker", *arguments],
+            stdin=subprocess.PIPE,
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **self._threads()},
+            text=True,
+            start_new_session=True,  # Ctrl-C is for training, which closes it when it ends
+        )
+        is_due = step > 0 and step % self.every == 0
+        if is_due and not _is_recorded(folder.run.metrics, step):
+            self.begin(step)
+
+    def begin(self, step: int) -> None:
+        """Hand over the checkpoint of a step."""
+        assert self._process is not None
+        assert self._process.stdin is not None
+        assert not self._step, "one audit at a time"
+        self._step = step
+        with suppress(BrokenPipeError):  # it has ended; collect says why
+            self._process.stdin.write(f"{step}\n")
+            self._process.stdin.flush()
+
+    def collect(self, *, wait: bool) -> Audit | None:
+        """See :class:`~ddrl.training.auditing.Auditor`."""
+        while self._step and self._process is not None:
+            ended = self._process.poll() is not None  # looked at first: a result may come last
+            path = self._folder.result(self._step)
+            if path.exists():
+                found = Audit(self._step, json.loads(path.read_text(encoding="utf-8")))
+                path.unlink()
+                self._step = 0
+                return found
+            if ended:
+                raise self._failure()
+            if not wait:
+                return None
+            time.sleep(_POLL_SECONDS)
+        return None
+
+    def close(self) -> None:
+        """End the process; an audit under way is begun again by a run that is resumed."""
+        if self._process is None:
+            return
+        assert self._process.stdin is not None
+        self._process.kill()  # it writes its files at once, so nothing is left half
+        self._process.wait()
+        with suppress(BrokenPipeError):
+            self._process.stdin.close()
+        if self._log is not None:
+            self._log.close()
+        self._process, self._step = None, 0
+
+    def _threads(self) -> dict[str, str]:
+        """Limits for libraries that read them when they are loaded."""
+        count = self._recipe.run.threads
+        return {"OMP_NUM_THREADS": str(count), "MKL_NUM_THREADS": str(count)} if count else {}
+
+    def _failure(self) -> DDRLError:
+        """Why the process ended: its own error of ours, or what it said last."""
+        step, folder = self._step, self._folder
+        self._step = 0
+        try:
+            told: dict[str, Any] = json.loads(folder.failure.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            assert self._process is not None
+            return DDRLError(
+                f"The audit of step {step} ended with exit code {self._process.returncode}.",
+                hint=f"see {folder.log}",
+            )
+        kind = getattr(errors, str(told["kind"]), DDRLError)
+        failure: DDRLError = kind(str(told["message"]), hint=str(told["hint"]))
+        return failure
+
+
+def _is_recorded(metrics: Path, step: int) -> bool:
+    """Whether a run's metrics hold the audit of a step."""
+    return any(row["step"] == step and "audit/hacked" in row for row in read_metrics(metrics))

@@ -1,0 +1,56 @@
+"""``python -m ddrl.builders.panel_worker``: audits the checkpoints whose steps it is told."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+
+from ddrl.builders.assets import Assets, limit_threads, pick_device
+from ddrl.builders.background import PanelFolder
+from ddrl.builders.monitors import build_panel
+from ddrl.builders.runs import RunFolder
+from ddrl.errors import DDRLError
+from ddrl.recipe import parse_recipe
+from ddrl.training.checkpoint import load_weights, read_manifest
+from ddrl.training.forward import Forward
+
+__all__ = ["serve"]
+
+
+def serve(folder: PanelFolder, steps: Iterable[int], *, resumed_at: int = 0) -> None:
+    """Measure the base, then audit checkpoints one after another.
+
+    What is found is written beside the run; so is the error that ends it, if one does.
+
+    Args:
+        folder: where to meet the run.
+        steps: of the checkpoints, as they are asked for.
+        resumed_at: iterations that were finished before.
+    """
+    try:
+        recipe = parse_recipe(folder.recipe.read_text(encoding="utf-8"), origin=str(folder.recipe))
+        limit_threads(recipe)
+        device = pick_device(recipe)
+        assets = Assets.build(recipe, device)
+        autocast = torch.bfloat16 if recipe.run.precision == "bfloat16" else None
+        forward = Forward(assets.model, guidance=recipe.rollout.guidance, autocast=autocast)
+        panel = build_panel(recipe, assets, forward, device, resumed_at=resumed_at)
+        for step in steps:
+            checkpoint = read_manifest(folder.run.checkpoints / f"step-{step:08d}")
+            load_weights(assets.model.transformer, checkpoint.tensors("ema"))
+            folder.write(folder.result(step), dict(panel()))
+    except DDRLError as error:
+        kind = type(error).__name__
+        folder.write(folder.failure, {"kind": kind, "message": error.message, "hint": error.hint})
+        raise SystemExit(error.exit_code) from None
+
+
+if __name__ == "__main__":
+    serve(
+        PanelFolder(RunFolder(Path(sys.argv[1]))),
+        (int(line) for line in sys.stdin),  # which ends when training does
+        resumed_at=int(sys.argv[2]),
+    )

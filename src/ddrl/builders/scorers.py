@@ -1,0 +1,105 @@
+"""The rewards of a recipe, and how they are called."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+
+from ddrl.builders.embedded import embedded_options
+from ddrl.builders.store import stamps
+from ddrl.data.digits import DigitSplits
+from ddrl.errors import RewardError
+from ddrl.recipe.schema import HeldoutRewardSection, Recipe, RewardSection
+from ddrl.rewards.base import GroupReward, Reward, make_reward
+from ddrl.rewards.cache import RewardCache
+from ddrl.rewards.level import is_group_level
+from ddrl.rewards.scorer import Scorer, WeightedReward
+
+__all__ = ["build_heldout", "build_scorer"]
+
+FORMAT = "ddrl-reward-cache/1"  # part of every name: raise it when what is kept changes
+
+
+def build_scorer(recipe: Recipe, splits: DigitSplits | None) -> Scorer:
+    """The rewards of the recipe.
+
+    Args:
+        recipe: whose rewards.
+        splits: the embedded data, if that is what the recipe is about.
+
+    Raises:
+        RewardError: a reward can't be had.
+        DataError: its cache can't be used.
+    """
+    rewards = [_weighted(recipe, one, splits, weight=one.weight) for one in recipe.reward]
+    return Scorer(
+        rewards,
+        on_failure=recipe.scoring.on_failure,
+        max_failed_share=recipe.scoring.max_failed_share,
+        combination=recipe.scoring.combine,
+        kappa=recipe.scoring.kappa,
+    )
+
+
+def build_heldout(recipe: Recipe, splits: DigitSplits | None) -> Scorer | None:
+    """The held-out rewards, if there are any; for :meth:`~ddrl.rewards.scorer.Scorer.measure`.
+
+    Args:
+        recipe: whose rewards.
+        splits: the embedded data, if that is what the recipe is about.
+
+    Raises:
+        RewardError: a reward can't be had.
+        DataError: its cache can't be used.
+    """
+    sections = recipe.evaluation.reward
+    rewards = [_weighted(recipe, one, splits) for one in sections]
+    return Scorer(rewards) if rewards else None
+
+
+def _weighted(
+    recipe: Recipe,
+    section: RewardSection | HeldoutRewardSection,
+    splits: DigitSplits | None,
+    *,
+    weight: float = 1.0,
+) -> WeightedReward:
+    options = embedded_options(recipe, section, splits)
+    reward = make_reward(section.name, options)
+    cache = None
+    if section.cache and not is_group_level(reward):
+        cache = RewardCache(_cache_path(recipe, section.name, options, reward))
+    elif section.cache:
+        raise RewardError(
+            f"Reward {section.title!r} looks at whole groups, so it can't have a cache, which "
+            "keeps results by sample.",
+            hint="set cache = false in its section",
+        )
+    return WeightedReward(
+        section.title,
+        reward,
+        weight,
+        timeout=section.timeout,
+        retries=section.retries,
+        samples_per_call=section.samples_per_call,
+        cache=cache,
+    )
+
+
+def _cache_path(
+    recipe: Recipe, name: str, options: Mapping[str, object], reward: Reward | GroupReward
+) -> Path:
+    """The file of a reward's results, by all that is known of it: options, weights and code."""
+    made_from = [
+        FORMAT,
+        version("ddrl"),
+        name,
+        stamps(inspect.getsourcefile(type(reward))),
+        {option: [value, stamps(value)] for option, value in options.items()},
+    ]
+    digest = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()
+    return Path(recipe.run.cache) / "rewards" / f"{digest[:32]}.sqlite"

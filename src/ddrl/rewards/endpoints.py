@@ -1,0 +1,55 @@
+"""Several addresses of one service: which to ask first, with a memory of which failed."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+__all__ = ["Endpoints"]
+
+
+class Endpoints:
+    """Addresses in the order of preference; one that failed is asked last for a while.
+
+    Args:
+        urls: at least one.
+        rest: seconds that one that failed is asked last; doubles with each failure in a row, up
+            to ``longest``.
+        longest: seconds.
+        clock: seconds that only grow.
+    """
+
+    def __init__(
+        self,
+        urls: Sequence[str],
+        *,
+        rest: float = 5.0,
+        longest: float = 300.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.urls = tuple(urls)
+        self._rest, self._longest, self._clock = rest, longest, clock
+        self._failures = dict.fromkeys(self.urls, 0)
+        self._until = dict.fromkeys(self.urls, 0.0)
+        self._lock = threading.Lock()
+
+    def order(self) -> list[str]:
+        """All of them, those that rest behind the others; each part in the order of preference."""
+        with self._lock:
+            now = self._clock()
+            return sorted(self.urls, key=lambda url: self._until[url] > now)
+
+    def failed(self, url: str) -> None:
+        """One gave no answer: it rests."""
+        with self._lock:
+            if self._until[url] > self._clock():
+                return  # failures side by side are one
+            self._failures[url] += 1
+            seconds = min(self._rest * 2 ** (self._failures[url] - 1), self._longest)
+            self._until[url] = self._clock() + seconds
+
+    def worked(self, url: str) -> None:
+        """One gave an answer: what was before is forgotten."""
+        with self._lock:
+            self._failures[url], self._until[url] = 0, 0.0
