@@ -27,7 +27,11 @@ MORE_COLUMNS = {
 def comparison_table(result: dict[str, Any]) -> str:
     """A row per method and beta: means over seeds, and the audits' words."""
     base = result["base"]["figures"]
-    more = {key: column for key, column in MORE_COLUMNS.items() if key in base}
+    more = {
+        key: column
+        for key, column in MORE_COLUMNS.items()
+        if key in base and base[key]["mean"][0] is not None
+    }
     heads = ["method", "reward", "judge", *(head for head, _ in more.values())]
     heads += ["Fréchet distance", "diversity", "held-out loss", "audit"]
     rows = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]

@@ -118,6 +118,23 @@ would not have found it out. DDRL takes 69 % of that gain in reward, with the he
 seed. Reverse KL at the same beta gains as much reward as fine-tuning alone, and less by the digit judge."""
 
 
+WORDS = """Pictures of 32x96 in which a word stands in a colour, and a transformer that spells it; font, size, place and background are free. The
+reward is what RapidOCR reads, by edit similarity; it reads real pictures of these words at 0.99. The judges are a network of ours that
+reads letter by letter (the share of 256 pictures whose word it reads without a mistake; of real ones 0.96), and tells the colour.
+
+DDRL takes 82 % of the gain in OCR that no regularizer takes (0.087 of 0.106; by seed 98, 103 and 49 %), with the held-out loss 2.9 % above the base's instead
+of 9.5 %, and the Fréchet distance where it was; without a regularizer letters grow fat and get halos, and the distance rises by 9 %. Reverse KL at the same
+beta takes 75 %, at the same loss and a distance 1 % above the base's: three seeds do not tell the two apart. Samples of this base are
+bad anchors, as they are on the digits.
+
+Read frankly: the audit calls one of three runs without a regularizer hacked, since they are stopped after 40 iterations, at the mark. The base is far
+from data (its Fréchet distance is 428, that of real pictures 6), since it has ten minutes of pretraining: it draws hardly any stripes, speckles or
+gradients. So every method's diversity is 0.4 of data's, the base's own; the aim of 0.85 is not met by any, and diversity tells nothing
+here. A longer pretraining would be the remedy.
+
+![Data, and samples of the base, DDRL and no regularizer from the same noise](images/words.png)"""
+
+
 def compare_sections() -> str:
     """Methods side by side, and over their strengths."""
     folder = "recipes/compare"
@@ -161,6 +178,12 @@ def compare_sections() -> str:
                 title="Moving digits: methods side by side",
                 text=VIDEO,
                 recipe=f"{folder}/moving_digits.toml",
+            ),
+            comparison_section(
+                _result("compare_words"),
+                title="Words: a real OCR engine as the reward",
+                text=WORDS,
+                recipe=f"{folder}/words.toml",
             ),
             one_stage_section(_result("one_stage")),
         ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import pickle
 from typing import Any
@@ -131,6 +132,7 @@ GOOD = encode_request(request(), encoding="safetensors")
         (changed(shape=[2, 3, 2**20, 2**20]), "above the limit of 268435456"),
         (changed(parts=[-8, 664]), "parts"),
     ],
+    ids=itertools.count(),  # bodies hold an id drawn anew: workers have to agree on names
 )
 def test_what_is_no_request_is_refused(body: bytes, phrase: str) -> None:
     with pytest.raises(WireError, match=phrase):
