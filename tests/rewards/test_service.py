@@ -23,7 +23,7 @@ from ddrl.rewards.base import SampleError, make_reward
 from ddrl.rewards.remote import RemoteReward
 from ddrl.rewards.wire import CONTENT_TYPE
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = pytest.mark.timeout(1200)
 
 REWARDS = """
 [[reward]]
@@ -241,6 +241,7 @@ cpus = 0.25
 """
 
 
+@pytest.mark.slow  # two environments are made by pip
 def test_contradictory_requirements_side_by_side(tmp_path: Path) -> None:
     start = time.monotonic()
     with service(tmp_path, CONTRADICTORY, seconds=1000) as running:
