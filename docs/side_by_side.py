@@ -48,6 +48,10 @@ reached, and the loss is hacked; on those near data little is learned beyond wha
 weights**: `geometric` pays less than `path` at equal reward with both seeds, and `velocity` more by the loss and less by the distance. One beta and
 two seeds do not make a default."""
 
+ENSEMBLE = """Four classifiers, each trained on a half of the reward's digits of its own, and `scoring.combine = "lower_confidence"`: the mean less kappa standard
+deviations between them. Trusting the ensemble less where its members disagree softens the hack at the same reward and does not prevent it; at a small beta it takes a
+third of the Fréchet distance and a fifth of the loss off, for a little reward. `python benchmarks/digits_ensemble.py` makes the classifiers and the recipe."""
+
 INK = """The reward is mean ink, which a white page earns: nothing of it is about digits. Both regularizers leave little of it to
 take, and DDRL pays less for what it takes: at equal reward (0.34 to 0.36) its Fréchet distance is about three quarters of reverse KL's, and
 the held-out loss falls instead of rising. The aim was 0.6 of the distance, which is not met: between rewards of 0.335 and 0.356, all
@@ -118,6 +122,12 @@ def compare_sections() -> str:
                 title="Digits: advantages, windows and step weights",
                 text=OPTIONS,
                 recipe=f"{folder}/digits_options.toml",
+            ),
+            comparison_section(
+                read_result("compare_digits_ensemble"),
+                title="Digits: an ensemble of rewards",
+                text=ENSEMBLE,
+                recipe="runs/ensemble/compare.toml",
             ),
             fronts_section(
                 read_result("compare_digits_ink"),
