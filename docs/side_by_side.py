@@ -49,8 +49,8 @@ weights**: `geometric` pays less than `path` at equal reward with both seeds, an
 two seeds do not make a default."""
 
 ENSEMBLE = """Four classifiers, each trained on a half of the reward's digits of its own, and `scoring.combine = "lower_confidence"`: the mean less kappa standard
-deviations between them. Trusting the ensemble less where its members disagree softens the hack at the same reward and does not prevent it; at a small beta it takes a
-third of the Fréchet distance and a fifth of the loss off, for a little reward. `python benchmarks/digits_ensemble.py` makes the classifiers and the recipe."""
+deviations between them. Trusting the ensemble less where its members disagree softens the hack at the same reward and does not prevent it; at a small beta it takes
+29 % of the Fréchet distance and 18 % of the rise in loss off, for a little reward. `python benchmarks/digits_ensemble.py` makes the classifiers and the recipe."""
 
 INK = """The reward is mean ink, which a white page earns: nothing of it is about digits. Both regularizers leave little of it to
 take, and DDRL pays less for what it takes: at equal reward (0.34 to 0.36) its Fréchet distance is about three quarters of reverse KL's, and
