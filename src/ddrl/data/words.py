@@ -50,11 +50,12 @@ FONTS = (
 )
 """Names of font files that matplotlib ships."""
 
-BACKGROUNDS = ("plain", "gradient", "stripes", "speckle")
+BACKGROUNDS = ("plain", "gradient", "stripes", "bands")
 
 PER_CAPTION = {"train": 80, "heldout": 8, "reward": 8, "judge": 24}
 X_HEIGHTS = (10.0, 12.5)  # height of an "x" in pixels
 LETTER = 16  # from letter to letter in pixels, whatever the font: places are learned sooner
+PERIOD = 16  # of stripes and bands in pixels
 SHIFT = (2, 2)  # largest distance of a word from the middle in pixels, across and down
 
 
@@ -185,24 +186,23 @@ def _x_height(face: int) -> float:
 
 
 def _backgrounds(kind: Tensor, is_light: Tensor, rng: torch.Generator) -> Tensor:
-    """Backgrounds of a kind, light or dark enough for letters: (N,), (N,) -> (N, 3, H, W)."""
+    """Backgrounds of a kind, light or dark enough for letters: (N,), (N,) -> (N, 3, H, W).
+
+    All are smooth, and linear in few numbers: a small network learns them soon.
+    """
     height, width = SIZE
-    num = len(kind)
-
-    def colour() -> Tensor:
-        """Random colours, (N, 3, 1, 1)."""
-        free = torch.rand((num, 3), generator=rng)
-        return torch.where(is_light[:, None], 0.72 + 0.28 * free, 0.3 * free)[:, :, None, None]
-
-    one, two = colour(), colour()
-    angle = 2 * torch.pi * torch.rand((num, 1, 1), generator=rng)
-    rows = torch.linspace(-0.5, 0.5, height)[:, None] * height / width
-    along = angle.cos() * torch.linspace(-0.5, 0.5, width) + angle.sin() * rows
-    period = 1 / (5 + 4 * torch.rand((num, 1, 1), generator=rng))
-    stripes = ((along / period) % 1 < 0.5).float()
-    gradient = (along + 0.5).clamp(0, 1)
-    speckle = torch.rand((num, height // 4, width // 4), generator=rng)
-    speckle = speckle.repeat_interleave(4, 1).repeat_interleave(4, 2)
-    amount = torch.stack([torch.zeros_like(stripes), gradient, stripes, speckle])
-    chosen = amount[kind, torch.arange(num)][:, None]
-    return torch.lerp(one.expand(-1, -1, height, width), two.expand(-1, -1, height, width), chosen)
+    num, turn = len(kind), 2 * torch.pi
+    free = torch.rand((2, num, 3, 1, 1), generator=rng)
+    is_light = is_light[:, None, None, None]
+    plain = torch.where(is_light, 0.86 + 0.14 * free[0], 0.14 * free[0])
+    other = torch.where(is_light, 0.68 + 0.14 * free[1], 0.18 + 0.14 * free[1])
+    x = torch.arange(width) + 0.5 - width / 2
+    y = (torch.arange(height) + 0.5 - height / 2)[:, None]
+    angle = turn * torch.rand((num, 1, 1), generator=rng)
+    reach = angle.cos().abs() * width / 2 + angle.sin().abs() * height / 2
+    gradient = 0.5 + 0.5 * (angle.cos() * x + angle.sin() * y) / reach
+    phase = turn * torch.rand((num, 1, 1), generator=rng)
+    stripes = 0.5 + 0.5 * torch.cos(turn * x / PERIOD + phase).expand_as(gradient)
+    bands = 0.5 + 0.5 * torch.cos(turn * y / PERIOD + phase).expand_as(gradient)
+    amount = torch.stack([torch.zeros_like(gradient), gradient, stripes, bands])
+    return torch.lerp(plain, other, amount[kind, torch.arange(num)][:, None])
