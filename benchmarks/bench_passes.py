@@ -35,7 +35,7 @@ from ddrl.models.lora import LoRASettings, add_lora
 from ddrl.models.sd3 import SD3, SD3Condition
 from ddrl.objective.advantage import group_advantage
 from ddrl.objective.loss import Objective
-from ddrl.records import Advantages, Condition
+from ddrl.records import Advantages, Condition, Prompts
 from ddrl.rewards.builtin.ink import Ink
 from ddrl.rewards.scorer import Scorer, WeightedReward
 from ddrl.training.forward import Forward
@@ -124,7 +124,7 @@ def make_trainer(model: BenchModel) -> Trainer:
 
     return Trainer(
         forward=Forward(model),
-        pool=Pool(("a", "b"), model.encode(["a", "b"]), data, captions),
+        pool=Pool(Prompts.numbered(("a", "b")), model.encode(["a", "b"]), data, captions),
         dealer=Dealer(captions, num_prompts=2, seed=0, prompts_per_step=2, anchors_per_group=4),
         scorer=Scorer([WeightedReward("ink", Ink())]),
         advantage=advantage,

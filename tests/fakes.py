@@ -147,7 +147,9 @@ class Toy:
         model = FakeModel(dropout=self.dropout)
         captions = torch.arange(30) % len(PROMPTS)
         media = torch.rand((30, 3, 2, 2), generator=torch.Generator().manual_seed(1))
-        pool = Pool(PROMPTS, model.encode(PROMPTS), model.encode_media(media), captions)
+        pool = Pool(
+            Prompts.numbered(PROMPTS), model.encode(PROMPTS), model.encode_media(media), captions
+        )
         optimizer = torch.optim.AdamW(model.transformer.parameters(), lr=self.learning_rate)
         reference = None
         if self.objective.data_target == "teacher" or self.objective.regularizer == "reference":

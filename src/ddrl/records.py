@@ -50,6 +50,12 @@ class Prompts:
     text: tuple[str, ...]
     metadata: tuple[Mapping[str, Any], ...]
 
+    @classmethod
+    def numbered(cls, text: Sequence[str], metadata: Sequence[Mapping[str, Any]] = ()) -> Prompts:
+        """Return the prompts of a source, numbered from 0; no ``metadata``: nothing of any."""
+        known = tuple(metadata) or tuple({} for _ in text)
+        return cls(torch.arange(len(text)), tuple(text), known)
+
     def __len__(self) -> int:
         return len(self.text)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -88,10 +89,10 @@ def recipe(cache: Path, *overrides: str, reward: str = f"{HERE}:Counted") -> Rec
     return parse_recipe(text, overrides=[*where, *small, *groups, *overrides])
 
 
-def anchors(of: Recipe) -> Synthetic:
+def anchors(of: Recipe, *metadata: dict[str, Any]) -> Synthetic:
     base = model()
     empty = torch.empty(0, dtype=torch.int64)
-    part = Part(TEXTS, base.encode(TEXTS), empty, torch.empty(0, 1, 8, 8))
+    part = Part(TEXTS, base.encode(TEXTS), empty, torch.empty(0, 1, 8, 8), metadata)
     return make_anchors(of, base, part, build_scorer(of, None), splits=None)
 
 
@@ -225,6 +226,20 @@ def test_scores_are_kept(tmp_path: Path) -> None:
     weights.write_text("trained")
     anchors(recipe(tmp_path, half, f"reward.0.options.weights={weights}"))
     assert sum(CALLS) == 18
+
+
+def test_scores_are_those_of_the_prompts_metadata(tmp_path: Path) -> None:
+    of = recipe(tmp_path, "data.synthetic.keep=0.5")
+    anchors(of)
+    CALLS.clear()
+    anchors(of, {}, {}, {})
+    assert CALLS == []
+    anchors(of, {}, {"count": 1}, {})
+    assert sum(CALLS) == 6
+    anchors(of, {}, {"count": 2}, {})
+    assert sum(CALLS) == 12
+    anchors(of, {}, {"count": 1}, {})
+    assert sum(CALLS) == 12
 
 
 def test_the_micro_batch_does_not_matter(tmp_path: Path) -> None:

@@ -148,8 +148,26 @@ def test_a_limit_chooses_the_same_samples_again(pictures: Path) -> None:
 
 
 def test_a_reward_that_scores_nothing_says_why() -> None:
-    with pytest.raises(RewardError, match=r"scores none of the 5 samples: RuntimeError: The size"):
+    with pytest.raises(
+        RewardError, match=r"scores none of the 5 samples: RuntimeError: The size"
+    ) as caught:
         audit_reward("tests.builders.audit_rewards:WellBehaved", {}, "digits", limit=5)
+    assert caught.value.hint.startswith("its card says what it needs: `ddrl reward list`; --data")
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "hint"),
+    [
+        ("motion", {"slowly": 1.0, "quickly": 2.0}, "give clips of at least two frames"),
+        ("ocr", {}, "quote the text in the prompt"),
+    ],
+)
+def test_a_reward_that_scores_nothing_keeps_its_own_hint(
+    pictures: Path, name: str, options: dict[str, float], hint: str
+) -> None:
+    with pytest.raises(RewardError, match="scores none of the 5 samples") as caught:
+        audit_reward(name, options, str(pictures), limit=5)
+    assert caught.value.hint.startswith(hint)
 
 
 def test_files_of_other_sizes_are_brought_to_the_most_frequent_one(

@@ -120,7 +120,7 @@ def test_the_anchor_is_the_training_data_and_never_the_held_out(cache: Path) -> 
     train = digit_splits().train
     assert torch.equal(pool.x0[:], 2 * train.media[:, :1] - 1)
     assert torch.equal(pool.caption_id, train.caption_id)
-    assert tuple(pool.prompts) == train.captions
+    assert pool.prompts.text == train.captions
 
 
 def test_the_reference_is_the_base_and_frozen(cache: Path) -> None:

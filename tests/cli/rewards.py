@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -74,3 +75,22 @@ class Gate:
             while not (self._folder / "go").exists():
                 time.sleep(0.01)
         return media.flatten(1).mean(1)
+
+
+class Metadata:
+    """Brightness where the prompt's metadata says ``bright``, else darkness.
+
+    Raises where the metadata is not that of the prompt's text; keeps what it has seen in ``log``.
+    """
+
+    def __init__(self, *, log: str) -> None:
+        self._log = Path(log)
+
+    def score(self, media: Tensor, prompts: Prompts) -> Tensor:
+        for text, known in zip(prompts.text, prompts.metadata, strict=True):
+            if not text.endswith(f" {known['kind']}"):
+                raise ValueError(f"{text!r} comes with {known}")
+        with self._log.open("a") as file:
+            file.writelines(json.dumps(dict(known)) + "\n" for known in prompts.metadata)
+        sign = torch.tensor([1.0 if known["bright"] else -1.0 for known in prompts.metadata])
+        return sign * media.flatten(1).mean(1).cpu()

@@ -190,6 +190,13 @@ def test_a_list(tmp_path: Path) -> None:
     assert find_samples(tmp_path).samples == found.samples  # the folder that holds the list
 
 
+def test_a_list_may_say_prompt_and_more_of_it(tmp_path: Path) -> None:
+    write_image(tmp_path / "a.png")
+    record = {"prompt": "two benches", "path": "a.png", "first_frame": "a.png", "tag": "counting"}
+    (sample,) = find_samples(write_lines(tmp_path / "list.jsonl", record)).samples
+    assert (sample.caption, sample.metadata) == ("two benches", {"tag": "counting"})
+
+
 def add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
     member = tarfile.TarInfo(name)
     member.size = len(content)

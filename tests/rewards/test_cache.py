@@ -39,8 +39,8 @@ class Counted:
         return value.where(value >= self.floor, torch.nan)
 
 
-def score(reward: Counted, path: Path, media: Tensor = MEDIA, **options: int) -> Scores:
-    entry = WeightedReward("counted", reward, cache=RewardCache(path), **options)
+def score(reward: Counted, path: Path, media: Tensor = MEDIA, retries: int = 0) -> Scores:
+    entry = WeightedReward("counted", reward, retries=retries, cache=RewardCache(path))
     scorer = Scorer([entry], on_failure="drop_sample", max_failed_share=1.0, pause=0.001)
     return scorer.score(media, PROMPTS, GROUP)
 

@@ -9,7 +9,7 @@ from ddrl.errors import RewardError
 from ddrl.models.base import DiffusionModel
 from ddrl.objective import advantage as adv
 from ddrl.recipe.schema import ObjectiveSection
-from ddrl.records import Advantages, Prompts
+from ddrl.records import Advantages
 from ddrl.rewards.scorer import Scorer
 from ddrl.training.rollout import batches
 from ddrl.training.trainer import AdvantageFunction, Pool
@@ -53,8 +53,6 @@ def _partition(
 ) -> Tensor:
     """Z of (O3) per prompt, from the rewards of the data itself, scored once."""
     ids = pool.caption_id
-    texts = tuple(pool.prompts[i] for i in ids.tolist())
-    prompts = Prompts(ids, texts, tuple({} for _ in texts))
     device = next(model.transformer.parameters()).device
     media = torch.cat(
         [
@@ -62,9 +60,9 @@ def _partition(
             for rows in batches(len(ids), 64)
         ]
     )
-    scores = scorer.score(media, prompts, ids)
+    scores = scorer.score(media, pool.prompts.select(ids.tolist()), ids)
     values = []
-    for prompt, text in enumerate(pool.prompts):
+    for prompt, text in enumerate(pool.prompts.text):
         rewards = scores.combined[scores.valid & (ids == prompt)]
         if not len(rewards):
             raise RewardError(

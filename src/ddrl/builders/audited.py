@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -36,11 +37,13 @@ class Audited:
         said: where they are from and of what size, in words.
         read: positions of B samples to their pixels in [0, 1], (B, 3, H, W) or (B, T, 3, H, W);
             raises DataError where a file can't be read.
+        metadata: of each sample's prompt; none: nothing is known of any.
     """
 
     texts: tuple[str, ...]
     said: str
     read: Callable[[Sequence[int]], Tensor]
+    metadata: tuple[Mapping[str, Any], ...] = ()
 
     def batches(self, *, whole_groups: bool = False) -> Iterator[tuple[list[int], Tensor]]:
         """Positions of at most 16 samples and their pixels.
@@ -121,7 +124,8 @@ def file_samples(path: Path, *, limit: int) -> Audited:
         framed = [frame_media(one.sample.media, framing, facts=one.facts) for one in files]
         return to_unit(torch.stack([one.pixels for one in framed]))
 
-    return Audited(tuple(one.sample.caption for one in found), said, read)
+    texts = tuple(one.sample.caption for one in found)
+    return Audited(texts, said, read, tuple(one.sample.metadata for one in found))
 
 
 def _choose(length: int, limit: int) -> list[int]:

@@ -96,6 +96,7 @@ class Bench:
         return generate(
             forward,
             self.prompts,
+            metadata=self.corpus.heldout.metadata[: len(self.prompts)],
             condition=self.corpus.heldout.condition,
             samples_per_prompt=samples_per_prompt or section.samples_per_prompt,
             latent_shape=latent_shape,
@@ -122,7 +123,8 @@ class Bench:
                 measures[name] = _numbers(column.value)
                 if column.cause:
                     causes[name] = column.cause
-                    logger.warning("held-out %s", column.cause)
+                    hint = f"; {column.hint}" if column.hint else ""
+                    logger.warning("held-out %s%s", column.cause, hint)
         frames = self.encoder.frames(media) if media.ndim == 5 else None
         return Values(
             reward=_numbers(torch.where(scores.valid, scores.weighted_sum, math.nan)),

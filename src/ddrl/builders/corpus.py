@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -26,7 +26,7 @@ from ddrl.data.stored import StoredConditions, StoredLatents
 from ddrl.errors import DataError
 from ddrl.models.diffusers_model import DiffusersModel
 from ddrl.recipe import Recipe
-from ddrl.records import Condition, ConditionRows, LatentRows
+from ddrl.records import Condition, ConditionRows, LatentRows, Prompts
 from ddrl.seeding import derive_seed
 
 __all__ = [
@@ -56,12 +56,19 @@ class Part:
         condition: their encodings, one row each.
         caption_id: per latent, its prompt's position, shape (N,), on the CPU.
         x0: clean latents, float32, shape (N, ...).
+        metadata: of the prompts; none: nothing is known of any.
     """
 
     captions: tuple[str, ...]
     condition: ConditionRows
     caption_id: Tensor
     x0: LatentRows
+    metadata: tuple[Mapping[str, Any], ...] = ()
+
+    @property
+    def prompts(self) -> Prompts:
+        """The prompts as rewards see them."""
+        return Prompts.numbered(self.captions, self.metadata)
 
 
 class Pixels(Protocol):
@@ -256,13 +263,21 @@ def _part(
     kind: type[Condition],
     device: torch.device,
 ) -> Part:
-    """Samples whose prompts are numbered in the order in which they come up."""
+    """Samples whose prompts are numbered in the order in which they come up.
+
+    Of a prompt with several samples that is known on which all of them agree.
+    """
     index: dict[tuple[str, str], int] = {}
     first: list[EncodedSample] = []
+    metadata: list[Mapping[str, Any]] = []
     for sample in samples:
         if (prompt := (sample.caption, sample.given_content)) not in index:
             index[prompt] = len(index)
             first.append(sample)
+            metadata.append(sample.metadata)
+        else:
+            known = metadata[index[prompt]]
+            metadata[index[prompt]] = _agreed(known, sample.metadata)
     condition = StoredConditions(
         kind,
         cache,
@@ -275,4 +290,9 @@ def _part(
         condition,
         torch.tensor([index[sample.caption, sample.given_content] for sample in samples]),
         StoredLatents(cache, [sample.media_key for sample in samples]),
+        tuple(metadata),
     )
+
+
+def _agreed(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in one.items() if key in other and other[key] == value}

@@ -58,7 +58,7 @@ def build_pool(
             caption_id = torch.cat([caption_id, made.caption_id])
         else:
             x0, caption_id = made.latents, made.caption_id
-    pool = Pool(prompts=part.captions, condition=part.condition, x0=x0, caption_id=caption_id)
+    pool = Pool(prompts=part.prompts, condition=part.condition, x0=x0, caption_id=caption_id)
     # Without a data term no data is needed, and prompts alone have none.
     has_term = recipe.objective.regularizer == "data"
     dealer = Dealer(

@@ -81,7 +81,7 @@ def prompts_parts(
         None,
         Framing((Bucket(section.height, section.width, section.frames),)),
         None if progress is None else lambda what, i, n: progress(what, i, n, ""),
-    ).texts(prompts)
+    ).texts(list(prompts))
     kind = type(model.encode([""]))
     held = heldout_ids([sample_id(prompt) for prompt in prompts], section.heldout)
 
@@ -90,7 +90,8 @@ def prompts_parts(
             kind, cache, text_keys=[keys[prompt] for prompt in chosen], device=model.device
         )
         nothing = torch.empty(0, dtype=torch.int64)
-        return Part(tuple(chosen), condition, nothing, torch.empty((0, *shape)))
+        known = tuple(prompts[prompt] for prompt in chosen)
+        return Part(tuple(chosen), condition, nothing, torch.empty((0, *shape)), known)
 
     return (
         part([prompt for prompt in prompts if sample_id(prompt) not in held]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -73,10 +74,11 @@ def audit_reward(
         reward = make_reward(name, options)
     table = _scored(reward, samples, progress)
     if not table["originals"].is_known():
-        causes = table["originals"].cause
+        failed = table["originals"]
         raise RewardError(
-            f"Reward {name!r} scores none of the {len(samples.texts)} samples: {causes}.",
-            hint=f"its card says what it needs: `ddrl reward list`; --data has {samples.said}",
+            f"Reward {name!r} scores none of the {len(samples.texts)} samples: {failed.cause}.",
+            hint=failed.hint
+            or f"its card says what it needs: `ddrl reward list`; --data has {samples.said}",
         )
     card = getattr(reward, "card", None)
     return RewardAudit(
@@ -127,7 +129,9 @@ def _embedded(
 def _prompts(samples: Audited) -> Prompts:
     ids = {text: place for place, text in enumerate(dict.fromkeys(samples.texts))}
     prompt_id = torch.tensor([ids[text] for text in samples.texts])
-    return Prompts(prompt_id, samples.texts, tuple({} for _ in samples.texts))
+    return dataclasses.replace(
+        Prompts.numbered(samples.texts, samples.metadata), prompt_id=prompt_id
+    )
 
 
 @dataclass
@@ -137,6 +141,7 @@ class _Column:
     values: NDArray[np.float64]
     compared: NDArray[np.bool_]
     cause: str = ""
+    hint: str = ""
     picture: NDArray[np.uint8] | None = None
 
     def is_known(self) -> bool:
@@ -211,9 +216,10 @@ class _Table:
     ) -> None:
         column = self[name]
         group = self.prompts.prompt_id[rows]  # whatever prompts they are scored with
-        values, cause = _score(reward, Piece(media.clone(), prompts, group, rows))
+        values, cause, hint = _score(reward, Piece(media.clone(), prompts, group, rows))
         column.values[rows] = values
-        column.cause = column.cause or cause
+        if not column.cause:
+            column.cause, column.hint = cause, hint
         if column.picture is None:
             frame = media[0] if media.ndim == 4 else media[0, media.shape[1] // 2]
             levels = (255 * frame).round().clamp(0, 255).to(torch.uint8)
@@ -236,19 +242,20 @@ class _Table:
         )
 
 
-def _score(reward: Reward, piece: Piece) -> tuple[NDArray[np.float64], str]:
-    """Scores (B,), NaN where there is none, and why the first of these has none."""
+def _score(reward: Reward, piece: Piece) -> tuple[NDArray[np.float64], str, str]:
+    """Scores (B,), NaN where there is none; why the first of these has none; the reward's hint."""
     media = piece.media
     nothing = np.full(len(media), np.nan)
     failed: Mapping[int, str] = {}
+    hint = ""
     try:
         value = score_once(reward, piece)
     except SampleError as error:
-        value, failed = error.value, error.causes
+        value, failed, hint = error.value, error.causes, error.hint
     except DDRLError as error:
-        return nothing, error.message.rstrip(".")
+        return nothing, error.message.rstrip("."), error.hint
     except Exception as error:  # a reward is somebody's code
-        return nothing, f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(".")
+        return nothing, f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip("."), ""
     if not isinstance(value, Tensor) or value.shape != (len(media),):
         found = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
         raise RewardError(
@@ -260,4 +267,4 @@ def _score(reward: Reward, piece: Piece) -> tuple[NDArray[np.float64], str]:
     odd = ~np.isfinite(values)
     cause = failed[min(failed)] if failed else "it is not a finite number" if odd.any() else ""
     values[odd] = np.nan
-    return values, cause
+    return values, cause, hint

@@ -57,7 +57,7 @@ def build_heldout(recipe: Recipe, splits: DigitSplits | None) -> Scorer | None:
         DataError: its cache can't be used.
     """
     sections = recipe.evaluation.reward
-    rewards = [_weighted(recipe, one, splits) for one in sections]
+    rewards = [_weighted(recipe, one, splits, table="[[evaluation.reward]]") for one in sections]
     return Scorer(rewards) if rewards else None
 
 
@@ -67,6 +67,7 @@ def _weighted(
     splits: DigitSplits | None,
     *,
     weight: float = 1.0,
+    table: str = "[[reward]]",
 ) -> WeightedReward:
     options = embedded_options(recipe, section, splits)
     reward = make_reward(section.name, options)
@@ -87,6 +88,7 @@ def _weighted(
         retries=section.retries,
         samples_per_call=section.samples_per_call,
         cache=cache,
+        table=table,
     )
 
 

@@ -27,7 +27,6 @@ from ddrl.data.digits import DigitSplits
 from ddrl.errors import DataError, RewardError
 from ddrl.models.base import DiffusionModel
 from ddrl.recipe import Recipe
-from ddrl.records import Prompts
 from ddrl.rewards.scorer import Scorer
 from ddrl.training.rollout import batches
 
@@ -118,7 +117,9 @@ def _scores(
     progress: Progress | None,
 ) -> dict[str, float | None]:
     """The combined reward of every sample by its key, stored or computed now."""
-    groups = {_key(made.samples[i] for i in rows): rows for rows in _groups(recipe, made.samples)}
+    groups = {
+        _key([made.samples[i] for i in rows], part): rows for rows in _groups(recipe, made.samples)
+    }
     known = _read(path)
     found = {
         key: known[key] for key, rows in groups.items() if len(known.get(key, ())) == len(rows)
@@ -151,9 +152,11 @@ def _groups(recipe: Recipe, samples: Sequence[Drawn]) -> Iterator[list[int]]:
         yield from (rows[part] for part in batches(len(rows), recipe.rollout.group_size))
 
 
-def _key(samples: Iterator[Drawn]) -> str:
-    """Of a group, since a reward may look at all of it."""
-    return hashlib.sha256("/".join(one.key for one in samples).encode()).hexdigest()
+def _key(samples: Sequence[Drawn], part: Part) -> str:
+    """Of a group, since a reward may look at all of it, and at the metadata of its prompt."""
+    known = part.metadata[samples[0].prompt] if part.metadata else {}
+    more = [json.dumps(known, sort_keys=True)] if known else []
+    return hashlib.sha256("/".join([*(one.key for one in samples), *more]).encode()).hexdigest()
 
 
 @torch.no_grad()
@@ -175,10 +178,10 @@ def _score(
             for few in batches(len(rows), recipe.run.micro_batch)
         ]
     )
-    texts = tuple(part.captions[prompt] for prompt in ids.tolist())
+    prompts = part.prompts.select(ids.tolist())
     sizes = [len(group) for group in groups]
     group_id = torch.arange(len(groups)).repeat_interleave(torch.tensor(sizes))
-    scores = scorer.score(media, Prompts(ids, texts, tuple({} for _ in texts)), group_id)
+    scores = scorer.score(media, prompts, group_id)
     valid = scores.valid & scores.weighted_sum.isfinite()
     column = [
         value if fine else None

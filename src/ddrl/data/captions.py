@@ -7,13 +7,24 @@ import posixpath
 import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from ddrl.data.formats import MEDIA_SUFFIXES, suffix_of
 from ddrl.data.locators import Locator
 from ddrl.data.problems import BrokenFileError, Problem, ProblemKind, printable
 from ddrl.data.samples import Sample, sample_id
 
-__all__ = ["CaptionError", "clean_caption", "decode_text", "pair", "parse_object"]
+__all__ = [
+    "CaptionError",
+    "caption_of_line",
+    "clean_caption",
+    "decode_text",
+    "pair",
+    "parse_object",
+]
+
+# Keys of a list's line that say something of its own; all others are the prompt's metadata.
+_OWN_KEYS = frozenset({"caption", "prompt", "path", "first_frame"})
 
 
 class CaptionError(Exception):
@@ -173,6 +184,18 @@ def parse_object(content: bytes) -> dict[str, object]:
     if not isinstance(value, dict):
         raise CaptionError("bad_caption", 'is no JSON object like {"caption": "..."}')
     return value
+
+
+def caption_of_line(record: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The caption of a list's line, its ``caption`` or else its ``prompt``, and the metadata.
+
+    Raises:
+        CaptionError: there is none, it is no text, or it is empty.
+    """
+    if "caption" not in record and "prompt" not in record:
+        raise CaptionError("bad_caption", 'has no "caption" and no "prompt"')
+    caption = clean_caption(record.get("caption", record.get("prompt")))
+    return caption, {key: value for key, value in record.items() if key not in _OWN_KEYS}
 
 
 def clean_caption(value: object) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from ddrl.data.cache import EncodedCache
 from ddrl.data.encoders import GivenEncoder, MediaEncoder, TextEncoder
@@ -30,6 +31,7 @@ class EncodedSample:
         text_key: for :meth:`~ddrl.data.cache.EncodedCache.text`.
         given_key: for :meth:`~ddrl.data.cache.EncodedCache.given`; empty where no frames are given.
         given_content: hash of the given frames' pixels; empty where none are given.
+        metadata: what a list says of its caption.
     """
 
     id: int
@@ -40,6 +42,7 @@ class EncodedSample:
     text_key: str
     given_key: str = ""
     given_content: str = ""
+    metadata: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True)
@@ -191,6 +194,7 @@ def _run(
                 keys[sample.caption],
                 place.given_key,
                 place.given_content,
+                sample.metadata,
             )
             for sample, place in placed
         ),

@@ -1,11 +1,11 @@
-"""Samples named by lists: jsonl files of caption, path and first frame."""
+"""Samples named by lists: jsonl files of caption, path, first frame, and a prompt's metadata."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
 
-from ddrl.data.captions import CaptionError, clean_caption, parse_object
+from ddrl.data.captions import CaptionError, caption_of_line, parse_object
 from ddrl.data.formats import MEDIA_SUFFIXES, suffix_of
 from ddrl.data.locators import FileLocator
 from ddrl.data.problems import Problem
@@ -48,7 +48,7 @@ def _sample(line: bytes, folder: Path, seen: dict[str, set[str]]) -> Sample:
     name = record.get("path")
     if not isinstance(name, str) or not name:
         raise CaptionError("bad_line", 'has no "path"')
-    caption = clean_caption(record.get("caption"))
+    caption, metadata = caption_of_line(record)
     if suffix_of(name) not in MEDIA_SUFFIXES:
         raise CaptionError("wrong_extension", f"names {name}, which is of no known kind")
     media = _file(folder, name)
@@ -66,7 +66,7 @@ def _sample(line: bytes, folder: Path, seen: dict[str, set[str]]) -> Sample:
         raise CaptionError("duplicate_name", f"names {name} again, with the same caption")
     identity = sample_id(f"{name}\n{caption}" if captions else name)
     captions.add(caption)
-    return Sample(identity, name, caption, media, first_frame)
+    return Sample(identity, name, caption, media, first_frame, metadata)
 
 
 def _file(folder: Path, name: str) -> FileLocator | None:

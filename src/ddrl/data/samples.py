@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import unicodedata
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from ddrl.data.locators import Locator
 from ddrl.data.problems import printable
@@ -22,6 +24,7 @@ class Sample:
         caption: without white space around it; never empty.
         media: where the image or clip is.
         first_frame: where the image is that the clip starts from, if it is given.
+        metadata: what a list says of its caption.
     """
 
     id: int
@@ -29,6 +32,7 @@ class Sample:
     caption: str
     media: Locator
     first_frame: Locator | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     @property
     def shown(self) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -35,6 +36,7 @@ def generate(
     forward: Forward,
     texts: Sequence[str],
     *,
+    metadata: Sequence[Mapping[str, Any]] = (),
     condition: ConditionRows | None = None,
     samples_per_prompt: int,
     latent_shape: Sequence[int],
@@ -52,6 +54,7 @@ def generate(
     Args:
         forward: the model.
         texts: P prompts; a text may be there twice, with other first frames.
+        metadata: of the prompts, for rewards; none: nothing is known of any.
         condition: their encodings, one row each, with the frames that are given; default: the
             model encodes the texts.
         samples_per_prompt: S.
@@ -86,5 +89,5 @@ def generate(
             model.decode(latents[some], given[some]).cpu() for some in batches(len(latents), 256)
         ]
     media = torch.cat(decoded)
-    every = tuple(texts[i] for i in prompt_id.tolist())
-    return SampleSet(media, Prompts(prompt_id, every, tuple({} for _ in every)))
+    prompts = Prompts.numbered(texts, metadata)
+    return SampleSet(media, prompts.select(prompt_id.tolist()))

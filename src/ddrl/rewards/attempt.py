@@ -37,6 +37,7 @@ class WeightedReward:
         retries: how often a call that raised is made again.
         samples_per_call: see :func:`~ddrl.rewards.level.plan_calls`.
         cache: results of earlier calls; not for rewards of whole groups.
+        table: of a recipe that it is in, for hints.
     """
 
     name: str
@@ -46,6 +47,7 @@ class WeightedReward:
     retries: int = 0
     samples_per_call: int = 0
     cache: RewardCache | None = None
+    table: str = "[[reward]]"
 
 
 @dataclass(frozen=True)

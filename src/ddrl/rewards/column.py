@@ -48,7 +48,9 @@ class Column:
         return cls(torch.full((len(rows),), torch.nan), status, rows, cause + times, hint)
 
     @classmethod
-    def late(cls, name: str, prompts: Prompts, rows: Sequence[int], timeout: float) -> Column:
+    def late(
+        cls, name: str, prompts: Prompts, rows: Sequence[int], timeout: float, *, table: str
+    ) -> Column:
         """No value in time, for the samples at ``rows`` of the batch with these prompts."""
         size, first = len(rows), rows[0]
         status = torch.full((size,), int(Status.TIMEOUT))
@@ -57,7 +59,7 @@ class Column:
             sample = f"sample {first} ({prompts.text[first]!r})"
             which = f"{size} of {len(prompts)} samples, from {sample} on,"
         cause = f"reward {name!r} gave no answer for {which} in {timeout:g} s"
-        hint = f"a batch of {name!r} that may take longer needs a larger timeout in its [[reward]]"
+        hint = f"a batch of {name!r} that may take longer needs a larger timeout in its {table}"
         return cls(torch.full((size,), torch.nan), status, rows, cause, hint)
 
     @classmethod

@@ -131,7 +131,9 @@ class Scoring:
             answered = {row for part in found for row in part.rows}
             late = [row for row in range(len(self._prompts)) if row not in answered]
             if late:
-                found.append(Column.late(entry.name, self._prompts, late, entry.timeout))
+                found.append(
+                    Column.late(entry.name, self._prompts, late, entry.timeout, table=entry.table)
+                )
         return Column.merge(found)
 
     def _run(self, place: int, left: threading.Event) -> None:

@@ -203,7 +203,8 @@ class RewardService:
             except (ConnectionError, ValueError) as error:
                 raise UsageError(
                     f"There is no Ray cluster at {self._address!r}: {first_line(error)}.",
-                    hint="start one with `ray start --head`, or leave out --address",
+                    hint="start one with `ray start --head`, or leave out --address; a cluster "
+                    "that wants a token is joined with RAY_AUTH_MODE=token",
                 ) from error
         else:
             self._check_port()

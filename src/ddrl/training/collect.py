@@ -15,7 +15,7 @@ from torch import Tensor
 from ddrl.data.groups import Hand
 from ddrl.diffusion.transition import Reduction, Transitions
 from ddrl.errors import RewardError
-from ddrl.records import Prompts, Scores, Trajectory
+from ddrl.records import Scores, Trajectory
 from ddrl.rewards.scorer import Scorer
 from ddrl.training.forward import Forward
 from ddrl.training.pool import Pool
@@ -114,9 +114,8 @@ class Collector:
             RewardError: a reward failed where that is not allowed.
         """
         start, settings = time.perf_counter(), self.settings
-        texts = tuple(self.pool.prompts[i] for i in hand.prompt_id.tolist())
-        prompts = Prompts(hand.prompt_id, texts, tuple({} for _ in texts))
-        group = torch.arange(len(texts)).repeat_interleave(settings.group_size)
+        prompts = self.pool.prompts.select(hand.prompt_id.tolist())
+        group = torch.arange(len(prompts)).repeat_interleave(settings.group_size)
         overlaps = settings.overlap and 0 < settings.micro_batch < len(group)
         part_size = settings.micro_batch if overlaps else 0
         # Whatever stops the rollout, calls of rewards that are on their way are not waited for.

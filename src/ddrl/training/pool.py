@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from ddrl.records import Anchor, ConditionRows, LatentRows, RepeatedRows
+from ddrl.records import Anchor, ConditionRows, LatentRows, Prompts, RepeatedRows
 
 __all__ = ["Pool"]
 
@@ -25,7 +24,7 @@ class Pool:
         caption_id: the prompt of each latent, shape (N,), on the CPU.
     """
 
-    prompts: Sequence[str]
+    prompts: Prompts
     condition: ConditionRows
     x0: LatentRows
     caption_id: Tensor
