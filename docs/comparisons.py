@@ -222,8 +222,27 @@ the least and the largest.
 """
 
 
+def styles_part(result: dict[str, Any], labels: dict[str, str]) -> str:
+    """How often two samples of a prompt differ in style, as a ratio to data."""
+    rows = ["| method | fonts | backgrounds |", "|---|---|---|"]
+    for name, label in labels.items():
+        found = result["ratios"][name]
+        cells = [_seeds(found[style], "{:.2f}") for style in ("font", "background")]
+        rows.append(f"| {label} | " + " | ".join(cells) + " |")
+    data = result["data"]
+    return f"""How often two samples of one prompt differ in font, and in background, as the judge tells them: a ratio to held-out data
+({data["font"]:.2f} and {data["background"]:.2f} of the pairs). Mean over seeds, in brackets the least and the largest.
+
+{chr(10).join(rows)}
+
+Commit `{result["commit"][:12]}`, {result["hardware"]}. Repeat: `python benchmarks/words_styles.py runs/compare/words`.
+"""
+
+
 def _seeds(values: list[float], form: str) -> str:
     mean = form.format(sum(values) / len(values))
+    if len(values) == 1:
+        return mean
     return f"{mean} ({form.format(min(values))} to {form.format(max(values))})"
 
 

@@ -1,0 +1,94 @@
+"""How many styles of pictures of words are left: fonts and backgrounds, as the judge tells them.
+
+The audit's diversity is a distance between features. Here it is counted instead how often two
+samples of one prompt differ in font, or in background (Gini-Simpson), as a ratio to held-out data.
+Of the runs that a comparison has left; writes benchmarks/results/words_styles.json.
+
+    ddrl compare recipes/compare/words.toml --workers 2
+    python benchmarks/words_styles.py runs/compare/words
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ddrl.builders.assets import build_judge, load_splits
+from ddrl.builders.runs import LoadedRun, load_run
+from ddrl.data.words import BACKGROUNDS, FONTS
+from ddrl.evaluation.generate import generate
+from ddrl.rewards.builtin.word_reader import WordReader
+
+RESULTS = Path(__file__).resolve().parent / "results"
+STYLES = {"font": len(FONTS), "background": len(BACKGROUNDS)}
+
+
+def differ(style: Tensor, group: Tensor, num: int) -> float:
+    """The share of pairs of one group that differ in style: (N,), (N,) -> mean over groups."""
+    shares = []
+    for one in group.unique():
+        counts = torch.bincount(style[group == one], minlength=num).double()
+        total = counts.sum()
+        shares.append(1 - float((counts * (counts - 1)).sum() / (total * (total - 1))))
+    return sum(shares) / len(shares)
+
+
+def styles(judge: WordReader, media: Tensor, group: Tensor) -> dict[str, float]:
+    """How often two pictures of a prompt differ, by what."""
+    return {name: differ(judge.style(media, name), group, num) for name, num in STYLES.items()}
+
+
+def sampled(run: LoadedRun, captions: tuple[str, ...]) -> tuple[Tensor, Tensor]:
+    """Samples and their prompts, from the audit's noise."""
+    section = run.recipe.evaluation
+    samples = generate(
+        run.forward,
+        captions[: section.prompts],
+        samples_per_prompt=section.samples_per_prompt,
+        latent_shape=run.latent_shape,
+        seed=section.seed,
+        num_steps=section.steps,
+        solver=section.solver,
+    )
+    return samples.media, samples.prompts.prompt_id
+
+
+def main() -> None:
+    """Count the styles of data, of the base, and of every run; write them as ratios to data."""
+    torch.set_num_threads(1)
+    folders = sorted(Path(sys.argv[1]).glob("*-seed*"))
+    base = load_run(folders[0], weights="base")
+    splits = load_splits(base.recipe)
+    assert splits is not None
+    judge = build_judge(base.recipe, splits)
+    assert isinstance(judge, WordReader)
+    captions, held = splits.heldout.captions, splits.heldout
+    data = styles(judge, held.media, held.caption_id)
+    rows: dict[str, dict[str, list[float]]] = {}
+    for folder in [None, *folders]:
+        run = base if folder is None else load_run(folder)
+        name = "base" if folder is None else folder.name.partition("-seed")[0]
+        found = styles(judge, *sampled(run, captions))
+        for style, share in found.items():
+            rows.setdefault(name, {}).setdefault(style, []).append(round(share / data[style], 4))
+        print(name, {style: values[-1] for style, values in rows[name].items()}, flush=True)
+    info = json.loads((folders[0] / "run.json").read_text())
+    text = json.dumps(
+        {
+            "commit": info.get("commit", ""),
+            "hardware": info.get("hardware", ""),
+            "versions": info.get("versions", {}),
+            "data": {style: round(share, 4) for style, share in data.items()},
+            "ratios": rows,
+        },
+        indent=1,
+    )
+    (RESULTS / "words_styles.json").write_text(text + "\n")
+
+
+if __name__ == "__main__":
+    main()
