@@ -30,7 +30,7 @@ STYLES = {"font": len(FONTS), "background": len(BACKGROUNDS)}
 def differ(style: Tensor, group: Tensor, num: int) -> float:
     """The share of pairs of one group that differ in style: (N,), (N,) -> mean over groups."""
     shares = []
-    for one in group.unique():
+    for one in sorted(set(group.tolist())):
         counts = torch.bincount(style[group == one], minlength=num).double()
         total = counts.sum()
         shares.append(1 - float((counts * (counts - 1)).sum() / (total * (total - 1))))
