@@ -60,7 +60,9 @@ def sampled(run: LoadedRun, captions: tuple[str, ...]) -> tuple[Tensor, Tensor]:
 def main() -> None:
     """Count the styles of data, of the base, and of every run; write them as ratios to data."""
     torch.set_num_threads(1)
-    folders = sorted(Path(sys.argv[1]).glob("*-seed*"))
+    folders = sorted(Path(sys.argv[1]).glob("*-seed*")) if len(sys.argv) == 2 else []
+    if not folders:
+        sys.exit("give the folder of a comparison of words that was run, as runs/compare/words")
     base = load_run(folders[0], weights="base")
     splits = load_splits(base.recipe)
     assert splits is not None
