@@ -1,31 +1,106 @@
-"""Audits beside training: what the loop asks of them, and what it does when one is done."""
+"""Audits of a run: what one found, what is known of all of them, and how they run beside training.
+
+A monitor measures the weights as they are, while training waits. An auditor measures checkpoints,
+while training goes on. Neither remembers anything: what is known of the audits so far is an
+:class:`AuditRecord`, which the loop keeps and writes into every checkpoint.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import dataclasses
+import math
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
-from ddrl.errors import UsageError
+from ddrl.errors import CheckpointError, UsageError
 from ddrl.training.checkpoint import CheckpointFolder
-from ddrl.training.guard import Guard
-from ddrl.training.sinks import MetricSink
+from ddrl.training.manifest import Checkpoint
 
-__all__ = ["Audit", "Auditor", "auditing", "take_audit"]
+__all__ = ["Audit", "AuditRecord", "Auditor", "Monitor", "auditing"]
 
 
 @dataclass(frozen=True)
 class Audit:
-    """A finished audit.
+    """What was found about the weights of a step.
 
     Attributes:
-        step: iterations behind the weights that were audited.
-        metrics: what was found.
+        step: iterations behind them.
+        metrics: what was measured.
+        sentence: the verdict in words; empty where only the drift was measured.
     """
 
     step: int
     metrics: Mapping[str, float]
+    sentence: str = ""
+
+
+Monitor = Callable[[int], Audit]
+"""Measures the weights of a step as they are now."""
+
+
+@dataclass(frozen=True)
+class AuditRecord:
+    """What is known of a run's audits.
+
+    Attributes:
+        step: of the newest one; every one that was due before it has been made.
+        score: of the newest one; None where it has none.
+        hacked: how many in a row said hacked, the newest the last of them.
+        best: the highest score so far; None where none has one.
+        is_best: whether the newest one has it.
+    """
+
+    step: int = 0
+    score: float | None = None
+    hacked: int = 0
+    best: float | None = None
+    is_best: bool = False
+
+    def is_due(self, step: int, every: int) -> bool:
+        """Whether a step is to be audited and has not been."""
+        return every > 0 and step % every == 0 and self.step < step
+
+    def after(self, audit: Audit) -> AuditRecord:
+        """The record with one more audit."""
+        found = audit.metrics
+        if "audit/hacked" not in found:
+            return dataclasses.replace(self, step=audit.step, score=None, is_best=False)
+        score = found.get("audit/score")
+        if score is None or not math.isfinite(score):
+            score, is_best = None, False
+        else:
+            is_best = self.best is None or score > self.best
+        return AuditRecord(
+            step=audit.step,
+            score=score,
+            hacked=self.hacked + 1 if found["audit/hacked"] else 0,
+            best=score if is_best else self.best,
+            is_best=is_best,
+        )
+
+    def notes(self) -> Mapping[str, Any]:
+        """The record as notes of a checkpoint."""
+        return {"audits": dataclasses.asdict(self)}
+
+    @classmethod
+    def of(cls, checkpoint: Checkpoint) -> AuditRecord:
+        """The record in a checkpoint's notes; one without has no audit that is missing.
+
+        Raises:
+            CheckpointError: the notes hold something else.
+        """
+        noted = checkpoint.notes.get("audits")
+        if noted is None:
+            return cls(step=checkpoint.step)
+        try:
+            return cls(**noted)
+        except TypeError as error:
+            raise CheckpointError(
+                f"{checkpoint.folder}/manifest.json has no record of audits: {error}.",
+                hint="it was written by another version",
+            ) from error
 
 
 class Auditor(Protocol):
@@ -37,8 +112,8 @@ class Auditor(Protocol):
 
     every: int
 
-    def resume(self, step: int) -> None:
-        """Make ready; begin again the audit of the checkpoint at ``step`` that a stop cut off."""
+    def start(self) -> None:
+        """Make ready."""
         ...
 
     def begin(self, step: int) -> None:
@@ -52,7 +127,6 @@ class Auditor(Protocol):
             wait: until it is done.
 
         Raises:
-            GuardStop: reward and audit have parted, if that stops the run.
             DDRLError: of the kind that fits, for an audit that failed.
         """
         ...
@@ -63,14 +137,11 @@ class Auditor(Protocol):
 
 
 @contextmanager
-def auditing(
-    auditor: Auditor | None, *, step: int, checkpoints: CheckpointFolder | None
-) -> Iterator[None]:
+def auditing(auditor: Auditor | None, *, checkpoints: CheckpointFolder | None) -> Iterator[None]:
     """Audits beside training for as long as the context lasts; nothing where there is no auditor.
 
     Args:
         auditor: what audits.
-        step: iterations that are finished.
         checkpoints: what it reads.
 
     Raises:
@@ -85,42 +156,7 @@ def auditing(
             hint='pass `checkpoints`, or set evaluation.panel = "inline"',
         )
     try:
-        auditor.resume(step)
+        auditor.start()
         yield
     finally:
         auditor.close()
-
-
-def take_audit(
-    auditor: Auditor | None,
-    *,
-    wait: bool,
-    guard: Guard,
-    sinks: Sequence[MetricSink],
-    checkpoints: CheckpointFolder | None,
-) -> Mapping[str, float]:
-    """Record the audit that is done, under the step it belongs to, and mark the best checkpoint.
-
-    Args:
-        auditor: None where there is none.
-        wait: for the audit that is under way.
-        guard: its limits hold for audits, too.
-        sinks: take the metrics as a row of their own.
-        checkpoints: in which the audited one still is: none is written before its audit is done.
-
-    Returns:
-        The metrics of the audit; empty where none is done.
-
-    Raises:
-        GuardStop: the audit or the guard stops the run.
-        CheckpointError: the best one can't be marked.
-    """
-    audit = None if auditor is None else auditor.collect(wait=wait)
-    if audit is None:
-        return {}
-    for sink in sinks:
-        sink.write(audit.metrics, step=audit.step)
-    if audit.metrics.get("audit/best") and checkpoints is not None:
-        checkpoints.mark_best(step=audit.step, score=audit.metrics["audit/score"])
-    guard.check(audit.metrics, step=audit.step)
-    return audit.metrics

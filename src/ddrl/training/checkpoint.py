@@ -1,16 +1,19 @@
 """Checkpoints that a killed run can trust.
 
-A checkpoint is a folder, written beside under another name and renamed when it is whole; its
-manifest, written last, holds a hash of every file. A reader takes the newest one whose hashes
-are right and says which ones it passed over.
+A checkpoint is a folder ``step-00000150``, written beside under another name and renamed when it
+is whole; its manifest, written last, holds a hash of every file. A reader takes the newest one
+whose hashes are right and says which ones it passed over. Whatever else lies in the folder, under
+any other name, is the user's: it is never read and never removed.
+
+The manifest also holds notes, plain JSON: what is known about the checkpoint beside its tensors.
+They can be changed later, since a manifest is replaced at once.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
-import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,54 +23,17 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ddrl.errors import CheckpointError
+from ddrl.training.manifest import Checkpoint, read_manifest, replace_json, step_of, write_manifest
 
 __all__ = ["Best", "Checkpoint", "CheckpointFolder", "load_weights", "read_manifest", "set_weights"]
 
-FORMAT = "ddrl-checkpoint/1"
-BEST_FORMAT = "ddrl-best/1"
+HALF = re.compile(r"\.(writing|replaced)-[0-9]+")
+"""What a kill leaves of a checkpoint that was being written or replaced."""
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """A whole checkpoint on disk.
-
-    Attributes:
-        folder: where it is.
-        step: iterations finished when it was written.
-        recipe: the recipe it was made with, as TOML.
-    """
-
-    folder: Path
-    step: int
-    recipe: str
-
-    def tensors(self, name: str) -> dict[str, Tensor]:
-        """Read ``name``.safetensors.
-
-        Raises:
-            CheckpointError: the file can't be read.
-        """
-        try:
-            return load_file(self.folder / f"{name}.safetensors")
-        except (OSError, SafetensorError) as error:
-            raise CheckpointError(f"{self.folder}/{name}.safetensors: {error}.") from error
-
-    def state(self) -> dict[str, Any]:
-        """Read the optimizer's and other state.
-
-        Raises:
-            CheckpointError: the file can't be read.
-        """
-        try:
-            state: dict[str, Any] = torch.load(self.folder / "state.pt", weights_only=True)
-        except Exception as error:  # torch.load raises a dozen types for a broken file
-            raise CheckpointError(f"{self.folder}/state.pt can't be read: {error}.") from error
-        return state
 
 
 @dataclass(frozen=True)
@@ -88,13 +54,25 @@ class CheckpointFolder:
 
     Args:
         folder: made when the first checkpoint is written.
-        keep: how many to keep; at least 2, so that a damaged newest one is not the only one.
+        keep: how many to keep; at least 2, so that a damaged newest one is not the only one. The
+            best by the audit is kept beside them.
     """
 
     def __init__(self, folder: Path, *, keep: int = 2) -> None:
         self.folder = folder
         self._keep = max(2, keep)
-        self._passed_over: set[Path] = set()  # not whole: no substitute for one to keep
+        self._passed_over: set[int] = set()  # not whole: no substitute for one to keep
+
+    def path(self, step: int) -> Path:
+        """Where the checkpoint of a step is, or would be."""
+        return self.folder / f"step-{step:08d}"
+
+    def steps(self) -> list[int]:
+        """Of the checkpoints that are there, whole or not, in order."""
+        if not self.folder.is_dir():
+            return []
+        found = ((step_of(path), path) for path in self.folder.iterdir())
+        return sorted(step for step, path in found if step is not None and path.is_dir())
 
     def save(
         self,
@@ -103,6 +81,7 @@ class CheckpointFolder:
         tensors: Mapping[str, Mapping[str, Tensor]],
         state: Mapping[str, Any],
         recipe: str = "",
+        notes: Mapping[str, Any] | None = None,
     ) -> Checkpoint:
         """Write a checkpoint, then remove the oldest beyond the number to keep.
 
@@ -111,74 +90,95 @@ class CheckpointFolder:
             tensors: file name (without suffix) to tensors by name.
             state: anything that ``torch.load(weights_only=True)`` reads back.
             recipe: as TOML.
+            notes: what else is to be known about it, as JSON.
 
         Raises:
             CheckpointError: it can't be written; earlier ones are untouched.
         """
-        final = self.folder / f"step-{step:08d}"
-        beside = self.folder / f".writing-{step:08d}"
+        final, beside = self.path(step), self.folder / f".writing-{step:08d}"
+        checkpoint = Checkpoint(final, step, recipe, dict(notes or {}))
         with _named_errors(final):
-            for half in self.folder.glob(".writing-*"):  # left by a kill
-                shutil.rmtree(half, ignore_errors=True)
+            for half in self.folder.glob(".*-*"):
+                if HALF.fullmatch(half.name):
+                    shutil.rmtree(half, ignore_errors=True)
             beside.mkdir(parents=True)
             try:
                 for name, values in tensors.items():
                     contiguous = {k: v.detach().contiguous() for k, v in values.items()}
                     save_file(contiguous, beside / f"{name}.safetensors")
                 torch.save(dict(state), beside / "state.pt")
-                self._write_manifest(beside, step, recipe)
-                shutil.rmtree(final, ignore_errors=True)
+                write_manifest(beside, checkpoint)
+                self._make_way(final)
                 beside.rename(final)
             except BaseException:
                 shutil.rmtree(beside, ignore_errors=True)
                 raise
-        self._passed_over.discard(final)
-        whole = [folder for folder in self._folders() if folder not in self._passed_over]
-        marked = self.best()
-        best = None if marked is None else self.folder / f"step-{marked.step:08d}"
-        for old in whole[: -self._keep]:
-            if old not in (final, best):
-                shutil.rmtree(old, ignore_errors=True)
-        return Checkpoint(final, step, recipe)
+        self._passed_over.discard(step)
+        self._prune(step)
+        return checkpoint
 
-    def mark_best(self, *, step: int, score: float) -> None:
-        """Mark a checkpoint as the best by the audit, in ``best.json``: it is never removed.
+    def _make_way(self, final: Path) -> None:
+        """Clear the place of a checkpoint: of one that is made again, or of something else."""
+        if final.is_symlink():
+            final.unlink()  # what it leads to stays
+        elif final.is_dir():
+            old = self.folder / f".replaced-{final.name.removeprefix('step-')}"
+            final.rename(old)
+            shutil.rmtree(old, ignore_errors=True)
+        elif final.exists():
+            kept = final.with_name(f"{final.name}.replaced")
+            final.rename(kept)
+            logger.warning("%s was no checkpoint; it is %s now.", final, kept.name)
 
-        Args:
-            step: of a checkpoint that is there.
-            score: the audit's.
+    def _prune(self, newest: int) -> None:
+        whole = [step for step in self.steps() if step not in self._passed_over]
+        best = next(iter(self._ranking()), None)
+        for step in whole[: -self._keep]:
+            if step != newest and (best is None or step != best.step):
+                shutil.rmtree(self.path(step), ignore_errors=True)
+
+    def annotate(self, step: int, notes: Mapping[str, Any]) -> None:
+        """Add notes to a checkpoint, in place of those of the same names; nothing if it is gone.
 
         Raises:
-            CheckpointError: the mark can't be written.
+            CheckpointError: it can't be written; the checkpoint is as it was.
         """
-        path, beside = self.folder / "best.json", self.folder / ".best.json.part"
-        with _named_errors(path):
-            beside.write_text(json.dumps({"format": BEST_FORMAT, "step": step, "score": score}))
-            beside.replace(path)
+        path = self.path(step) / "manifest.json"
+        with _named_errors(path.parent):
+            try:
+                manifest = json.loads(path.read_text(encoding="utf-8"))
+                manifest["notes"] = {**manifest.get("notes", {}), **notes}
+            except (FileNotFoundError, ValueError, AttributeError, TypeError):
+                return  # not whole: a resume passes over it
+            replace_json(path, manifest)
 
     def best(self) -> Best | None:
-        """Which checkpoint is marked; None where none is, or the marked one is gone."""
-        try:
-            read = json.loads((self.folder / "best.json").read_text())
-            found = Best(int(read["step"]), float(read["score"]))
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
-        return found if (self.folder / f"step-{found.step:08d}").is_dir() else None
+        """The whole checkpoint whose audit scored best; None where none has a score.
 
-    def _write_manifest(self, folder: Path, step: int, recipe: str) -> None:
-        files = {}
-        for path in sorted(folder.iterdir()):
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
-                files[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
-        manifest = {"format": FORMAT, "step": step, "files": files, "recipe": recipe}
-        with (folder / "manifest.json").open("w") as text:
-            json.dump(manifest, text, indent=1)
-            text.flush()
-            os.fsync(text.fileno())
+        It is told by the notes, in which each checkpoint has the score of its own audit: so that
+        there is no moment at which the best one is saved and not yet known as the best.
+        """
+        for candidate in self._ranking():
+            try:
+                read_manifest(self.path(candidate.step))
+            except CheckpointError as error:
+                logger.warning("%s It was the best by the audit.", error.message)
+                continue
+            return candidate
+        return None
 
-    def _folders(self) -> list[Path]:
-        return sorted(self.folder.glob("step-*")) if self.folder.is_dir() else []
+    def _ranking(self) -> list[Best]:
+        """The checkpoints with a score, best first, the earlier of equals first; none verified."""
+        found = []
+        for step in self.steps():
+            try:
+                notes = json.loads((self.path(step) / "manifest.json").read_text(encoding="utf-8"))
+                audits = notes["notes"]["audits"]
+                if audits["step"] == step and audits["score"] is not None:
+                    found.append(Best(step, float(audits["score"])))
+            except (OSError, ValueError, KeyError, TypeError):
+                continue
+        return sorted(found, key=lambda best: (-best.score, best.step))
 
     def latest(self) -> Checkpoint | None:
         """Return the newest whole checkpoint, or None where there is none at all.
@@ -187,13 +187,13 @@ class CheckpointFolder:
             CheckpointError: there are checkpoints, and none of them is whole.
         """
         broken = []
-        for folder in reversed(self._folders()):
+        for step in reversed(self.steps()):
             try:
-                checkpoint = read_manifest(folder)
+                checkpoint = read_manifest(self.path(step))
             except CheckpointError as error:
                 logger.warning("%s Falling back to the previous checkpoint.", error.message)
                 broken.append(error.message)
-                self._passed_over.add(folder)
+                self._passed_over.add(step)
                 continue
             return checkpoint
         if broken:
@@ -202,29 +202,6 @@ class CheckpointFolder:
                 hint="restore one, or start afresh in another run.folder",
             )
         return None
-
-
-def read_manifest(folder: Path) -> Checkpoint:
-    """Read and verify one checkpoint.
-
-    Raises:
-        CheckpointError: it is damaged, incomplete, or not a checkpoint of ddrl.
-    """
-    path = folder / "manifest.json"
-    try:
-        manifest = json.loads(path.read_text())
-        if manifest.get("format") != FORMAT:
-            raise CheckpointError(
-                f"{path} has format {manifest.get('format')!r}, not {FORMAT!r}.",
-                hint="it was written by another program or version",
-            )
-        for name, expected in manifest["files"].items():
-            with (folder / name).open("rb") as file:
-                if hashlib.file_digest(file, "sha256").hexdigest() != expected:
-                    raise CheckpointError(f"{folder / name} is damaged or truncated.")
-        return Checkpoint(folder, int(manifest["step"]), str(manifest["recipe"]))
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise CheckpointError(f"{folder} is not a whole checkpoint: {error}.") from error
 
 
 @torch.no_grad()

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ddrl.errors import GuardStop
+from ddrl.training.auditing import AuditRecord
 
 __all__ = ["Guard"]
 
@@ -21,6 +22,7 @@ class Guard:
         max_latent_std: of the samples' latents: exploding samples.
         min_latent_std: likewise: samples collapsed to one colour.
         max_drift: of the held-out diffusion loss against the base, as a share.
+        stop_hacked: how many audits in a row that say hacked stop the run: one may be bad luck.
     """
 
     max_grad_norm: float = 1e4
@@ -28,6 +30,7 @@ class Guard:
     max_latent_std: float = 10.0
     min_latent_std: float = 1e-3
     max_drift: float = 0.0
+    stop_hacked: int = 0
 
     def check(self, metrics: Mapping[str, float], *, step: int) -> None:
         """Check one iteration's (or update's) metrics.
@@ -38,9 +41,8 @@ class Guard:
         for name, value in metrics.items():
             if not math.isfinite(value):
                 raise GuardStop(
-                    f"{name} is {value} at step {step}.",
-                    hint="a lower learning rate or float32 usually helps; the last good "
-                    "checkpoint is kept",
+                    f"{name} is {value} at step {step}: training has diverged.",
+                    hint="a lower learning rate or float32 usually helps",
                 )
         for name, limit, hint in (
             ("grad_norm", self.max_grad_norm, "lower optimizer.learning_rate"),
@@ -63,4 +65,22 @@ class Guard:
                 f"latent_std is {metrics['latent_std']:.2g} at step {step}: the samples have "
                 "collapsed.",
                 hint="raise objective.beta",
+            )
+
+    def check_audits(self, record: AuditRecord, sentence: str) -> None:
+        """Check whether reward and audit have parted.
+
+        Args:
+            record: with the newest audit.
+            sentence: its verdict.
+
+        Raises:
+            GuardStop: so many audits in a row said hacked.
+        """
+        if self.stop_hacked and record.hacked >= self.stop_hacked:
+            kept = "; the best checkpoint by the audit is kept: see --step best"
+            raise GuardStop(
+                f"Reward and audit have parted at {record.hacked} audits in a row: {sentence}",
+                hint="raise objective.beta, or train for fewer steps"
+                + ("" if record.best is None else kept),
             )

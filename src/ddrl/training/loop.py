@@ -1,22 +1,40 @@
-"""Runs a trainer to its end: metrics, checkpoints, resume, stopping when asked."""
+"""Runs a trainer to its end: metrics, checkpoints, audits, resume, stopping when asked.
+
+A step is recorded in this order, so that a kill or a failure between any two lines costs work at
+most, and a run that is resumed ends with the weights, rows and audits of one that nothing stopped:
+
+    1. the iteration, which touches weights after all of its rewards are there
+    2. its row in the metrics; the guard checks it
+    3. its audit where one is due and training waits for it; a row of the same step; the guard
+    4. a checkpoint where one is due, whose notes say which step was audited last
+    5. its audit where one is due and training goes on; when that is done a row of the same step,
+       the guard, and the checkpoint's notes; the next checkpoint waits for this
+
+A resume takes the newest whole checkpoint. Rows of later steps are dropped, and so are rows of
+audits that its notes don't know: these are made again before training goes on.
+"""
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ddrl.errors import GuardStop
-from ddrl.training.auditing import auditing, take_audit
+from ddrl.errors import DDRLError, GuardStop, RewardError
+from ddrl.training.auditing import Audit, AuditRecord, auditing
 from ddrl.training.checkpoint import Checkpoint, CheckpointFolder, load_weights
 from ddrl.training.sinks import MetricSink
 from ddrl.training.trainer import Trainer
 
 __all__ = ["restore", "save", "train"]
+
+logger = logging.getLogger(__name__)
 
 
 def train(
@@ -27,6 +45,7 @@ def train(
     checkpoints: CheckpointFolder | None = None,
     checkpoint_every: int = 0,
     recipe: str = "",
+    notes: Mapping[str, Any] | None = None,
     on_step: Callable[[int, Mapping[str, float]], None] | None = None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> bool:
@@ -35,10 +54,11 @@ def train(
     Args:
         trainer: what to run; it may have been restored.
         num_steps: iterations in all, those before a resume included.
-        sinks: take every iteration's metrics.
-        checkpoints: where to save; also at the end, and when asked to stop.
+        sinks: take the metrics of every iteration, and those of audits as rows of their own.
+        checkpoints: where to save; also at the end, when asked to stop, and when a reward fails.
         checkpoint_every: iterations between checkpoints; 0 is at the end only.
         recipe: stored in checkpoints.
+        notes: stored in checkpoints, as JSON.
         on_step: called after each iteration.
         should_stop: asked after each iteration.
 
@@ -47,40 +67,140 @@ def train(
 
     Raises:
         GuardStop: the run went wrong; the iteration at fault is not saved.
+        RewardError: a reward failed where that is not allowed; the iterations before are saved.
         CheckpointError: a checkpoint can't be written.
         UsageError: audits beside training have no checkpoints to audit.
     """
     auditor = trainer.auditor
-    take = partial(take_audit, auditor, guard=trainer.guard, sinks=sinks, checkpoints=checkpoints)
-    with auditing(auditor, step=trainer.step, checkpoints=checkpoints):
+    book = _Book(trainer, sinks, checkpoints, recipe, dict(notes or {}), trainer.step)
+    with auditing(auditor, checkpoints=checkpoints), book.keeping():
+        book.make_up()
         while trainer.step < num_steps:
             metrics = trainer.iteration()
-            for sink in sinks:
-                sink.write(metrics, step=trainer.step)
-            late = take(wait=False)
+            book.write(metrics, step=trainer.step)
+            trainer.guard.check(metrics, step=trainer.step)
+            found = {**book.audit(), **book.take(wait=False)}
             if on_step is not None:
-                on_step(trainer.step, {**metrics, **late})
+                on_step(trainer.step, {**metrics, **found})
             stop = should_stop()
             due = checkpoint_every and trainer.step % checkpoint_every == 0
             audited = auditor is not None and trainer.step % auditor.every == 0
-            best = bool(metrics.get("audit/best"))
-            if checkpoints is not None and (
-                due or stop or best or audited or trainer.step == num_steps
-            ):
-                take(wait=True)  # so that the checkpoint it belongs to is still there
-                save(trainer, checkpoints, recipe=recipe)
-                if best:
-                    checkpoints.mark_best(step=trainer.step, score=metrics["audit/score"])
-                if auditor is not None and audited and not stop:
-                    auditor.begin(trainer.step)
+            best = trainer.audits.is_best and trainer.audits.step == trainer.step
+            if due or stop or best or audited or trainer.step == num_steps:
+                book.save()
+                if audited and not stop:
+                    book.begin()
             if stop:
                 break
-        take(wait=True)
+        book.take(wait=True)
     return trainer.step >= num_steps
 
 
-def save(trainer: Trainer, checkpoints: CheckpointFolder, *, recipe: str = "") -> Checkpoint:
+@dataclass
+class _Book:
+    """Records what a trainer does.
+
+    Attributes:
+        saved: the step of the newest checkpoint.
+        begun: the step of a checkpoint whose audit beside training is not recorded yet; or 0.
+    """
+
+    trainer: Trainer
+    sinks: Sequence[MetricSink]
+    checkpoints: CheckpointFolder | None
+    recipe: str
+    notes: Mapping[str, Any]
+    saved: int
+    begun: int = 0
+
+    def write(self, metrics: Mapping[str, float], *, step: int) -> None:
+        """Write a row of the metrics."""
+        for sink in self.sinks:
+            sink.write(metrics, step=step)
+
+    def make_up(self) -> None:
+        """Audit the checkpoint that was resumed from, if it still has to be."""
+        auditor, step = self.trainer.auditor, self.trainer.step
+        self.audit(is_saved=True)
+        if auditor is not None and self.trainer.audits.is_due(step, auditor.every):
+            self.begin()
+
+    def audit(self, *, is_saved: bool = False) -> Mapping[str, float]:
+        """Audit the weights as they are, where that is due, while training waits."""
+        trainer = self.trainer
+        if trainer.monitor is None:
+            return {}
+        if not trainer.audits.is_due(trainer.step, trainer.monitor_every):
+            return {}
+        return self._record(trainer.audit(), is_saved=is_saved)
+
+    def begin(self) -> None:
+        """Begin to audit the newest checkpoint beside training."""
+        assert self.trainer.auditor is not None
+        self.begun = self.trainer.step
+        self.trainer.auditor.begin(self.begun)
+
+    def take(self, *, wait: bool) -> Mapping[str, float]:
+        """Record the audit beside training that is done; empty where none is."""
+        auditor = self.trainer.auditor
+        audit = None if auditor is None else auditor.collect(wait=wait)
+        return {} if audit is None else self._record(audit, is_saved=True)
+
+    def _record(self, audit: Audit, *, is_saved: bool) -> Mapping[str, float]:
+        """Write an audit's row, have the guard look at it, and note it in its checkpoint."""
+        trainer = self.trainer
+        record, metrics = trainer.audits.after(audit), dict(audit.metrics)
+        if "audit/hacked" in metrics:
+            metrics["audit/best"] = float(record.is_best)
+        self.write(metrics, step=audit.step)
+        trainer.guard.check(metrics, step=audit.step)
+        trainer.guard.check_audits(record, audit.sentence)
+        trainer.audits = record
+        if is_saved and self.checkpoints is not None:
+            self.checkpoints.annotate(audit.step, record.notes())
+        self.begun = 0
+        return metrics
+
+    def save(self) -> None:
+        """Write a checkpoint; not before the audit of the one before it is recorded."""
+        if self.checkpoints is None:
+            return
+        self.take(wait=True)
+        save(self.trainer, self.checkpoints, recipe=self.recipe, notes=self.notes)
+        self.saved = self.trainer.step
+
+    @contextmanager
+    def keeping(self) -> Iterator[None]:
+        """Save what is whole when a reward fails: it does before an iteration touches a weight."""
+        try:
+            yield
+        except RewardError:
+            try:
+                if self.begun:
+                    self.take(wait=True)
+                # Without that audit the run has to go on from its checkpoint, to make it again.
+                if self.trainer.step > self.saved and not self.begun:
+                    self.save()
+                    logger.info("the %d steps before it are saved", self.trainer.step)
+            except DDRLError as error:
+                logger.warning("%s", error.message)
+            raise
+
+
+def save(
+    trainer: Trainer,
+    checkpoints: CheckpointFolder,
+    *,
+    recipe: str = "",
+    notes: Mapping[str, Any] | None = None,
+) -> Checkpoint:
     """Write a checkpoint of everything that the next iteration depends on.
+
+    Args:
+        trainer: whose.
+        checkpoints: where.
+        recipe: stored with it.
+        notes: stored with it, beside what is known of the audits.
 
     Raises:
         CheckpointError: it can't be written.
@@ -104,6 +224,7 @@ def save(trainer: Trainer, checkpoints: CheckpointFolder, *, recipe: str = "") -
         tensors={"model": trainable, "ema": trainer.ema.state_dict()},
         state=state,
         recipe=recipe,
+        notes={**(notes or {}), **trainer.audits.notes()},
     )
 
 
@@ -119,12 +240,15 @@ def _check_finite(weights: Mapping[str, Tensor], *, step: int) -> None:
     name = next(name for name, weight in weights.items() if not weight.isfinite().all())
     raise GuardStop(
         f"Weight {name} is not finite after step {step}, so no checkpoint of it is written.",
-        hint="lower optimizer.learning_rate; the last good checkpoint is kept",
+        hint="lower optimizer.learning_rate",
     )
 
 
 def restore(trainer: Trainer, checkpoint: Checkpoint) -> None:
-    """Continue from a checkpoint, bitwise as if the run had never stopped.
+    """Continue from a checkpoint as if the run had never stopped.
+
+    Bitwise on a CPU, on the same machine with the same versions and as many threads: elsewhere
+    sums are taken in another order, and the last bits differ.
 
     Raises:
         CheckpointError: it is of another network, or can't be read.
@@ -139,3 +263,4 @@ def restore(trainer: Trainer, checkpoint: Checkpoint) -> None:
         trainer.budget.load_state_dict(state.get("budget") or {})
         trainer.set_beta(trainer.budget.beta)
     trainer.step = int(state["step"])
+    trainer.audits = AuditRecord.of(checkpoint)

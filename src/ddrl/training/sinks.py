@@ -1,8 +1,14 @@
-"""Where metrics go: a JSON-lines file always, TensorBoard and Weights & Biases when asked."""
+"""Where metrics go: a JSON-lines file always, TensorBoard and Weights & Biases when asked.
+
+A row of the file is what one call wrote. A step has a row of its iteration, which has ``seconds``,
+and where it was audited a row of that, which may come when later steps have theirs. Whoever reads
+the metrics asks :func:`read_metrics`, which joins the rows of a step.
+"""
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,10 +20,10 @@ __all__ = ["JSONLSink", "MetricSink", "TensorBoardSink", "WandbSink", "read_metr
 
 
 class MetricSink(Protocol):
-    """Takes the metrics of one iteration."""
+    """Takes the metrics of iterations and of audits."""
 
     def write(self, metrics: Mapping[str, float], *, step: int) -> None:
-        """Record them."""
+        """Record what an iteration, or an audit, has found; there may be both for a step."""
         ...
 
     def close(self) -> None:
@@ -30,27 +36,34 @@ class JSONLSink:
 
     Args:
         path: of the file.
-        resume_at: iterations that a resumed run keeps; later lines are dropped, since the run
+        resume_at: iterations that a resumed run keeps; later rows are dropped, since the run
             will make them again.
+        audited_at: the newest audit that it keeps, likewise; default: as ``resume_at``.
 
     Raises:
         CheckpointError: the file can't be written.
     """
 
-    def __init__(self, path: Path, *, resume_at: int = 0) -> None:
+    def __init__(self, path: Path, *, resume_at: int = 0, audited_at: int | None = None) -> None:
         self._path = path
+        audited_at = resume_at if audited_at is None else min(audited_at, resume_at)
         with _named_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            kept = [line for line in _lines(path) if line["step"] <= resume_at]
+            kept = [
+                row
+                for row in _rows(path)
+                if row["step"] <= (resume_at if "seconds" in row else audited_at)
+            ]
             beside = path.with_suffix(".writing")
-            beside.write_text("".join(json.dumps(line) + "\n" for line in kept))
+            beside.write_text("".join(json.dumps(row) + "\n" for row in kept))
             beside.replace(path)
             self._file = path.open("a")
 
     def write(self, metrics: Mapping[str, float], *, step: int) -> None:
-        """Append a line."""
+        """Append a row; a number that is not finite is null, since JSON has no word for it."""
+        known = {name: v if math.isfinite(v) else None for name, v in metrics.items()}
         with _named_errors(self._path):
-            self._file.write(json.dumps({"step": step, **metrics}) + "\n")
+            self._file.write(json.dumps({"step": step, **known}) + "\n")
             self._file.flush()
 
     def close(self) -> None:
@@ -72,22 +85,36 @@ def _named_errors(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _lines(path: Path) -> list[dict[str, Any]]:
-    """The whole lines of a metrics file; a line cut short by a kill is left out."""
+def _rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of a metrics file as they are; a line cut short by a kill is left out."""
     if not path.exists():
         return []
-    lines = []
-    for text in path.read_text().splitlines():
+    rows = []
+    for text in path.read_text(encoding="utf-8", errors="replace").split("\n"):
         try:
-            lines.append(json.loads(text))
+            row = json.loads(text)
         except ValueError:
             continue
-    return lines
+        if isinstance(row, dict) and isinstance(row.get("step"), int):
+            rows.append(row)
+    return rows
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Read a metrics file; empty where there is none."""
-    return _lines(path)
+    """Read a metrics file: one mapping per step, in order, of all that is known about the step.
+
+    Names that a later row of the step has again are taken from there. Numbers that are not finite
+    are left out: they stopped the run, and are no figures. Empty where there is no file.
+    """
+    steps: dict[int, dict[str, Any]] = {}
+    for row in _rows(path):
+        known = {
+            name: value
+            for name, value in row.items()
+            if isinstance(value, int | float) and math.isfinite(value)
+        }
+        steps.setdefault(row["step"], {}).update(known)
+    return [steps[step] for step in sorted(steps)]
 
 
 class TensorBoardSink:

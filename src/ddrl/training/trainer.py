@@ -6,12 +6,17 @@ for each iteration:
     score the samples, and turn rewards into advantages
     for each minibatch: gradient of eq. (L1), one optimizer step
     average the weights
+    where drift has a budget, now and then: measure it, and correct beta
+
+What else is measured of the weights is an audit, which the loop asks for when the iteration is
+recorded.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
@@ -23,7 +28,7 @@ from ddrl.models.ema import EMA
 from ddrl.objective.loss import Objective
 from ddrl.records import Advantages, Trajectory
 from ddrl.rewards.scorer import Scorer
-from ddrl.training.auditing import Auditor
+from ddrl.training.auditing import Audit, Auditor, AuditRecord, Monitor
 from ddrl.training.budget import DriftBudget
 from ddrl.training.collect import Collector, RolloutSettings
 from ddrl.training.forward import Forward
@@ -39,7 +44,19 @@ __all__ = ["AdvantageFunction", "Pool", "RolloutSettings", "Trainer"]
 AdvantageFunction = Callable[[Tensor, Tensor, Tensor, Tensor], Advantages]
 """(rewards (B,), group (B,), keep (B,), prompt_id (G,)) -> Advantages."""
 
-Monitor = Callable[[], Mapping[str, float]]
+
+@contextmanager
+def _undone_if_it_fails() -> Iterator[None]:
+    """Put torch's global generator back, so that what is saved then goes on as if not begun.
+
+    A reward may draw from it before it fails, or before another one does.
+    """
+    before = torch.get_rng_state()
+    try:
+        yield
+    except BaseException:
+        torch.set_rng_state(before)
+        raise
 
 
 @dataclass
@@ -62,9 +79,10 @@ class Trainer:
         reference: the frozen start, for the ``reference`` regularizer and teacher targets.
         guard: limits past which the run stops.
         budget: of drift, which sets beta.
-        monitors: run every ``monitor_every`` iterations with the averaged weights.
+        monitor: audits the averaged weights every ``monitor_every`` iterations; the loop asks.
         monitor_every: 0 is never.
-        auditor: audits checkpoints beside training, in place of monitors; the loop asks it.
+        auditor: audits checkpoints beside training, in place of the monitor; the loop asks it.
+        audits: what is known of the audits so far; the loop keeps it.
         device: where the model is.
         step: iterations finished.
     """
@@ -84,9 +102,10 @@ class Trainer:
     reference: Forward | None = None
     guard: Guard = field(default_factory=Guard)
     budget: DriftBudget | None = None
-    monitors: Sequence[Monitor] = ()
+    monitor: Monitor | None = None
     monitor_every: int = 0
     auditor: Auditor | None = None
+    audits: AuditRecord = field(default_factory=AuditRecord)
     device: torch.device | str = "cpu"
     step: int = 0
     _replay_checked: bool = False
@@ -107,11 +126,12 @@ class Trainer:
             p for p in self.forward.model.transformer.parameters() if p.requires_grad
         ]
 
+    @_undone_if_it_fails()
     def iteration(self) -> dict[str, float]:
-        """Run one iteration and return its metrics.
+        """Run one iteration and return its metrics, which the guard is still to check.
 
         Raises:
-            GuardStop: the run went wrong; the policy may be spoiled, checkpoints are not.
+            GuardStop: an update went wrong; the policy may be spoiled, checkpoints are not.
             RewardError: a reward failed where that is not allowed.
         """
         start = time.perf_counter()
@@ -153,23 +173,27 @@ class Trainer:
         self.step += 1
         end = time.perf_counter()
         metrics |= {"seconds/update": end - update_start, "seconds": end - start}
-        if self.monitor_every and self.step % self.monitor_every == 0:
-            metrics |= self.monitor()
         if self.budget is not None and self.budget.is_due(self.step):
             with self.ema.applied():
                 metrics |= self.budget.correct()
             self.set_beta(self.budget.beta)
-        self.guard.check(metrics, step=self.step)
         return metrics
 
     def set_beta(self, beta: float) -> None:
         """Give the regularizer another strength from the next iteration on."""
         self._gradient.set_beta(beta)
 
-    def monitor(self) -> dict[str, float]:
-        """Run the monitors on the averaged weights."""
+    @_undone_if_it_fails()
+    def audit(self) -> Audit:
+        """Have the monitor measure the averaged weights.
+
+        Raises:
+            RewardError: a reward failed where that is not allowed.
+            GuardStop: there is nothing left to measure.
+        """
+        assert self.monitor is not None
         with self.ema.applied():
-            return {name: v for run in self.monitors for name, v in run().items()}
+            return self.monitor(self.step)
 
     def _collector(self) -> Collector:
         objective = self.objective

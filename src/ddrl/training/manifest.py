@@ -1,0 +1,124 @@
+"""What a checkpoint is: the name of its folder, its manifest, its files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from ddrl.errors import CheckpointError
+
+__all__ = ["Checkpoint", "read_manifest", "replace_json", "step_of", "write_manifest"]
+
+FORMAT = "ddrl-checkpoint/1"
+_NAME = re.compile(r"step-([0-9]{8}|[1-9][0-9]{8,})")
+
+
+def step_of(path: Path) -> int | None:
+    """The step that a checkpoint's folder is named after; None for any other name."""
+    name = _NAME.fullmatch(path.name)
+    return int(name[1]) if name else None
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A whole checkpoint on disk.
+
+    Attributes:
+        folder: where it is.
+        step: iterations finished when it was written.
+        recipe: the recipe it was made with, as TOML.
+        notes: what else is known about it, as JSON.
+    """
+
+    folder: Path
+    step: int
+    recipe: str
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+    def tensors(self, name: str) -> dict[str, Tensor]:
+        """Read ``name``.safetensors.
+
+        Raises:
+            CheckpointError: the file can't be read.
+        """
+        try:
+            return load_file(self.folder / f"{name}.safetensors")
+        except (OSError, SafetensorError) as error:
+            raise CheckpointError(f"{self.folder}/{name}.safetensors: {error}.") from error
+
+    def state(self) -> dict[str, Any]:
+        """Read the optimizer's and other state.
+
+        Raises:
+            CheckpointError: the file can't be read.
+        """
+        try:
+            state: dict[str, Any] = torch.load(self.folder / "state.pt", weights_only=True)
+        except Exception as error:  # torch.load raises a dozen types for a broken file
+            raise CheckpointError(f"{self.folder}/state.pt can't be read: {error}.") from error
+        return state
+
+
+def write_manifest(folder: Path, checkpoint: Checkpoint) -> None:
+    """Write what a checkpoint is, with a hash of every file that its folder holds."""
+    files = {}
+    for path in sorted(folder.iterdir()):
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+            files[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+    manifest = {
+        "format": FORMAT,
+        "step": checkpoint.step,
+        "files": files,
+        "notes": checkpoint.notes,
+        "recipe": checkpoint.recipe,
+    }
+    replace_json(folder / "manifest.json", manifest)
+
+
+def replace_json(path: Path, value: object) -> None:
+    """Put JSON in place of a file at once."""
+    beside = path.with_name(f".{path.name}.part")
+    with beside.open("w", encoding="utf-8") as text:
+        json.dump(value, text, indent=1, allow_nan=False)
+        text.flush()
+        os.fsync(text.fileno())
+    beside.replace(path)
+
+
+def read_manifest(folder: Path) -> Checkpoint:
+    """Read and verify one checkpoint.
+
+    Raises:
+        CheckpointError: it is damaged, incomplete, a copy under the name of another step, or not a
+            checkpoint of ddrl.
+    """
+    path = folder / "manifest.json"
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        if manifest.get("format") != FORMAT:
+            raise CheckpointError(
+                f"{path} has format {manifest.get('format')!r}, not {FORMAT!r}.",
+                hint="it was written by another program or version",
+            )
+        for name, expected in manifest["files"].items():
+            with (folder / name).open("rb") as file:
+                if hashlib.file_digest(file, "sha256").hexdigest() != expected:
+                    raise CheckpointError(f"{folder / name} is damaged or truncated.")
+        step, notes = int(manifest["step"]), dict(manifest.get("notes", {}))
+        if step_of(folder) not in (None, step):
+            raise CheckpointError(f"{folder} is a copy of the checkpoint of step {step}.")
+        return Checkpoint(folder, step, str(manifest["recipe"]), notes)
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise CheckpointError(f"{folder} is not a whole checkpoint: {error}.") from error
