@@ -13,6 +13,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from ddrl.training.sinks import read_metrics
+
 ROOT = Path(__file__).resolve().parents[1]
 SEEDS = (0, 1, 2)
 METHODS = {
@@ -53,8 +55,8 @@ def main() -> None:
                 f"run.folder={where}",
                 "run.tensorboard=false",
             )
-            lines = (ROOT / where / "metrics.jsonl").read_text().splitlines()
-            seconds[method].append(sum(json.loads(line)["seconds"] for line in lines))
+            rows = read_metrics(ROOT / where / "metrics.jsonl")
+            seconds[method].append(sum(row["seconds"] for row in rows))
             info = json.loads((ROOT / where / "run.json").read_text())
         folders = [folder(method, seed) for method in METHODS]
         report = json.loads(

@@ -15,6 +15,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from ddrl.training.sinks import read_metrics
+
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = "runs/one-stage"
 SEEDS = (0, 1, 2)
@@ -37,8 +39,8 @@ def train(name: str, seed: int, *overrides: str) -> tuple[str, float]:
     folder = f"{FOLDER}/{name}-{seed}"
     place = (f"run.seed={seed}", f"run.folder={folder}")
     run("train", "recipes/digits.toml", *COMMON, *overrides, *place)
-    lines = [json.loads(line) for line in (ROOT / folder / "metrics.jsonl").open()]
-    return folder, float([line["heldout_loss"] for line in lines if "heldout_loss" in line][-1])
+    rows = read_metrics(ROOT / folder / "metrics.jsonl")
+    return folder, float([row["heldout_loss"] for row in rows if "heldout_loss" in row][-1])
 
 
 def audit(folder: str) -> dict[str, float]:

@@ -43,7 +43,8 @@ def metrics_page() -> str:
     return f"""# Metrics
 
 {MADE}Every iteration writes these to `metrics.jsonl` in the run's folder, one JSON object a line, and
-to TensorBoard.
+to TensorBoard. What is measured of the weights after a step, the held-out loss and `audit/*`, is a line of its own with
+the same `step`; it may come later where audits run beside training. `ddrl.training.sinks.read_metrics` joins the lines of a step.
 
 {glossary_table()}"""
 

@@ -141,10 +141,10 @@ def test_the_reference_is_the_base_and_frozen(cache: Path) -> None:
 def test_drift_is_0_before_training(cache: Path) -> None:
     trainer = job(cache, "evaluation.every=5").trainer
     assert trainer.monitor_every == 5
-    metrics = trainer.monitor()
+    metrics = trainer.audit().metrics
     assert metrics["heldout_loss_change"] == pytest.approx(0, abs=1e-6)
     assert metrics["heldout_loss"] > 0
-    assert not job(cache, "evaluation.every=0").trainer.monitors
+    assert job(cache, "evaluation.every=0").trainer.monitor is None
 
 
 @pytest.mark.parametrize(

@@ -121,8 +121,9 @@ class SlowLoss:
             "policy_loss": policy_loss / pairs,
             "ratio_deviation": sum(abs(ratio - 1) for ratio in ratios) / pairs,
             "ratio_max": max(ratios),
-            "clip_fraction": clipped / pairs,
         }
+        if objective.policy == "grpo":
+            metrics["clip_fraction"] = clipped / pairs
         if objective.regularizer == "reference":
             metrics["reference_kl"] = kl / len(kept)
         return SlowResult(loss, metrics)

@@ -46,6 +46,12 @@ def latest_step(folder: CheckpointFolder) -> int:
     return checkpoint.step
 
 
+def contents(path: Path) -> dict[str, bytes]:
+    """The bytes of a file, or of every file in a folder."""
+    files = [path] if path.is_file() else sorted(path.iterdir())
+    return {file.name: file.read_bytes() for file in files}
+
+
 def truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-7])
 
@@ -292,26 +298,184 @@ def test_weights_are_loaded_whole_or_not_at_all() -> None:
     assert torch.equal(after["0.weight"], before["0.weight"])
 
 
+# --- notes, and the best by them ----------------------------------------------------------------
+
+
+def score(folder: CheckpointFolder, step: int, value: float | None) -> None:
+    """Note an audit of a checkpoint."""
+    folder.annotate(step, {"audits": {"step": step, "score": value}})
+
+
+def test_notes_are_read_back_and_changed_alone(tmp_path: Path) -> None:
+    folder = CheckpointFolder(tmp_path)
+    notes = {"base": {"hash": "ab", "size": 3}, "audits": None}
+    path = folder.save(step=3, tensors={}, state={}, recipe="text", notes=notes).folder
+    assert read_manifest(path).notes == notes
+    before = contents(path)
+    folder.annotate(3, {"audits": 0.1 + 0.2})
+    assert read_manifest(path).notes == {**notes, "audits": 0.1 + 0.2}
+    assert {**contents(path), "manifest.json": b""} == {**before, "manifest.json": b""}
+    folder.annotate(4, {"audits": 1})  # which is not there
+    assert steps(tmp_path) == [3]
+
+
+def test_a_kill_while_notes_are_changed_leaves_those_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = CheckpointFolder(tmp_path)
+    path = folder.save(step=3, tensors={}, state={}, notes={"a": 1}).folder
+
+    def kill(*args: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", kill)
+        with pytest.raises(Killed):
+            folder.annotate(3, {"a": 2})
+    assert read_manifest(path).notes == {"a": 1}
+    folder.annotate(3, {"a": 2})
+    assert sorted(os.listdir(path)) == ["manifest.json", "state.pt"]
+
+
 def test_the_best_is_never_removed(tmp_path: Path) -> None:
     folder = CheckpointFolder(tmp_path, keep=2)
     assert folder.best() is None
     for step in (1, 2, 3, 4):
         write(folder, step)
         if step == 1:
-            folder.mark_best(step=1, score=0.5)
+            score(folder, 1, 0.5)
     assert steps(tmp_path) == [1, 3, 4]
     assert folder.best() == Best(1, 0.5)
     assert latest_step(folder) == 4
-    folder.mark_best(step=4, score=0.75)
+    score(folder, 4, 0.75)
     write(folder, 5)
     assert steps(tmp_path) == [4, 5]
     assert CheckpointFolder(tmp_path).best() == Best(4, 0.75)
 
 
-@pytest.mark.parametrize("text", ["", "{}", '{"step": 9, "score": 1.0}', "[1]"])
-def test_a_mark_of_nothing_is_none(tmp_path: Path, text: str) -> None:
+def test_the_earlier_of_equals_is_the_best(tmp_path: Path) -> None:
+    folder = CheckpointFolder(tmp_path, keep=9)
+    for step, value in ((100, -1.0), (20, 0.5), (3, 0.5), (4, None)):
+        write(folder, step)
+        score(folder, step, value)
+    assert folder.best() == Best(3, 0.5)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_damaged_best_falls_back_to_the_next(
+    name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = CheckpointFolder(tmp_path, keep=9)
+    for step, value in ((1, 0.1), (2, 0.9), (3, 0.4)):
+        write(folder, step)
+        score(folder, step, value)
+    truncate(tmp_path / "step-00000002" / name)
+    assert folder.best() == Best(3, 0.4)
+    if name != "manifest.json":  # else nobody knows that it was the best
+        assert "step-00000002" in caplog.text
+        assert "It was the best by the audit." in caplog.text
+    for step in (1, 3):
+        (tmp_path / f"step-{step:08d}" / "state.pt").unlink()
+    assert folder.best() is None
+
+
+@pytest.mark.parametrize(
+    "notes",
+    [
+        {},
+        {"audits": None},
+        {"audits": {"step": 1}},
+        {"audits": {"step": 1, "score": "much"}},
+        {"audits": {"step": 9, "score": 1.0}},
+    ],
+)
+def test_notes_without_a_score_of_the_checkpoint_s_own(
+    tmp_path: Path, notes: dict[str, Any]
+) -> None:
     folder = CheckpointFolder(tmp_path)
     write(folder, 1)
-    (tmp_path / "best.json").write_text(text)
+    folder.annotate(1, notes)
     assert folder.best() is None
     write(folder, 2)
+
+
+# --- what else lies in the folder ---------------------------------------------------------------
+
+FOREIGN = [
+    *("step-00000005-keep", "step-00000009.tmp", "step-5", "step-000000005", "step-0000000x"),
+    *("step-99999999 (copy)", "Step-00000009", "my-step-00000009", "step--0000009", "step-"),
+    *("step-٠٠٠٠٠٠٠٩", ".writing-notes", "best", "step-00000009\n"),
+]
+
+
+@pytest.mark.parametrize("is_file", [True, False])
+def test_the_user_s_own_files_and_folders_are_left_alone(is_file: bool, tmp_path: Path) -> None:
+    folder = CheckpointFolder(tmp_path, keep=2)
+    source = write(folder, 1).folder
+    for name in FOREIGN:
+        if is_file:
+            (tmp_path / name).write_text("mine")
+        else:
+            shutil.copytree(source, tmp_path / name)
+    before = {name: contents(tmp_path / name) for name in FOREIGN}
+    assert latest_step(folder) == 1
+    for step in range(2, 12):
+        write(folder, step)
+    score(folder, 11, 1.0)
+    assert folder.steps() == [10, 11]
+    assert folder.best() == Best(11, 1.0)
+    assert latest_step(CheckpointFolder(tmp_path)) == 11
+    assert {name: contents(tmp_path / name) for name in FOREIGN} == before
+
+
+def test_steps_are_in_the_order_of_numbers(tmp_path: Path) -> None:
+    """A step of nine digits comes after one of eight, which the order of names would reverse."""
+    folder = CheckpointFolder(tmp_path)
+    for step in (99_999_998, 123_456_789, 99_999_999):
+        write(folder, step)
+    assert folder.steps() == [99_999_999, 123_456_789]
+    assert latest_step(folder) == 123_456_789
+
+
+def test_a_copy_under_the_name_of_another_step_is_passed_over(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = CheckpointFolder(tmp_path)
+    shutil.copytree(write(folder, 4).folder, tmp_path / "step-00000009")
+    assert latest_step(folder) == 4
+    assert "step-00000009 is a copy of the checkpoint of step 4." in caplog.text
+    score(folder, 9, 1.0)
+    assert folder.best() is None
+
+
+def test_a_file_in_the_place_of_a_checkpoint_makes_way(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "step-00000004").write_text("mine")
+    folder = CheckpointFolder(tmp_path)
+    assert folder.steps() == []
+    assert folder.latest() is None
+    write(folder, 4)
+    assert latest_step(folder) == 4
+    assert (tmp_path / "step-00000004.replaced").read_text() == "mine"
+    assert "was no checkpoint" in caplog.text
+
+
+def test_a_checkpoint_that_was_moved_and_linked_to(tmp_path: Path) -> None:
+    """It is read through the link; where it is made again, what the link leads to stays."""
+    folder, elsewhere = CheckpointFolder(tmp_path / "run"), tmp_path / "large-disk"
+    path = write(folder, 4).folder
+    path.rename(elsewhere)
+    path.symlink_to(elsewhere)
+    assert latest_step(folder) == 4
+    before = contents(elsewhere)
+    write(folder, 4)
+    assert not path.is_symlink()
+    assert contents(elsewhere) == before
+    (tmp_path / "run" / "step-00000007").symlink_to(tmp_path / "nowhere")
+    assert folder.steps() == [4]
+    write(folder, 7)
+    assert latest_step(folder) == 7
+    for step in (8, 9, 10):
+        write(folder, step)
+    assert folder.steps() == [9, 10]

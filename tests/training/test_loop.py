@@ -10,9 +10,11 @@ import torch
 from tests.fakes import FakeReward, FakeSink, Toy, fake_model, weights
 from torch import Tensor
 
-from ddrl.errors import CheckpointError, GuardStop
+from ddrl.errors import CheckpointError, GuardStop, RewardError
 from ddrl.objective.loss import Objective
-from ddrl.training.checkpoint import CheckpointFolder
+from ddrl.training.auditing import Audit, AuditRecord, Monitor
+from ddrl.training.budget import DriftBudget
+from ddrl.training.checkpoint import Best, CheckpointFolder, read_manifest
 from ddrl.training.guard import Guard
 from ddrl.training.loop import restore, save, train
 from ddrl.training.rollout import rollout
@@ -183,7 +185,7 @@ def test_a_finished_run_does_nothing(tmp_path: Path) -> None:
 
 def test_the_iteration_at_fault_is_not_saved(tmp_path: Path) -> None:
     trainer = Toy(guard=Guard(max_drift=0.25)).trainer()
-    trainer.monitors = [lambda: {"heldout_loss_change": 0.1 * trainer.step}]
+    trainer.monitor = lambda step: Audit(step, {"heldout_loss_change": 0.1 * step})
     trainer.monitor_every = 1
     sink, folder = FakeSink(), CheckpointFolder(tmp_path)
     with pytest.raises(GuardStop):
@@ -191,7 +193,18 @@ def test_the_iteration_at_fault_is_not_saved(tmp_path: Path) -> None:
     latest = folder.latest()
     assert latest is not None
     assert latest.step == 2
-    assert [line["step"] for line in sink.lines] == [1, 2]
+    # Its rows are recorded all the same: they say why.
+    assert [line["step"] for line in sink.lines] == [1, 1, 2, 2, 3, 3]
+    assert sink.lines[-1]["heldout_loss_change"] == pytest.approx(0.3)
+
+
+def test_an_iteration_that_the_guard_refuses_has_its_row(tmp_path: Path) -> None:
+    trainer, sink = Toy(guard=Guard(max_latent_std=0.01)).trainer(), FakeSink()
+    with pytest.raises(GuardStop, match=r"latent_std is .* at step 1, above"):
+        train(trainer, 5, sinks=[sink], checkpoints=CheckpointFolder(tmp_path), checkpoint_every=1)
+    assert [line["step"] for line in sink.lines] == [1]
+    assert sink.lines[0]["latent_std"] > 0.01
+    assert CheckpointFolder(tmp_path).latest() is None
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
@@ -223,3 +236,130 @@ def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="another network"):
         restore(other, checkpoint)
     assert other.step == 0
+
+
+# --- beta of a drift budget, notes --------------------------------------------------------------
+
+
+def with_budget(drift: float = 0.06) -> Trainer:
+    trainer = toy("grpo").trainer()
+    trainer.budget = DriftBudget(lambda: drift, 0.03, trainer.objective.beta, every=2)
+    return trainer
+
+
+def test_a_resumed_run_takes_the_beta_that_its_budget_had(tmp_path: Path) -> None:
+    whole, first, second = FakeSink(), FakeSink(), FakeSink()
+    train(with_budget(), 5, sinks=[whole])
+    begun, resumed = with_budget(), with_budget()
+    train(begun, 3, sinks=[first])
+    assert begun._gradient.beta != begun.objective.beta
+    restore(resumed, save(begun, CheckpointFolder(tmp_path)))
+    assert resumed._gradient.beta == begun._gradient.beta
+    train(resumed, 5, sinks=[second])
+    assert without_seconds(first.lines + second.lines) == without_seconds(whole.lines)
+
+
+def test_notes_are_in_every_checkpoint(tmp_path: Path) -> None:
+    folder = CheckpointFolder(tmp_path)
+    trainer = toy("none").trainer()
+    train(trainer, 4, checkpoints=folder, checkpoint_every=2, notes={"base": "abc"})
+    for step in (2, 4):
+        checkpoint = read_manifest(folder.path(step))
+        assert checkpoint.notes["base"] == "abc"
+        assert AuditRecord.of(checkpoint) == AuditRecord()
+
+
+# --- audits, while training waits ---------------------------------------------------------------
+
+SCORES = {2: 0.5, 4: 2.0, 6: 1.0}
+
+
+def audit(step: int, *, hacked: bool = False) -> Audit:
+    metrics = {"heldout_loss_change": 0.0, "audit/hacked": float(hacked)}
+    if not hacked:
+        metrics["audit/score"] = SCORES.get(step, 0.0)
+    return Audit(step, metrics, "hacked: look at it." if hacked else "clean.")
+
+
+def audited(monitor: Monitor, *, guard: Guard | None = None) -> Trainer:
+    trainer = Toy(guard=guard or Guard()).trainer()
+    trainer.monitor, trainer.monitor_every = monitor, 2
+    return trainer
+
+
+class Fails:
+    """Audits, and raises once at a step, after it drew from the global generator."""
+
+    def __init__(self, at: int) -> None:
+        self.at, self.failed, self.steps = at, False, list[int]()
+
+    def __call__(self, step: int) -> Audit:
+        torch.rand(())
+        if step == self.at and not self.failed:
+            self.failed = True
+            raise RewardError("the reward's server is down")
+        self.steps.append(step)
+        return audit(step)
+
+
+def rows(sink: FakeSink) -> list[Line]:
+    return sorted(without_seconds(sink.lines), key=lambda line: (line["step"], len(line) < 5))
+
+
+@pytest.mark.parametrize("at", [2, 4, 6])
+def test_an_audit_that_failed_is_made_before_training_goes_on(at: int, tmp_path: Path) -> None:
+    """With a reward that draws from the global generator: the audit must not have moved it."""
+    settings = Toy(reward=Sampled())
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        whole, expected = FakeSink(), settings.trainer()
+        expected.monitor, expected.monitor_every = Fails(99), 2
+        train(expected, 6, sinks=[whole])
+    folder, sink, monitor = CheckpointFolder(tmp_path), FakeSink(), Fails(at)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        first, resumed = settings.trainer(), settings.trainer()
+        first.monitor = resumed.monitor = monitor
+        first.monitor_every = resumed.monitor_every = 2
+        with pytest.raises(RewardError, match="server is down"):
+            train(first, 6, sinks=[sink], checkpoints=folder)
+        checkpoint = folder.latest()
+        assert checkpoint is not None
+        assert checkpoint.step == at
+        assert sink.lines[-1]["step"] == at  # its row is there
+        torch.manual_seed(99)
+        restore(resumed, checkpoint)
+        assert train(resumed, 6, sinks=[sink], checkpoints=folder)
+    assert monitor.steps == [2, 4, 6]
+    assert rows(sink) == rows(whole)
+    assert torch.equal(weights(fake_model(resumed)), weights(fake_model(expected)))
+    newest = folder.latest()
+    assert newest is not None
+    assert AuditRecord.of(newest) == expected.audits
+    assert folder.best() == Best(4, 2.0)
+
+
+def test_a_resumed_run_remembers_hacked_audits(tmp_path: Path) -> None:
+    """One before the stop and one after it are two in a row, and one before it is not."""
+    folder, guard = CheckpointFolder(tmp_path), Guard(stop_hacked=2)
+    said = {2: False, 4: True, 6: False, 8: True, 10: True}
+
+    def monitor(step: int) -> Audit:
+        return audit(step, hacked=said[step])
+
+    train(audited(monitor, guard=guard), 8, checkpoints=folder, checkpoint_every=1)
+    newest = folder.latest()
+    assert newest is not None
+    resumed = audited(monitor, guard=guard)
+    restore(resumed, newest)
+    assert resumed.audits.hacked == 1
+    with pytest.raises(GuardStop, match="at 2 audits in a row: hacked: look at it") as caught:
+        train(resumed, 20, checkpoints=folder)
+    assert resumed.step == 10
+    assert "see --step best" in caught.value.hint
+    # The record is that of the checkpoint which is used: damage to the newest one takes it back.
+    (folder.path(8) / "state.pt").unlink()
+    before = folder.latest()
+    assert before is not None
+    assert before.step == 7
+    assert AuditRecord.of(before).hacked == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import json
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,84 @@ def test_resume_drops_a_line_cut_by_a_kill(tail: str, tmp_path: Path) -> None:
     sink.write({"reward": 9.0}, step=3)
     sink.close()
     assert lines(path) == [*before, {"step": 3, "reward": 9.0}]
+
+
+def test_the_rows_of_a_step_are_read_as_one(tmp_path: Path) -> None:
+    """Audits beside training have rows of their own, which come when later steps have theirs."""
+    path = tmp_path / "metrics.jsonl"
+    sink = JSONLSink(path)
+    sink.write({"reward": 0.1, "seconds": 1.0}, step=1)
+    sink.write({"heldout_loss": 0.5}, step=1)
+    sink.write({"reward": 0.2, "seconds": 2.0}, step=2)
+    sink.write({"reward": 0.3, "seconds": 4.0}, step=3)
+    sink.write({"heldout_loss": 0.6, "audit/hacked": 0.0}, step=2)
+    sink.close()
+    assert read_metrics(path) == [
+        {"step": 1, "reward": 0.1, "seconds": 1.0, "heldout_loss": 0.5},
+        {"step": 2, "reward": 0.2, "seconds": 2.0, "heldout_loss": 0.6, "audit/hacked": 0.0},
+        {"step": 3, "reward": 0.3, "seconds": 4.0},
+    ]
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_numbers_that_are_not_finite_are_json_and_no_figures(bad: float, tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    sink = JSONLSink(path)
+    sink.write({"reward": 0.5, "heldout_loss": bad}, step=1)
+    sink.close()
+    assert path.read_text() == '{"step": 1, "reward": 0.5, "heldout_loss": null}\n'
+    with path.open("a") as file:
+        file.write(json.dumps({"step": 2, "reward": bad}) + "\n")  # as earlier versions wrote it
+    assert read_metrics(path) == [{"step": 1, "reward": 0.5}, {"step": 2}]
+
+
+@pytest.mark.parametrize(("audited_at", "expected"), [(None, 4), (2, 4), (1, 3), (0, 2), (9, 4)])
+def test_resume_drops_the_audits_that_are_made_again(
+    audited_at: int | None, expected: int, tmp_path: Path
+) -> None:
+    path = tmp_path / "metrics.jsonl"
+    rows: list[tuple[int, dict[str, float]]] = [
+        *((1, {"seconds": 1.0}), (1, {"heldout_loss": 0.1})),
+        *((2, {"seconds": 1.0}), (2, {"heldout_loss": 0.2})),
+        *((3, {"seconds": 1.0}), (3, {"heldout_loss": 0.3})),
+    ]
+    sink = JSONLSink(path)
+    for step, metrics in rows:
+        sink.write(metrics, step=step)
+    sink.close()
+    JSONLSink(path, resume_at=2, audited_at=audited_at).close()
+    kept = [{"step": step, **metrics} for step, metrics in rows[:4]]
+    if expected < 4:
+        kept.pop()
+    if expected < 3:
+        kept.pop(1)
+    assert lines(path) == kept
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "12",
+        "null",
+        "[]",
+        '"text"',
+        "{}",
+        '{"reward": 1.0}',
+        '{"step": null}',
+        '{"step": "3"}',
+        "\x00\x00\x00",
+        "��",
+        "{'step': 3}",
+    ],
+)
+def test_lines_that_are_no_rows_are_left_out(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    before = written(path, 2)
+    with path.open("ab") as file:
+        file.write(text.encode("utf-8", "surrogateescape"))
+    assert read_metrics(path) == before
+    JSONLSink(path, resume_at=2).close()
+    assert lines(path) == before
 
 
 def test_a_fresh_run_starts_an_empty_file(tmp_path: Path) -> None:

@@ -9,13 +9,16 @@ from typing import Literal
 import pytest
 import torch
 from tests.counting import Counts
-from tests.fakes import FakeCondition, FakeModel, FakeReward, Toy, fake_model, weights
+from tests.fakes import FakeCondition, FakeModel, FakeReward, FakeSink, Toy, fake_model, weights
 from torch import Tensor
 
 from ddrl.errors import GuardStop, ReplayMismatch, RewardError
 from ddrl.objective.loss import Objective
-from ddrl.records import Advantages, Condition, Trajectory
+from ddrl.records import Advantages, Condition, Prompts, Trajectory
+from ddrl.training.auditing import Audit
+from ddrl.training.budget import DriftBudget
 from ddrl.training.guard import Guard
+from ddrl.training.loop import train
 from ddrl.training.metrics import spec_of
 from ddrl.training.trainer import Trainer
 
@@ -51,9 +54,8 @@ def test_an_iteration_learns_and_counts(toy: Toy) -> None:
 @TOYS
 def test_every_metric_is_in_the_glossary(toy: Toy) -> None:
     trainer = toy.trainer()
-    trainer.monitors = [lambda: {"heldout_loss": 1.0, "heldout_loss_change": 0.0}]
-    trainer.monitor_every = 1
-    metrics = trainer.iteration()
+    trainer.monitor = lambda step: Audit(step, {"heldout_loss": 1.0, "heldout_loss_change": 0.0})
+    metrics = {**trainer.iteration(), **trainer.audit().metrics}
     for name in metrics:
         assert spec_of(name).description
     expected = {"grad_norm", "learning_rate", "seconds", "seconds/update", "heldout_loss"}
@@ -313,37 +315,84 @@ def test_a_ratio_that_runs_away_stops_before_the_step() -> None:
 
 def test_samples_that_explode_stop_the_run() -> None:
     with pytest.raises(GuardStop, match="latent_std"):
-        Toy(guard=Guard(max_latent_std=0.01)).trainer().iteration()
+        train(Toy(guard=Guard(max_latent_std=0.01)).trainer(), 1)
 
 
 def test_drift_stops_the_run() -> None:
     trainer = Toy(guard=Guard(max_drift=0.2)).trainer()
-    trainer.monitors = [lambda: {"heldout_loss_change": 0.1 * trainer.step}]
+    trainer.monitor = lambda step: Audit(step, {"heldout_loss_change": 0.1 * step})
     trainer.monitor_every = 1
-    trainer.iteration()
-    trainer.iteration()
     with pytest.raises(GuardStop, match=r"heldout_loss_change is 0\.3 at step 3"):
+        train(trainer, 9)
+    assert trainer.step == 3
+
+
+def has_averages(trainer: Trainer) -> bool:
+    """Whether the network's weights are the averaged ones now, and these are not the raw ones."""
+    averages = trainer.ema.state_dict()
+    network = dict(fake_model(trainer).transformer.named_parameters())
+    return all(torch.equal(network[name], averages[name]) for name in averages)
+
+
+def test_the_monitor_sees_the_averaged_weights_now_and_then() -> None:
+    trainer, sink, seen = Toy().trainer(), FakeSink(), []
+
+    def monitor(step: int) -> Audit:
+        seen.append((step, trainer.step, has_averages(trainer)))
+        return Audit(step, {"heldout_loss": 1.0})
+
+    trainer.monitor, trainer.monitor_every = monitor, 2
+    train(trainer, 4, sinks=[sink])
+    assert seen == [(2, 2, True), (4, 4, True)]
+    assert [line["step"] for line in sink.lines if "heldout_loss" in line] == [2, 4]
+    assert not has_averages(trainer)
+
+
+def test_the_budget_is_of_the_averaged_weights_drift() -> None:
+    trainer, seen = Toy().trainer(), []
+
+    def drift() -> float:
+        seen.append(has_averages(trainer))
+        return 0.06
+
+    trainer.budget = DriftBudget(drift, 0.03, 1.0, every=2)
+    rows = [trainer.iteration() for _ in range(3)]
+    assert seen == [True]
+    assert not has_averages(trainer)
+    assert ["budget_drift" in row for row in rows] == [False, True, False]
+    # The corrected beta is the next iteration's.
+    unchanged = Toy().trainer()
+    expected = [unchanged.iteration() for _ in range(3)]
+    assert rows[1]["data_term"] == expected[1]["data_term"]
+    factor = rows[1]["beta"]
+    assert factor == pytest.approx(math.exp(0.15), rel=1e-6)
+    assert rows[2]["data_term"] == pytest.approx(factor * expected[2]["data_term"], rel=1e-5)
+
+
+class Draws(FakeReward):
+    """Draws from torch's global generator, then fails in one call."""
+
+    def __init__(self, *, fails_at: int = 0) -> None:
+        super().__init__()
+        self.fails_at, self.drawn = fails_at, list[float]()
+
+    def score(self, media: Tensor, prompts: Prompts) -> Tensor:
+        self.drawn.append(float(torch.rand(())))
+        if len(self.drawn) == self.fails_at:
+            raise RewardError("out of order")
+        return super().score(media, prompts)
+
+
+def test_an_iteration_that_failed_leaves_the_global_generator_as_it_was() -> None:
+    reward = Draws(fails_at=2)
+    trainer = Toy(reward=reward).trainer()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
         trainer.iteration()
-
-
-def test_monitors_see_the_averaged_weights_now_and_then() -> None:
-    trainer = Toy().trainer()
-    seen = []
-
-    def monitor() -> dict[str, float]:
-        names = trainer.ema.state_dict()
-        network = dict(fake_model(trainer).transformer.named_parameters())
-        seen.append((trainer.step, all(torch.equal(network[n], names[n]) for n in names)))
-        return {"heldout_loss": 1.0}
-
-    trainer.monitors, trainer.monitor_every = [monitor], 2
-    logged = ["heldout_loss" in trainer.iteration() for _ in range(4)]
-    assert seen == [(2, True), (4, True)]
-    assert logged == [False, True, False, True]
-    assert not torch.equal(
-        weights(fake_model(trainer)),
-        torch.cat([v.flatten() for v in trainer.ema.state_dict().values()]),
-    )
+        with pytest.raises(RewardError, match="out of order"):
+            trainer.iteration()
+        trainer.iteration()
+    assert reward.drawn[1] == reward.drawn[2] != reward.drawn[0]
 
 
 def test_a_dropped_sample_is_left_out_of_the_update() -> None:

@@ -16,7 +16,6 @@ from ddrl.builders.runs import RunFolder
 from ddrl.errors import DDRLError, UsageError
 from ddrl.recipe import Recipe, dump_toml
 from ddrl.training.auditing import Audit
-from ddrl.training.sinks import read_metrics
 
 __all__ = ["BackgroundPanel", "PanelFolder"]
 
@@ -26,20 +25,30 @@ _POLL_SECONDS = 0.02
 class PanelFolder:
     """Where a run and the process that audits it meet: ``panel`` in the run's folder.
 
+    A process that outlives a killed run finishes its audit; what it writes carries its own token,
+    so that the run's next process doesn't take it for an answer to what it asked.
+
     Args:
         run: the run's files.
+        token: of the process that trains and of the one that it started.
     """
 
-    def __init__(self, run: RunFolder) -> None:
-        self.run = run
+    def __init__(self, run: RunFolder, token: str) -> None:
+        self.run, self.token = run, token
         self.path = run.path / "panel"
-        self.recipe = self.path / "recipe.toml"
         self.log = self.path / "log.txt"
-        self.failure = self.path / "failure.json"
+        self.recipe = self.path / f"recipe-{token}.toml"
+        self.failure = self.path / f"failure-{token}.json"
 
     def result(self, step: int) -> Path:
         """What the audit of a checkpoint found."""
-        return self.path / f"step-{step:08d}.json"
+        return self.path / f"step-{step:08d}-{self.token}.json"
+
+    def clear(self) -> None:
+        """Remove what earlier processes have left."""
+        for pattern in ("step-*", "failure*.json", "recipe*.toml", "*.writing"):
+            for old in self.path.glob(pattern):
+                old.unlink(missing_ok=True)
 
     def write(self, path: Path, value: object) -> None:
         """Write a file at once, so that it is whole when it is there."""
@@ -61,13 +70,14 @@ class BackgroundPanel:
     def __init__(self, recipe: Recipe) -> None:
         self.every = recipe.evaluation.every
         self._recipe = recipe
-        self._folder = PanelFolder(RunFolder(Path(recipe.run.folder)))
+        token = f"{os.getpid()}-{time.time_ns()}"
+        self._folder = PanelFolder(RunFolder(Path(recipe.run.folder)), token)
         self._process: subprocess.Popen[str] | None = None
         self._log: IO[bytes] | None = None
         self._step = 0  # that is being audited
 
-    def resume(self, step: int) -> None:
-        """Start the process; begin again the audit of ``step`` if its result was not recorded.
+    def start(self) -> None:
+        """Start the process.
 
         Raises:
             UsageError: the run's folder can't be written.
@@ -75,8 +85,7 @@ class BackgroundPanel:
         folder = self._folder
         try:
             folder.path.mkdir(parents=True, exist_ok=True)
-            for old in [*folder.path.glob("step-*"), folder.failure]:
-                old.unlink(missing_ok=True)
+            folder.clear()
             folder.recipe.write_text(dump_toml(self._recipe), encoding="utf-8")
             self._log = folder.log.open("wb")
         except OSError as error:
@@ -84,7 +93,7 @@ class BackgroundPanel:
                 f"{folder.path} can't be written: {error.strerror}.",
                 hint="free some space, or set run.folder to another folder: run.folder=PATH",
             ) from error
-        arguments = [str(folder.run.path), str(step)]
+        arguments = [str(folder.run.path), folder.token]
         self._process = subprocess.Popen(
             [sys.executable, "-m", "ddrl.builders.panel_worker", *arguments],
             stdin=subprocess.PIPE,
@@ -94,9 +103,6 @@ class BackgroundPanel:
             text=True,
             start_new_session=True,  # Ctrl-C is for training, which closes it when it ends
         )
-        is_due = step > 0 and step % self.every == 0
-        if is_due and not _is_recorded(folder.run.metrics, step):
-            self.begin(step)
 
     def begin(self, step: int) -> None:
         """Hand over the checkpoint of a step."""
@@ -114,10 +120,10 @@ class BackgroundPanel:
             ended = self._process.poll() is not None  # looked at first: a result may come last
             path = self._folder.result(self._step)
             if path.exists():
-                found = Audit(self._step, json.loads(path.read_text(encoding="utf-8")))
+                found = json.loads(path.read_text(encoding="utf-8"))
                 path.unlink()
-                self._step = 0
-                return found
+                audit, self._step = Audit(self._step, **found), 0
+                return audit
             if ended:
                 raise self._failure()
             if not wait:
@@ -158,8 +164,3 @@ class BackgroundPanel:
         kind = getattr(errors, str(told["kind"]), DDRLError)
         failure: DDRLError = kind(str(told["message"]), hint=str(told["hint"]))
         return failure
-
-
-def _is_recorded(metrics: Path, step: int) -> bool:
-    """Whether a run's metrics hold the audit of a step."""
-    return any(row["step"] == step and "audit/hacked" in row for row in read_metrics(metrics))

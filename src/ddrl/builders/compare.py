@@ -211,7 +211,7 @@ def _proceed(board: _Board, active: _Active, asked: bool) -> str:
     if asked:
         return f"{what}: stopped"
     if name == "train" and code in (0, GuardStop.exit_code):
-        if code == 0 or any(RunFolder(run.folder).checkpoints.glob("step-*")):
+        if code == 0 or _has_checkpoint(RunFolder(run.folder)):
             board.active.append(_start(run, 1))
         return f"{what}: {'trained' if code == 0 else 'stopped by the guard'}"
     if code == 0:
@@ -263,11 +263,16 @@ def read_outcome(run: PlannedRun, *, failure: str = "") -> Outcome:
     if folder.stopped.exists():
         reason = str(_read_json(folder.stopped).get("reason", "stopped by the guard"))
     audit = _read_json(audit_of(run.folder) / "report.json") or None
-    has_checkpoint = any(folder.checkpoints.glob("step-*"))
-    if audit is None and (has_checkpoint or not reason):
+    if audit is None and (_has_checkpoint(folder) or not reason):
         return Outcome(run, "missing")
     seconds = sum(float(line.get("seconds", 0)) for line in _metrics(folder))
     return Outcome(run, "stopped" if reason else "done", reason, audit, seconds)
+
+
+def _has_checkpoint(folder: RunFolder) -> bool:
+    from ddrl.training.checkpoint import CheckpointFolder
+
+    return bool(CheckpointFolder(folder.checkpoints).steps())
 
 
 def _metrics(folder: RunFolder) -> list[Mapping[str, Any]]:

@@ -186,7 +186,7 @@ def _measure(
         is_base=run is None,
         method="Flow matching, before post-training" if run is None else method(run.recipe),
         num_steps=0 if run is None else run.step,
-        seconds=0.0 if run is None else sum(line["seconds"] for line in run.metrics),
+        seconds=0.0 if run is None else sum(row.get("seconds", 0.0) for row in run.metrics),
         curves=Curves() if run is None else curves(run.metrics),
     )
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,7 +13,6 @@ from ddrl.builders.assets import Assets
 from ddrl.builders.bench import Bench, Values, build_bench, build_drift
 from ddrl.builders.measure import diversity_ratios, drift_interval, mean_interval, measured
 from ddrl.builders.measure import pixel_shifts as measure_pixels
-from ddrl.builders.runs import RunFolder
 from ddrl.errors import GuardStop
 from ddrl.evaluation.fidelity import frechet_distance
 from ddrl.evaluation.result import RunResult
@@ -23,17 +20,11 @@ from ddrl.evaluation.signs import Marks
 from ddrl.evaluation.statistics import Interval
 from ddrl.evaluation.verdict import Verdict, judge_run
 from ddrl.recipe import Recipe
+from ddrl.training.auditing import Audit, Monitor
 from ddrl.training.budget import DriftBudget
-from ddrl.training.checkpoint import CheckpointFolder
 from ddrl.training.forward import Forward
-from ddrl.training.sinks import read_metrics
 
 __all__ = ["Panel", "build_budget", "build_monitor", "build_panel"]
-
-IN_A_ROW = 2
-"""A run is stopped when so many audits in a row say hacked: one may be bad luck."""
-
-Monitor = Callable[[], Mapping[str, float]]
 
 
 def build_monitor(
@@ -50,14 +41,7 @@ def build_monitor(
     return build_panel(recipe, assets, forward, device)
 
 
-def build_panel(
-    recipe: Recipe,
-    assets: Assets,
-    forward: Forward,
-    device: torch.device,
-    *,
-    resumed_at: int | None = None,
-) -> Panel:
+def build_panel(recipe: Recipe, assets: Assets, forward: Forward, device: torch.device) -> Panel:
     """The reduced audit of a run; made before any weight is moved or restored.
 
     Args:
@@ -65,38 +49,17 @@ def build_panel(
         assets: its data, rewards and model.
         forward: the model, with the base's weights now.
         device: where it is.
-        resumed_at: iterations that are kept of the run; default: those of its newest checkpoint.
 
     Raises:
         RewardError: a held-out reward can't be had.
         WeightsError: the encoder can't be loaded.
     """
-    bench = build_bench(recipe, assets.corpus, assets.scorer, assets.splits, device)
-    run = RunFolder(Path(recipe.run.folder))
-    marked = CheckpointFolder(run.checkpoints).best()
-    if resumed_at is None:
-        resumed_at = _newest_step(run)
     return Panel(
-        bench,
+        build_bench(recipe, assets.corpus, assets.scorer, assets.splits, device),
         forward,
         assets.latent_shape(),
         num_samples=recipe.evaluation.panel_samples,
-        stops=recipe.evaluation.stop_on_hack,
-        best=-math.inf if marked is None else marked.score,
-        hacked=_hacked_at_last(run, resumed_at),
     )
-
-
-def _newest_step(run: RunFolder) -> int:
-    """Of its newest checkpoint, by name: whether that is whole is for the resume to find."""
-    return max((int(found.name[5:]) for found in run.checkpoints.glob("step-*")), default=0)
-
-
-def _hacked_at_last(run: RunFolder, step: int) -> int:
-    """How many audits up to a step said hacked in a row, so that a resumed run counts on."""
-    found = [row for row in read_metrics(run.metrics) if "audit/hacked" in row]
-    words = [row["audit/hacked"] for row in found if row["step"] <= step]
-    return next((i for i, word in enumerate(reversed(words)) if not word), len(words))
 
 
 def build_budget(
@@ -108,7 +71,7 @@ def build_budget(
         return None
     monitor = _drift_monitor(recipe, assets, forward, device)
     return DriftBudget(
-        lambda: monitor()["heldout_loss_change"],
+        lambda: monitor(0).metrics["heldout_loss_change"],
         objective.drift_budget,
         objective.beta,
         every=objective.drift_budget_every,
@@ -122,9 +85,9 @@ def _drift_monitor(
     meter = build_drift(recipe, part, device)
     start = float(meter.losses(forward, part.condition).mean())
 
-    def monitor() -> Mapping[str, float]:
+    def monitor(step: int) -> Audit:
         loss = float(meter.losses(forward, part.condition).mean())
-        return {"heldout_loss": loss, "heldout_loss_change": loss / start - 1}
+        return Audit(step, {"heldout_loss": loss, "heldout_loss_change": loss / start - 1})
 
     return monitor
 
@@ -133,16 +96,14 @@ class Panel:
     """A reduced audit: few prompts and samples, the same noise every time, the report's own rule.
 
     Proxy and audit part where the verdict on these samples is "hacked": the held-out loss is past
-    its mark, or the trained reward rose above the base's and signs of two kinds agree.
+    its mark, or the trained reward rose above the base's and signs of two kinds agree. What it
+    finds depends on the weights alone, and on no audit before.
 
     Args:
         bench: what is measured; its prompts are cut to what the samples allow.
         forward: the model, with the base's weights now.
         latent_shape: of one sample.
         num_samples: in all; each prompt gets at least two.
-        stops: whether two audits in a row that say hacked stop the run.
-        best: score of the best checkpoint so far.
-        hacked: audits so far that said hacked in a row.
     """
 
     def __init__(
@@ -152,66 +113,67 @@ class Panel:
         latent_shape: tuple[int, ...],
         *,
         num_samples: int,
-        stops: bool,
-        best: float = -math.inf,
-        hacked: int = 0,
     ) -> None:
         num_prompts = max(1, min(len(bench.prompts), num_samples // 2))
         self._bench = dataclasses.replace(bench, prompts=bench.prompts[:num_prompts])
         self._per_prompt = max(2, num_samples // num_prompts)
         self._forward, self._latent_shape = forward, latent_shape
-        self._stops, self._best, self._hacked = stops, best, hacked
-        self._losses, self._values, prompt_id = self._measure()
+        self._losses = self._drift_losses()
+        self._values, prompt_id = self._measure()
         self._base = self._result(self._losses, self._values, prompt_id, is_base=True)
 
-    def __call__(self) -> Mapping[str, float]:
+    def __call__(self, step: int) -> Audit:
         """Measure the model as it is now.
 
         Returns:
-            The metrics ``heldout_loss``, ``heldout_loss_change`` and ``audit/*``.
+            The metrics ``heldout_loss``, ``heldout_loss_change`` and ``audit/*``; the first two
+            alone where they are not finite: there is nothing to sample, and the guard says so.
 
         Raises:
-            GuardStop: proxy and audit have parted, if that stops the run.
+            GuardStop: the samples are not finite.
         """
-        losses, values, prompt_id = self._measure()
+        losses = self._drift_losses()
+        loss = float(losses.mean())
+        if not np.isfinite(losses).all():
+            change = loss / float(self._losses.mean()) - 1
+            return Audit(step, {"heldout_loss": loss, "heldout_loss_change": change})
+        values, prompt_id = self._measure(step)
         run = self._result(losses, values, prompt_id)
         limit = self._bench.recipe.evaluation.drift_limit
         verdict = judge_run(run, self._base, marks=Marks(drift_limit=limit))
-        self._hacked = self._hacked + 1 if verdict.status == "hacked" else 0
-        if self._stops and self._hacked >= IN_A_ROW:
-            kept = "; the best checkpoint by the audit is kept: see --step best"
-            raise GuardStop(
-                f"Reward and audit have parted at {IN_A_ROW} audits in a row: {verdict.sentence}",
-                hint="raise objective.beta, or train for fewer steps"
-                + (kept if math.isfinite(self._best) else ""),
-            )
-        score = self._score(run, verdict, values)
-        is_best = score > self._best
-        self._best = max(self._best, score)
         metrics = {
-            "heldout_loss": float(losses.mean()),
-            "heldout_loss_change": run.drift.value,
             "audit/reward": run.reward.value,
             "audit/frechet": run.frechet.value,
             "audit/diversity": run.diversity.value,
             "audit/vendi": run.vendi.value,
             "audit/pixels": max(shift.moved.value for shift in run.pixels),
-            "audit/score": score,
+            "audit/score": self._score(run, verdict, values),
             **{f"audit/held_out/{one.name}": one.value.value for one in run.measures},
         }
-        known = {name: value for name, value in metrics.items() if math.isfinite(value)}
-        return known | {
+        found = {
+            "heldout_loss": loss,
+            "heldout_loss_change": run.drift.value,
+            **{name: value for name, value in metrics.items() if math.isfinite(value)},
             "audit/hacked": float(verdict.status == "hacked"),
-            "audit/best": float(is_best),
         }
+        return Audit(step, found, verdict.sentence)
 
-    def _measure(self) -> tuple[NDArray[np.float64], Values, NDArray[np.int64]]:
+    def _drift_losses(self) -> NDArray[np.float64]:
         bench = self._bench
-        samples = bench.sample(
+        losses = bench.meter.losses(self._forward, bench.corpus.heldout.condition)
+        return losses.double().numpy()
+
+    def _measure(self, step: int = 0) -> tuple[Values, NDArray[np.int64]]:
+        """Sample the model and measure the samples; those of the base are at step 0."""
+        samples = self._bench.sample(
             self._forward, self._latent_shape, samples_per_prompt=self._per_prompt
         )
-        losses = bench.meter.losses(self._forward, bench.corpus.heldout.condition)
-        return losses.double().numpy(), bench.values(samples), samples.prompts.prompt_id.numpy()
+        if step and not samples.media.isfinite().all():
+            raise GuardStop(
+                f"The audit's samples are not finite at step {step}: training has diverged.",
+                hint="a lower learning rate or float32 usually helps",
+            )
+        return self._bench.values(samples), samples.prompts.prompt_id.numpy()
 
     def _result(
         self,

@@ -14,13 +14,13 @@ from ddrl.builders.monitors import build_panel
 from ddrl.builders.runs import RunFolder
 from ddrl.errors import DDRLError
 from ddrl.recipe import parse_recipe
-from ddrl.training.checkpoint import load_weights, read_manifest
+from ddrl.training.checkpoint import CheckpointFolder, load_weights, read_manifest
 from ddrl.training.forward import Forward
 
 __all__ = ["serve"]
 
 
-def serve(folder: PanelFolder, steps: Iterable[int], *, resumed_at: int = 0) -> None:
+def serve(folder: PanelFolder, steps: Iterable[int]) -> None:
     """Measure the base, then audit checkpoints one after another.
 
     What is found is written beside the run; so is the error that ends it, if one does.
@@ -28,7 +28,6 @@ def serve(folder: PanelFolder, steps: Iterable[int], *, resumed_at: int = 0) -> 
     Args:
         folder: where to meet the run.
         steps: of the checkpoints, as they are asked for.
-        resumed_at: iterations that were finished before.
     """
     try:
         recipe = parse_recipe(folder.recipe.read_text(encoding="utf-8"), origin=str(folder.recipe))
@@ -37,11 +36,14 @@ def serve(folder: PanelFolder, steps: Iterable[int], *, resumed_at: int = 0) -> 
         assets = Assets.build(recipe, device)
         autocast = torch.bfloat16 if recipe.run.precision == "bfloat16" else None
         forward = Forward(assets.model, guidance=recipe.rollout.guidance, autocast=autocast)
-        panel = build_panel(recipe, assets, forward, device, resumed_at=resumed_at)
+        panel = build_panel(recipe, assets, forward, device)
+        checkpoints = CheckpointFolder(folder.run.checkpoints)
         for step in steps:
-            checkpoint = read_manifest(folder.run.checkpoints / f"step-{step:08d}")
+            checkpoint = read_manifest(checkpoints.path(step))
             load_weights(assets.model.transformer, checkpoint.tensors("ema"))
-            folder.write(folder.result(step), dict(panel()))
+            audit = panel(step)
+            found = {"metrics": dict(audit.metrics), "sentence": audit.sentence}
+            folder.write(folder.result(step), found)
     except DDRLError as error:
         kind = type(error).__name__
         folder.write(folder.failure, {"kind": kind, "message": error.message, "hint": error.hint})
@@ -50,7 +52,6 @@ def serve(folder: PanelFolder, steps: Iterable[int], *, resumed_at: int = 0) -> 
 
 if __name__ == "__main__":
     serve(
-        PanelFolder(RunFolder(Path(sys.argv[1]))),
+        PanelFolder(RunFolder(Path(sys.argv[1])), sys.argv[2]),
         (int(line) for line in sys.stdin),  # which ends when training does
-        resumed_at=int(sys.argv[2]),
     )

@@ -69,7 +69,7 @@ class RunFolder:
 
     @property
     def metrics(self) -> Path:
-        """One JSON object per iteration."""
+        """JSON objects, one per iteration and one per audit."""
         return self.path / "metrics.jsonl"
 
     @property
@@ -108,7 +108,7 @@ class LoadedRun:
         start: the trained weights as they were before training.
         splits: the embedded data, if the run is about it.
         device: where the model is.
-        metrics: one mapping per finished iteration, in order.
+        metrics: one mapping per iteration behind these weights, in order.
         info: what the run was started with, see ``run.json``; empty where that is missing.
     """
 
@@ -191,18 +191,19 @@ def load_run(
         load_weights(network, checkpoint.tensors(name))
     network.requires_grad_(False)
     autocast = torch.bfloat16 if recipe.run.precision == "bfloat16" else None
+    reached = 0 if checkpoint is None else checkpoint.step
     return LoadedRun(
         folder=run.path,
         name=run.path.resolve().name,
         recipe=recipe,
-        step=0 if checkpoint is None else checkpoint.step,
+        step=reached,
         weights=weights,
         model=model,
         forward=Forward(model, guidance=recipe.rollout.guidance, autocast=autocast),
         start=start,
         splits=splits,
         device=device,
-        metrics=list(read_metrics(run.metrics)),
+        metrics=[row for row in read_metrics(run.metrics) if row["step"] <= reached],
         info=_read_info(run),
     )
 
@@ -239,8 +240,9 @@ def _find_checkpoint(run: RunFolder, step: Step | None) -> Checkpoint:
     Raises:
         CheckpointError: there is none, or it is broken.
     """
+    checkpoints = CheckpointFolder(run.checkpoints)
     if step is None:
-        newest = CheckpointFolder(run.checkpoints).latest()
+        newest = checkpoints.latest()
         if newest is None:
             raise CheckpointError(
                 f"{run.path} has no checkpoint yet.",
@@ -248,18 +250,17 @@ def _find_checkpoint(run: RunFolder, step: Step | None) -> Checkpoint:
             )
         return newest
     if step == "best":
-        marked = CheckpointFolder(run.checkpoints).best()
-        if marked is None:
+        best = checkpoints.best()
+        if best is None:
             raise CheckpointError(
                 f"{run.path} has no checkpoint that is marked as the best.",
                 hint="checkpoints are marked while training with evaluation.panel_samples above 0",
             )
-        step = marked.step
-    wanted = run.checkpoints / f"step-{step:08d}"
-    if not wanted.is_dir():
-        there = [str(int(found.name[5:])) for found in sorted(run.checkpoints.glob("step-*"))]
+        step = best.step
+    there = checkpoints.steps()
+    if step not in there:
         raise CheckpointError(
             f"{run.path} has no checkpoint of step {step}.",
-            hint=f"it has {', '.join(there)}" if there else "it has none at all yet",
+            hint=f"it has {', '.join(map(str, there))}" if there else "it has none at all yet",
         )
-    return read_manifest(wanted)
+    return read_manifest(checkpoints.path(step))

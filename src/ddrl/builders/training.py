@@ -71,16 +71,21 @@ def build_job(recipe: Recipe, *, progress: Progress | None = None) -> Job:
         seed=recipe.run.seed,
         grad_clip=recipe.optimizer.grad_clip,
         reference=reference,
-        guard=Guard(**recipe.guard.model_dump(exclude={"replay_tolerance"})),
+        guard=_build_guard(recipe),
         budget=build_budget(recipe, assets, forward, device),
         device=device,
     )
     if recipe.evaluation.every and recipe.evaluation.panel == "background":
         trainer.auditor = BackgroundPanel(recipe)
     elif recipe.evaluation.every:
-        trainer.monitors = [build_monitor(recipe, assets, forward, device)]
+        trainer.monitor = build_monitor(recipe, assets, forward, device)
         trainer.monitor_every = recipe.evaluation.every
     return Job(recipe, trainer)
+
+
+def _build_guard(recipe: Recipe) -> Guard:
+    limits = recipe.guard.model_dump(exclude={"replay_tolerance"})
+    return Guard(**limits, stop_hacked=2 if recipe.evaluation.stop_on_hack else 0)
 
 
 def _build_forwards(recipe: Recipe, model: DiffusionModel) -> tuple[Forward, Forward | None]:

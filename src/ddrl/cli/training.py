@@ -17,13 +17,14 @@ from ddrl.cli.lock import FolderLock
 from ddrl.cli.progress import Reporter, make_reporter
 from ddrl.cli.provenance import describe_start
 from ddrl.cli.terminal import format_change
-from ddrl.errors import CheckpointError, GuardStop, RecipeError, RewardError, UsageError
+from ddrl.errors import CheckpointError, GuardStop, RecipeError, UsageError
 
 if TYPE_CHECKING:
     from ddrl.builders.training import Job
     from ddrl.recipe import Recipe
     from ddrl.training.checkpoint import Checkpoint
     from ddrl.training.sinks import MetricSink
+    from ddrl.training.trainer import Trainer
 
 __all__ = ["TrainingRun"]
 
@@ -63,13 +64,13 @@ class TrainingRun:
             checkpoint = self._checkpoints.latest()
             if checkpoint is not None:
                 self._refuse_another_recipe(checkpoint)
-            if checkpoint is not None and checkpoint.step >= self._recipe.run.steps:
-                typer.echo(f"Already finished. {self._summary()}")
+            if checkpoint is not None and self._is_finished(checkpoint):
+                typer.echo(f"Already finished. {self._summary(checkpoint.step)}")
                 return
             self._write_start(checkpoint)
             with make_reporter() as reporter:
                 job = self._build(checkpoint, reporter)
-                finished = self._train(job, checkpoint, reporter, interrupts)
+                finished = self._train(job, reporter, interrupts)
         if not finished:
             typer.echo(
                 f"Stopped after step {job.trainer.step} of {self._recipe.run.steps}; a checkpoint "
@@ -77,7 +78,15 @@ class TrainingRun:
                 err=True,
             )
             raise typer.Exit(128 + interrupts.number)
-        typer.echo(self._summary())
+        typer.echo(self._summary(job.trainer.step))
+
+    def _is_finished(self, checkpoint: Checkpoint) -> bool:
+        """Whether nothing is left to do: no step, and no audit of the last one."""
+        from ddrl.training.auditing import AuditRecord
+
+        every, record = self._recipe.evaluation.every, AuditRecord.of(checkpoint)
+        is_audited = not record.is_due(checkpoint.step, every)
+        return checkpoint.step >= self._recipe.run.steps and is_audited
 
     def _refuse_another_recipe(self, checkpoint: Checkpoint) -> None:
         from ddrl.recipe import parse_recipe, resume_conflicts
@@ -139,19 +148,13 @@ class TrainingRun:
         )
         return job
 
-    def _train(
-        self,
-        job: Job,
-        checkpoint: Checkpoint | None,
-        reporter: Reporter,
-        interrupts: Interrupts,
-    ) -> bool:
+    def _train(self, job: Job, reporter: Reporter, interrupts: Interrupts) -> bool:
         from ddrl.training.loop import train
 
         trainer, recipe = job.trainer, self._recipe
         with ExitStack() as stack:
-            sinks = [stack.enter_context(closing(sink)) for sink in self._sinks(trainer.step)]
-            stack.enter_context(self._failures(job, 0 if checkpoint is None else checkpoint.step))
+            sinks = [stack.enter_context(closing(sink)) for sink in self._sinks(trainer)]
+            stack.enter_context(self._failures(job))
             reporter.begin(trainer.step, recipe.run.steps)
             interrupts.be_patient(reporter.stopping)
             return train(
@@ -165,11 +168,12 @@ class TrainingRun:
                 should_stop=lambda: interrupts.number != 0,
             )
 
-    def _sinks(self, step: int) -> Iterator[MetricSink]:
+    def _sinks(self, trainer: Trainer) -> Iterator[MetricSink]:
         from ddrl.training.sinks import JSONLSink, TensorBoardSink, WandbSink
 
-        run = self._recipe.run
-        yield JSONLSink(self._folder.metrics, resume_at=step)
+        run, step = self._recipe.run, trainer.step
+        audited = trainer.audits.step
+        yield JSONLSink(self._folder.metrics, resume_at=step, audited_at=audited)
         if run.tensorboard:
             yield TensorBoardSink(self._folder.tensorboard, resume_at=step)
         if run.wandb_project:
@@ -177,21 +181,10 @@ class TrainingRun:
             yield WandbSink(run.wandb_project, name=name, config=self._recipe.model_dump())
 
     @contextmanager
-    def _failures(self, job: Job, saved: int) -> Iterator[None]:
-        """Keep what can be kept when training fails, and say what that is."""
-        from ddrl.training.loop import save
-
+    def _failures(self, job: Job) -> Iterator[None]:
+        """Say what is kept when training fails."""
         try:
             yield
-        except RewardError:
-            # Rewards come before the iteration touches a weight: those before it are whole.
-            if job.trainer.step > saved:
-                try:
-                    save(job.trainer, self._checkpoints, recipe=self._text)
-                    logger.info("the %d steps before it are saved", job.trainer.step)
-                except (CheckpointError, GuardStop) as error:
-                    logger.warning("%s", error.message)
-            raise
         except GuardStop as error:
             self._write_stop(error, job.trainer.step)
             raise
@@ -217,18 +210,18 @@ class TrainingRun:
         """Which checkpoint is there, in words."""
         newest = self._checkpoints.latest()
         if newest is None:
-            return "there is no checkpoint yet"
+            return "there is no checkpoint yet (see run.checkpoint_every)"
         return f"the last good checkpoint, of step {newest.step}, is kept in {newest.folder}"
 
-    def _summary(self) -> str:
-        """The run in one line."""
+    def _summary(self, step: int) -> str:
+        """The run in one line; ``step`` is what it has reached."""
         from ddrl.training.sinks import read_metrics
 
-        lines = read_metrics(self._folder.metrics)
-        seconds = sum(float(line.get("seconds", 0)) for line in lines)
-        parts = [f"{self._folder.path}: {self._recipe.run.steps} steps in {seconds:.0f} s"]
-        rewards = [line["reward"] for line in lines if "reward" in line]
-        changes = [line["heldout_loss_change"] for line in lines if "heldout_loss_change" in line]
+        rows = [row for row in read_metrics(self._folder.metrics) if row["step"] <= step]
+        seconds = sum(row.get("seconds", 0.0) for row in rows)
+        parts = [f"{self._folder.path}: {step} steps in {seconds:.0f} s"]
+        rewards = [row["reward"] for row in rows if "reward" in row]
+        changes = [row["heldout_loss_change"] for row in rows if "heldout_loss_change" in row]
         if rewards:
             parts.append(f"reward {rewards[0]:.3f} -> {rewards[-1]:.3f}")
         if changes:

@@ -179,7 +179,8 @@ class _Book:
                 if self.begun:
                     self.take(wait=True)
                 # Without that audit the run has to go on from its checkpoint, to make it again.
-                if self.trainer.step > self.saved and not self.begun:
+                is_ahead = self.trainer.step > self.saved and not self.begun
+                if self.checkpoints is not None and is_ahead:
                     self.save()
                     logger.info("the %d steps before it are saved", self.trainer.step)
             except DDRLError as error:

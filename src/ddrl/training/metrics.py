@@ -73,7 +73,9 @@ GLOSSARY: Mapping[str, MetricSpec] = {
         "1", "mean", "Mean distance of rho from 1; 0 in a rollout's first update, up to rounding."
     ),
     "ratio_max": MetricSpec("1", "max", "Largest rho. Above 10, lower the learning rate."),
-    "clip_fraction": MetricSpec("share", "mean", "Pairs of sample and step where the clip binds."),
+    "clip_fraction": MetricSpec(
+        "share", "mean", "Pairs of sample and step where grpo's clip binds."
+    ),
     "reference_kl": MetricSpec(
         "nat", "mean", "KL to the reference policy along the chain, eq. (T3), per sample."
     ),
@@ -121,7 +123,7 @@ GLOSSARY: Mapping[str, MetricSpec] = {
     ),
     "audit/hacked": MetricSpec("1", "last", "1 where reward and audit have parted, else 0."),
     "audit/best": MetricSpec("1", "last", "1 where audit/score is the best so far, else 0."),
-    "seconds": MetricSpec("s", "sum", "Wall time of the iteration, without monitoring."),
+    "seconds": MetricSpec("s", "sum", "Wall time of the iteration, without audits."),
     "seconds/rollout": MetricSpec(
         "s", "sum", "Part of it: sampling; with micro-batches decoding, too, beside the rewards."
     ),

@@ -164,16 +164,18 @@ class Gradient:
         keep = advantages.keep[rows].to(self._device).repeat(len(steps)).float()
         ratio = (log_prob - behaviour).exp()
         bound = {"clip_low": objective.clip_low, "clip_high": objective.clip_high}
-        if objective.policy == "grpo":
+        is_clipping = objective.policy == "grpo"
+        if is_clipping:
             loss = clipped_ratio_loss(ratio, pair_advantage, **bound)
         else:
             loss = reinforce_loss(log_prob, pair_advantage)
         loss = loss * omega
         with torch.no_grad():
-            clipped = is_clipped(ratio, pair_advantage, **bound)
-            values = torch.stack([loss, (ratio - 1).abs(), clipped.float()])
-            names = ("policy_loss", "ratio_deviation", "clip_fraction")
-            metrics = dict(zip(names, values @ keep, strict=True))
+            values = {"policy_loss": loss, "ratio_deviation": (ratio - 1).abs()}
+            if is_clipping:
+                values["clip_fraction"] = is_clipped(ratio, pair_advantage, **bound).float()
+            sums = torch.stack(list(values.values())) @ keep
+            metrics = dict(zip(values, sums, strict=True))
             metrics["ratio_max"] = (ratio * keep).max()
         if objective.regularizer == "reference":
             assert self.reference is not None
