@@ -73,7 +73,7 @@ def test_every_method_runs_and_logs_what_the_glossary_knows(
     overrides: list[str], cache: Path
 ) -> None:
     trainer = job(cache, *overrides, "evaluation.every=1").trainer
-    metrics = trainer.iteration()
+    metrics = {**trainer.iteration(), **trainer.audit().metrics}
     assert trainer.step == 1
     for name, value in metrics.items():
         assert spec_of(name).unit

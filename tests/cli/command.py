@@ -17,6 +17,7 @@ import pytest
 from tests.torch_state import TorchState
 
 from ddrl.cli import main
+from ddrl.training.sinks import read_metrics
 
 ROOT = Path(__file__).parents[2]
 
@@ -110,9 +111,18 @@ def write_recipe(folder: Path, factory: pytest.TempPathFactory, *, more: str = "
 
 
 def metrics_of(run: Path) -> list[dict[str, Any]]:
-    """The metrics of a run, without what a clock has measured."""
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in line.items() if not k.startswith("seconds")} for line in lines]
+    """The metrics of a run by step, without what a clock has measured."""
+    return [without_seconds(row) for row in read_metrics(run / "metrics.jsonl")]
+
+
+def rows_of(run: Path) -> list[dict[str, Any]]:
+    """The rows of a run's metrics as they were written, likewise."""
+    lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    return [without_seconds(json.loads(line)) for line in lines]
+
+
+def without_seconds(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if not name.startswith("seconds")}
 
 
 def contents(folder: Path) -> dict[str, str]:

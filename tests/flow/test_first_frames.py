@@ -9,7 +9,7 @@ import av
 import pytest
 import torch
 from diffusers import WanPipeline
-from tests.cli.command import ddrl
+from tests.cli.command import ddrl, metrics_of
 from tests.data.making import write_image, write_video
 from tests.flow.diffusers_jobs import Job, image_size, weights
 from tests.models.families.test_wan_ti2v import build
@@ -53,7 +53,7 @@ def loaded(run: Path) -> LoadedRun:
 
 
 def test_it_learns(run: Path, loaded: LoadedRun) -> None:
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    lines = metrics_of(run)
     assert [line["step"] for line in lines] == [1, 2]
     assert lines[-1]["heldout_loss_change"] != 0
     after = weights(run, 2)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from tests.cli.command import ddrl
+from tests.cli.command import ddrl, metrics_of
 from tests.data.making import write_image
 
 from ddrl.builders.assets import build_tiny, load_splits
@@ -78,7 +78,7 @@ def test_a_run_and_its_samples(recipe: Path) -> None:
     folder = recipe.parent / "run"
     result = ddrl("train", recipe)
     assert result.code == 0, result.stderr
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    lines = metrics_of(folder)
     assert {"reward/digit_identity", "reward/motion"} <= lines[0].keys()
     result = ddrl("sample", folder, "--prompt", "a three moving left slowly", "--num", "2")
     assert result.code == 0, result.stderr

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.cli.command import contents, ddrl, write_recipe
+from tests.cli.command import contents, ddrl, without_seconds, write_recipe
+
+from ddrl.training.checkpoint import Best, CheckpointFolder
+from ddrl.training.sinks import read_metrics
 
 PANEL = ["evaluation.panel_samples=20", "evaluation.every=1", "evaluation.samples_per_prompt=4"]
 HACK = ["objective.regularizer=none", "optimizer.learning_rate=0.02", "guard.max_ratio=0"]
 
 
-def read_metrics(run: Path) -> list[dict[str, Any]]:
+def metrics_rows(run: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def best_of(run: Path) -> Best | None:
+    return CheckpointFolder(run / "checkpoints").best()
 
 
 def test_a_run_that_is_not_hacked_marks_its_best_checkpoint(
@@ -24,15 +30,15 @@ def test_a_run_that_is_not_hacked_marks_its_best_checkpoint(
     recipe = write_recipe(tmp_path, tmp_path_factory)
     recipe.write_text(recipe.read_text() + '\n[[evaluation.reward]]\nname = "classifier"\n')
     assert ddrl("train", recipe, *PANEL).code == 0
-    run, lines = tmp_path / "run", read_metrics(tmp_path / "run")
+    run, lines = tmp_path / "run", read_metrics(tmp_path / "run" / "metrics.jsonl")
+    assert [line["step"] for line in lines] == [1, 2, 3, 4]
     for line in lines:
         assert {"audit/reward", "audit/vendi", "audit/pixels", "heldout_loss_change"} <= set(line)
         assert {"audit/held_out/classifier", "audit/held_out/judge_accuracy"} <= set(line)
         assert line["audit/hacked"] == 0.0
     scored = {int(line["step"]): line["audit/score"] for line in lines if "audit/score" in line}
-    marked = json.loads((run / "checkpoints" / "best.json").read_text())
     best = max(scored, key=lambda step: scored[step])
-    assert (marked["step"], marked["score"]) == (best, scored[best])
+    assert best_of(run) == Best(best, scored[best])
     assert (run / "checkpoints" / f"step-{best:08d}").is_dir()
     assert [line["step"] for line in lines if line["audit/best"]][-1] == best
     # Commands take it by name.
@@ -53,9 +59,14 @@ def test_a_run_whose_reward_and_audit_part_is_stopped(
     ddrl("train", recipe, *options).failed(6, "have parted at 2 audits in a row: hacked: ")
     stop = json.loads((tmp_path / "run" / "stopped.json").read_text())
     assert stop["step"] < 30
-    lines = read_metrics(tmp_path / "run")
-    assert [line["audit/hacked"] for line in lines][-1:] == [1.0]
+    lines = read_metrics(tmp_path / "run" / "metrics.jsonl")
+    assert lines[-1]["step"] == stop["step"]
+    assert [line["audit/hacked"] for line in lines][-2:] == [1.0, 1.0]  # that of the stop, too
     assert "audit/score" not in lines[-1]
+    # The same command is stopped by the same audits, which the checkpoint remembers.
+    ddrl("train", recipe, *options).failed(6, "have parted at 2 audits in a row: hacked: ")
+    again = read_metrics(tmp_path / "run" / "metrics.jsonl")
+    assert [without_seconds(line) for line in again] == [without_seconds(line) for line in lines]
 
 
 def test_best_of_a_run_without_audits(
@@ -75,7 +86,7 @@ def audits(run: Path) -> dict[int, dict[str, Any]]:
     """What each audit found, by its step."""
     return {
         line["step"]: {k: v for k, v in line.items() if k.startswith(("audit/", "heldout"))}
-        for line in read_metrics(run)
+        for line in metrics_rows(run)
         if "audit/hacked" in line
     }
 
@@ -91,22 +102,12 @@ def test_beside_training_it_finds_what_it_finds_inline(
     assert result.code == 0, result.stderr
     assert audits(beside) == audits(inline)
     assert list(audits(beside)) == [2, 4]
-    best = [json.loads((run / "checkpoints/best.json").read_text()) for run in (inline, beside)]
-    assert best[0] == best[1]
+    assert best_of(inline) == best_of(beside)
+    assert best_of(beside) is not None
     weights = [
         contents(run / "checkpoints/step-00000004")["ema.safetensors"] for run in (inline, beside)
     ]
     assert weights[0] == weights[1]
-    # An audit that a kill cut off is made again by the resume, and counted once.
-    expected = audits(beside)
-    lines = [json.dumps(line) for line in read_metrics(beside) if line["step"] <= 2]
-    kept = [line for line in lines if "audit/hacked" not in line]
-    (beside / "metrics.jsonl").write_text("\n".join(kept) + "\n")
-    shutil.rmtree(beside / "checkpoints/step-00000004")
-    (beside / "checkpoints/best.json").unlink()
-    assert ddrl("train", recipe, *BESIDE).code == 0
-    assert audits(beside) == expected
-    assert len([line for line in read_metrics(beside) if "audit/hacked" in line]) == 2
 
 
 def test_beside_training_it_stops_the_run_too(

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.cli.command import metrics_of
 
 from ddrl.rewards.catalog import catalog
 
@@ -75,6 +76,6 @@ def test_it_is_trained_on(run: Run, tmp_path: Path) -> None:
     folders = (f"run.folder={tmp_path / 'run'}", f"run.cache={tmp_path / 'cache'}")
     done = run(*train, *SMALL, *folders)
     assert done.returncode == 0, done.stderr
-    lines = (tmp_path / "run" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    lines = metrics_of(tmp_path / "run")
     assert len(lines) == 2
-    assert all(0 < json.loads(line)["reward/sharpness"] < 1 for line in lines)
+    assert all(0 < line["reward/sharpness"] < 1 for line in lines)

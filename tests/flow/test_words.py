@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.cli.command import ddrl
+from tests.cli.command import ddrl, metrics_of
 
 from ddrl.builders.assets import load_splits
 from ddrl.builders.embedded import build_judge, build_judges
@@ -63,7 +63,7 @@ def test_a_run_and_its_samples(recipe: Path) -> None:
     folder = recipe.parent / "run"
     result = ddrl("train", recipe)
     assert result.code == 0, result.stderr
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    lines = metrics_of(folder)
     assert len(lines) == 2
     assert 0 <= lines[0]["reward/ocr"] <= 1
     result = ddrl("sample", folder, "--prompt", 'the word "tap" in blue', "--num", "2")
