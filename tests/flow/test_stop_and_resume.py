@@ -108,9 +108,8 @@ def test_a_kill_between_checkpoints_is_made_up_for(
     assert [line["step"] for line in metrics_of(run)] == [1, 2, 3]
     with (run / "metrics.jsonl").open("a") as file:
         file.write('{"step": 4, "rew')  # what a kill in the midst of a write leaves
-    shutil.copytree(
-        run / "checkpoints" / "step-00000002", run / "checkpoints" / ".writing-00000004"
-    )
+    half = run / "checkpoints" / ".writing-00000004"
+    shutil.copytree(run / "checkpoints" / "step-00000002", half)
     resumed = ddrl("train", recipe, *gated(tmp_path, at=4))
     assert resumed.code == 0, resumed.stderr
     assert "resuming after step 2" in resumed.stderr
