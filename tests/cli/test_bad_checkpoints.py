@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -71,3 +72,29 @@ def test_a_finished_run_says_so(recipe: Path, trained: Path) -> None:
     assert result.code == 0
     assert result.stdout.startswith(f"Already finished. {trained}: 4 steps in ")
     assert kept(trained) == before
+
+
+def test_a_shorter_run_is_told_what_is_there(recipe: Path, trained: Path) -> None:
+    before = kept(trained)
+    result = ddrl("train", recipe, "run.steps=2")
+    assert result.code == 0
+    whole = ddrl("train", recipe).stdout
+    assert result.stdout == whole
+    assert f"{trained}: 4 steps in " in whole
+    assert kept(trained) == before
+
+
+def test_the_user_s_copies_are_left_alone(recipe: Path, trained: Path) -> None:
+    """Beside the checkpoints, under names that only begin as theirs."""
+    newest = trained / "checkpoints" / "step-00000004"
+    names = ("step-00000004-keep", "step-00000009.bak", "step-9", "step-000000099")
+    for name in names:
+        shutil.copytree(newest, trained / "checkpoints" / name)
+    (trained / "checkpoints" / "step-latest").symlink_to(newest)
+    result = ddrl("train", recipe, "run.steps=9", "run.checkpoint_every=1")
+    assert result.code == 0, result.stderr
+    assert "resuming after step 4" in result.stderr
+    there = {path.name for path in (trained / "checkpoints").iterdir()}
+    assert there == {*names, "step-latest", "step-00000008", "step-00000009"}
+    ddrl("sample", trained, "--step", "99").failed(5, "no checkpoint of step 99", "it has 8, 9")
+    ddrl("export", trained, "--step", "4", "--out", recipe.parent / "out").failed(5, "it has 8, 9")

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.cli.command import ddrl, finish, metrics_of, spawn
+from tests.cli.command import ddrl, finish, metrics_of, rows_of, spawn
 
 REWARDS = "reward.0.name=tests.cli.rewards:"
 SECOND = """
@@ -66,3 +66,26 @@ def test_raw_values_are_logged_whatever_is_trained_on(recipe: Path, combine: str
         raw = line["reward/ink"] + 0.5 * line["reward/Slow"]
         assert line["reward"] == pytest.approx(raw, rel=1e-5)
         assert line["reward_std"] > 0
+
+
+AUDITED = ["evaluation.panel_samples=20", "evaluation.steps=2", "run.checkpoint_every=0"]
+
+
+def test_a_reward_that_fails_in_an_audit_costs_neither_row_nor_audit(recipe: Path) -> None:
+    """Calls: the base's audit, four iterations and two audits; it fails in the last one."""
+    straight = recipe.parent / "straight"
+    options = [*AUDITED, REWARDS + "RaisesOnce", "reward.0.options.at=7"]
+    there = [f"reward.0.options.marker={recipe}", f"run.folder={straight}"]  # never raises
+    assert ddrl("train", recipe, *options, *there).code == 0
+    options.append(f"reward.0.options.marker={recipe.parent / 'marker'}")
+    run = recipe.parent / "run"
+    result = ddrl("train", recipe, *options)
+    result.failed(4, "reward 'RaisesOnce' failed on 20 samples")
+    assert "the 4 steps before it are saved" in result.stderr
+    assert rows_of(run) == rows_of(straight)[:-1]
+    again = ddrl("train", recipe, *options)
+    assert again.code == 0, again.stderr
+    assert rows_of(run) == rows_of(straight)
+    assert "audit/hacked" in rows_of(run)[-1]
+    assert ddrl("train", recipe, *options).stdout.startswith("Already finished.")
+    assert rows_of(run) == rows_of(straight)

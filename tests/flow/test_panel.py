@@ -91,15 +91,30 @@ def audits(run: Path) -> dict[int, dict[str, Any]]:
     }
 
 
-def test_beside_training_it_finds_what_it_finds_inline(
-    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    recipe = write_recipe(tmp_path, tmp_path_factory)
-    recipe.write_text(recipe.read_text() + '\n[[evaluation.reward]]\nname = "classifier"\n')
-    inline, beside = tmp_path / "inline", tmp_path / "run"
-    assert ddrl("train", recipe, *PANEL, "evaluation.every=2", f"run.folder={inline}").code == 0
-    result = ddrl("train", recipe, *BESIDE)
-    assert result.code == 0, result.stderr
+HELD_OUT = '\n[[evaluation.reward]]\nname = "classifier"\n'
+PANELS = {
+    "drift": ["evaluation.every=2", "evaluation.samples_per_prompt=4"],
+    "none": ["evaluation.every=0", "evaluation.samples_per_prompt=4"],
+    "inline": [*PANEL, "evaluation.every=2"],
+    "background": BESIDE,
+}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A run for each way to be measured while it trains; not to be changed."""
+    folders = {}
+    for name, options in PANELS.items():
+        folder = tmp_path_factory.mktemp(name)
+        recipe = write_recipe(folder, tmp_path_factory, more=HELD_OUT)
+        result = ddrl("train", recipe, *options)
+        assert result.code == 0, result.stderr
+        folders[name] = folder / "run"
+    return folders
+
+
+def test_beside_training_it_finds_what_it_finds_inline(runs: dict[str, Path]) -> None:
+    inline, beside = runs["inline"], runs["background"]
     assert audits(beside) == audits(inline)
     assert list(audits(beside)) == [2, 4]
     assert best_of(inline) == best_of(beside)
@@ -108,6 +123,35 @@ def test_beside_training_it_finds_what_it_finds_inline(
         contents(run / "checkpoints/step-00000004")["ema.safetensors"] for run in (inline, beside)
     ]
     assert weights[0] == weights[1]
+
+
+@pytest.mark.parametrize("panel", PANELS)
+@pytest.mark.parametrize("options", [[], ["--json"], ["--step", "2"], ["--step", "best"]])
+def test_every_run_is_evaluated(
+    runs: dict[str, Path], panel: str, options: list[str], tmp_path: Path
+) -> None:
+    """Whatever was measured while it trained, and wherever: rows of audits are not iterations."""
+    run = runs[panel]
+    result = ddrl("evaluate", run, *options, "--out", tmp_path, "--sheets")
+    if options == ["--step", "best"] and panel in ("drift", "none"):
+        result.failed(5, "no checkpoint that is marked as the best")
+        return
+    assert result.code == 0, result.stderr
+    assert {"report.html", "report.json", "samples"} <= {path.name for path in tmp_path.iterdir()}
+    found = json.loads((tmp_path / "report.json").read_text())["runs"]["run"]
+    step = found["num_steps"]
+    assert step == {"--step 2": 2, "--step best": best_step(run)}.get(" ".join(options), 4)
+    rows = metrics_rows(run)
+    # Of the iterations behind these weights, and of each once.
+    seconds = sum(row["seconds"] for row in rows if row["step"] <= step and "seconds" in row)
+    assert found["seconds"] == pytest.approx(seconds, abs=0.06)
+    if "--json" in options:
+        assert json.loads(result.stdout)["runs"]["run"] == found
+
+
+def best_step(run: Path) -> int:
+    best = best_of(run)
+    return best.step if best else 0
 
 
 def test_beside_training_it_stops_the_run_too(
