@@ -82,7 +82,7 @@ class CheckpointError(DDRLError):
 
 
 class GuardStop(DDRLError):  # noqa: N818 - stopping is its purpose, not an accident
-    """The run was stopped because it went wrong; the last good checkpoint is kept."""
+    """The run was stopped because it went wrong; the checkpoints from before are kept."""
 
     exit_code = 6
 

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from tests.cli.command import contents, ddrl, without_seconds, write_recipe
 
+from ddrl.builders.background import PanelFolder
+from ddrl.builders.runs import RunFolder
 from ddrl.training.checkpoint import Best, CheckpointFolder
 from ddrl.training.sinks import read_metrics
 
@@ -183,3 +185,16 @@ def test_beside_training_a_process_that_was_killed_is_told(
     ddrl("train", recipe, *BESIDE).failed(
         1, "The audit of step 2 ended with exit code -9", "panel/log.txt"
     )
+
+
+def test_what_a_process_of_a_killed_run_still_writes_is_no_answer(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    stale, now = PanelFolder(run, "12-1"), PanelFolder(run, "34-2")
+    stale.path.mkdir()
+    now.clear()
+    stale.write(stale.result(2), {"metrics": {}, "sentence": ""})
+    stale.write(stale.failure, {"kind": "DDRLError"})
+    assert not now.result(2).exists()
+    assert not now.failure.exists()
+    PanelFolder(run, "56-3").clear()
+    assert list(stale.path.iterdir()) == []
