@@ -242,7 +242,9 @@ def _start_from(model: TinyModel, run: Path) -> None:
 def _resume_hint(recipe: Recipe, key: str) -> str:
     """How a run goes on whose base or data is another one now."""
     afresh = "or start afresh on what is there, in another folder: run.folder=PATH"
-    if key == "model.path" and recipe.model.family == "tiny":
+    if key == "model.path" and recipe.model.start:
+        key = "model.start"
+    elif key == "model.path" and recipe.model.family == "tiny":
         cache = (
             f"the folder base-* of the run.cache that it was trained with into {recipe.run.cache}"
         )

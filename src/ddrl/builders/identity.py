@@ -160,7 +160,11 @@ def _sums(tensor: Tensor) -> Tensor:
     Integers wrap around, so the order of the sum does not matter, and a GPU finds what a CPU does.
     Weights are odd, so that a change in one place always changes the sum.
     """
-    raw = tensor.reshape(-1).view(torch.uint8) if tensor.numel() else tensor.new_empty(0).byte()
+    raw = (
+        tensor.contiguous().reshape(-1).view(torch.uint8)
+        if tensor.numel()
+        else tensor.new_empty(0).byte()
+    )
     weights = _weights(raw.device)
     held = torch.zeros(_CHUNK, dtype=torch.uint8, device=raw.device)
     words, sums = held.view(torch.int64), []
