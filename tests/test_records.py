@@ -160,14 +160,15 @@ def test_advantages_select() -> None:
         value=torch.tensor([1.0, 2.0, 0.0]),
         keep=torch.tensor([True, True, False]),
         num_flat_groups=1,
-        normalized=True,
+        scale=torch.tensor([0.5, 2.0, 4.0]),
         clipped=torch.tensor([False, True, False]),
     )
     part = whole.select(torch.tensor([2, 1]))
     assert part.value.tolist() == [0, 2]
     assert part.keep.tolist() == [False, True]
     assert part.clipped.tolist() == [False, True]
-    assert (part.num_flat_groups, part.normalized) == (1, True)
+    assert part.scale.tolist() == [4, 2]
+    assert part.num_flat_groups == 1
 
 
 def test_status_fits_a_tensor() -> None:
@@ -184,14 +185,16 @@ def test_records_are_frozen() -> None:
 def test_advantages_refuse_a_column() -> None:
     """A (B, 1) advantage beside a (B,) loss would broadcast to (B, B)."""
     keep = torch.ones(3, dtype=torch.bool)
-    for value, kept, clipped in (
-        (torch.zeros(3, 1), keep, keep),
-        (torch.zeros(3), keep[:, None], keep),
-        (torch.zeros(3), keep, keep[:2]),
-        (torch.zeros(3), keep.float(), keep),
+    ones = torch.ones(3)
+    for value, kept, scale, clipped in (
+        (torch.zeros(3, 1), keep, ones, keep),
+        (torch.zeros(3), keep[:, None], ones, keep),
+        (torch.zeros(3), keep, ones[:, None], keep),
+        (torch.zeros(3), keep, ones, keep[:2]),
+        (torch.zeros(3), keep.float(), ones, keep),
     ):
         with pytest.raises(jaxtyping.TypeCheckError):
-            Advantages(value, kept, 0, normalized=False, clipped=clipped)
+            Advantages(value, kept, 0, scale=scale, clipped=clipped)
 
 
 def test_trajectory_refuses_shapes_that_do_not_belong_together() -> None:

@@ -271,14 +271,15 @@ class Advantages:
         value: A_n, float32, shape (B,); 0 where ``keep`` is false.
         keep: whether the sample takes part in the update, shape (B,).
         num_flat_groups: groups without spread, whose advantages are all 0.
-        normalized: whether the unit is the reward's standard deviation, not the reward.
+        scale: what the sample's reward was divided by, shape (B,): a standard deviation where the
+            advantage is normalised, 1 where its unit is the reward's.
         clipped: which values were cut off at a limit, shape (B,).
     """
 
     value: Float[Tensor, "B"]
     keep: Bool[Tensor, "B"]
     num_flat_groups: int
-    normalized: bool
+    scale: Float[Tensor, "B"]
     clipped: Bool[Tensor, "B"]
 
     def select(self, index: Tensor | slice) -> Advantages:
@@ -287,5 +288,6 @@ class Advantages:
             self,
             value=self.value[index],
             keep=self.keep[index],
+            scale=self.scale[index],
             clipped=self.clipped[index],
         )

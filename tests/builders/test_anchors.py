@@ -274,7 +274,7 @@ def test_a_reward_of_groups_sees_groups(tmp_path: Path) -> None:
 def test_a_half_line_does_not_count(tmp_path: Path, broken: bytes) -> None:
     of = recipe(tmp_path, "data.synthetic.keep=0.5")
     first = anchors(of)
-    path = scores_path(of, None)
+    path = scores_path(of, model(), None)
     whole = path.read_bytes()
     lines = whole.split(b"\n")
     path.write_bytes(b"\n".join(lines[:3]) + b"\n" + broken)
@@ -288,7 +288,7 @@ def test_a_half_line_does_not_count(tmp_path: Path, broken: bytes) -> None:
 
 def test_scores_that_can_not_be_read_or_written(tmp_path: Path) -> None:
     of = recipe(tmp_path, "data.synthetic.keep=0.5")
-    path = scores_path(of, None)
+    path = scores_path(of, model(), None)
     path.mkdir(parents=True)
     with pytest.raises(DataError, match=r"\.jsonl can't be read") as caught:
         anchors(of)

@@ -212,6 +212,22 @@ def test_advantages_are_clipped(clip: str, largest: float, cache: Path) -> None:
     assert bool(found.clipped.any()) == (clip == "0.5")
 
 
+@pytest.mark.parametrize(("micro_batch", "most"), [(5, 5), (0, 12)])
+def test_data_for_the_tilt_are_decoded_as_many_at_once_as_samples(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, micro_batch: int, most: int
+) -> None:
+    decode, sizes = TinyModel.decode, list[int]()
+
+    def counted(self: TinyModel, latents: torch.Tensor, condition: object = None) -> torch.Tensor:
+        sizes.append(len(latents))
+        return decode(self, latents)
+
+    monkeypatch.setattr(TinyModel, "decode", counted)
+    trainer = job(cache, "objective.advantage=tilt", f"run.micro_batch={micro_batch}").trainer
+    assert max(sizes) == most
+    assert sum(sizes) == len(trainer.pool.caption_id)
+
+
 def test_the_judge_is_built_otherwise_and_elsewhere(
     cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -214,6 +214,27 @@ def test_leftovers_of_killed_runs_are_swept(bench: Bench) -> None:
     assert new.exists()
 
 
+def test_a_file_that_its_writer_finishes_during_the_sweep_is_left_alone(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = bench.cache.folder / "media" / "ab"
+    folder.mkdir(parents=True)
+    names = [f".writing-{number}-x" for number in (1, 2, 3)]
+    for name in names:
+        (folder / name).touch()
+        os.utime(folder / name, (0, 0))
+    glob = Path.glob
+
+    def finished_meanwhile(path: Path, pattern: str) -> list[Path]:
+        found = list(glob(path, pattern))
+        (folder / names[1]).rename(folder / "whole")
+        return found
+
+    monkeypatch.setattr(Path, "glob", finished_meanwhile)
+    assert bench.cache.sweep() == 2
+    assert [path.name for path in folder.iterdir()] == ["whole"]
+
+
 def test_lookup_finds_it_without_encoders(bench: Bench) -> None:
     report = bench.run()
     samples = find_samples(bench.data).samples

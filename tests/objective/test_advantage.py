@@ -273,22 +273,30 @@ def test_clip_advantages() -> None:
         value=torch.tensor([7.0, -9.0, 5.0, 0.0]),
         keep=keep,
         num_flat_groups=2,
-        normalized=True,
+        scale=torch.tensor([1.0, 2.0, 3.0, 4.0]),
         clipped=torch.zeros(4, dtype=torch.bool),
     )
     clipped = clip_advantages(plain, 5.0)
     assert clipped.value.tolist() == [5, -5, 5, 0]
     assert clipped.clipped.tolist() == [True, True, False, False]
     assert torch.equal(clipped.keep, keep)
-    assert (clipped.num_flat_groups, clipped.normalized) == (2, True)
+    assert clipped.num_flat_groups == 2
+    assert torch.equal(clipped.scale, plain.scale)
 
 
 @BY_NAME
-def test_what_the_unit_is(name: str) -> None:
+def test_what_the_reward_was_divided_by(name: str) -> None:
+    """Groups of standard deviation 0.5 and 1, far apart, so that the batch's is above 20."""
     keep = torch.ones(4, dtype=torch.bool)
-    found = METHODS[name](torch.tensor([0.1, 0.2, 0.3, 0.4]), torch.tensor([0, 0, 1, 1]), keep)
-    assert found.normalized == (name in {"group", "global"})
+    rewards = torch.tensor([0.0, 1.0, 40.0, 42.0])
+    found = METHODS[name](rewards, torch.tensor([0, 0, 1, 1]), keep)
+    whole = float(rewards.std(correction=0))
+    expected = {"group": [0.5, 0.5, 1, 1], "global": [whole] * 4}.get(name, [1.0] * 4)
+    assert found.scale.tolist() == pytest.approx(expected, abs=2e-4)
     assert not found.clipped.any()
+    if name != "tilt":
+        centred = torch.tensor([-0.5, 0.5, -1.0, 1.0])
+        torch.testing.assert_close(found.value * found.scale, centred)
 
 
 @BY_NAME

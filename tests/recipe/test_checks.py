@@ -48,6 +48,16 @@ def refused(*overrides: str) -> tuple[str, str]:
             "reward.0.weight is -1.0, but scoring.combine lower_confidence weighs",
             "weights of at least 0",
         ),
+        (
+            ["rollout.guidance=0"],
+            "rollout.guidance is 0, so samples do not depend on their prompts",
+            "rollout.guidance to 1",
+        ),
+        (
+            ["guard.min_latent_std=2", "guard.max_latent_std=2"],
+            "guard.min_latent_std is 2.0, but guard.max_latent_std is 2.0",
+            "below guard.max_latent_std",
+        ),
         (["rollout.kernel=ode"], "rollout.kernel ode adds no noise", '"flow_sde"'),
         (
             ["rollout.kernel=ode", "objective.policy=none"],
@@ -190,6 +200,8 @@ def test_refused(overrides: list[str], message: str, hint: str) -> None:
         ["rollout.kernel=cps", "rollout.stochastic_steps=[8, 9]"],
         ["rollout.trained_steps=[9]"],
         ["guard.max_ratio=0"],
+        ["guard.max_latent_std=0"],
+        ["rollout.guidance=0.5"],
     ],
 )
 def test_accepted(overrides: list[str]) -> None:

@@ -107,6 +107,37 @@ def test_one_effective_beta(overrides: list[str]) -> None:
     assert made.effective_beta == pytest.approx([0.3] * len(made.trained_steps))
 
 
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (["rollout.guidance=4"], 0.075),
+        (["rollout.guidance=4", "data.target=teacher"], 0.075),
+        (["rollout.guidance=4", "objective.regularizer=reference"], 0.3),
+        (["rollout.guidance=0.5"], 0.6),
+    ],
+)
+def test_effective_beta_with_guidance(overrides: list[str], expected: float) -> None:
+    made = plan("objective.beta=0.3", *overrides)
+    assert made.effective_beta == pytest.approx([expected] * 4)
+    says_why = "objective.beta / " in "\n".join(made.lines())
+    assert says_why == (expected != 0.3)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "note"),
+    [
+        (["optimizer.warmup_steps=8"], "the learning rate still warms up at the end"),
+        (["objective.policy=reinforce", "objective.updates_per_rollout=2"], "up to 1; grpo does"),
+        (["objective.drift_budget=0.03", "objective.drift_budget_every=5"], "never corrects beta"),
+        (["evaluation.every=5"], "nothing is evaluated while training"),
+    ],
+)
+def test_what_does_less_than_it_says_is_noted(overrides: list[str], note: str) -> None:
+    quiet = ["run.steps=4", "evaluation.every=4"]
+    assert "notes" not in plan(*quiet).lines()
+    assert note in "\n".join(plan(*quiet, *overrides).lines())
+
+
 def test_mean_reduction_shrinks_both_terms() -> None:
     by_sum, by_mean = plan(), plan("objective.log_prob_reduction=mean")
     for a, b in zip(by_sum.steps, by_mean.steps, strict=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ddrl.errors import DDRLError
+from ddrl.objective.advantage import center_advantage, global_advantage, group_advantage
 from ddrl.records import Advantages, Scores, Status
 from ddrl.training.metrics import GLOSSARY, glossary_table, merge, reward_metrics, spec_of
 
@@ -79,23 +81,23 @@ def scores_of(value: torch.Tensor) -> Scores:
     return Scores(value, status, names, combined, valid, 3 * combined)
 
 
-def advantages(size: int, *, normalized: bool = True, flat: int = 0) -> Advantages:
+def advantages(size: int, *, scale: torch.Tensor | None = None, flat: int = 0) -> Advantages:
     clipped = torch.arange(size) % 3 == 0
     keep = torch.ones(size, dtype=torch.bool)
-    return Advantages(torch.zeros(size), keep, flat, normalized, clipped)
+    scale = torch.ones(size) if scale is None else scale
+    return Advantages(torch.zeros(size), keep, flat, scale, clipped)
 
 
 @settings(deadline=None, max_examples=60)
-@given(batch=batches(), normalized=st.booleans())
+@given(batch=batches())
 def test_reward_metrics_against_numpy(
-    batch: tuple[torch.Tensor, torch.Tensor, torch.Tensor], normalized: bool
+    batch: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
 ) -> None:
     value, group, latents = batch
     scores = scores_of(value)
     size = len(group)
-    found = reward_metrics(
-        scores, advantages(size, normalized=normalized, flat=2), group, latents, 0.5
-    )
+    scale = torch.tensor([0.5, 3.0, 7.0, 11.0])[group]
+    found = reward_metrics(scores, advantages(size, scale=scale, flat=2), group, latents, 0.5)
     valid, reward = scores.valid.numpy(), scores.combined.double().numpy()
     stds = [
         reward[valid & (group.numpy() == g)].std()
@@ -103,6 +105,8 @@ def test_reward_metrics_against_numpy(
         if (valid & (group.numpy() == g)).any()
     ]
     std = float(np.mean(stds))
+    groups = {g for g, is_valid in zip(group.tolist(), valid, strict=True) if is_valid}
+    scales = [[0.5, 3.0, 7.0, 11.0][g] for g in groups]
     expected = {
         "reward": 3 * reward[valid].mean(),  # of raw values, whatever is trained on
         "reward_std": std,
@@ -112,7 +116,7 @@ def test_reward_metrics_against_numpy(
         "flat_groups": 2,
         "advantage_clipped": -(-size // 3) / size,
         "latent_std": latents.numpy().std(ddof=1),
-        "effective_beta": 0.5 * (std if normalized else 1.0),
+        "effective_beta": 0.5 * float(np.mean(scales)),
     }
     for place, name in enumerate(("one", "two")):
         known = value[:, place][value[:, place].isfinite()].double().numpy()
@@ -123,6 +127,22 @@ def test_reward_metrics_against_numpy(
     assert found.keys() == expected.keys()
     for name, number in expected.items():
         assert found[name] == pytest.approx(float(number), rel=1e-4, abs=1e-4), name
+
+
+@pytest.mark.parametrize(
+    ("form", "expected"),
+    [(group_advantage, 1.5), (global_advantage, 20.56), (center_advantage, 1.0)],
+)
+def test_effective_beta_is_in_units_of_the_reward(
+    form: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], Advantages], expected: float
+) -> None:
+    """Groups of standard deviation 1 and 2, far apart: that of the batch is neither."""
+    scores = scores_of(torch.tensor([[0.0], [2.0], [40.0], [44.0], [torch.nan]]))
+    group = torch.tensor([0, 0, 1, 1, 1])
+    made = form(scores.combined, group, scores.valid)
+    found = reward_metrics(scores, made, group, torch.eye(5), 1.0)
+    assert found["effective_beta"] == pytest.approx(expected, abs=0.01)
+    assert found["reward_std"] == pytest.approx(1.5)
 
 
 def test_a_group_without_any_reward_does_not_shrink_the_spread() -> None:

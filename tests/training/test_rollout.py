@@ -151,7 +151,7 @@ def test_the_update_sees_ratio_1_too(make: Make, guidance: float) -> None:
     )
     size = len(trajectory)
     advantages = Advantages(
-        torch.ones(size), torch.ones(size, dtype=torch.bool), 0, True, torch.zeros(size) > 0
+        torch.ones(size), torch.ones(size) > 0, 0, torch.ones(size), torch.zeros(size) > 0
     )
     metrics = gradient.policy(trajectory, advantages)
     assert float(metrics["ratio_deviation"]) <= 1e-6

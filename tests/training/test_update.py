@@ -74,7 +74,7 @@ class Case:
             value=torch.tensor([1.3, -0.8, -0.5, 0.9, 0.0, -0.9]),
             keep=torch.tensor([True, True, True, True, False, True]),
             num_flat_groups=0,
-            normalized=True,
+            scale=torch.ones(6),
             clipped=torch.zeros(6, dtype=torch.bool),
         )
         self.anchor = Anchor(

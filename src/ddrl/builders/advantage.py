@@ -8,21 +8,21 @@ from torch import Tensor
 from ddrl.errors import RewardError
 from ddrl.models.base import DiffusionModel
 from ddrl.objective import advantage as adv
-from ddrl.recipe.schema import ObjectiveSection
+from ddrl.recipe import Recipe
 from ddrl.records import Advantages
 from ddrl.rewards.scorer import Scorer
-from ddrl.training.rollout import batches
 from ddrl.training.trainer import AdvantageFunction, Pool
 
 __all__ = ["build_advantage"]
 
 
 def build_advantage(
-    section: ObjectiveSection, scorer: Scorer, pool: Pool, model: DiffusionModel
+    recipe: Recipe, scorer: Scorer, pool: Pool, model: DiffusionModel
 ) -> AdvantageFunction:
     """The advantage of the recipe, with Z per prompt from the data where (A2) asks for it."""
+    section = recipe.objective
     partition = (
-        _partition(section, scorer, pool, model) if section.advantage == "tilt" else torch.empty(0)
+        _partition(recipe, scorer, pool, model) if section.advantage == "tilt" else torch.empty(0)
     )
 
     def advantage(rewards: Tensor, group: Tensor, keep: Tensor, prompt_id: Tensor) -> Advantages:
@@ -48,19 +48,24 @@ def build_advantage(
     return advantage
 
 
-def _partition(
-    section: ObjectiveSection, scorer: Scorer, pool: Pool, model: DiffusionModel
-) -> Tensor:
-    """Z of (O3) per prompt, from the rewards of the data itself, scored once."""
-    ids = pool.caption_id
+@torch.no_grad()
+def _partition(recipe: Recipe, scorer: Scorer, pool: Pool, model: DiffusionModel) -> Tensor:
+    """Z of (O3) per prompt, from the rewards of the data itself, scored once.
+
+    As many are decoded and scored at once as in a step of the run.
+    """
+    ids, rollout = pool.caption_id, recipe.rollout
     device = next(model.transformer.parameters()).device
-    media = torch.cat(
-        [
-            model.decode(pool.x0[rows].to(device), pool.condition[ids[rows]].to(device)).cpu()
-            for rows in batches(len(ids), 64)
-        ]
+
+    def decode(rows: Tensor) -> Tensor:
+        return model.decode(pool.x0[rows].to(device), pool.condition[ids[rows]].to(device)).cpu()
+
+    scores = scorer.score_in_parts(
+        decode,
+        pool.prompts.select(ids.tolist()),
+        ids,
+        part_size=recipe.run.micro_batch or rollout.prompts_per_step * rollout.group_size,
     )
-    scores = scorer.score(media, pool.prompts.select(ids.tolist()), ids)
     values = []
     for prompt, text in enumerate(pool.prompts.text):
         rewards = scores.combined[scores.valid & (ids == prompt)]
@@ -69,5 +74,5 @@ def _partition(
                 f"Prompt {text!r} has no data with a reward, which the tilt advantage needs.",
                 hint='give it data, or set objective.advantage = "group"',
             )
-        values.append(adv.log_partition(rewards, beta=section.beta))
+        values.append(adv.log_partition(rewards, beta=recipe.objective.beta))
     return torch.tensor(values)

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from threadpoolctl import threadpool_limits
 
 from ddrl.builders.corpus import Corpus, check_path
 from ddrl.builders.embedded import build_judge, check_embedded, load_splits
+from ddrl.builders.identity import base_parts
 from ddrl.builders.pretrained import adapt, build_pretrained
 from ddrl.builders.scorers import build_scorer
 from ddrl.builders.source import build_corpus
 from ddrl.builders.store import Progress, fingerprint, make_once
+from ddrl.builders.verify import check_base, check_data, identity_notes
 from ddrl.data.digits import DigitSplits
 from ddrl.data.sources import CaptionedMedia
 from ddrl.errors import UsageError, WeightsError
@@ -29,7 +32,7 @@ from ddrl.records import Condition
 from ddrl.rewards.base import reward_class
 from ddrl.rewards.card import RewardCard
 from ddrl.rewards.scorer import Scorer
-from ddrl.training.checkpoint import CheckpointFolder, load_weights
+from ddrl.training.checkpoint import Checkpoint, CheckpointFolder, load_weights
 from ddrl.training.pretrain import PretrainSettings, pretrain
 
 __all__ = [
@@ -236,6 +239,21 @@ def _start_from(model: TinyModel, run: Path) -> None:
     logger.info("starting from %s, step %d", run, checkpoint.step)
 
 
+def _resume_hint(recipe: Recipe, key: str) -> str:
+    """How a run goes on whose base or data is another one now."""
+    afresh = "or start afresh on what is there, in another folder: run.folder=PATH"
+    if key == "model.path" and recipe.model.start:
+        key = "model.start"
+    elif key == "model.path" and recipe.model.family == "tiny":
+        cache = (
+            f"the folder base-* of the run.cache that it was trained with into {recipe.run.cache}"
+        )
+        return f"copy {cache}, {afresh}"
+    if key == "data.path" and not recipe.data.path:
+        return f"install the versions that {recipe.run.folder}/run.json names, {afresh}"
+    return f"put back what was there, give its place now ({key}=PATH), {afresh}"
+
+
 @dataclass(frozen=True)
 class Assets:
     """What training and evaluation of a recipe share.
@@ -245,27 +263,52 @@ class Assets:
         corpus: the data.
         scorer: the rewards.
         splits: the embedded data, if that is what the recipe is about.
+        base: hashes of the base's parts, as it was before any training.
     """
 
     model: TinyModel | DiffusersModel
     corpus: Corpus
     scorer: Scorer
     splits: DigitSplits | None
+    base: Mapping[str, str]
 
     @classmethod
     def build(
-        cls, recipe: Recipe, device: torch.device, *, progress: Progress | None = None
+        cls,
+        recipe: Recipe,
+        device: torch.device,
+        *,
+        checkpoint: Checkpoint | None = None,
+        progress: Progress | None = None,
     ) -> Assets:
         """Make or find all of it.
 
+        Args:
+            recipe: what to make.
+            device: where the model is to be.
+            checkpoint: that training is to go on from, on the same base and the same data.
+            progress: told of what is made.
+
         Raises:
+            CheckpointError: base or data are other ones than the checkpoint's.
             DDRLError: of the kind that fits, for what can't be had.
         """
         check_named(recipe)
         splits = load_splits(recipe)
         scorer = build_scorer(recipe, splits)
         model = build_model(recipe, splits, device, progress=progress)
-        return cls(model, build_corpus(recipe, model, splits, progress=progress), scorer, splits)
+        base = base_parts(model)
+        if checkpoint is not None:
+            check_base(checkpoint, base, recipe, hint=_resume_hint(recipe, "model.path"))
+        corpus = build_corpus(recipe, model, splits, progress=progress)
+        if checkpoint is not None:
+            check_data(checkpoint, corpus.rows, recipe, hint=_resume_hint(recipe, "data.path"))
+        return cls(model, corpus, scorer, splits, base)
+
+    @property
+    def notes(self) -> dict[str, Any]:
+        """What a checkpoint notes about base and data."""
+        return identity_notes(self.base, self.corpus.rows)
 
     def latent_shape(self) -> tuple[int, ...]:
         """Of one sample."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +12,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from ddrl.builders.identity import text_hash
+from ddrl.builders.keys import encoder_fingerprint
 from ddrl.builders.store import Progress
+from ddrl.builders.verify import DataRow
 from ddrl.data.cache import EncodedCache
 from ddrl.data.encoders import GivenEncoder, MediaEncoder, TextEncoder
 from ddrl.data.encoding import EncodedSample, EncodeReport, encode
@@ -106,12 +108,14 @@ class Corpus:
         heldout: what nothing is trained on.
         real: the held-out media, which are decoded only if they are asked for.
         size: (height, width, frames) of the media.
+        rows: every sample of both parts, in the order of the data, to be known again by.
     """
 
     train: Part
     heldout: Part
     real: Real
     size: tuple[int, int, int]
+    rows: tuple[DataRow, ...] = ()
 
 
 def check_path(recipe: Recipe) -> None:
@@ -153,7 +157,13 @@ def files_corpus(
         heldout=heldout,
         real=Real(pixels, heldout.caption_id, heldout.captions),
         size=(section.height, section.width, section.frames),
+        rows=tuple(_row(sample, is_heldout=sample.id in held) for sample in report.samples),
     )
+
+
+def _row(sample: EncodedSample, *, is_heldout: bool) -> DataRow:
+    known = [sample.content, sample.given_content, dict(sample.metadata)]
+    return DataRow(sample.name, sample.caption, text_hash(known), is_heldout)
 
 
 class _Decoded:
@@ -183,7 +193,7 @@ def encode_files(
     model.latent_shape(section.height, section.width, section.frames)  # refuses a wrong size
     found = find_samples(Path(section.path))
     samples = usable(found, on_broken=section.on_broken)
-    fingerprint = _fingerprint(recipe.model.path, model)
+    fingerprint = encoder_fingerprint(model)
     num_given = model.given_frames
 
     def encode_media(pixels: Tensor) -> Tensor:
@@ -197,7 +207,7 @@ def encode_files(
         encoded_cache(recipe),
         # Latents lack the latent frames that are given, so that these are part of what they are.
         media=MediaEncoder(encode_media, f"{fingerprint}/{model.given_latents}", torch.float32),
-        text=text_encoder(recipe, model),
+        text=text_encoder(model),
         given=GivenEncoder(encode_given, fingerprint, num_given) if num_given else None,
         framing=_framing(recipe),
         on_broken=section.on_broken,
@@ -207,7 +217,7 @@ def encode_files(
     return samples, report
 
 
-def text_encoder(recipe: Recipe, model: DiffusersModel) -> TextEncoder:
+def text_encoder(model: DiffusersModel) -> TextEncoder:
     """The model's text encoders, for the cache."""
 
     def encode_text(texts: Sequence[str]) -> dict[str, Tensor]:
@@ -215,7 +225,7 @@ def text_encoder(recipe: Recipe, model: DiffusersModel) -> TextEncoder:
         values = {f.name: getattr(condition, f.name) for f in dataclasses.fields(condition)}
         return {name: value for name, value in values.items() if value is not None}
 
-    return TextEncoder(encode_text, _fingerprint(recipe.model.path, model), model.dtype)
+    return TextEncoder(encode_text, encoder_fingerprint(model), model.dtype)
 
 
 def encoded_cache(recipe: Recipe) -> EncodedCache:
@@ -227,19 +237,6 @@ def _framing(recipe: Recipe) -> Framing:
     section = recipe.data
     bucket = Bucket(section.height, section.width, section.frames)
     return Framing((bucket,), fps=section.fps or None)
-
-
-def _fingerprint(path: str, model: DiffusersModel) -> str:
-    """What latents and embeddings depend on: every frozen weight, sampled, and where it is from."""
-    digest = hashlib.sha256(f"{path}/{type(model).__name__}".encode())
-    for part in model.frozen_parts():
-        digest.update(str(getattr(part, "config", "")).encode())
-        for name, parameter in part.named_parameters():
-            # The first and last numbers of every weight tell models apart without reading all.
-            flat = parameter.detach().flatten()
-            ends = torch.cat([flat[:8], flat[-8:]]).float().cpu()
-            digest.update(name.encode() + ends.numpy().tobytes())
-    return digest.hexdigest()
 
 
 def heldout_ids(ids: Sequence[int], share: float) -> set[int]:

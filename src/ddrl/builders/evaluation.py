@@ -86,10 +86,12 @@ def evaluate_runs(
     twice = [folder for folder in folders if folders.count(folder) > 1]
     if twice:
         raise UsageError(f"Run {twice[0]} is named twice.")
-    runs = [load_run(folder, step=step) for folder in folders]
+    runs = [load_run(folder, step=step, needs_base=True) for folder in folders]
     _check_comparable(runs)
     limit_threads(runs[0].recipe)
     first, names = runs[0], _unique_names(runs)
+    for each in runs:
+        each.check_data(first.corpus.rows)
     bench = build_bench(first.recipe, first.corpus, first.scorer, first.splits, first.device)
     shown = min(MAX_SHOWN, first.recipe.evaluation.samples_per_prompt)
     results: list[RunResult] = []

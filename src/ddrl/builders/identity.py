@@ -1,55 +1,184 @@
-"""Hashes of what samples of a model depend on: its weights, and what it sees of a prompt."""
+"""Hashes of what a base is and of what it sees, over every byte; equal wherever it lies.
+
+Paths, file formats and the versions that wrote a file are left out: a base that was moved, or saved
+in other pieces, is the same base. Its type of numbers is not: what is hashed is what is computed
+with.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
 import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+from weakref import WeakKeyDictionary
 
+import torch
 from torch import Tensor, nn
 
 from ddrl.models.base import DiffusionModel
 from ddrl.models.diffusers_model import DiffusersModel
+from ddrl.models.tiny import TinyModel
 from ddrl.records import Condition
 
-__all__ = ["condition_hash", "weights_hash"]
+__all__ = ["base_parts", "condition_hash", "encoder_hash", "text_hash"]
+__all__ += ["trained_part", "weights_hash"]
 
-_WEIGHTS = 4096  # numbers of a weight that are looked at, evenly spread; all of a smaller one
+_CHUNK = 1 << 21  # bytes that are summed at once
+_INCIDENTAL = {"name_or_path", "transformers_version", "dtype", "torch_dtype", "architectures"}
+
+_known: WeakKeyDictionary[nn.Module, tuple[object, str]] = WeakKeyDictionary()
+"""Of parts that nothing has changed since: the large ones are asked for several times."""
+
+
+def base_parts(model: DiffusionModel) -> dict[str, str]:
+    """A hash of every part of a base by its name; adapters do not count, trained weights do."""
+    if isinstance(model, DiffusersModel):
+        found = {}
+        for name, part in model.pipeline.components.items():
+            if isinstance(part, nn.Module):
+                found[name] = _module_hash(part)
+            elif hasattr(part, "config") or hasattr(part, "to_dict") or hasattr(part, "get_vocab"):
+                found[name] = text_hash(_told(part))
+        return found
+    if isinstance(model, TinyModel):
+        config = text_hash(dataclasses.asdict(model.config))
+        return {"network": text_hash([config, _module_hash(model.transformer)])}
+    return {"network": _module_hash(model.transformer)}
+
+
+def trained_part(model: DiffusionModel) -> str:
+    """The name of the part that is trained."""
+    if isinstance(model, DiffusersModel):
+        parts = model.pipeline.components.items()
+        return next((name for name, part in parts if part is model.transformer), "")
+    return "network"
+
+
+def encoder_hash(model: DiffusersModel) -> str:
+    """A hash of what latents and embeddings depend on: all but the network that is trained."""
+    frozen = [_module_hash(part) for part in model.frozen_parts()]
+    parts = {
+        name: text_hash(_told(part))
+        for name, part in model.pipeline.components.items()
+        if not isinstance(part, nn.Module) and name != "scheduler"
+    }
+    # Such as how many tokens a text may have.
+    settings = {n: v for n, v in vars(model).items() if isinstance(v, bool | int | float | str)}
+    config = _settings(dict(model.pipeline.config))
+    return text_hash([type(model).__name__, frozen, parts, settings, config])
 
 
 def weights_hash(model: DiffusionModel) -> str:
     """A hash of the network without its adapter, and of what turns its output into a velocity."""
-    digest = hashlib.sha256(type(model).__name__.encode())
+    scheduler = {}
     if isinstance(model, DiffusersModel):
-        scheduler = dict(model.pipeline.scheduler.config)
-        digest.update(json.dumps(scheduler, sort_keys=True, default=str).encode())
-    network: nn.Module = model.transformer
-    tensors = {
-        name.replace(".base_layer.", "."): tensor.detach()
-        for named in (network.named_parameters(), network.named_buffers())
-        for name, tensor in named
-        if "lora_" not in name
-    }
-    for name in sorted(tensors):
-        tensor = tensors[name]
-        every = max(1, tensor.numel() // _WEIGHTS)
-        digest.update(f"{name}/{tensor.dtype}/{tuple(tensor.shape)}".encode())
-        digest.update(_bytes(tensor.flatten()[::every]))
-    return digest.hexdigest()
+        scheduler = _settings(dict(model.pipeline.scheduler.config))
+    return text_hash([type(model).__name__, scheduler, _module_hash(model.transformer)])
 
 
 def condition_hash(condition: Condition) -> str:
     """A hash of what the network sees of a prompt: embeddings, and given frames if there are."""
+    values = {f.name: getattr(condition, f.name) for f in dataclasses.fields(condition)}
+    return _tensors_hash((name, value) for name, value in values.items() if value is not None)
+
+
+def text_hash(value: object) -> str:
+    """A hash of JSON."""
+    text = json.dumps(value, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _module_hash(module: nn.Module) -> str:
+    """A hash of a network's kind, settings, weights and buffers."""
+    tensors = {
+        name.replace(".base_layer.", "."): tensor
+        for name, tensor in module.state_dict(keep_vars=True).items()
+        if isinstance(tensor, Tensor) and "lora_" not in name
+    }
+    is_frozen = not any(tensor.requires_grad for tensor in tensors.values())
+    state = [(n, t.data_ptr(), t._version) for n, t in tensors.items()]
+    before, found = _known.get(module, (None, ""))
+    if before != state or not is_frozen:
+        kind = [type(module).__name__, _settings(getattr(module, "config", None))]
+        found = text_hash([kind, _tensors_hash(tensors.items())])
+        _known[module] = (state, found)
+    return found
+
+
+def _settings(config: Any) -> Any:  # noqa: ANN401 - of any library
+    """A configuration without what depends on its place, or on what wrote it."""
+    if hasattr(config, "to_dict"):
+        config = config.to_dict()
+    if isinstance(config, Mapping):
+        return {
+            str(key): _settings(value)
+            for key, value in config.items()
+            if not str(key).startswith("_") and key not in _INCIDENTAL
+        }
+    if isinstance(config, list | tuple):
+        return [_settings(value) for value in config]
+    return config if isinstance(config, bool | int | float | str | None) else str(config)
+
+
+def _told(part: Any) -> object:  # noqa: ANN401 - of any library
+    """What a tokenizer, a processor or a scheduler does, as JSON."""
+    inner = [_told(part.tokenizer)] if hasattr(part, "tokenizer") else []
+    if hasattr(part, "get_vocab"):
+        return [type(part).__name__, _tokenizer(part)]
+    config = getattr(part, "config", None)
+    return [type(part).__name__, _settings(part if config is None else config), *inner]
+
+
+def _tokenizer(tokenizer: Any) -> object:  # noqa: ANN401 - of transformers
+    if hasattr(tokenizer, "backend_tokenizer"):
+        rules = json.loads(tokenizer.backend_tokenizer.to_str())
+        rules.pop("truncation", None)  # these two are of the last call
+        rules.pop("padding", None)
+    else:
+        model = getattr(tokenizer, "sp_model", None)
+        proto = model.serialized_model_proto() if model is not None else b""
+        ranks = {str(pair): rank for pair, rank in getattr(tokenizer, "bpe_ranks", {}).items()}
+        rules = [tokenizer.get_vocab(), hashlib.sha256(proto).hexdigest(), ranks]
+    names = ("model_max_length", "padding_side", "truncation_side", "chat_template")
+    settings = {name: getattr(tokenizer, name, None) for name in names}
+    return [rules, settings, _settings(tokenizer.special_tokens_map)]
+
+
+def _tensors_hash(tensors: Iterable[tuple[str, Tensor]]) -> str:
     digest = hashlib.sha256()
-    for field in dataclasses.fields(condition):
-        value = getattr(condition, field.name)
-        digest.update(field.name.encode())
-        if value is not None:
-            digest.update(f"{value.dtype}/{tuple(value.shape)}".encode() + _bytes(value))
+    for name, tensor in sorted(tensors, key=lambda entry: entry[0]):
+        digest.update(f"{name}/{tensor.dtype}/{tuple(tensor.shape)}".encode())
+        digest.update(_sums(tensor.detach()).cpu().numpy().tobytes())
     return digest.hexdigest()
 
 
-def _bytes(tensor: Tensor) -> bytes:
-    values = tensor.detach().cpu().contiguous()
-    # NumPy has no bfloat16; in float32 each of its values is its own.
-    return (values.float() if values.is_floating_point() else values).numpy().tobytes()
+def _sums(tensor: Tensor) -> Tensor:
+    """A weighted sum of every chunk of a tensor's bytes, modulo 2^64, where the tensor is.
+
+    Integers wrap around, so the order of the sum does not matter, and a GPU finds what a CPU does.
+    Weights are odd, so that a change in one place always changes the sum.
+    """
+    raw = (
+        tensor.contiguous().reshape(-1).view(torch.uint8)
+        if tensor.numel()
+        else tensor.new_empty(0).byte()
+    )
+    weights = _weights(raw.device)
+    held = torch.zeros(_CHUNK, dtype=torch.uint8, device=raw.device)
+    words, sums = held.view(torch.int64), []
+    for start in range(0, len(raw), _CHUNK):
+        part = raw[start : start + _CHUNK]
+        held[: len(part)].copy_(part)
+        held[len(part) :].zero_()
+        sums.append(words.mul_(weights).sum())
+    return torch.stack(sums) if sums else torch.zeros(0, dtype=torch.int64)
+
+
+def _weights(device: torch.device) -> Tensor:
+    """Odd integers without a pattern: the mixing of SplitMix64."""
+    mixed = torch.arange(1, _CHUNK // 8 + 1, device=device) * -0x61C8864680B583EB
+    mixed = (mixed ^ (mixed >> 30)) * -0x40A7B892E31B1A47
+    mixed = (mixed ^ (mixed >> 27)) * -0x6B2FB644ECCEEE15
+    return (mixed ^ (mixed >> 31)) | 1

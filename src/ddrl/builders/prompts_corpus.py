@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from ddrl.builders.corpus import Corpus, Part, Real, encoded_cache, heldout_ids, text_encoder
+from ddrl.builders.identity import text_hash
 from ddrl.builders.store import Progress
 from ddrl.builders.synthetic import synthesize
+from ddrl.builders.verify import DataRow
 from ddrl.data.encoders import MediaEncoder
 from ddrl.data.filling import Filler
 from ddrl.data.framing import Bucket, Framing
@@ -54,7 +56,13 @@ def prompts_corpus(
         heldout=heldout,
         real=Real(_Decoded(model, heldout), heldout.caption_id, heldout.captions),
         size=(section.height, section.width, section.frames),
+        rows=(*_rows(train, is_heldout=False), *_rows(heldout, is_heldout=True)),
     )
+
+
+def _rows(part: Part, *, is_heldout: bool) -> Iterator[DataRow]:
+    for text, known in zip(part.captions, part.metadata, strict=True):
+        yield DataRow(text, text, text_hash(dict(known)), is_heldout)
 
 
 def prompts_parts(
@@ -73,7 +81,7 @@ def prompts_parts(
         )
     shape = model.latent_shape(section.height, section.width, section.frames)
     prompts = read_prompts(Path(section.path), on_broken=section.on_broken)
-    cache, text = encoded_cache(recipe), text_encoder(recipe, model)
+    cache, text = encoded_cache(recipe), text_encoder(model)
     keys = Filler(
         cache,
         MediaEncoder(None, text.fingerprint),

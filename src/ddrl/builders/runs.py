@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,10 +21,13 @@ from ddrl.builders.assets import (
     pick_device,
 )
 from ddrl.builders.corpus import Corpus
+from ddrl.builders.identity import base_parts, trained_part
 from ddrl.builders.store import Progress
+from ddrl.builders.verify import DataRow, check_base, check_data
 from ddrl.data.digits import DigitSplits
 from ddrl.errors import CheckpointError, UsageError
 from ddrl.models.diffusers_model import DiffusersModel
+from ddrl.models.lora import has_lora
 from ddrl.models.tiny import TinyModel
 from ddrl.recipe import Recipe, parse_recipe
 from ddrl.rewards.scorer import Scorer
@@ -110,6 +113,7 @@ class LoadedRun:
         device: where the model is.
         metrics: one mapping per iteration behind these weights, in order.
         info: what the run was started with, see ``run.json``; empty where that is missing.
+        checkpoint: of these weights; of the base, the run's newest one, if there is any.
     """
 
     folder: Path
@@ -124,6 +128,7 @@ class LoadedRun:
     device: torch.device
     metrics: list[Mapping[str, Any]]
     info: Mapping[str, Any]
+    checkpoint: Checkpoint | None
 
     @cached_property
     def corpus(self) -> Corpus:
@@ -132,6 +137,15 @@ class LoadedRun:
         samples_base = self.recipe.data.source == "prompts"
         with self.as_base() if samples_base else nullcontext():
             return build_corpus(self.recipe, self.model, self.splits)
+
+    def check_data(self, rows: Sequence[DataRow]) -> None:
+        """Refuse other data than those that the run was trained on.
+
+        Raises:
+            CheckpointError: a sample is new, gone or another, or their order is.
+        """
+        if self.checkpoint is not None:
+            check_data(self.checkpoint, rows, self.recipe, hint=_hint(self.folder, "data.path"))
 
     @cached_property
     def scorer(self) -> Scorer:
@@ -164,6 +178,7 @@ def load_run(
     *,
     step: Step | None = None,
     weights: Weights = "ema",
+    needs_base: bool = False,
     progress: Progress | None = None,
 ) -> LoadedRun:
     """Read a run's recipe and weights.
@@ -172,26 +187,37 @@ def load_run(
         folder: of the run.
         step: of the checkpoint, or ``best``; default: the newest whole one.
         weights: which weights; ``base`` needs no checkpoint.
+        needs_base: whether its base is asked for, too, where all of its weights are trained.
         progress: told about the base model, where it has to be made again.
 
     Raises:
         UsageError: the folder is not a run's, or its recipe is not one.
-        CheckpointError: there is no such checkpoint, or it is broken.
+        CheckpointError: there is no such checkpoint, it is broken, or of another base.
     """
     run = RunFolder(Path(folder))
     recipe = read_recipe(run)
-    checkpoint = None if weights == "base" else _find_checkpoint(run, step)
+    is_base = weights == "base"
+    checkpoint = _any_checkpoint(run) if is_base else _find_checkpoint(run, step)
     device = pick_device(recipe)
     splits = load_splits(recipe)
     model = build_model(recipe, splits, device, progress=progress)
     network = model.transformer
-    start = {n: p.detach().clone() for n, p in network.named_parameters() if p.requires_grad}
     if checkpoint is not None:
+        is_replaced = not (is_base or needs_base or has_lora(network))
+        check_base(
+            checkpoint,
+            base_parts(model),
+            recipe,
+            hint=_hint(run.path, "model.path" if recipe.model.path else ""),
+            replaced=trained_part(model) if is_replaced else "",
+        )
+    start = {n: p.detach().clone() for n, p in network.named_parameters() if p.requires_grad}
+    if checkpoint is not None and not is_base:
         name = "ema" if weights == "ema" else "model"
         load_weights(network, checkpoint.tensors(name))
     network.requires_grad_(False)
     autocast = torch.bfloat16 if recipe.run.precision == "bfloat16" else None
-    reached = 0 if checkpoint is None else checkpoint.step
+    reached = 0 if checkpoint is None or is_base else checkpoint.step
     return LoadedRun(
         folder=run.path,
         name=run.path.resolve().name,
@@ -205,7 +231,23 @@ def load_run(
         device=device,
         metrics=[row for row in read_metrics(run.metrics) if row["step"] <= reached],
         info=_read_info(run),
+        checkpoint=checkpoint,
     )
+
+
+def _hint(folder: Path, key: str) -> str:
+    """How a run is read whose base or data is another one now."""
+    if not key:
+        return "copy the folder base-* of the run.cache that it was trained with into run.cache"
+    return f"put back what was there, or write its place now as {key} into {folder}/recipe.toml"
+
+
+def _any_checkpoint(run: RunFolder) -> Checkpoint | None:
+    """The newest whole checkpoint, if there is one."""
+    try:
+        return CheckpointFolder(run.checkpoints).latest()
+    except CheckpointError:
+        return None
 
 
 def read_recipe(run: RunFolder) -> Recipe:

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import inspect
-import json
 from collections.abc import Mapping
-from importlib.metadata import version
 from pathlib import Path
 
 from ddrl.builders.embedded import embedded_options
-from ddrl.builders.store import stamps
+from ddrl.builders.keys import cache_key, class_code, stamps
 from ddrl.data.digits import DigitSplits
 from ddrl.errors import RewardError
 from ddrl.recipe.schema import HeldoutRewardSection, Recipe, RewardSection
@@ -19,7 +15,7 @@ from ddrl.rewards.cache import RewardCache
 from ddrl.rewards.level import is_group_level
 from ddrl.rewards.scorer import Scorer, WeightedReward
 
-__all__ = ["build_heldout", "build_scorer"]
+__all__ = ["build_heldout", "build_scorer", "reward_key"]
 
 FORMAT = "ddrl-reward-cache/1"  # part of every name: raise it when what is kept changes
 
@@ -95,13 +91,19 @@ def _weighted(
 def _cache_path(
     recipe: Recipe, name: str, options: Mapping[str, object], reward: Reward | GroupReward
 ) -> Path:
-    """The file of a reward's results, by all that is known of it: options, weights and code."""
-    made_from = [
-        FORMAT,
-        version("ddrl"),
-        name,
-        stamps(inspect.getsourcefile(type(reward))),
-        {option: [value, stamps(value)] for option, value in options.items()},
-    ]
-    digest = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()
-    return Path(recipe.run.cache) / "rewards" / f"{digest[:32]}.sqlite"
+    """The file of a reward's results, by all that is known of it."""
+    key = reward_key(name, options, type(reward))
+    return Path(recipe.run.cache) / "rewards" / f"{key[:32]}.sqlite"
+
+
+def reward_key(name: str, options: Mapping[str, object], cls: type) -> str:
+    """The key of what a reward makes of a sample: options, weights and code.
+
+    Args:
+        name: as the recipe has it.
+        options: all of them.
+        cls: the reward's class.
+    """
+    weights = {option: [value, stamps(value)] for option, value in options.items()}
+    hub = getattr(getattr(cls, "card", None), "hub", "")
+    return cache_key("reward", FORMAT, name, weights, stamps(hub), code=class_code(cls))

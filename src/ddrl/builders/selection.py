@@ -1,13 +1,12 @@
 """The best of each prompt's synthetic samples, by the run's own rewards.
 
 Samples are scored as those of a step are: as many at once, in groups of ``rollout.group_size``. The
-scores are kept beside the samples, by all that is known of the rewards: names, options, weights,
-and when files that options name were written.
+scores are kept beside the samples, by all that is known of the rewards: names, options, weights
+and code.
 """
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
 import logging
@@ -21,12 +20,17 @@ import torch
 
 from ddrl.builders.corpus import Part
 from ddrl.builders.embedded import embedded_options
-from ddrl.builders.store import Progress, stamps
+from ddrl.builders.identity import encoder_hash, text_hash
+from ddrl.builders.keys import cache_key
+from ddrl.builders.scorers import reward_key
+from ddrl.builders.store import Progress
 from ddrl.builders.synthetic import Drawn, Synthetic, with_samples
 from ddrl.data.digits import DigitSplits
 from ddrl.errors import DataError, RewardError
 from ddrl.models.base import DiffusionModel
+from ddrl.models.diffusers_model import DiffusersModel
 from ddrl.recipe import Recipe
+from ddrl.rewards.base import reward_class
 from ddrl.rewards.scorer import Scorer
 from ddrl.training.rollout import batches
 
@@ -68,7 +72,7 @@ def keep_best(
         RewardError: samples can't be scored, or a prompt is left with none.
     """
     share = Fraction(str(recipe.data.synthetic.keep))  # exactly what the recipe says
-    path = scores_path(recipe, splits)
+    path = scores_path(recipe, model, splits)
     scores = _scores(recipe, model, part, made, scorer, path, progress)
     kept: list[Drawn] = []
     for _, own in itertools.groupby(made.samples, key=lambda one: one.prompt):
@@ -88,23 +92,22 @@ def keep_best(
     return with_samples(recipe, made, kept)
 
 
-def scores_path(recipe: Recipe, splits: DigitSplits | None) -> Path:
+def scores_path(recipe: Recipe, model: DiffusionModel, splits: DigitSplits | None) -> Path:
     """Where the scores by a recipe's rewards are: a line per group, in no order.
 
     Args:
         recipe: whose rewards and cache.
+        model: decodes the samples, which are latents.
         splits: the embedded data, if that is what the recipe is about.
     """
-    options = [embedded_options(recipe, section, splits) for section in recipe.reward]
-    made_from = [
-        FORMAT,
-        [[section.name, section.weight] for section in recipe.reward],
-        [{name: [value, stamps(value)] for name, value in one.items()} for one in options],
-        recipe.scoring.on_failure,
-        [recipe.model.path, recipe.model.dtype],  # samples are latents: it decodes them
-    ]
-    digest = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()
-    return Path(recipe.run.cache) / "synthetic" / "scores" / f"{digest[:32]}.jsonl"
+    rewards = []
+    for section in recipe.reward:
+        options = embedded_options(recipe, section, splits)
+        made_by = reward_key(section.name, options, reward_class(section.name))
+        rewards.append([made_by, section.weight])
+    decoder = encoder_hash(model) if isinstance(model, DiffusersModel) else ""
+    key = cache_key("scores", FORMAT, rewards, recipe.scoring.on_failure, decoder)
+    return Path(recipe.run.cache) / "synthetic" / "scores" / f"{key[:32]}.jsonl"
 
 
 def _scores(
@@ -156,7 +159,7 @@ def _key(samples: Sequence[Drawn], part: Part) -> str:
     """Of a group, since a reward may look at all of it, and at the metadata of its prompt."""
     known = part.metadata[samples[0].prompt] if part.metadata else {}
     more = [json.dumps(known, sort_keys=True)] if known else []
-    return hashlib.sha256("/".join([*(one.key for one in samples), *more]).encode()).hexdigest()
+    return text_hash([*(one.key for one in samples), *more])
 
 
 @torch.no_grad()

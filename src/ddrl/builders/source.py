@@ -6,7 +6,8 @@ import torch
 
 from ddrl.builders.corpus import Corpus, Part, Real, files_corpus
 from ddrl.builders.prompts_corpus import prompts_corpus
-from ddrl.builders.store import Progress
+from ddrl.builders.store import Progress, fingerprint
+from ddrl.builders.verify import DataRow
 from ddrl.data.digits import DigitSplits
 from ddrl.data.sources import CaptionedMedia
 from ddrl.models.diffusers_model import DiffusersModel
@@ -50,4 +51,9 @@ def digits_corpus(splits: DigitSplits, model: TinyModel) -> Corpus:
 
     size = (model.config.height, model.config.columns, model.config.frames)
     train, held = part(splits.train), part(splits.heldout)
-    return Corpus(train, held, Real(splits.heldout.media, held.caption_id, held.captions), size)
+    rows = tuple(
+        DataRow(f"the {kind} part", " ".join(data.captions), fingerprint(data), kind == "held-out")
+        for kind, data in (("training", splits.train), ("held-out", splits.heldout))
+    )
+    real = Real(splits.heldout.media, held.caption_id, held.captions)
+    return Corpus(train, held, real, size, rows)

@@ -11,10 +11,11 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
+from ddrl.builders.keys import cache_key
 from ddrl.data.sources import CaptionedMedia
 from ddrl.errors import DataError
 
-__all__ = ["Progress", "fingerprint", "make_once", "stamps"]
+__all__ = ["Progress", "fingerprint", "make_once"]
 
 Progress = Callable[[str, int, int, str], None]
 """(what is made, done, of how many, a note): called now and then."""
@@ -37,7 +38,7 @@ def make_once(
     Args:
         cache: the cache folder.
         kind: first part of the folder's name.
-        key: everything that the content depends on, as JSON.
+        key: everything that the content depends on beside code and libraries, as JSON.
         make: fills an empty folder.
 
     Returns:
@@ -47,7 +48,7 @@ def make_once(
         DataError: the cache can't be written.
     """
     text = json.dumps(key, sort_keys=True)
-    folder = cache / f"{kind}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    folder = cache / f"{kind}-{cache_key(kind, key)[:16]}"
     if (folder / "key.json").exists():
         return folder, False
     beside = cache / f".writing-{folder.name}-{os.getpid()}"
@@ -69,16 +70,3 @@ def make_once(
     finally:
         shutil.rmtree(beside, ignore_errors=True)
     return folder, True
-
-
-def stamps(value: object) -> list[list[object]]:
-    """Name, size and time of the file that an option names, or of those in the folder."""
-    path = Path(value) if isinstance(value, str) and value else None
-    try:
-        if path is None or not path.exists():
-            return []
-        files = sorted(path.iterdir()) if path.is_dir() else [path]
-        stats = [(file.name, file.stat()) for file in files]
-    except OSError:  # no path after all, or one that the reward itself will complain about
-        return []
-    return [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]

@@ -8,9 +8,7 @@ used. The noise is named by (seed, prompt, sample), so that it does not depend o
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -22,7 +20,8 @@ import torch
 from torch import Tensor
 
 from ddrl.builders.corpus import Part
-from ddrl.builders.identity import condition_hash, weights_hash
+from ddrl.builders.identity import condition_hash, text_hash, weights_hash
+from ddrl.builders.keys import cache_key
 from ddrl.builders.sampler import build_transitions
 from ddrl.builders.store import Progress
 from ddrl.data.cache import EncodedCache
@@ -124,9 +123,9 @@ def synthesize(
     for prompt, text in enumerate(part.captions):
         name = sample_id(text)
         seen = [*made_from, text, condition_hash(part.condition[prompt : prompt + 1])]
-        key = json.dumps(seen, sort_keys=True)
+        key = cache_key("synthetic", *seen)
         for sample in range(per_prompt):
-            digest = hashlib.sha256(f"{key}/{sample}".encode()).hexdigest()
+            digest = text_hash([key, sample])
             samples.append(Drawn(digest, prompt, text, name, sample))
     absent = [one for one in samples if not cache.has("media", one.key)]
     with _as_base(model):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -26,6 +27,7 @@ from ddrl.models.lora import WithoutLoRA, has_lora
 from ddrl.objective.loss import Objective
 from ddrl.recipe import Recipe
 from ddrl.recipe.schema import OptimizerSection
+from ddrl.training.checkpoint import Checkpoint
 from ddrl.training.forward import Forward
 from ddrl.training.guard import Guard
 from ddrl.training.trainer import Pool, RolloutSettings, Trainer
@@ -35,20 +37,29 @@ __all__ = ["Job", "build_job", "build_transitions"]
 
 @dataclass(frozen=True)
 class Job:
-    """A trainer, ready to run, and what it was built from."""
+    """A trainer, ready to run, what it was built from, and what its checkpoints note of that."""
 
     recipe: Recipe
     trainer: Trainer
+    notes: Mapping[str, Any]
 
 
-def build_job(recipe: Recipe, *, progress: Progress | None = None) -> Job:
+def build_job(
+    recipe: Recipe, *, checkpoint: Checkpoint | None = None, progress: Progress | None = None
+) -> Job:
     """Make everything that ``ddrl train`` runs.
 
+    Args:
+        recipe: of the run.
+        checkpoint: that it is to go on from, on the same base and the same data.
+        progress: told of what is made.
+
     Raises:
+        CheckpointError: base or data are other ones than the checkpoint's.
         DDRLError: of the kind that fits, for whatever the recipe asks for and can't be had.
     """
     device = pick_device(recipe)
-    assets = Assets.build(recipe, device, progress=progress)
+    assets = Assets.build(recipe, device, checkpoint=checkpoint, progress=progress)
     model, corpus = assets.model, assets.corpus
     shift = model.time_shift(assets.latent_shape(), recipe.rollout.steps)
     transitions = build_transitions(recipe.rollout, model.process, own_shift=shift)
@@ -62,7 +73,7 @@ def build_job(recipe: Recipe, *, progress: Progress | None = None) -> Job:
         pool=pool,
         dealer=dealer,
         scorer=assets.scorer,
-        advantage=build_advantage(recipe.objective, assets.scorer, pool, model),
+        advantage=build_advantage(recipe, assets.scorer, pool, model),
         objective=_build_objective(recipe),
         settings=_build_settings(recipe, pool, transitions),
         optimizer=optimizer,
@@ -80,7 +91,7 @@ def build_job(recipe: Recipe, *, progress: Progress | None = None) -> Job:
     elif recipe.evaluation.every:
         trainer.monitor = build_monitor(recipe, assets, forward, device)
         trainer.monitor_every = recipe.evaluation.every
-    return Job(recipe, trainer)
+    return Job(recipe, trainer, assets.notes)
 
 
 def _build_guard(recipe: Recipe) -> Guard:

@@ -122,7 +122,7 @@ def _write(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for path in folder.glob(f"{_BESIDE}*"):
-            path.unlink()
+            path.unlink(missing_ok=True)
         for name in earlier.keys() - set(names):
             for path in reversed(earlier[name]):
                 path.unlink()

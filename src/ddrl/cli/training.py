@@ -67,9 +67,12 @@ class TrainingRun:
             if checkpoint is not None and self._is_finished(checkpoint):
                 typer.echo(f"Already finished. {self._summary(checkpoint.step)}")
                 return
-            self._write_start(checkpoint)
+            if checkpoint is None:
+                self._write_start(None)
             with make_reporter() as reporter:
                 job = self._build(checkpoint, reporter)
+                if checkpoint is not None:  # not before base and data are known to be the run's
+                    self._write_start(checkpoint)
                 finished = self._train(job, reporter, interrupts)
         if not finished:
             typer.echo(
@@ -89,6 +92,7 @@ class TrainingRun:
         return checkpoint.step >= self._recipe.run.steps and is_audited
 
     def _refuse_another_recipe(self, checkpoint: Checkpoint) -> None:
+        from ddrl.builders.verify import MOVABLE, has_identity
         from ddrl.recipe import parse_recipe, resume_conflicts
 
         try:
@@ -99,7 +103,10 @@ class TrainingRun:
                 f"{error.message}",
                 hint="start afresh in another folder: run.folder=PATH",
             ) from error
-        conflicts = resume_conflicts(saved, self._recipe)
+        movable = tuple(f"{key}:" for key in MOVABLE) if has_identity(checkpoint) else ()
+        conflicts = [
+            line for line in resume_conflicts(saved, self._recipe) if not line.startswith(movable)
+        ]
         if conflicts:
             raise CheckpointError(
                 f"{checkpoint.folder} was made with another recipe (saved -> now):\n"
@@ -109,7 +116,7 @@ class TrainingRun:
             )
 
     def _write_start(self, checkpoint: Checkpoint | None) -> None:
-        """Write what the run is, before anything that takes time."""
+        """Write what the run is, at its start before anything that takes time."""
         info = describe_start(self._recipe, shlex.split(self._command))
         if checkpoint is not None:
             before = _read_json(self._folder.info)
@@ -134,7 +141,7 @@ class TrainingRun:
         from ddrl.training.loop import restore
 
         check_start(self._recipe)  # what is wrong is found before any weight is read
-        job = build_job(self._recipe, progress=reporter.made)
+        job = build_job(self._recipe, checkpoint=checkpoint, progress=reporter.made)
         # ddrl names all of its randomness; this is for rewards that use the global generator.
         torch.manual_seed(self._recipe.run.seed)
         if checkpoint is not None:
@@ -164,6 +171,7 @@ class TrainingRun:
                 checkpoints=self._checkpoints,
                 checkpoint_every=recipe.run.checkpoint_every,
                 recipe=self._text,
+                notes=job.notes,
                 on_step=reporter.step,
                 should_stop=lambda: interrupts.number != 0,
             )

@@ -19,6 +19,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
@@ -192,14 +193,13 @@ class EncodedCache:
 
     def sweep(self) -> int:
         """Delete what killed runs were writing; return how many files."""
-        leftovers = [
-            path
-            for path in self.folder.glob(f"**/{_BESIDE}*")
-            if time.time() - path.stat().st_mtime > _OLD_SECONDS
-        ]
-        for path in leftovers:
-            path.unlink(missing_ok=True)
-        return len(leftovers)
+        count = 0
+        for path in self.folder.glob(f"**/{_BESIDE}*"):
+            with suppress(OSError):  # its writer may have put it in its place, or own the folder
+                if time.time() - path.stat().st_mtime > _OLD_SECONDS:
+                    path.unlink()
+                    count += 1
+        return count
 
     def _path(self, kind: Kind, key: str) -> Path:
         return self.folder / kind / key[:2] / f"{key}.safetensors"

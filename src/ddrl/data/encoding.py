@@ -32,6 +32,7 @@ class EncodedSample:
         given_key: for :meth:`~ddrl.data.cache.EncodedCache.given`; empty where no frames are given.
         given_content: hash of the given frames' pixels; empty where none are given.
         metadata: what a list says of its caption.
+        content: hash of the media file.
     """
 
     id: int
@@ -43,6 +44,7 @@ class EncodedSample:
     given_key: str = ""
     given_content: str = ""
     metadata: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    content: str = ""
 
 
 @dataclass(frozen=True)
@@ -195,6 +197,7 @@ def _run(
                 place.given_key,
                 place.given_content,
                 sample.metadata,
+                place.content,
             )
             for sample, place in placed
         ),

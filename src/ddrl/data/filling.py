@@ -35,6 +35,7 @@ class Placed:
         media_key: of its latents.
         given_key: of the features of its given frames; empty where none are given.
         given_content: hash of these frames' pixels; empty where none are given.
+        content: hash of the media file.
         made: what was not there: ``media``, ``given``.
     """
 
@@ -42,6 +43,7 @@ class Placed:
     media_key: str
     given_key: str = ""
     given_content: str = ""
+    content: str = ""
     made: frozenset[str] = frozenset()
 
 
@@ -92,9 +94,9 @@ class Filler:
         made: set[str] = set()
         key = self._media(sample, bucket, content, pixels, made)
         if self.given is None:
-            return Placed(bucket, key, made=frozenset(made))
+            return Placed(bucket, key, content=content, made=frozenset(made))
         given, seen = self._given(sample, self.given, bucket, content, pixels, made)
-        return Placed(bucket, key, given, seen, frozenset(made))
+        return Placed(bucket, key, given, seen, content, frozenset(made))
 
     def _media(
         self,

@@ -63,13 +63,16 @@ def _statistics(rewards: Tensor, group: Tensor, keep: Tensor) -> _Groups:
 
 
 def _finish(
-    value: Tensor, keep: Tensor, groups: _Groups, *, normalized: bool = False
+    value: Tensor, keep: Tensor, groups: _Groups, *, scale: Tensor | None = None
 ) -> Advantages:
+    """The advantages of what is centred, over ``scale`` if that is given."""
+    scale = torch.ones_like(value) if scale is None else scale
+    value = value / scale
     return Advantages(
         value=torch.where(keep & ~groups.flat, value, 0).float(),
         keep=keep.clone(),
         num_flat_groups=groups.num_flat,
-        normalized=normalized,
+        scale=scale.float(),
         clipped=torch.zeros_like(keep),
     )
 
@@ -83,9 +86,7 @@ def group_advantage(
     is the same objective. Uses the population standard deviation.
     """
     groups = _statistics(rewards.double(), group, keep)
-    return _finish(
-        (rewards - groups.mean) / (groups.std + STD_FLOOR), keep, groups, normalized=True
-    )
+    return _finish(rewards - groups.mean, keep, groups, scale=groups.std + STD_FLOOR)
 
 
 def center_advantage(
@@ -102,7 +103,7 @@ def global_advantage(
     """Subtract the group's mean, divide by the whole batch's std. Eq. (A3)."""
     groups = _statistics(rewards.double(), group, keep)
     whole = _statistics(rewards.double(), torch.zeros_like(group), keep)
-    return _finish((rewards - groups.mean) / (whole.std + STD_FLOOR), keep, groups, normalized=True)
+    return _finish(rewards - groups.mean, keep, groups, scale=whole.std + STD_FLOOR)
 
 
 def log_partition(data_rewards: Float[Tensor, "M"], *, beta: float) -> float:

@@ -18,7 +18,7 @@ from torch import Tensor
 from ddrl.diffusion.transition import Reduction
 from ddrl.objective.regularizer import TimeLaw
 
-__all__ = ["Objective", "StepWeight", "step_weights"]
+__all__ = ["Objective", "StepWeight", "effective_beta", "step_weights"]
 
 StepWeight = Literal["path", "velocity", "geometric"]
 
@@ -58,6 +58,24 @@ class Objective:
     data_per_step: Literal["all", "one"] = "all"
     condition_dropout: float = 0.0
     kl_in_return: bool = False
+
+
+def effective_beta(objective: Objective, *, beta: float, guidance: float) -> float:
+    """Beta as the gradients of the two terms have it, for the conditional velocity v_c.
+
+    The policy's velocity is v = v_0 + w (v_c - v_0) with guidance w, and v_0 is out of the graph:
+    the policy term's gradient with respect to v_c is w times that with respect to v. The data term
+    looks at v_c itself, so that it weighs beta / w; the reference term, which compares guided
+    velocities, gains the same w and weighs beta.
+
+    Args:
+        objective: which regularizer.
+        beta: its strength now.
+        guidance: w, above 0.
+    """
+    if objective.regularizer == "none":
+        return 0.0
+    return beta / guidance if objective.regularizer == "data" else beta
 
 
 def step_weights(

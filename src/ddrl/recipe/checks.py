@@ -255,6 +255,14 @@ def _guard_conflicts(recipe: Recipe) -> Iterator[Conflict]:
             f"held-out loss is never measured in {recipe.run.steps} steps",
             "set evaluation.every above 0 and up to run.steps, or guard.max_drift to 0",
         )
+    low, high = recipe.guard.min_latent_std, recipe.guard.max_latent_std
+    if high and low >= high:
+        yield Conflict(
+            ("guard.min_latent_std", "guard.max_latent_std"),
+            f"guard.min_latent_std is {low}, but guard.max_latent_std is {high}, so every run "
+            "would be stopped",
+            "set guard.min_latent_std below guard.max_latent_std, or one of them to 0",
+        )
     limit = recipe.guard.max_ratio
     if 0 < limit <= 1:
         yield Conflict(

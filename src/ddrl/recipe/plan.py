@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from ddrl.errors import RecipeError
 from ddrl.recipe.memory import Footprint, Memory, plan_memory
 from ddrl.recipe.plan_lines import plan_lines
-from ddrl.recipe.schema import ObjectiveSection, Recipe
+from ddrl.recipe.schema import Recipe
 from ddrl.recipe.steps import trained_steps
 
 __all__ = ["Passes", "Plan", "StepPlan", "make_plan"]
@@ -58,7 +58,9 @@ class StepPlan:
         step_weight: omega of eq. (L1), with mean 1 over the trained steps.
         policy_weight: factor of A log p in the loss.
         regularizer_weight: factor of ||v_theta - v||^2 in the loss, beta included.
-        effective_beta: regularizer_weight / (W policy_weight); inf without a policy term.
+        effective_beta: what the gradients of the two terms weigh for the conditional velocity:
+            regularizer_weight / (W policy_weight), over the guidance for the data term, since
+            guidance multiplies the policy term's gradient alone; inf without a policy term.
     """
 
     index: int
@@ -199,7 +201,7 @@ def _step_plans(
         weights = (0.0,) * 5
         if index in kl_weights:
             omega = kl_weights[index] ** power / mean
-            weights = _term_weights(objective, kl_weights[index], omega, latent_size)
+            weights = _term_weights(recipe, kl_weights[index], omega, latent_size)
         rows.append(
             StepPlan(index, times[index], times[index + 1], std, index in trained, *weights)
         )
@@ -217,17 +219,20 @@ def _kl_weight(index: int, b: float, std: float) -> float:
 
 
 def _term_weights(
-    objective: ObjectiveSection, kl_weight: float, omega: float, latent_size: int
+    recipe: Recipe, kl_weight: float, omega: float, latent_size: int
 ) -> tuple[float, float, float, float, float]:
     """The numbers of a trained step: W, omega, both terms' factors, and beta_k.
 
     beta_k is measured, not assumed: it compares the factors that the two terms end up with.
     Reducing over dimensions, data times and data_per_step act on both or keep the expectation.
     """
+    objective = recipe.objective
     share = 1.0 if objective.log_prob_reduction == "sum" else 1.0 / latent_size
     policy = 0.0 if objective.policy == "none" else omega * share
     regularizer = 0.0
     if objective.regularizer != "none":
         regularizer = objective.beta * omega * kl_weight * share
-    beta = math.inf if policy == 0 else regularizer / (kl_weight * policy)
+    # The data term is never guided; the reference term is, as the policy term is.
+    guidance = recipe.rollout.guidance if objective.regularizer == "data" else 1.0
+    beta = math.inf if policy == 0 else regularizer / (kl_weight * policy * guidance)
     return kl_weight, omega, policy, regularizer, beta

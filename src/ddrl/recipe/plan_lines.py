@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ddrl.recipe.memory import Memory
     from ddrl.recipe.plan import Plan
+    from ddrl.recipe.schema import Recipe
 
 __all__ = ["format_size", "plan_lines"]
 
 
 def plan_lines(plan: Plan) -> list[str]:
-    """Return the batch arithmetic, the weights of each step, and the memory."""
-    return [*_batch_lines(plan), "", *_step_lines(plan), "", *_memory_lines(plan.memory)]
+    """Return the batch arithmetic, the weights of each step, notes, and the memory."""
+    parts = [*_batch_lines(plan), "", *_step_lines(plan), *_note_lines(plan.recipe)]
+    return [*parts, "", *_memory_lines(plan.memory)]
 
 
 def _batch_lines(plan: Plan) -> list[str]:
@@ -62,9 +64,44 @@ def _beta_sentence(plan: Plan) -> str:
         spread = f"one effective beta, {low:.4g}"
     else:
         spread = f"effective beta differs between steps, {low:.4g} to {high:.4g}"
-    note = "; in expectation, as data times are drawn"
-    is_drawn = objective.regularizer == "data" and objective.data_times != "grid"
-    return f"{spread}, in {plan.beta_unit}{note if is_drawn else ''}"
+    notes = [f"{spread}, in {plan.beta_unit}"]
+    guidance = plan.recipe.rollout.guidance
+    if objective.regularizer == "data" and guidance != 1:
+        notes.append(
+            f"it is objective.beta / {guidance:g}, as guidance multiplies the policy term's "
+            "gradient and not the data term's"
+        )
+    if objective.regularizer == "data" and objective.data_times != "grid":
+        notes.append("in expectation, as data times are drawn")
+    return "; ".join(notes)
+
+
+def _note_lines(recipe: Recipe) -> list[str]:
+    """What is legal and does less than it says."""
+    objective, updates = recipe.objective, recipe.objective.updates_per_rollout
+    total = recipe.run.steps * updates
+    notes = []
+    if recipe.optimizer.warmup_steps >= total:
+        notes.append(
+            f"the learning rate still warms up at the end: optimizer.warmup_steps is "
+            f"{recipe.optimizer.warmup_steps}, and the run has {total} updates"
+        )
+    if objective.policy == "reinforce" and updates > 1:
+        notes.append(
+            "objective.policy reinforce takes no account of the updates since the rollout, of "
+            f"which there are up to {updates - 1}; grpo does"
+        )
+    if objective.drift_budget and objective.drift_budget_every > recipe.run.steps:
+        notes.append(
+            f"objective.drift_budget never corrects beta: its first correction is after "
+            f"{objective.drift_budget_every} steps, and the run has {recipe.run.steps}"
+        )
+    if recipe.evaluation.every > recipe.run.steps:
+        notes.append(
+            f"nothing is evaluated while training: evaluation.every is {recipe.evaluation.every}, "
+            f"and the run has {recipe.run.steps} steps"
+        )
+    return ["", "notes", *(f"  {note}" for note in notes)] if notes else []
 
 
 def _memory_lines(memory: Memory) -> list[str]:

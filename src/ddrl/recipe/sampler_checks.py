@@ -20,7 +20,14 @@ __all__ = ["sampler_conflicts"]
 
 
 def sampler_conflicts(recipe: Recipe) -> Iterator[Conflict]:
-    """The conflicts of the kernel, then those of its steps."""
+    """The conflicts of guidance, those of the kernel, then those of its steps."""
+    if recipe.rollout.guidance == 0:
+        yield Conflict(
+            ("rollout.guidance",),
+            "rollout.guidance is 0, so samples do not depend on their prompts and the gradient of "
+            "the policy term is 0",
+            "set rollout.guidance to 1 to sample without guidance, or above 1",
+        )
     yield from _kernel_conflicts(recipe)
     yield from _step_conflicts(recipe)
 

@@ -64,7 +64,9 @@ class RolloutSection(Section):
     trained_steps: StepSelection = Field(
         "all", description="Steps that enter the loss; `all` = every step with noise."
     )
-    guidance: float = Field(1.0, ge=0, description="Classifier-free guidance scale; 1 = off.")
+    guidance: float = Field(
+        1.0, ge=0, description="Classifier-free guidance scale, above 0; 1 = off."
+    )
     storage_dtype: Literal["float32", "bfloat16"] = Field(
         "float32", description="Type that the trajectory's latents are stored in."
     )

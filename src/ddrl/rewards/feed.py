@@ -29,9 +29,10 @@ class Feed:
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Send home whoever waits for samples that will not come."""
+        """Send home whoever waits for samples that will not come, and let go of all others."""
         with self._changed:
             self._closed = True
+            self._parts.clear()
             self._changed.notify_all()
 
     def take(self, rows: Sequence[int]) -> Tensor | None:

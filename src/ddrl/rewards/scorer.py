@@ -6,7 +6,8 @@ A failure is a status, never a number: the sample (or its group) is dropped, or 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -18,7 +19,7 @@ from ddrl.rewards.attempt import WeightedReward
 from ddrl.rewards.column import Column
 from ddrl.rewards.combine import Combination, combine, weighted_sum
 from ddrl.rewards.lane import Lane
-from ddrl.rewards.level import is_group_level
+from ddrl.rewards.level import is_group_level, plan_calls
 from ddrl.rewards.scoring import Scoring
 
 __all__ = ["FailurePolicy", "Scorer", "WeightedReward"]
@@ -111,6 +112,43 @@ class Scorer:
             pause=self._pause,
             finish=lambda columns: self._finish(columns, group),
         )
+
+    def score_in_parts(
+        self,
+        media: Callable[[Tensor], Tensor],
+        prompts: Prompts,
+        group: Tensor,
+        *,
+        part_size: int,
+    ) -> Scores:
+        """Score B samples of which only a part is there at a time.
+
+        What comes out is what :meth:`score` gives for all of them at once, for rewards that score
+        a sample alone as they do beside others.
+
+        Args:
+            media: makes pixels, shape (P, ...), of the samples at P places, shape (P,).
+            prompts: the prompt of every sample, length B.
+            group: the group of every sample, shape (B,).
+            part_size: samples of a part; more where a reward looks at whole groups that are larger.
+
+        Raises:
+            RewardError: as :meth:`score`.
+        """
+        group = group.cpu()
+        whole = any(is_group_level(entry.reward) for entry in self._rewards)
+        plan = plan_calls(group, [len(group)], whole_groups=whole, samples_per_call=part_size)
+        parts: list[list[Column]] = [[] for _ in self._rewards]
+        for rows in plan:
+            index = torch.tensor(rows)
+            with self.begin(prompts.select(rows), group[index]) as scoring:
+                scoring.add(media(index))
+                found = scoring.columns()
+            for column, known in zip(found, parts, strict=True):
+                known.append(replace(column, rows=[rows[place] for place in column.rows]))
+            if self._on_failure == "abort" and any(column.cause for column in found):
+                break  # the rest would be scored for nothing
+        return self._finish([Column.merge(known) for known in parts], group)
 
     def measure(self, media: Tensor, prompts: Prompts, group: Tensor) -> tuple[Column, ...]:
         """Score B samples whatever fails: no policy applies, and every reward tells its causes.

@@ -65,8 +65,10 @@ GLOSSARY: Mapping[str, MetricSpec] = {
     "effective_beta": MetricSpec(
         "reward",
         "mean",
-        "Beta in units of the reward trained on: beta times reward_std for normalised advantages. "
-        "It falls when the reward saturates, and the regularizer with it.",
+        "Beta by the gradients of the two terms, in units of the reward trained on: beta times "
+        "what the advantage was divided by (the standard deviation of the group or the batch, or "
+        "1), as a mean over groups; for the data term over rollout.guidance, which does not "
+        "multiply it. It falls when the reward saturates, and the regularizer with it.",
     ),
     "policy_loss": MetricSpec("1", "mean", "Policy term of eq. (L1), mean over samples and steps."),
     "ratio_deviation": MetricSpec(
@@ -175,6 +177,7 @@ def reward_metrics(
     mean = zeros.index_add(0, group, reward) / count
     deviation = (reward - mean[group]) * keep
     std = (zeros.index_add(0, group, deviation**2) / count).sqrt()
+    scale = zeros.index_add(0, group, advantages.scale.double() * keep) / count
     values = torch.stack(
         [
             weighted_sum.sum() / keep.sum().clamp_min(1),
@@ -182,13 +185,15 @@ def reward_metrics(
             1 - keep.double().mean(),
             advantages.clipped.double().mean(),
             latents.float().std().cpu().double(),
+            # Within a group it is the same for all; groups count alike, as in reward_std.
+            scale.sum() / (size > 0).sum().clamp_min(1),
         ]
     ).tolist()
-    names = ("reward", "reward_std", "reward_failed", "advantage_clipped", "latent_std")
+    names = ("reward", "reward_std", "reward_failed", "advantage_clipped", "latent_std", "scale")
     metrics = dict(zip(names, values, strict=True))
     metrics |= _raw_metrics(scores)
     metrics["flat_groups"] = float(advantages.num_flat_groups)
-    metrics["effective_beta"] = beta * (metrics["reward_std"] if advantages.normalized else 1.0)
+    metrics["effective_beta"] = beta * metrics.pop("scale")
     return metrics
 
 

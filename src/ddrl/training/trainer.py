@@ -154,7 +154,7 @@ class Trainer:
                 advantages,
                 trajectory.group.cpu(),
                 trajectory.final,
-                self._gradient.beta if self.objective.regularizer != "none" else 0.0,
+                self._gradient.effective_beta,
             )
             metrics |= {
                 "seconds/rollout": collected.rollout_seconds,

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ddrl.diffusion.transition import Transitions, step_log_prob
-from ddrl.objective.loss import Objective, step_weights
+from ddrl.objective.loss import Objective, effective_beta, step_weights
 from ddrl.objective.policy import (
     clipped_ratio_loss,
     is_clipped,
@@ -73,6 +73,11 @@ class Gradient:
         """Give the regularizer another strength than the objective's, from now on."""
         self.beta = beta
         self._regularizer_weight = (beta * self._unit_weight).float().to(self._device)
+
+    @property
+    def effective_beta(self) -> float:
+        """Strength of the regularizer by its gradient beside the policy term's."""
+        return effective_beta(self.objective, beta=self.beta, guidance=self.forward.guidance)
 
     def policy(
         self,

@@ -1,0 +1,177 @@
+"""Whether a run meets the base and the data that its checkpoint was trained on.
+
+A checkpoint's notes hold hashes of both, by content: neither may be another under the same path,
+and both may lie elsewhere.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ddrl.builders.identity import text_hash
+from ddrl.errors import CheckpointError
+from ddrl.recipe import Recipe
+from ddrl.training.checkpoint import Checkpoint
+
+__all__ = ["MOVABLE", "DataRow", "check_base", "check_data", "has_identity", "identity_notes"]
+
+MOVABLE = ("model.path", "model.start", "data.path")
+"""Keys that may change on resume, since what lies there is told by its content."""
+
+NOTE = "identity"
+MAX_ROWS = 5000
+"""Samples that a checkpoint lists one by one; of more data it says only whether it is the same."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class DataRow:
+    """One sample of a run's data.
+
+    Attributes:
+        name: path relative to the data, or the prompt.
+        caption: of it.
+        content: hash of its media, and of all else that is known of it.
+        is_heldout: whether nothing is trained on it.
+    """
+
+    name: str
+    caption: str
+    content: str
+    is_heldout: bool
+
+    def entry(self) -> list[str]:
+        """As a checkpoint lists it."""
+        kind = "heldout" if self.is_heldout else "train"
+        return [self.name, kind, text_hash(self.caption)[:16], text_hash(self.content)[:16]]
+
+
+def identity_notes(base: Mapping[str, str], rows: Sequence[DataRow]) -> dict[str, Any]:
+    """What a checkpoint notes about the base and the data."""
+    entries = [row.entry() for row in rows]
+    data: dict[str, Any] = {"count": len(rows), "hash": text_hash(entries)}
+    if len(rows) <= MAX_ROWS:
+        data["rows"] = entries
+    return {NOTE: {"base": dict(base), "data": data}}
+
+
+def has_identity(checkpoint: Checkpoint) -> bool:
+    """Whether a checkpoint says what base and data it was trained on."""
+    return bool(_note(checkpoint, "base"))
+
+
+def check_base(
+    checkpoint: Checkpoint,
+    base: Mapping[str, str],
+    recipe: Recipe,
+    *,
+    hint: str,
+    replaced: str = "",
+) -> None:
+    """Refuse another base than the checkpoint's.
+
+    Args:
+        checkpoint: of the run.
+        base: hashes of the parts that there are now.
+        recipe: of the run.
+        hint: what to do about another base.
+        replaced: a part whose weights all come from the checkpoint, so that it is only told of.
+
+    Raises:
+        CheckpointError: a part is another one, is missing or is new.
+    """
+    saved = _note(checkpoint, "base")
+    if not saved:
+        logger.warning(
+            "%s does not say what base and data it was trained on, as checkpoints of earlier "
+            "versions, so that neither can be checked",
+            checkpoint.folder,
+        )
+        return
+    changed = sorted(n for n in {*saved, *base} if saved.get(n) != base.get(n))
+    where = f"the base at {recipe.model.path}" if recipe.model.path else "the embedded base"
+    if changed == [replaced]:
+        logger.warning(
+            "%s was trained from another %s than that of %s now; its own weights do not depend "
+            "on it",
+            checkpoint.folder,
+            replaced,
+            where,
+        )
+    elif changed:
+        raise CheckpointError(
+            f"{checkpoint.folder} was trained on another base than {where} now: "
+            f"{_list(changed)} {'differs' if len(changed) == 1 else 'differ'}.",
+            hint=hint,
+        )
+
+
+def check_data(
+    checkpoint: Checkpoint, rows: Sequence[DataRow], recipe: Recipe, *, hint: str
+) -> None:
+    """Refuse other data than the checkpoint's.
+
+    Raises:
+        CheckpointError: a sample is new, gone or another, or their order is.
+    """
+    saved = _note(checkpoint, "data")
+    entries = [row.entry() for row in rows]
+    if not saved or saved.get("hash") == text_hash(entries):
+        return
+    known = saved.get("rows")
+    found = list(_changes(known, entries)) if isinstance(known, list) else []
+    if not found:
+        found = [f"of {saved.get('count')} samples then and {len(rows)} now, some differ"]
+    more = f", and {len(found) - 1} more" if len(found) > 1 else ""
+    where = f"{recipe.data.path} holds" if recipe.data.path else "there are"
+    raise CheckpointError(
+        f"{checkpoint.folder} was trained on other data than {where} now: {found[0]}{more}.",
+        hint=hint,
+    )
+
+
+def _note(checkpoint: Checkpoint, name: str) -> Mapping[str, Any]:
+    notes = checkpoint.notes.get(NOTE)
+    found = notes.get(name) if isinstance(notes, Mapping) else None
+    return found if isinstance(found, Mapping) else {}
+
+
+def _changes(saved: Sequence[Sequence[str]], now: Sequence[Sequence[str]]) -> Iterable[str]:
+    """What has changed, one sample after another, in words."""
+    before, after = _by_name(saved), _by_name(now)
+    for name, count in before:
+        if (name, count) not in after:
+            yield f"{name!r} is gone"
+    for (name, count), (kind, caption, content) in after.items():
+        if (name, count) not in before:
+            yield f"{name!r} is new"
+            continue
+        old_kind, old_caption, old_content = before[name, count]
+        if content != old_content:
+            yield f"{name!r} holds something else"
+        elif caption != old_caption:
+            yield f"{name!r} has another caption"
+        elif kind != old_kind:
+            yield f"{name!r} is {'' if kind == 'heldout' else 'no longer '}held out"
+    if before.keys() == after.keys():
+        pairs = zip(before, after, strict=True)
+        yield from [f"the order changes at {new[0]!r}" for old, new in pairs if old != new][:1]
+
+
+def _by_name(rows: Sequence[Sequence[str]]) -> dict[tuple[str, int], tuple[str, str, str]]:
+    """By name, and number where a name is there several times."""
+    seen: Counter[str] = Counter()
+    found = {}
+    for name, kind, caption, content in rows:
+        found[name, seen[name]] = (kind, caption, content)
+        seen[name] += 1
+    return found
+
+
+def _list(names: Sequence[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]]) if names[1:] else names[0]
