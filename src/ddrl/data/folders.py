@@ -8,6 +8,7 @@ import posixpath
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ddrl.data.bounds import Bounds
 from ddrl.data.captions import pair
 from ddrl.data.locators import FileLocator, Locator
 from ddrl.data.problems import Problem
@@ -26,6 +27,7 @@ class _Walk:
     """
 
     root: Path
+    bounds: Bounds
     entries: dict[str, Locator] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     links: list[str] = field(default_factory=list)
@@ -63,7 +65,9 @@ class _Walk:
         except OSError as error:
             self._complain(name, error)
             return
-        if not is_folder and not item.is_file():
+        if item.is_symlink() and (refusal := self.bounds.refusal(name, Path(item.path))):
+            self.problems.append(refusal)
+        elif not is_folder and not item.is_file():
             self.problems.append(Problem(name, "unreadable", "is no plain file"))
         elif not is_folder:
             self.entries[name] = FileLocator(Path(item.path))
@@ -92,9 +96,9 @@ class _Walk:
         self.problems.append(Problem(name, "unreadable", reason))
 
 
-def find_in_folder(root: Path) -> tuple[list[Sample], list[Problem]]:
+def find_in_folder(root: Path, bounds: Bounds) -> tuple[list[Sample], list[Problem]]:
     """Find the samples of a folder, in folders of any depth; ``a.png`` goes with ``a.txt``."""
-    walk = _Walk(root)
+    walk = _Walk(root, bounds)
     walk.walk()
     samples, problems = pair(walk.entries, key_of=lambda name: posixpath.splitext(name)[0])
     return samples, walk.problems + problems
