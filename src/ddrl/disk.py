@@ -10,7 +10,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["BESIDE", "check_regular", "new_mode", "open_regular", "read_regular", "replace_file"]
+__all__ = [
+    "BESIDE",
+    "apply_umask",
+    "check_regular",
+    "open_regular",
+    "read_document",
+    "read_regular",
+    "replace_file",
+]
 
 BESIDE = ".writing-"
 """How the name of a file begins that is being written; a killed process leaves it behind."""
@@ -55,6 +63,17 @@ def read_regular(path: Path, *, limit: int = MAX_DOCUMENT) -> bytes:
     return content
 
 
+def read_document(path: Path) -> str:
+    """Read a text file: UTF-8, with or without a byte order mark; any line end becomes a line feed.
+
+    Raises:
+        OSError: as :func:`read_regular`.
+        UnicodeDecodeError: it is in another encoding.
+    """
+    text = read_regular(path).decode("utf-8-sig")  # some editors write a byte order mark
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
 def check_regular(path: Path) -> None:
     """See that a library may open a file by its path.
 
@@ -94,13 +113,25 @@ def replace_file(path: Path, content: bytes | str | Callable[[Path], object]) ->
             content(beside)
         with beside.open("rb+") as file:
             os.fsync(file.fileno())
-        beside.chmod(new_mode())
+        beside.chmod(_new_mode())
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
 
 
-def new_mode() -> int:
+def apply_umask(folder: Path) -> None:
+    """Give every file below a folder the mode of a new one, whatever a library gave it.
+
+    Raises:
+        OSError: a mode can't be changed.
+    """
+    mode = _new_mode()
+    for path in folder.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            path.chmod(mode)
+
+
+def _new_mode() -> int:
     """The mode of a new file under the process's umask."""
     # It can only be read by setting it; for that moment other threads' files are private.
     mask = os.umask(0o077)

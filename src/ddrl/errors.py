@@ -43,10 +43,11 @@ _UNSAFE = re.compile(
     "[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
     "\ud800-\udfff\U000e0000-\U000e007f]"
 )
+_UNSAFE_IN_LINES = re.compile(rf"(?![\n\t]){_UNSAFE.pattern}")
 _SHORT = {"\t": r"\t", "\n": r"\n", "\r": r"\r"}
 
 
-def printable(text: str, *, limit: int | None = None) -> str:
+def printable(text: str, *, limit: int | None = None, lines: bool = False) -> str:
     r"""Text of a stranger as one line that a terminal only shows.
 
     What could do something else becomes an escape, as ``\x1b``, ``\n`` or ``\u202e``; a byte of a
@@ -56,10 +57,12 @@ def printable(text: str, *, limit: int | None = None) -> str:
     Args:
         text: a file name, a caption, what a server or a library said.
         limit: characters that may come back; what is longer ends in "...".
+        lines: line feeds and tabs stay, as on a page.
     """
+    unsafe = _UNSAFE_IN_LINES if lines else _UNSAFE
     if limit is None:
-        return _UNSAFE.sub(_escape, text)
-    shown = _UNSAFE.sub(_escape, text[: limit + 1])
+        return unsafe.sub(_escape, text)
+    shown = unsafe.sub(_escape, text[: limit + 1])
     return shown if len(shown) <= limit else shown[: max(0, limit - 3)] + "..."
 
 

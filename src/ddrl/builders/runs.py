@@ -23,6 +23,7 @@ from ddrl.builders.assets import (
 from ddrl.builders.corpus import Corpus
 from ddrl.builders.store import Progress
 from ddrl.data.digits import DigitSplits
+from ddrl.disk import read_document
 from ddrl.errors import CheckpointError, UsageError
 from ddrl.models.diffusers_model import DiffusersModel
 from ddrl.models.tiny import TinyModel
@@ -214,7 +215,7 @@ def read_recipe(run: RunFolder) -> Recipe:
         UsageError: there is none, or it can't be read.
     """
     try:
-        text = run.recipe.read_text(encoding="utf-8")
+        text = read_document(run.recipe)
     except (OSError, UnicodeDecodeError) as error:
         found = "is not there" if not run.path.exists() else "has no readable recipe.toml"
         raise UsageError(
@@ -227,7 +228,7 @@ def read_recipe(run: RunFolder) -> Recipe:
 def _read_info(run: RunFolder) -> Mapping[str, Any]:
     """What ``run.json`` says; nothing depends on it, so that a run without it is still a run."""
     try:
-        info: object = json.loads(run.info.read_text(encoding="utf-8"))
+        info: object = json.loads(read_document(run.info))
     except (OSError, ValueError):
         return {}
     return info if isinstance(info, dict) else {}

@@ -12,6 +12,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from ddrl.data.sources import CaptionedMedia
+from ddrl.disk import apply_umask
 from ddrl.errors import DataError
 
 __all__ = ["Progress", "fingerprint", "make_once", "stamps"]
@@ -55,6 +56,7 @@ def make_once(
         shutil.rmtree(beside, ignore_errors=True)
         beside.mkdir(parents=True)
         make(beside)
+        apply_umask(beside)
         (beside / "key.json").write_text(text)
         if not (folder / "key.json").exists():
             shutil.rmtree(folder, ignore_errors=True)  # not ours: ours are renamed whole

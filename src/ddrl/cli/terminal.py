@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 from typing import Annotated, TextIO
@@ -10,7 +11,7 @@ import typer
 
 from ddrl.errors import printable
 
-__all__ = ["Verbose", "complain", "format_change", "say", "set_up_logging"]
+__all__ = ["Verbose", "complain", "format_change", "say", "say_json", "set_up_logging"]
 
 _MAX_LOGGED = 4000  # characters of a line of the log
 
@@ -18,6 +19,16 @@ _MAX_LOGGED = 4000  # characters of a line of the log
 def say(line: object, *, err: bool = False) -> None:
     """Write one line, made printable: names and captions of strangers may stand in it."""
     typer.echo(printable(str(line)), err=err)
+
+
+def say_json(text: str) -> None:
+    """Write JSON; what could act on a terminal, within its strings, becomes an escape of JSON."""
+    typer.echo(
+        "\n".join(
+            "".join(one if printable(one) == one else json.dumps(one)[1:-1] for one in line)
+            for line in text.rstrip("\n").split("\n")
+        )
+    )
 
 
 def complain(message: str, hint: str = "") -> None:

@@ -16,7 +16,7 @@ from ddrl.cli.interrupts import Interrupted, Interrupts
 from ddrl.cli.lock import FolderLock
 from ddrl.cli.progress import Reporter, make_reporter
 from ddrl.cli.provenance import describe_start
-from ddrl.cli.terminal import format_change
+from ddrl.cli.terminal import format_change, say
 from ddrl.errors import CheckpointError, GuardStop, RecipeError, RewardError, UsageError
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class TrainingRun:
             if checkpoint is not None:
                 self._refuse_another_recipe(checkpoint)
             if checkpoint is not None and checkpoint.step >= self._recipe.run.steps:
-                typer.echo(f"Already finished. {self._summary()}")
+                say(f"Already finished. {self._summary()}")
                 return
             self._write_start(checkpoint)
             with make_reporter() as reporter:
@@ -77,7 +77,7 @@ class TrainingRun:
                 err=True,
             )
             raise typer.Exit(128 + interrupts.number)
-        typer.echo(self._summary())
+        say(self._summary())
 
     def _refuse_another_recipe(self, checkpoint: Checkpoint) -> None:
         from ddrl.recipe import parse_recipe, resume_conflicts
