@@ -63,6 +63,12 @@ def evidence_page() -> str:
 {passes_section(read_result("passes"))}"""
 
 
+def security_page() -> str:
+    """SECURITY.md, which lies where hosts of repositories look for it."""
+    text = (DOCS.parent / "SECURITY.md").read_text(encoding="utf-8")
+    return text.replace("# Security\n\n", f"# Security\n\n{MADE}", 1)
+
+
 def digits_table(result: dict[str, Any], *, ranges: bool) -> str:
     """The methods side by side: mean over seeds, and the range where asked for."""
     cell = _range if ranges else _mean
@@ -206,6 +212,7 @@ PAGES = {
     "metrics.md": metrics_page,
     "evidence.md": evidence_page,
     "rewards.md": rewards_page,
+    "security.md": security_page,
     "../README.md": readme,
 }
 

@@ -168,3 +168,16 @@ def test_models_that_need_first_frames_or_take_none(job: Job, tmp_path: Path) ->
     with pytest.raises(DataError, match=r"Wan takes no first frames, but .* is 1") as caught:
         opened(job, tmp_path, f"model.path={tmp_path}/model")
     assert caught.value.hint == "set data.given_frames = 0"
+
+
+def test_files_outside_are_read_if_the_recipe_allows_it(job: Job, tmp_path: Path) -> None:
+    write_data(tmp_path / "data")
+    (tmp_path / "data" / "a.mp4").rename(tmp_path / "a.mp4")
+    (tmp_path / "data" / "a.mp4").symlink_to("../a.mp4")
+    recipe, model = opened(job, tmp_path)
+    with pytest.raises(DataError, match="leads out of the data set") as caught:
+        encode_files(recipe, model)
+    (override,) = (word for word in ("data.outside=allow",) if "data.outside" in caught.value.hint)
+    recipe, model = opened(job, tmp_path, override)
+    samples, report = encode_files(recipe, model)
+    assert len(samples) == len(report.samples) == len(CLIPS)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -115,7 +117,7 @@ def test_full_weights_in_diffusers_are_the_run(job: Job, tmp_path: Path) -> None
     image = ours(load_run(tmp_path / "run"))
     assert difference(theirs(pipeline), image) <= 1e-4
     assert difference(theirs(base), image) > 1e-3
-    assert f'from_pretrained("{out}")' in (out / "README.md").read_text()
+    assert 'from_pretrained("out")' in (out / "README.md").read_text()
 
 
 def test_the_card(job: Job, lora_run: Path, tmp_path: Path) -> None:
@@ -123,18 +125,49 @@ def test_the_card(job: Job, lora_run: Path, tmp_path: Path) -> None:
     card = (out / "README.md").read_text()
     info = json.loads((lora_run / "run.json").read_text())
     for phrase in (
-        str(job.root / "model"),
+        "LoRA of rank 4 of model, post-trained",
+        "| Licence | that of the base model; read it before",
         "LoRA of rank 4",
         "| Step | 2 |",
         info["commit"] or "unknown",
         "from diffusers import StableDiffusion3Pipeline\n",
-        f'pipeline.load_lora_weights("{out}")\n```',
+        'pipeline.load_lora_weights("out")\n```',
         "| `reward` | 0.",
         "[model.lora]",
         "alpha = 12.0",
         "None yet: `ddrl evaluate`",
     ):
         assert phrase in card, phrase
+
+
+def test_nothing_of_an_export_says_where_it_lay(job: Job, lora_run: Path, tmp_path: Path) -> None:
+    out = exported(lora_run, tmp_path / "out")
+    for path in (one for one in out.rglob("*") if one.is_file()):
+        content = path.read_bytes()
+        for private in (tmp_path, job.root, lora_run, tmp_path.parents[2]):
+            assert str(private).encode() not in content, path
+    recipe = (out / "README.md").read_text().partition("```toml\n")[2]
+    section = recipe.partition("[run]\n")[2].partition("\n\n")[0]
+    keys = {line.partition(" = ")[0] for line in section.split("\n")}
+    assert {"steps", "seed"} <= keys
+    assert not {"folder", "cache"} & keys
+    assert 'path = "model"' in recipe
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes of POSIX")
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o077, 0o600)])
+def test_an_export_is_read_by_whom_the_umask_lets(
+    lora_run: Path, finished: Path, tmp_path: Path, mask: int, mode: int
+) -> None:
+    before = os.umask(mask)
+    try:
+        for run, name in ((lora_run, "one"), (finished, "two")):
+            out = exported(run, tmp_path / name)
+            files = [path for path in out.rglob("*") if path.is_file()]
+            assert any(path.suffix == ".safetensors" for path in files)
+            assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {mode}
+    finally:
+        os.umask(before)
 
 
 def report(step: int) -> str:

@@ -96,3 +96,15 @@ def test_a_run_as_python_sees_it(finished: Path) -> None:
 def test_a_run_without_its_information(trained: Path, text: str) -> None:
     (trained / "run.json").write_text(text)
     assert load_run(trained).info == {}
+
+
+def test_prompts_of_any_script_are_told_apart_by_their_file_names() -> None:
+    from ddrl.cli.pictures import slug
+
+    texts = ["数字の七", "数字の八", "семь", "восемь", "größe", "A cat, 3x!"]
+    names = [slug(text) for text in texts]
+    assert len(set(names)) == len(texts)
+    assert names[-1] == "a-cat-3x"
+    assert slug("../\x1b[2J/\u202e") == "2j"
+    assert slug("!?") == "empty"
+    assert len(slug("猫" * 300).encode()) < 200

@@ -82,6 +82,18 @@ def test_records_name_first_frames(tmp_path: Path) -> None:
     assert kinds(find_samples(tmp_path)) == {"v/a.json": "missing_first_frame"}
 
 
+@pytest.mark.parametrize("record", [{}, {"caption": "other"}])
+def test_a_first_frame_is_kept_beside_a_text(tmp_path: Path, record: dict[str, str]) -> None:
+    for name in ("größe 猫.mp4", "z.mp4"):  # before the picture, and after it
+        medium = caption(write_video(tmp_path / name), "ein Text 猫")
+        medium.with_suffix(".json").write_text(json.dumps({**record, "first_frame": "m é.png"}))
+    write_image(tmp_path / "m é.png", width=16, height=32)
+    found = find_samples(tmp_path)
+    assert captions(found) == {"größe 猫.mp4": "ein Text 猫", "z.mp4": "ein Text 猫"}
+    assert [one.first_frame for one in found.samples] == [FileLocator(tmp_path / "m é.png")] * 2
+    assert not found.problems
+
+
 def test_a_text_counts_before_a_record(tmp_path: Path) -> None:
     caption(write_image(tmp_path / "a.png"), "from the text")
     (tmp_path / "a.json").write_text('{"caption": "from the record"}')
@@ -146,9 +158,10 @@ def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
     (folder / "self").symlink_to("self")
     (folder / "dangling.png").symlink_to("nowhere.png")
     os.mkfifo(folder / "pipe.png")  # opening it would wait for ever
-    found = find_samples(folder)
+    found = find_samples(folder, outside="allow")
     assert list(captions(found)) == ["linked/b.png", "z/a.png"]
     assert kinds(found) == {
+        ".": "outside_allowed",
         "again": "duplicate_folder",
         "dangling.png": "unreadable",
         "linked/back": "symlink_loop",

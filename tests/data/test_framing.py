@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from fractions import Fraction
 
 import pytest
@@ -77,6 +79,19 @@ def test_fit_crops_the_centre() -> None:
     assert torch.equal(fit(pixels, Bucket(8, 8)), torch.full((3, 8, 8), 200, dtype=torch.uint8))
 
 
+@pytest.mark.parametrize(("height", "width"), [(24, 8), (30, 10), (8, 8), (8, 30)])
+def test_fit_crops_as_much_on_either_side(height: int, width: int) -> None:
+    down, across = torch.arange(height)[:, None] * 6, torch.arange(width)[None] * 6
+    pixels = torch.stack([down + 0 * across, 0 * down + across, down + across]).byte()
+    fitted = fit(pixels, Bucket(8, 8))
+    turned = fit(pixels.flip(1, 2), Bucket(8, 8))
+    assert (fitted.int() - turned.flip(1, 2).int()).abs().max() <= 1
+    middle = fitted.float().mean((1, 2))
+    assert (middle - pixels.float().mean((1, 2))).abs().max() < 1
+    assert fitted[0].float().std(dim=1).max() < 0.5  # rows stay rows, channels stay channels
+    assert fitted[1].float().std(dim=0).max() < 0.5
+
+
 def test_fit_is_antialiased() -> None:
     stripes = torch.zeros(3, 64, 64, dtype=torch.uint8)
     stripes[:, :, ::2] = 255
@@ -122,6 +137,19 @@ def test_an_uneven_clip_is_sampled_by_its_times() -> None:
 def test_times_rounded_to_milliseconds_pick_the_same_frames() -> None:
     rounded = [Fraction(round(1000 * k / 30), 1000) for k in range(60)]
     assert pick_frames(rounded, fps=30, num_frames=60) == list(range(60))
+
+
+@pytest.mark.parametrize("own", [24, 25, 30, 60])
+@pytest.mark.parametrize("unit", [1000, 600, 90_000])
+@pytest.mark.parametrize("rounded", [math.floor, round, math.ceil])
+def test_times_in_another_unit_lose_no_frame(
+    own: int, unit: int, rounded: Callable[[Fraction], int]
+) -> None:
+    for count in (2, 3, 16, 49, 81, 121):
+        times = [Fraction(rounded(Fraction(unit * k, own)), unit) for k in range(count)]
+        assert num_available(times, own) == count
+        assert pick_frames(times, fps=own, num_frames=count) == list(range(count))
+        assert num_available(times, own / 2) == (count + 1) // 2
 
 
 @given(

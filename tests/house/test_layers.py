@@ -13,7 +13,7 @@ import pytest
 PACKAGE = "ddrl"
 SOURCE = Path(__file__).parents[2] / "src" / PACKAGE
 
-BASE = {"errors", "seeding"}
+BASE = {"errors", "seeding", "disk"}
 MATHEMATICS = BASE | {"diffusion", "objective", "records"}
 MATTER = MATHEMATICS | {"models", "data", "rewards"}
 
@@ -22,7 +22,8 @@ MATTER = MATHEMATICS | {"models", "data", "rewards"}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "seeding": set(),
-    "recipe": {"errors"},
+    "disk": set(),
+    "recipe": {"errors", "disk"},
     "diffusion": BASE,
     "records": BASE,
     "objective": BASE | {"diffusion", "records"},
@@ -31,7 +32,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "rewards": MATHEMATICS,
     "training": MATTER,
     "evaluation": MATTER | {"training.rollout", "training.checkpoint", "training.forward"},
-    "votes": {"errors"},
+    "votes": {"errors", "disk"},
     "testing": MATTER | {"training.rollout", "training.forward"},
     "builders": MATTER | {"recipe", "training", "evaluation", "votes"},
     "cli": MATTER | {"recipe", "builders", "training", "evaluation", "votes"},
@@ -44,6 +45,7 @@ OUTSIDE_WORLD |= {"pydantic", "random", "shutil", "socket", "subprocess", "tempf
 HEAVY = {"torch", "numpy", "scipy", "sklearn", "matplotlib", "PIL", "safetensors", "tensorboard"}
 MUST_NOT_IMPORT: dict[str, set[str]] = {
     "errors": HEAVY,
+    "disk": HEAVY,
     "recipe": HEAVY,
     "diffusion": OUTSIDE_WORLD,
     "objective": OUTSIDE_WORLD,

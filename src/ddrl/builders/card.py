@@ -3,20 +3,43 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from ddrl.builders.describe import label, method
 from ddrl.builders.runs import LoadedRun
+from ddrl.disk import read_document
 from ddrl.recipe import Recipe, dump_toml
 
-__all__ = ["base_name", "render_card"]
+__all__ = ["base_name", "render_card", "shared_path"]
+
+_ABSOLUTE = re.compile(r"(?:/|~|[A-Za-z]:[\\/]|\\\\|file:)")
+_PRIVATE = {"[run]": ("folder = ", "cache = ")}  # lines of a recipe that say where things lie here
+
+# Terms of bases that are not free: the name by which the hub knows them, and what they bind to.
+_TERMS = {
+    "black-forest-labs/FLUX.1-dev": ("flux-1-dev-non-commercial-license", "no commercial use"),
+    "stabilityai/stable-diffusion-3": (
+        "stabilityai-ai-community",
+        "commercial use is free up to a yearly revenue that the licence names",
+    ),
+}
 
 
 def base_name(recipe: Recipe) -> str:
-    """The model that the run started from, as the recipe names it."""
-    return recipe.model.path or "the embedded model of ddrl"
+    """The model that the run started from: its id on the hub, or the name of its folder."""
+    return shared_path(recipe.model.path) or "the embedded model of ddrl"
+
+
+def shared_path(text: str) -> str:
+    """A path as it may be shown to others: the last part of an absolute one, others as they are."""
+    if not _ABSOLUTE.match(text):
+        return text
+    return re.split(r"[\\/]", text.rstrip("\\/"))[-1]
 
 
 def render_card(run: LoadedRun, *, what: str, load: Sequence[str]) -> str:
@@ -40,6 +63,7 @@ def render_card(run: LoadedRun, *, what: str, load: Sequence[str]) -> str:
                 "Weights": {"ema": "averaged (EMA)"}.get(run.weights, run.weights),
                 "Commit of ddrl": str(run.info.get("commit") or "unknown"),
                 "Seed": str(recipe.run.seed),
+                "Licence": _licence(recipe),
             },
             ("", ""),
         ),
@@ -50,7 +74,7 @@ def render_card(run: LoadedRun, *, what: str, load: Sequence[str]) -> str:
         "## Metrics",
         _metrics(run.metrics, run.step),
         "## Recipe",
-        "```toml\n" + dump_toml(recipe) + "```",
+        "```toml\n" + _shared_recipe(recipe) + "```",
     ]
     return "\n\n".join(blocks) + "\n"
 
@@ -59,10 +83,56 @@ def _front_matter(recipe: Recipe) -> str:
     """Tags for the hub; the base is named where it is on the hub."""
     lines = [f"library_name: {'diffusers' if recipe.model.family == 'diffusers' else 'ddrl'}"]
     path = recipe.model.path
-    if path and not Path(path).exists():
-        lines.append(f"base_model: {json.dumps(path)}")
+    if not path:
+        lines.append("license: apache-2.0")
+    elif not _ABSOLUTE.match(path) and not Path(path).exists():
+        hub_id = path.partition("@")[0]
+        name, _ = _terms(hub_id) or ("that-of-the-base-model", "")
+        lines += [
+            f"base_model: {json.dumps(hub_id)}",
+            "license: other",
+            f"license_name: {name}",
+            f"license_link: {json.dumps(f'https://huggingface.co/{hub_id}')}",
+        ]
     tags = ["ddrl", *(["lora"] if recipe.model.lora.rank else [])]
     return "\n".join(["---", *lines, "tags:", *(f"- {tag}" for tag in tags), "---"])
+
+
+def _terms(hub_id: str) -> tuple[str, str] | None:
+    return next((terms for start, terms in _TERMS.items() if hub_id.startswith(start)), None)
+
+
+def _licence(recipe: Recipe) -> str:
+    """Under which terms the weights may be shared, as far as it is known."""
+    if not recipe.model.path:
+        return "Apache-2.0, as ddrl's; the data may have terms of their own"
+    terms = _terms(recipe.model.path)
+    known = f" ({terms[0]}: {terms[1]})" if terms else ""
+    return f"that of the base model{known}; read it before you share or use these weights"
+
+
+def _shared_recipe(recipe: Recipe) -> str:
+    """The recipe as TOML, without what says where files lie on this machine."""
+    section, lines = "", []
+    for line in dump_toml(_without_paths(recipe)).split("\n"):
+        section = line if line.startswith("[") else section
+        if not line.startswith(_PRIVATE.get(section, ("\n",))):
+            lines.append(line)
+    return "\n".join(lines)
+
+
+def _without_paths(value: Any) -> Any:  # noqa: ANN401 - any value of a recipe
+    """The same with the last part of every absolute path."""
+    if isinstance(value, str):
+        return shared_path(value)
+    if isinstance(value, BaseModel):
+        fields = {name: _without_paths(getattr(value, name)) for name in type(value).model_fields}
+        return value.model_copy(update=fields)
+    if isinstance(value, Mapping):
+        return {key: _without_paths(one) for key, one in value.items()}
+    if isinstance(value, tuple | list):
+        return type(value)(_without_paths(one) for one in value)
+    return value
 
 
 def _table(rows: Mapping[str, str], head: tuple[str, str]) -> str:
@@ -90,7 +160,7 @@ def _audit(run: LoadedRun) -> str:
     """The verdict of the run's report, if ``ddrl evaluate`` has written one beside it."""
     try:
         path = run.folder / "evaluation" / "report.json"
-        found = json.loads(path.read_text(encoding="utf-8"))["runs"][run.name]
+        found = json.loads(read_document(path))["runs"][run.name]
         sentence, step = str(found["verdict"]["sentence"]), int(found["num_steps"])
     except (OSError, ValueError, LookupError, TypeError):
         return "None yet: `ddrl evaluate` judges whether the reward was hacked."

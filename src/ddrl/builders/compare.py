@@ -20,6 +20,7 @@ import torch
 
 from ddrl.builders.assets import Assets, build_judge, check_named, limit_threads, load_splits
 from ddrl.builders.runs import RunFolder
+from ddrl.disk import read_document
 from ddrl.errors import DDRLError, GuardStop, UsageError
 from ddrl.recipe import Recipe, dump_toml
 from ddrl.recipe.comparison import PlannedRun
@@ -254,7 +255,7 @@ def read_outcome(run: PlannedRun, *, failure: str = "") -> Outcome:
         return Outcome(run, "failed", failure)
     folder = RunFolder(run.folder)
     try:
-        is_same = folder.recipe.read_text(encoding="utf-8") == dump_toml(run.recipe)
+        is_same = read_document(folder.recipe) == dump_toml(run.recipe)
     except OSError:
         is_same = False
     if not is_same:
@@ -286,7 +287,7 @@ def _metrics(folder: RunFolder) -> list[Mapping[str, Any]]:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        value: object = json.loads(path.read_text(encoding="utf-8"))
+        value: object = json.loads(read_document(path))
     except (OSError, ValueError):
         return {}
     return value if isinstance(value, dict) else {}

@@ -191,7 +191,7 @@ def encode_files(
     """
     section = recipe.data
     model.latent_shape(section.height, section.width, section.frames)  # refuses a wrong size
-    found = find_samples(Path(section.path))
+    found = find_samples(Path(section.path), outside=section.outside)
     samples = usable(found, on_broken=section.on_broken)
     fingerprint = encoder_fingerprint(model)
     num_given = model.given_frames

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from ddrl.builders.runs import LoadedRun, RunFolder
+from ddrl.disk import read_document
 from ddrl.evaluation.result import Curves, RunResult
 from ddrl.recipe import Recipe
 
@@ -100,7 +101,7 @@ def environment(runs: Sequence[LoadedRun]) -> dict[str, str]:
 def _info(run: LoadedRun) -> dict[str, Any]:
     """What the run was started with; a report does not fail for want of it."""
     try:
-        info = json.loads(RunFolder(run.folder).info.read_text())
+        info = json.loads(read_document(RunFolder(run.folder).info))
     except (OSError, ValueError):
         return {}
     return info if isinstance(info, dict) else {}

@@ -10,9 +10,10 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from ddrl.builders.card import base_name, render_card
+from ddrl.builders.card import base_name, render_card, shared_path
 from ddrl.builders.runs import LoadedRun, Step, load_run
 from ddrl.builders.store import Progress
+from ddrl.disk import apply_umask, read_document
 from ddrl.errors import UsageError
 from ddrl.models.lora import has_lora
 from ddrl.models.lora_export import save_lora
@@ -73,6 +74,7 @@ def write_export(run: LoadedRun, target: Path) -> None:
             card = render_card(run, what=what, load=load)
             (beside / "README.md").write_text(card, encoding="utf-8")
             _write_manifest(run, beside)
+            apply_umask(beside)
             _put(beside, target)
         finally:
             shutil.rmtree(beside, ignore_errors=True)
@@ -107,7 +109,7 @@ def _save_weights(run: LoadedRun, folder: Path, target: Path) -> tuple[str, list
 
 
 def _quoted(text: str | Path) -> str:
-    return json.dumps(str(text), ensure_ascii=False)
+    return json.dumps(shared_path(str(text)), ensure_ascii=False)
 
 
 def _write_manifest(run: LoadedRun, folder: Path) -> None:
@@ -115,7 +117,7 @@ def _write_manifest(run: LoadedRun, folder: Path) -> None:
     files = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
     manifest = {
         "format": FORMAT,
-        "run": str(run.folder),
+        "run": run.name,
         "step": run.step,
         "weights": run.weights,
         "base": base_name(run.recipe),
@@ -146,7 +148,7 @@ def _check_target(target: Path) -> None:
 def _earlier(target: Path) -> list[str] | None:
     """The files of the export that is there, or None where there is none."""
     try:
-        manifest: object = json.loads((target / MANIFEST).read_text(encoding="utf-8"))
+        manifest: object = json.loads(read_document(target / MANIFEST))
     except (OSError, ValueError):
         return None
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:

@@ -12,6 +12,7 @@ from ddrl.builders.assets import Assets, limit_threads, pick_device
 from ddrl.builders.background import PanelFolder
 from ddrl.builders.monitors import build_panel
 from ddrl.builders.runs import RunFolder
+from ddrl.disk import read_document
 from ddrl.errors import DDRLError
 from ddrl.recipe import parse_recipe
 from ddrl.training.checkpoint import CheckpointFolder, load_weights, read_manifest
@@ -30,7 +31,7 @@ def serve(folder: PanelFolder, steps: Iterable[int]) -> None:
         steps: of the checkpoints, as they are asked for.
     """
     try:
-        recipe = parse_recipe(folder.recipe.read_text(encoding="utf-8"), origin=str(folder.recipe))
+        recipe = parse_recipe(read_document(folder.recipe), origin=str(folder.recipe))
         limit_threads(recipe)
         device = pick_device(recipe)
         assets = Assets.build(recipe, device)

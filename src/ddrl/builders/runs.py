@@ -25,6 +25,7 @@ from ddrl.builders.identity import base_parts, trained_part
 from ddrl.builders.store import Progress
 from ddrl.builders.verify import DataRow, check_base, check_data
 from ddrl.data.digits import DigitSplits
+from ddrl.disk import read_document
 from ddrl.errors import CheckpointError, UsageError
 from ddrl.models.diffusers_model import DiffusersModel
 from ddrl.models.lora import has_lora
@@ -257,7 +258,7 @@ def read_recipe(run: RunFolder) -> Recipe:
         UsageError: there is none, or it can't be read.
     """
     try:
-        text = run.recipe.read_text(encoding="utf-8")
+        text = read_document(run.recipe)
     except (OSError, UnicodeDecodeError) as error:
         found = "is not there" if not run.path.exists() else "has no readable recipe.toml"
         raise UsageError(
@@ -270,7 +271,7 @@ def read_recipe(run: RunFolder) -> Recipe:
 def _read_info(run: RunFolder) -> Mapping[str, Any]:
     """What ``run.json`` says; nothing depends on it, so that a run without it is still a run."""
     try:
-        info: object = json.loads(run.info.read_text(encoding="utf-8"))
+        info: object = json.loads(read_document(run.info))
     except (OSError, ValueError):
         return {}
     return info if isinstance(info, dict) else {}

@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 
 from ddrl.builders.keys import cache_key
 from ddrl.data.sources import CaptionedMedia
+from ddrl.disk import apply_umask
 from ddrl.errors import DataError
 
 __all__ = ["Progress", "fingerprint", "make_once"]
@@ -56,6 +57,7 @@ def make_once(
         shutil.rmtree(beside, ignore_errors=True)
         beside.mkdir(parents=True)
         make(beside)
+        apply_umask(beside)
         (beside / "key.json").write_text(text)
         if not (folder / "key.json").exists():
             shutil.rmtree(folder, ignore_errors=True)  # not ours: ours are renamed whole

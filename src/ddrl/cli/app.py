@@ -19,7 +19,7 @@ from ddrl.cli.export import export
 from ddrl.cli.interrupts import Interrupted
 from ddrl.cli.reward import reward
 from ddrl.cli.sample import sample
-from ddrl.cli.terminal import complain, set_up_logging
+from ddrl.cli.terminal import complain, say, set_up_logging
 from ddrl.cli.train import train
 from ddrl.errors import DDRLError
 
@@ -102,7 +102,8 @@ def run(arguments: Sequence[str]) -> int:
         complain(message, f"see `{where} --help`")
         return DDRLError.exit_code + 1
     except Interrupted as stop:
-        typer.echo(stop, err=True)
+        for line in str(stop).split("\n"):
+            say(line, err=True)
         return stop.exit_code
     except KeyboardInterrupt:
         complain("interrupted")
@@ -112,7 +113,8 @@ def run(arguments: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return _BROKEN_PIPE
     except Exception as error:
-        traceback.print_exc()
+        for line in traceback.format_exc().rstrip("\n").split("\n"):
+            say(line, err=True)
         reason = " ".join(str(error).split())
         complain(
             f"sorry, ddrl met something it does not expect: {type(error).__name__}: {reason}",

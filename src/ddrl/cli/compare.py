@@ -11,8 +11,8 @@ import typer
 
 from ddrl.cli.interrupts import Interrupts
 from ddrl.cli.lock import FolderLock
-from ddrl.cli.terminal import Verbose
-from ddrl.errors import DDRLError
+from ddrl.cli.terminal import Verbose, say
+from ddrl.errors import DDRLError, printable
 
 if TYPE_CHECKING:
     from ddrl.builders.compare import Outcome
@@ -60,18 +60,18 @@ def compare(
     if dry_run:
         for outcome in job.outcomes():
             run = outcome.run
-            typer.echo(f"{outcome.state:8s} {run.label}, seed {run.seed}: {run.folder}")
+            say(f"{outcome.state:8s} {run.label}, seed {run.seed}: {run.folder}")
         return
     with FolderLock(job.folder / "lock"), Interrupts() as interrupts:
         outcomes = job.outcomes() if only_report else _execute(job, workers, interrupts)
     if interrupts.number:
         finished = sum(outcome.state in ("done", "stopped") for outcome in outcomes)
         typer.echo(f"Stopped; {finished} of {len(job.runs)} runs are finished.", err=True)
-        typer.echo(f"Resume with: {job.command}", err=True)
+        say(f"Resume with: {job.command}", err=True)
         raise typer.Exit(128 + interrupts.number)
     report, page = job.report(outcomes)
     _print_table(report)
-    typer.echo(page)
+    say(page)
     _tell_failures(outcomes)
 
 
@@ -127,7 +127,7 @@ def _print_table(report: ComparisonReport) -> None:
     for cell in (report.base, *report.cells):
         words = collections.Counter(cell.verdicts)
         table.add_row(
-            escape(cell.label),
+            escape(printable(cell.label)),
             *(
                 f"{cell.mean(name).value:.3f}"
                 for name in ("reward", "judge_accuracy", "frechet", "diversity")

@@ -11,7 +11,7 @@ import typer
 
 from ddrl.cli.progress import make_reporter
 from ddrl.cli.synthesize import synthesize
-from ddrl.cli.terminal import Verbose
+from ddrl.cli.terminal import Verbose, say
 from ddrl.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -44,6 +44,13 @@ def check(
         float | None,
         typer.Option("--fps", metavar="F", help="Frames per second that they are counted at."),
     ] = None,
+    allow_outside: Annotated[
+        bool,
+        typer.Option(
+            "--allow-outside",
+            help="Read files outside of PATH that its links or lists name: data.outside.",
+        ),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     verbose: Verbose = False,  # noqa: ARG001 - its callback does the work
 ) -> None:
@@ -54,13 +61,22 @@ def check(
     if fps is not None and not 0 < fps < float("inf"):
         raise UsageError(f"--fps must be above 0, not {fps:g}.", hint="for example --fps 16")
     from ddrl.data.check import check as check_data
+    from ddrl.data.problems import OUTSIDE_HINT
 
-    report = check_data(path, fps=fps, num_frames=frames, progress=_counter())
+    report = check_data(
+        path,
+        fps=fps,
+        num_frames=frames,
+        outside="allow" if allow_outside else "refuse",
+        progress=_counter(),
+    )
     if as_json:
         typer.echo(json.dumps(report.as_json(), indent=1))
     else:
         for line in report.lines():
-            typer.echo(line)
+            say(line)
+        if "outside" in report.broken_by_kind:
+            say("hint: --allow-outside checks what lies outside too; " + OUTSIDE_HINT)
     if report.broken or not report.num_samples:
         raise typer.Exit(DataError.exit_code)
 
@@ -99,7 +115,7 @@ def encode(
         model = build_pretrained(loaded, pick_device(loaded))
         _, report = encode_files(loaded, model, progress=reporter.made)
     for line in report.lines():
-        typer.echo(line)
+        say(line)
 
 
 def _counter() -> Callable[[int, int], None] | None:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from ddrl.cli.terminal import Verbose
+from ddrl.cli.terminal import Verbose, say
 
 __all__ = ["doctor"]
 
@@ -41,8 +41,8 @@ def doctor(
         for result in results:
             mark, colour = ("ok      ", "green") if result.ok else ("FAILED  ", "red")
             typer.secho(mark, nl=False, fg=colour)
-            typer.echo(f"{result.name}: {result.detail}")
+            say(f"{result.name}: {result.detail}")
             if result.hint:
-                typer.echo(f"        hint: {result.hint}")
+                say(f"        hint: {result.hint}")
     if failed:
         raise typer.Exit(1)

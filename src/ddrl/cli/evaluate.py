@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ddrl.cli.steps import StepOption, read_step
-from ddrl.cli.terminal import Verbose, format_change
+from ddrl.cli.terminal import Verbose, format_change, say, say_json
+from ddrl.errors import printable
 
 if TYPE_CHECKING:
     from ddrl.evaluation.audit import Report
@@ -50,13 +51,13 @@ def evaluate(
     if sheets:
         write_sheets(report.samples, page.parent / "samples")
     if as_json:
-        typer.echo(numbers.read_text(encoding="utf-8"), nl=False)
+        say_json(numbers.read_text(encoding="utf-8"))
         return
     _print_table(report)
     for name, verdict in report.verdicts().items():
         if verdict.status != "base":
-            typer.echo(f"{name}: {verdict.sentence}")
-    typer.echo(page)
+            say(f"{name}: {verdict.sentence}")
+    say(page)
 
 
 def _print_table(report: Report) -> None:
@@ -75,7 +76,7 @@ def _print_table(report: Report) -> None:
     verdicts = report.verdicts()
     for run in report.runs:
         table.add_row(
-            escape(run.name),
+            escape(printable(run.name)),
             f"{run.reward.value:.3f}",
             f"{run.judge_accuracy.value:.3f}",
             f"{run.frechet.value:.2f}",

@@ -9,7 +9,7 @@ import typer
 
 from ddrl.cli.progress import make_reporter
 from ddrl.cli.steps import StepOption, read_step
-from ddrl.cli.terminal import Verbose
+from ddrl.cli.terminal import Verbose, say
 
 __all__ = ["export"]
 
@@ -34,4 +34,4 @@ def export(
 
     with make_reporter() as reporter:
         folder = export_run(run, out, step=read_step(step), raw=raw, progress=reporter.made)
-    typer.echo(folder / "README.md")
+    say(folder / "README.md")

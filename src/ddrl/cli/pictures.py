@@ -187,15 +187,17 @@ def _grid(pixels: Tensor, request: Request) -> Tensor:
 
 
 def slug(text: str) -> str:
-    """A prompt as part of a file name."""
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:40] or "empty"
+    """A prompt as part of a file name: its letters, of any script, and digits."""
+    return re.sub(r"[\W_]+", "-", text.lower())[:40].strip("-") or "empty"
 
 
 def _remove_earlier(folder: Path) -> None:
     """Remove what an earlier manifest lists, so that the folder holds one set of samples."""
+    from ddrl.disk import read_document
+
     path = folder / "manifest.json"
     try:
-        manifest: object = json.loads(path.read_text(encoding="utf-8"))
+        manifest: object = json.loads(read_document(path))
     except (OSError, ValueError):
         return
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:

@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from ddrl.cli.terminal import format_change
+from ddrl.errors import printable
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -200,7 +201,7 @@ class BarReporter:
         self._notice = _STOPPING  # the bar's own thread shows it
 
     def _update(self, what: str, done: int, total: int | None, note: str) -> None:
-        self._note = note
+        self._note = printable(note)
         if what not in self._tasks:
             # A start of its own, so that what was done before does not count in the time left.
             self._tasks[what] = self._bar.add_task(what, total=total, completed=done)

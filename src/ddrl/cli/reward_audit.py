@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ddrl.cli.terminal import Verbose
-from ddrl.errors import UsageError
+from ddrl.cli.terminal import Verbose, say, say_json
+from ddrl.errors import UsageError, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,11 +69,11 @@ def audit(
     page = None if out is None else write_audit(report, out)[0]
     if as_json:
         found = findings(report)
-        typer.echo(json.dumps(numbers(report, found), indent=1, ensure_ascii=False))
+        say_json(json.dumps(numbers(report, found), indent=1, ensure_ascii=False))
         return
     _show(report)
     if page is not None:
-        typer.echo(page)
+        say(page)
 
 
 def _parse(text: str) -> tuple[str, str | int | float | bool]:
@@ -111,17 +111,17 @@ def _show(report: RewardAudit) -> None:
         shown.add_column(head, justify="right")
     for line in table(report):
         figures = (line.mean, line.difference, line.interval, line.standardised, line.failed)
-        shown.add_row(line.label, *figures)
+        shown.add_row(printable(line.label), *figures)
     console.print(shown)
     typer.echo("")
     for label, text in facts(report).items():
-        typer.echo(f"{label}: {text}")
+        say(f"{label}: {text}")
     typer.echo("")
     found = findings(report)
     for one in found:
         typer.secho(f"{one.level}: ", nl=False, fg="red" if one.level == "problem" else "yellow")
-        typer.echo(one.text)
-    typer.echo(headline(report, found))
+        say(one.text)
+    say(headline(report, found))
 
 
 def _counter() -> Callable[[int, int], None] | None:

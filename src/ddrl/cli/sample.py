@@ -9,7 +9,7 @@ import typer
 
 from ddrl.cli.progress import make_reporter
 from ddrl.cli.steps import StepOption, read_step
-from ddrl.cli.terminal import Verbose
+from ddrl.cli.terminal import Verbose, say
 from ddrl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -80,8 +80,8 @@ def sample(
     request = _request(loaded, prompt or (), given, files, num=num, seed=seed, scale=scale)
     folder = out or run / "samples"
     write_samples(loaded, request, draw(loaded, request), folder)
-    typer.echo(f"{len(request.prompts) * num} samples of {loaded.name}, {weights} weights")
-    typer.echo(folder / "grid.png")
+    say(f"{len(request.prompts) * num} samples of {loaded.name}, {weights} weights")
+    say(folder / "grid.png")
 
 
 def _request(

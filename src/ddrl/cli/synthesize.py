@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ddrl.cli.progress import Reporter, make_reporter
-from ddrl.cli.terminal import Verbose
+from ddrl.cli.terminal import Verbose, say
 from ddrl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 __all__ = ["synthesize"]
 
 FORMAT = "ddrl-synthetic/1"
-_BESIDE = ".writing-"
 _MEDIA = (".png", ".mp4")
 
 
@@ -59,11 +58,11 @@ def synthesize(
         synthesis = synthesize_recipe(loaded, progress=reporter.made)
         if out is not None and earlier is not None:
             _write(loaded, synthesis, out, earlier, reporter)
-    typer.echo(f"prompts  {len(synthesis.part.captions)}")
+    say(f"prompts  {len(synthesis.part.captions)}")
     for line in synthesis.made.lines():
-        typer.echo(line)
+        say(line)
     if out is not None:
-        typer.echo(out)
+        say(out)
 
 
 def _earlier(folder: Path) -> dict[str, list[Path]]:
@@ -72,6 +71,8 @@ def _earlier(folder: Path) -> dict[str, list[Path]]:
     Raises:
         UsageError: the folder holds anything else, or can't be read.
     """
+    from ddrl.disk import BESIDE
+
     found: dict[str, list[Path]] = {}
     try:
         files = sorted(folder.iterdir()) if folder.exists() else []
@@ -85,7 +86,7 @@ def _earlier(folder: Path) -> dict[str, list[Path]]:
     for path in files:
         if path.suffix in _MEDIA and path.stem in found:
             found[path.stem].append(path)
-        elif not path.name.startswith(_BESIDE) and path not in found.get(path.stem, []):
+        elif not path.name.startswith(BESIDE) and path not in found.get(path.stem, []):
             raise UsageError(
                 f"{folder} holds {path.name}, which is no sample of `ddrl data synthesize`.",
                 hint="name an empty or a new folder: --out FOLDER",
@@ -94,8 +95,10 @@ def _earlier(folder: Path) -> dict[str, list[Path]]:
 
 
 def _is_ours(path: Path) -> bool:
+    from ddrl.disk import read_document
+
     try:
-        record: object = json.loads(path.read_text(encoding="utf-8"))
+        record: object = json.loads(read_document(path))
     except (OSError, ValueError):
         return False
     return isinstance(record, dict) and record.get("format") == FORMAT
@@ -116,12 +119,13 @@ def _write(
         UsageError: the folder can't be written.
     """
     from ddrl.cli.pictures import slug
+    from ddrl.disk import BESIDE
 
     samples = synthesis.made.samples
     names = [f"{slug(one.text)}-{one.key[:16]}" for one in samples]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for path in folder.glob(f"{_BESIDE}*"):
+        for path in folder.glob(f"{BESIDE}*"):
             path.unlink(missing_ok=True)
         for name in earlier.keys() - set(names):
             for path in reversed(earlier[name]):
@@ -157,22 +161,17 @@ def _write_sample(
 ) -> None:
     """Write a record if it is new or another, and the picture or clip if it is not there."""
     from ddrl.cli.pictures import FPS, mp4, png
+    from ddrl.disk import replace_file
 
     content = (json.dumps(record, indent=1, ensure_ascii=False) + "\n").encode()
     path = stem.with_name(f"{stem.name}.json")
     if not (is_there and path.read_bytes() == content):
-        _replace(path, content)
+        replace_file(path, content)
     if is_there:
         return
     pixels = synthesis.pixels(row)
     if pixels.ndim == 4:
         fps = recipe.data.fps or FPS
-        _replace(stem.with_name(f"{stem.name}.mp4"), mp4(pixels, 1, fps=fps))
+        replace_file(stem.with_name(f"{stem.name}.mp4"), mp4(pixels, 1, fps=fps))
     else:
-        _replace(stem.with_name(f"{stem.name}.png"), png(pixels, 1))
-
-
-def _replace(path: Path, content: bytes) -> None:
-    beside = path.with_name(f"{_BESIDE}{path.name}")
-    beside.write_bytes(content)
-    beside.replace(path)
+        replace_file(stem.with_name(f"{stem.name}.png"), png(pixels, 1))

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ddrl.cli.terminal import Verbose
+from ddrl.cli.terminal import Verbose, say
 
 __all__ = ["train"]
 
@@ -37,7 +37,8 @@ def train(
     if dry_run:
         from ddrl.builders.planning import plan_recipe
 
-        typer.echo("\n".join(plan_recipe(loaded).lines()))
+        for line in plan_recipe(loaded).lines():
+            say(line)
         return
     from ddrl.cli.training import TrainingRun
 

@@ -16,7 +16,7 @@ from ddrl.cli.interrupts import Interrupted, Interrupts
 from ddrl.cli.lock import FolderLock
 from ddrl.cli.progress import Reporter, make_reporter
 from ddrl.cli.provenance import describe_start
-from ddrl.cli.terminal import format_change
+from ddrl.cli.terminal import format_change, say
 from ddrl.errors import CheckpointError, GuardStop, RecipeError, UsageError
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class TrainingRun:
             if checkpoint is not None:
                 self._refuse_another_recipe(checkpoint)
             if checkpoint is not None and self._is_finished(checkpoint):
-                typer.echo(f"Already finished. {self._summary(checkpoint.step)}")
+                say(f"Already finished. {self._summary(checkpoint.step)}")
                 return
             if checkpoint is None:
                 self._write_start(None)
@@ -81,7 +81,7 @@ class TrainingRun:
                 err=True,
             )
             raise typer.Exit(128 + interrupts.number)
-        typer.echo(self._summary(job.trainer.step))
+        say(self._summary(job.trainer.step))
 
     def _is_finished(self, checkpoint: Checkpoint) -> bool:
         """Whether nothing is left to do: no step, and no audit of the last one."""
@@ -109,8 +109,8 @@ class TrainingRun:
         ]
         if conflicts:
             raise CheckpointError(
-                f"{checkpoint.folder} was made with another recipe (saved -> now):\n"
-                + "\n".join(f"  {line}" for line in conflicts),
+                f"{checkpoint.folder} was made with another recipe (saved -> now): "
+                f"{'; '.join(conflicts)}.",
                 hint="use the recipe of the run to resume it, or start afresh in another folder: "
                 "run.folder=PATH",
             )

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -30,6 +29,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ddrl.data.framing import Bucket, Framing
+from ddrl.disk import BESIDE, check_regular, read_document, replace_file
 from ddrl.errors import DataError
 
 __all__ = ["EncodedCache", "given_key", "media_key", "text_key"]
@@ -39,7 +39,6 @@ FORMAT = "ddrl-cache/1"
 
 Kind = Literal["media", "text", "given"]
 
-_BESIDE = ".writing-"
 _OLD_SECONDS = 3600.0  # a file that has been in writing for longer is a killed run's
 
 
@@ -137,6 +136,7 @@ class EncodedCache:
         if not path.exists():
             return False
         try:
+            check_regular(path)
             with safe_open(path, framework="pt") as file:  # checks length against the head
                 return bool(file.keys())
         except (SafetensorError, OSError):
@@ -162,6 +162,7 @@ class EncodedCache:
         """
         path = self._path(kind, key)
         try:
+            check_regular(path)
             with safe_open(path, framework="pt") as file:
                 return str(file.metadata()["note"])
         except (SafetensorError, OSError, TypeError, KeyError) as error:
@@ -174,7 +175,7 @@ class EncodedCache:
             DataError: the cache can't be written.
         """
         text = json.dumps({"format": FORMAT, **index}, indent=1) + "\n"
-        self._replace(self.folder / "index.json", lambda path: path.write_text(text, "utf-8"))
+        self._replace(self.folder / "index.json", text)
 
     def index(self) -> dict[str, Any]:
         """Read ``index.json``. It is never trusted to find latents: the files' keys are.
@@ -184,7 +185,7 @@ class EncodedCache:
         """
         path = self.folder / "index.json"
         try:
-            index = json.loads(path.read_text(encoding="utf-8"))
+            index = json.loads(read_document(path))
         except (OSError, ValueError) as error:
             raise DataError(f"{path} can't be read: {error}.", hint=_ENCODE) from error
         if not isinstance(index, dict) or index.get("format") != FORMAT:
@@ -194,7 +195,7 @@ class EncodedCache:
     def sweep(self) -> int:
         """Delete what killed runs were writing; return how many files."""
         count = 0
-        for path in self.folder.glob(f"**/{_BESIDE}*"):
+        for path in self.folder.glob(f"**/{BESIDE}*"):
             with suppress(OSError):  # its writer may have put it in its place, or own the folder
                 if time.time() - path.stat().st_mtime > _OLD_SECONDS:
                     path.unlink()
@@ -207,27 +208,21 @@ class EncodedCache:
     def _read(self, kind: Kind, key: str) -> dict[str, Tensor]:
         path = self._path(kind, key)
         try:
+            check_regular(path)
             return load_file(path)
         except (SafetensorError, OSError) as error:
             raise DataError(f"{path} can't be read: {error}.", hint=_ENCODE) from error
 
-    def _replace(self, path: Path, write: Callable[[Path], object]) -> None:
-        """Write a file beside its place, to the disk, and rename it: no reader sees half of it."""
-        beside = path.with_name(f"{_BESIDE}{os.getpid()}-{path.name}")
+    def _replace(self, path: Path, content: str | Callable[[Path], object]) -> None:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            write(beside)
-            with beside.open("rb") as file:
-                os.fsync(file.fileno())
-            beside.replace(path)
+            replace_file(path, content)
         except (OSError, SafetensorError) as error:
             reason = getattr(error, "strerror", None) or error
             raise DataError(
                 f"The cache {self.folder} can't be written: {reason}.",
                 hint="give a writable folder with free space",
             ) from error
-        finally:
-            beside.unlink(missing_ok=True)
 
 
 _ENCODE = "`ddrl data encode` makes it anew"

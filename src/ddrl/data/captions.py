@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ddrl.data.formats import MEDIA_SUFFIXES, suffix_of
-from ddrl.data.locators import Locator
-from ddrl.data.problems import BrokenFileError, Problem, ProblemKind, printable
+from ddrl.data.locators import MAX_TEXT, Locator, read_text
+from ddrl.data.problems import BrokenFileError, Problem, ProblemKind
 from ddrl.data.samples import Sample, sample_id
+from ddrl.errors import printable
 
 __all__ = [
     "CaptionError",
@@ -79,9 +80,9 @@ def pair(
         except BrokenFileError as error:
             name = (group.text + group.record)[0]
             problem = error.problem
-            problems.append(Problem(printable(prefix + name), problem.kind, problem.message))
+            problems.append(Problem(prefix + name, problem.kind, problem.message))
     problems += [
-        Problem(printable(prefix + name), "missing_caption", "has no caption: no .txt, no .json")
+        Problem(prefix + name, "missing_caption", "has no caption: no .txt, no .json")
         for name in uncaptioned
         if name not in first_frames
     ]
@@ -93,7 +94,7 @@ class _GroupError(Exception):
 
     def __init__(self, names: list[str], kind: ProblemKind, message: str) -> None:
         super().__init__(message)
-        self.problems = [Problem(printable(name), kind, message) for name in names]
+        self.problems = [Problem(name, kind, message) for name in names]
 
 
 def _sample(
@@ -121,8 +122,7 @@ def _sample(
     (medium,) = group.media
     caption, frame_name = "", ""
     for name in (*group.record, *group.text):  # where both have a caption, the text counts
-        with entries[name].open() as file:
-            content = file.read()
+        content = read_text(entries[name])
         try:
             caption, frame = _read_caption(content, name, is_alone=len(captions) == 1) or (
                 caption,
@@ -161,8 +161,11 @@ def decode_text(content: bytes) -> str:
     """Decode UTF-8, with or without a byte order mark.
 
     Raises:
-        CaptionError: it is in another encoding.
+        CaptionError: it is in another encoding, or too long.
     """
+    if len(content) > MAX_TEXT:
+        message = f"is longer than {MAX_TEXT >> 20} MiB; neither it nor what follows it was read"
+        raise CaptionError("bad_caption", message)
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -208,6 +211,8 @@ def clean_caption(value: object) -> str:
         raise CaptionError("bad_caption", 'has no "caption"')
     if not isinstance(value, str):
         raise CaptionError("bad_caption", f'has a "caption" that is no text: {value!r:.40}')
+    if len(value) > MAX_TEXT:
+        raise CaptionError("bad_caption", f"is longer than {MAX_TEXT >> 20} Mi characters")
     text = value.strip()
     if not text:
         raise CaptionError("empty_caption", "is an empty caption")

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ddrl.data.bounds import Outside
 from ddrl.data.files import Layout, find_samples
 from ddrl.data.framing import DEFAULT_MAX_PIXELS, Framing, num_available
 from ddrl.data.images import read_image
@@ -151,6 +152,7 @@ def check(
     fps: float | None = None,
     num_frames: int | None = None,
     max_pixels: int = DEFAULT_MAX_PIXELS,
+    outside: Outside = "refuse",
     progress: Callable[[int, int], None] | None = None,
 ) -> DataReport:
     """Decode every file of a data set; nothing stops it but a data set that is not there.
@@ -162,12 +164,13 @@ def check(
         fps: rate at which clips will be sampled.
         num_frames: how many frames clips must have at that rate.
         max_pixels: images and frames with more are refused.
+        outside: what becomes of files that links or paths find outside of the data set.
         progress: called with how many samples are done, and of how many.
 
     Raises:
         DataError: there is no such path, or its layout can't be told.
     """
-    found = find_samples(path, layout=layout)
+    found = find_samples(path, layout=layout, outside=outside)
     tally = _Tally(problems=list(found.problems))
     fps, max_pixels = (framing.fps, framing.max_pixels) if framing else (fps, max_pixels)
     for done, sample in enumerate(found.samples, 1):

@@ -12,19 +12,20 @@ fit together becomes a :class:`~ddrl.data.problems.Problem`. The layouts:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from ddrl.data.bounds import Bounds, Outside
 from ddrl.data.folders import find_in_folder
 from ddrl.data.formats import MEDIA_SUFFIXES, suffix_of
 from ddrl.data.lists import find_in_lists
-from ddrl.data.problems import OnBroken, Problem, printable, settle
+from ddrl.data.problems import OUTSIDE_HINT, OnBroken, Problem, settle
 from ddrl.data.samples import Sample
 from ddrl.data.shards import find_in_shards
 from ddrl.data.tables import find_in_tables
-from ddrl.errors import DataError
+from ddrl.errors import DataError, printable
 
 __all__ = ["Found", "Layout", "find_samples", "usable"]
 
@@ -46,29 +47,32 @@ class Found:
     problems: tuple[Problem, ...] = ()
 
 
-def find_samples(path: Path, *, layout: Layout = "auto") -> Found:
+def find_samples(path: Path, *, layout: Layout = "auto", outside: Outside = "refuse") -> Found:
     """Find the samples of a folder, list, shard or table.
 
     Args:
         path: the data set.
         layout: how it is laid out; ``auto`` goes by what is there.
+        outside: what becomes of files that links or paths find outside of it.
 
     Raises:
         DataError: there is no such path, or its layout can't be told.
     """
     if not path.exists():
         raise DataError(f"There is no data at {path}.", hint="give a folder or a file")
+    bounds = Bounds.of(path, outside)
     kind = _layout_of(path) if layout == "auto" else layout
     if kind == "folder":
         if not path.is_dir():
             raise DataError(f"{path} is no folder.", hint="give the folder that holds the media")
-        samples, problems = find_in_folder(path)
+        samples, problems = find_in_folder(path, bounds)
     elif kind == "jsonl":
-        samples, problems = find_in_lists(path, _parts(path, "*.jsonl"))
+        samples, problems = find_in_lists(path, _parts(path, "*.jsonl"), bounds)
     elif kind == "shards":
-        samples, problems = find_in_shards(path, _parts(path, "**/*.tar"))
+        samples, problems = find_in_shards(path, _parts(path, "**/*.tar"), bounds)
     else:
-        samples, problems = find_in_tables(path, _parts(path, "**/*.parquet", "**/*.arrow"))
+        samples, problems = find_in_tables(path, _parts(path, "**/*.parquet", "**/*.arrow"), bounds)
+    problems += bounds.notes()
     samples.sort(key=lambda sample: (sample.name, sample.id))
     problems.sort(key=lambda problem: (problem.path, problem.kind, problem.message))
     _check_ids(samples)
@@ -84,9 +88,12 @@ def usable(found: Found, *, on_broken: OnBroken) -> tuple[Sample, ...]:
     settle(found.problems, on_broken=on_broken, where=str(found.root))
     if not found.samples:
         reason = f": {found.problems[0]}" if found.problems else ""
+        is_outside = any(problem.kind == "outside" for problem in found.problems)
         raise DataError(
             f"There is no captioned media file in {found.root}{reason}.",
-            hint="`ddrl data check` says what is there; name.png goes with name.txt or name.json",
+            hint=OUTSIDE_HINT
+            if is_outside
+            else "`ddrl data check` says what is there; name.png goes with name.txt or name.json",
         )
     return found.samples
 
@@ -95,10 +102,15 @@ def _parts(path: Path, *patterns: str) -> list[Path]:
     """The files of a data set: itself, or what a folder has, sorted."""
     if not path.is_dir():
         return [path]
-    files = sorted({file for pattern in patterns for file in path.glob(pattern)})
+    files = sorted({file for pattern in patterns for file in _files(path, pattern)})
     if not files:
         raise DataError(f"{path} has no {' or '.join(patterns)} in it.")
     return files
+
+
+def _files(path: Path, pattern: str) -> Iterator[Path]:
+    """What matches, but for folders: a table in parts is a folder ``name.parquet``."""
+    return (file for file in path.glob(pattern) if not file.is_dir())
 
 
 def _layout_of(path: Path) -> Layout:
@@ -116,11 +128,11 @@ def _layout_of(path: Path) -> Layout:
             )
         return kinds[path.suffix.lower()]
     there: list[Layout] = []
-    if any(path.glob("*.jsonl")):
+    if any(_files(path, "*.jsonl")):
         there.append("jsonl")
-    if any(path.glob("*.tar")):
+    if any(_files(path, "*.tar")):
         there.append("shards")
-    if any(path.glob("*.parquet")) or any(path.glob("*/*.parquet")) or any(path.glob("**/*.arrow")):
+    if any(any(_files(path, one)) for one in ("*.parquet", "*/*.parquet", "**/*.arrow")):
         there.append("parquet")
     if "jsonl" not in there and there and _has_media(path):
         there.append("folder")

@@ -146,6 +146,17 @@ def fit(pixels: Tensor, bucket: Bucket) -> Tensor:
     return as_tensor(image.resize(size, Image.Resampling.BICUBIC, box=box))
 
 
+def check_size(name: str, height: int, width: int, max_pixels: int) -> None:
+    """Refuse an image or a frame that is too large.
+
+    Raises:
+        BrokenFileError: it has more than ``max_pixels``.
+    """
+    if height * width > max_pixels:
+        message = f"has {width} x {height} pixels, more than the limit of {max_pixels}"
+        raise BrokenFileError(name, "too_large", message, hint="scale it down")
+
+
 def as_tensor(image: Image.Image) -> Tensor:
     """An RGB image as a tensor, uint8, shape (3, H, W)."""
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()

@@ -13,9 +13,9 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from ddrl.data.formats import is_video, sniff
-from ddrl.data.framing import DEFAULT_MAX_PIXELS, as_tensor
+from ddrl.data.framing import DEFAULT_MAX_PIXELS, as_tensor, check_size
 from ddrl.data.locators import Locator, locate
-from ddrl.data.problems import BrokenFileError
+from ddrl.data.problems import BrokenFileError, no_memory
 
 __all__ = ["image_size", "read_image"]
 
@@ -69,20 +69,15 @@ def _opened(locator: Locator, file: BinaryIO, max_pixels: int) -> Iterator[Image
             # The limit here is ours. Pillow warns of smaller images than a user may want.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(file, formats=(media_format,)) as image:
-                if image.width * image.height > max_pixels:
-                    raise BrokenFileError(
-                        locator.name,
-                        "too_large",
-                        f"has {image.width} x {image.height} pixels, more than the limit of "
-                        f"{max_pixels}",
-                        hint="scale it down, or raise the limit (max_pixels)",
-                    )
+                check_size(locator.name, image.height, image.width, max_pixels)
                 yield image
     except BrokenFileError:
         raise
     except Image.DecompressionBombError as error:
         message = "has more pixels than Pillow opens"
         raise BrokenFileError(locator.name, "too_large", message, hint="scale it down") from error
+    except MemoryError as error:
+        raise no_memory(locator.name) from error
     except Exception as error:  # over a broken file a decoder may raise anything
         reason = " ".join(str(error).split()) or type(error).__name__
         message = f"is a broken or truncated {media_format} ({reason})"

@@ -4,13 +4,31 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from ddrl.data.problems import BrokenFileError
+from ddrl.disk import open_regular
 
-__all__ = ["FileLocator", "Locator", "TarLocator", "content_hash", "locate"]
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+__all__ = [
+    "MAX_TEXT",
+    "FileLocator",
+    "Locator",
+    "TarLocator",
+    "content_hash",
+    "locate",
+    "read_lines",
+    "read_text",
+]
+
+MAX_TEXT = 1 << 20
+"""Bytes of a caption, a record or a line: what is longer is none."""
 
 _CHUNK = 1 << 20  # bytes that are read at once
 
@@ -49,13 +67,12 @@ class FileLocator:
         """Open the file.
 
         Raises:
-            BrokenFileError: it can't be read.
+            BrokenFileError: it can't be read, or is no regular file.
         """
         try:
-            return self.path.open("rb")
-        except OSError as error:
-            reason = error.strerror or error
-            raise BrokenFileError(self.name, "unreadable", f"can't be read: {reason}") from error
+            return open_regular(self.path)
+        except (OSError, ValueError) as error:  # a value error: a zero byte in the name
+            raise _unreadable(self.name, error) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,26 +97,94 @@ class TarLocator:
         return f"{self.path}/{self.member}"
 
     def open(self) -> BinaryIO:
-        """Read the member into memory.
+        """Open the part of the archive; nothing is read yet, whatever size it claims.
 
         Raises:
             BrokenFileError: the archive can't be read, or ends within the member.
         """
         try:
-            with self.path.open("rb") as archive:
-                archive.seek(self.offset)
-                content = archive.read(self.size)
+            archive = open_regular(self.path)
+            if self.offset + self.size > os.fstat(archive.fileno()).st_size:
+                archive.close()
+                raise BrokenFileError(self.name, "broken", "is cut off, because its shard is")
         except OSError as error:
-            reason = error.strerror or error
-            raise BrokenFileError(self.name, "unreadable", f"can't be read: {reason}") from error
-        if len(content) < self.size:
-            raise BrokenFileError(self.name, "broken", "is cut off, because its shard is")
-        return io.BytesIO(content)
+            raise _unreadable(self.name, error) from error
+        return io.BufferedReader(_Part(archive, self.offset, self.size))
+
+
+class _Part(io.RawIOBase):
+    """A part of a file as a file."""
+
+    def __init__(self, file: BinaryIO, start: int, size: int) -> None:
+        self._file, self._start, self._size, self._at = file, start, size, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
+        view = memoryview(buffer).cast("B")[: max(0, self._size - self._at)]
+        self._file.seek(self._start + self._at)
+        content = self._file.read(len(view))
+        view[: len(content)] = content
+        self._at += len(content)
+        return len(content)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        origin = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
+        if origin + offset < 0:
+            raise ValueError(f"there is nothing at {origin + offset}")
+        self._at = origin + offset
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+def _unreadable(name: str, error: OSError | ValueError) -> BrokenFileError:
+    reason = getattr(error, "strerror", None) or error
+    return BrokenFileError(name, "unreadable", f"can't be read: {reason}")
 
 
 def locate(source: Locator | Path) -> Locator:
     """Return the locator of a path, or the locator that it already is."""
     return FileLocator(source) if isinstance(source, Path) else source
+
+
+def read_text(locator: Locator) -> bytes:
+    """Read a caption or a record; one that is longer than a text comes cut off, by a byte longer.
+
+    Raises:
+        BrokenFileError: it can't be read.
+    """
+    with locator.open() as file:
+        try:
+            return file.read(MAX_TEXT + 1)
+        except OSError as error:
+            raise _unreadable(locator.name, error) from error
+
+
+def read_lines(path: Path) -> Iterator[bytes]:
+    """The lines of a file, one at a time.
+
+    Yields:
+        Lines without their end. One that is longer than a text comes cut off, longer by a byte
+        than a text may be, and ends the file.
+
+    Raises:
+        OSError: the file can't be read, or is no regular file.
+    """
+    with open_regular(path) as file:
+        while line := file.readline(MAX_TEXT + 2):
+            yield line.removesuffix(b"\n")[: MAX_TEXT + 1]
+            if len(line) > MAX_TEXT + 1 or (len(line) == MAX_TEXT + 1 and line[-1:] != b"\n"):
+                return
 
 
 def content_hash(source: Locator | Path) -> str:
@@ -115,6 +200,5 @@ def content_hash(source: Locator | Path) -> str:
             while chunk := file.read(_CHUNK):
                 digest.update(chunk)
         except OSError as error:
-            reason = error.strerror or error
-            raise BrokenFileError(locator.name, "unreadable", f"can't be read: {reason}") from error
+            raise _unreadable(locator.name, error) from error
     return digest.hexdigest()

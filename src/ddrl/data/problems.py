@@ -7,9 +7,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from ddrl.errors import DataError
+from ddrl.errors import DataError, printable
 
-__all__ = ["BrokenFileError", "OnBroken", "Problem", "ProblemKind", "printable", "settle"]
+__all__ = [
+    "OUTSIDE_HINT",
+    "BrokenFileError",
+    "OnBroken",
+    "Problem",
+    "ProblemKind",
+    "no_memory",
+    "settle",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +36,8 @@ ProblemKind = Literal[
     "missing_media",
     "no_bucket",
     "other_format",
+    "outside",
+    "outside_allowed",
     "repeated_frames",
     "symlink_loop",
     "too_large",
@@ -37,22 +47,21 @@ ProblemKind = Literal[
 ]
 
 # What is only worth knowing: the sample is used all the same.
-NOTES = frozenset({"other_format", "repeated_frames"})
+NOTES = frozenset({"other_format", "outside_allowed", "repeated_frames"})
 
 OnBroken = Literal["skip", "stop"]
 """``skip``: what is broken is left out and logged by name. ``stop``: it is an error."""
 
+OUTSIDE_HINT = 'set data.outside = "allow" in the recipe if you trust what lies there'
+MAX_MESSAGE = 1000  # characters of what is said about a file
 NUM_NAMED = 3  # files that an error names before it says how many more there are
-
-
-def printable(name: str) -> str:
-    """A file name as text that can be printed: bytes that are not UTF-8 become escapes."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
     """One thing that is wrong, or worth knowing.
+
+    Both texts are made printable: a file's name, or what a file says, never makes a second line.
 
     Attributes:
         path: the file, relative to the data set; within a shard ``shard.tar/member``, within a
@@ -67,6 +76,10 @@ class Problem:
     path: str
     kind: ProblemKind
     message: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", printable(self.path))
+        object.__setattr__(self, "message", printable(self.message, limit=MAX_MESSAGE))
 
     @property
     def is_note(self) -> bool:
@@ -88,8 +101,14 @@ class BrokenFileError(DataError):
     """
 
     def __init__(self, path: str, kind: ProblemKind, message: str, *, hint: str = "") -> None:
-        self.problem = Problem(printable(path), kind, message)
+        self.problem = Problem(path, kind, message)
         super().__init__(f"{self.problem}.", hint=hint)
+
+
+def no_memory(path: str) -> BrokenFileError:
+    """The fault of a file that takes more memory than there is."""
+    message = "takes more memory than there is"
+    return BrokenFileError(path, "too_large", message, hint="scale it down")
 
 
 def settle(problems: Sequence[Problem], *, on_broken: OnBroken, where: str) -> None:
@@ -113,7 +132,9 @@ def settle(problems: Sequence[Problem], *, on_broken: OnBroken, where: str) -> N
         raise DataError(
             f"{where} has {len(broken)} broken {'entry' if len(broken) == 1 else 'entries'}: "
             f"{named}{f'; and {more} more' if more > 0 else ''}.",
-            hint='`ddrl data check` lists all; mend them, or skip them with on_broken = "skip"',
+            hint=OUTSIDE_HINT
+            if any(problem.kind == "outside" for problem in broken)
+            else '`ddrl data check` lists all; mend them, or skip them with on_broken = "skip"',
         )
     for problem in broken:
         logger.warning("skipped %s", problem)

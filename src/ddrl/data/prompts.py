@@ -15,6 +15,7 @@ from ddrl.data.captions import (
     decode_text,
     parse_object,
 )
+from ddrl.data.locators import read_lines
 from ddrl.data.problems import OnBroken, Problem, settle
 from ddrl.errors import DataError
 
@@ -42,7 +43,7 @@ def read_prompts(path: Path, *, on_broken: OnBroken) -> dict[str, dict[str, Any]
             no prompt.
     """
     try:
-        lines = path.read_bytes().removeprefix(codecs.BOM_UTF8).split(b"\n")
+        lines = [line.removeprefix(codecs.BOM_UTF8) for line in read_lines(path)]
     except OSError as error:
         raise DataError(
             f"The prompts {path} can't be read: {error.strerror}.",

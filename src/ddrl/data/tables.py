@@ -14,11 +14,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from ddrl.data.bounds import Bounds
 from ddrl.data.captions import CaptionError, clean_caption
 from ddrl.data.locators import FileLocator
-from ddrl.data.problems import BrokenFileError, Problem, printable
+from ddrl.data.problems import OUTSIDE_HINT, BrokenFileError, Problem
 from ddrl.data.samples import Sample, sample_id
-from ddrl.errors import DataError
+from ddrl.disk import check_regular
+from ddrl.errors import DataError, printable
 
 __all__ = ["CellLocator", "find_in_tables"]
 
@@ -39,6 +41,7 @@ class CellLocator:
         part: the row group of a parquet file, or the record batch of an Arrow file.
         row: within the part.
         number: within the file, for messages.
+        bounds: of the data set, where a cell is the path of a file.
     """
 
     path: Path
@@ -46,6 +49,7 @@ class CellLocator:
     part: int
     row: int
     number: int
+    bounds: Bounds
 
     @property
     def name(self) -> str:
@@ -56,21 +60,33 @@ class CellLocator:
         """Read the cell into memory.
 
         Raises:
-            BrokenFileError: the table can't be read, or the cell has no bytes.
+            BrokenFileError: the table can't be read, the cell has no bytes, or it names a file
+                that is not there, or outside of the data set.
         """
         try:
             cell = _column(self.path, self.part, self.column)[self.row]
-        except (OSError, ValueError, IndexError) as error:
+        except Exception as error:  # over a broken table pyarrow may raise anything
             raise BrokenFileError(self.name, "unreadable", f"can't be read: {error}") from error
         content = cell.get("bytes") if isinstance(cell, dict) else cell
         if isinstance(content, bytes):
             return io.BytesIO(content)
         if isinstance(cell, dict) and cell.get("path"):
-            return FileLocator(self.path.parent / str(cell["path"])).open()
+            return self._file(str(cell["path"])).open()
         raise BrokenFileError(self.name, "missing_media", "has nothing in its cell")
 
+    def _file(self, name: str) -> FileLocator:
+        """The file that a cell names, relative to the table."""
+        path = self.path.parent / name
+        is_checked = self.bounds.outside == "refuse" and "\0" not in name  # no path has a zero byte
+        if is_checked and (real := self.bounds.beyond(path)):
+            message = f"names {name}, which leads out of the data set, to {real}"
+            raise BrokenFileError(self.name, "outside", message, hint=OUTSIDE_HINT)
+        return FileLocator(path)
 
-def find_in_tables(root: Path, tables: Iterable[Path]) -> tuple[list[Sample], list[Problem]]:
+
+def find_in_tables(
+    root: Path, tables: Iterable[Path], bounds: Bounds
+) -> tuple[list[Sample], list[Problem]]:
     """Find the samples of parquet and Arrow files.
 
     Raises:
@@ -81,18 +97,26 @@ def find_in_tables(root: Path, tables: Iterable[Path]) -> tuple[list[Sample], li
     problems: list[Problem] = []
     for path in tables:
         where = path.name if root == path else path.relative_to(root).as_posix()
+        if path != root and (refusal := bounds.refusal(where, path)):
+            problems.append(refusal)
+            continue
         try:
-            for sample in _samples(path, where):
+            check_regular(path)
+            for sample in _samples(path, where, bounds):
                 if isinstance(sample, Sample):
                     samples.append(sample)
                 else:
                     problems.append(sample)
-        except (OSError, ValueError) as error:
-            raise DataError(f"The table {path} can't be read: {error}.") from error
+        except DataError:
+            raise
+        except Exception as error:  # over a broken table pyarrow may raise anything
+            reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+            reason = reason.rstrip(".") or type(error).__name__
+            raise DataError(f"The table {path} can't be read: {reason}.") from error
     return samples, problems
 
 
-def _samples(path: Path, where: str) -> Iterator[Sample | Problem]:
+def _samples(path: Path, where: str, bounds: Bounds) -> Iterator[Sample | Problem]:
     names = _column_names(path)
     caption_column = _choose(path, names, _CAPTION_COLUMNS)
     media_column = _choose(path, names, _MEDIA_COLUMNS)
@@ -100,10 +124,10 @@ def _samples(path: Path, where: str) -> Iterator[Sample | Problem]:
     for part in range(_num_parts(path)):
         for row, caption in enumerate(_column(path, part, caption_column)):
             name = printable(f"{where}:{number}")
-            media = CellLocator(path, media_column, part, row, number)
+            media = CellLocator(path, media_column, part, row, number, bounds)
             first = None
             if _FIRST_FRAME in names:
-                first = CellLocator(path, _FIRST_FRAME, part, row, number)
+                first = CellLocator(path, _FIRST_FRAME, part, row, number, bounds)
             try:
                 yield Sample(sample_id(name), name, clean_caption(caption), media, first)
             except CaptionError as fault:

@@ -19,11 +19,12 @@ from ddrl.data.framing import (
     DEFAULT_MAX_PIXELS,
     ClipStart,
     as_tensor,
+    check_size,
     num_available,
     pick_frames,
 )
 from ddrl.data.locators import Locator, locate
-from ddrl.data.problems import BrokenFileError
+from ddrl.data.problems import BrokenFileError, no_memory
 from ddrl.errors import DataError
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ __all__ = ["Timeline", "count_frames", "read_timeline", "read_video"]
 # A forced demuxer: a playlist that calls itself a video could open other files.
 _DEMUXERS = {"mp4": "mp4", "webm": "matroska", "gif": "gif"}
 _TAIL = 64  # bytes at the end of a file that may be padding
+_MAX_ASPECT = Fraction(16)  # of a pixel, to either side; those of film and television are below 3
 _MICROSECOND = Fraction(1, 1_000_000)
 
 
@@ -78,6 +80,10 @@ def read_timeline(source: Locator | Path, *, max_pixels: int = DEFAULT_MAX_PIXEL
         stamps: set[int] = set()
         first: Image.Image | None = None
         end = Fraction(0)
+
+        def pictured(frame: VideoFrame) -> Image.Image:
+            return _picture(locator, frame, stream, max_pixels)
+
         for packet in container.demux():
             if packet.is_corrupt:
                 raise _cut_off(locator, len(stamps))
@@ -88,8 +94,8 @@ def read_timeline(source: Locator | Path, *, max_pixels: int = DEFAULT_MAX_PIXEL
                 continue
             stamps.add(packet.pts)
             if first is None:
-                first = next((_picture(frame, stream) for frame in stream.decode(packet)), None)
-        first = first or next((_picture(frame, stream) for frame in stream.decode(None)), None)
+                first = next((pictured(frame) for frame in stream.decode(packet)), None)
+        first = first or next((pictured(frame) for frame in stream.decode(None)), None)
         if first is None:
             raise BrokenFileError(locator.name, "broken", "has no frame that can be decoded")
         ordered = sorted(stamps)
@@ -135,9 +141,9 @@ def read_video(
     frames: dict[int, Tensor] = {}
     with locator.open() as file, _opened(locator, file, max_pixels) as (container, stream):
         missing = set(wanted)
-        for frame in container.decode(stream):
+        for frame in _decoded(locator, container, stream):
             if frame.pts in missing:
-                pixels = as_tensor(_picture(frame, stream))
+                pixels = as_tensor(_picture(locator, frame, stream, max_pixels))
                 frames[frame.pts] = pixels if transform is None else transform(pixels)
                 missing.remove(frame.pts)
                 if not missing:
@@ -174,7 +180,7 @@ def count_frames(source: Locator | Path, *, max_pixels: int = DEFAULT_MAX_PIXELS
     locator = locate(source)
     count = 0
     with locator.open() as file, _opened(locator, file, max_pixels) as (container, stream):
-        for frame in container.decode(stream):
+        for frame in _decoded(locator, container, stream):
             if frame.is_corrupt:
                 raise _cut_off(locator, count)
             count += 1
@@ -204,18 +210,35 @@ def _opened(
             if stream.codec_context is None:
                 raise BrokenFileError(locator.name, "broken", "is of a codec that is not known")
             height, width = stream.codec_context.height, stream.codec_context.width
-            if height * width > max_pixels:
-                raise BrokenFileError(
-                    locator.name,
-                    "too_large",
-                    f"has {width} x {height} pixels, more than the limit of {max_pixels}",
-                    hint="scale it down, or raise the limit (max_pixels)",
-                )
+            check_size(locator.name, height, width, max_pixels)
+            # Frames may grow in mid-stream: the decoder refuses before it unpacks one.
+            stream.codec_context.options = {"max_pixels": str(max_pixels)}
             yield container, stream
+    except MemoryError as error:
+        raise no_memory(locator.name) from error
     except (av.FFmpegError, ValueError, EOFError) as error:
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())
         message = f"is a broken or truncated {media_format} ({reason})"
         raise BrokenFileError(locator.name, "broken", message) from error
+
+
+def _decoded(
+    locator: Locator, container: InputContainer, stream: VideoStream
+) -> Iterator[VideoFrame]:
+    """The frames of a video, all of one size.
+
+    Raises:
+        BrokenFileError: one has another size than the first.
+    """
+    first: tuple[int, int] | None = None
+    for number, frame in enumerate(container.decode(stream), 1):
+        size = (frame.width, frame.height)
+        first = first or size
+        if size != first:
+            sizes = f"{first[0]} x {first[1]} to {size[0]} x {size[1]} pixels"
+            message = f"changes its size at frame {number}, from {sizes}"
+            raise BrokenFileError(locator.name, "broken", message)
+        yield frame
 
 
 def _cut_off(locator: Locator, num_frames: int) -> BrokenFileError:
@@ -245,16 +268,26 @@ def _has_trailer(container: InputContainer, file: BinaryIO) -> bool:
     return file.read().rstrip(b"\0").endswith(b";")
 
 
-def _picture(frame: VideoFrame, stream: VideoStream) -> Image.Image:
-    """A frame as an upright RGB image with square pixels."""
+def _picture(
+    locator: Locator, frame: VideoFrame, stream: VideoStream, max_pixels: int
+) -> Image.Image:
+    """A frame as an upright RGB image with square pixels.
+
+    Raises:
+        BrokenFileError: its pixels have no shape that a video's have, or are too many if square.
+    """
+    aspect = stream.sample_aspect_ratio or Fraction(1)
+    if not 1 / _MAX_ASPECT <= aspect <= _MAX_ASPECT:
+        message = f"has pixels {aspect.numerator}:{aspect.denominator} as wide as high"
+        raise BrokenFileError(locator.name, "broken", message)
+    width = max(round(frame.width * aspect), 1)
+    check_size(locator.name, frame.height, width, max_pixels)
     if any(component.is_alpha for component in frame.format.components):
         picture = Image.fromarray(frame.to_ndarray(format="rgba"))
         white = Image.new("RGBA", picture.size, (255, 255, 255, 255))
         image = Image.alpha_composite(white, picture).convert("RGB")
     else:
         image = Image.fromarray(frame.to_ndarray(format="rgb24"))
-    aspect = stream.sample_aspect_ratio
-    if aspect and aspect != 1:
-        size = (max(round(image.width * aspect), 1), image.height)
-        image = image.resize(size, Image.Resampling.BICUBIC)
+    if aspect != 1:
+        image = image.resize((width, image.height), Image.Resampling.BICUBIC)
     return image.rotate(frame.rotation, expand=True) if frame.rotation else image

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ddrl.disk import read_document
 from ddrl.errors import UsageError, WeightsError
 
 __all__ = ["Encoder", "load_vision_encoder"]
@@ -73,11 +74,11 @@ def load_vision_encoder(path: str, *, device: torch.device | str = "cpu") -> Enc
             hint='install the extra: pip install "ddrl[models]"',
         ) from error
     try:
-        loaded: Any = AutoModel.from_pretrained(path, dtype=torch.float32)
+        loaded: Any = AutoModel.from_pretrained(path, trust_remote_code=False, dtype=torch.float32)
         file = cached_file(
             path, "preprocessor_config.json", _raise_exceptions_for_missing_entries=False
         )
-        settings = {} if file is None else json.loads(Path(file).read_text(encoding="utf-8"))
+        settings = {} if file is None else json.loads(read_document(Path(file)))
     except (OSError, ValueError, RuntimeError) as error:
         raise WeightsError(
             f"The encoder {path} can't be loaded: {' '.join(str(error).split())[:200]}.",

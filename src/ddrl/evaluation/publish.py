@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from ddrl.errors import DataError
+from ddrl.disk import replace_file
+from ddrl.errors import DataError, printable
 from ddrl.evaluation.wording import duration, percent
 
 __all__ = ["publish", "templates", "typeset"]
@@ -23,12 +22,19 @@ def templates() -> Environment:
     environment = Environment(
         loader=PackageLoader("ddrl.evaluation", "templates"),
         autoescape=True,
+        finalize=_visible,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.filters |= {"typeset": typeset, "duration": duration, "percent": percent}
     return environment
+
+
+def _visible(value: object) -> object:
+    """Text without what turns the direction of writing, or can't be seen; a page stays as it is."""
+    is_text = isinstance(value, str) and not hasattr(value, "__html__")
+    return printable(str(value), lines=True) if is_text else value
 
 
 def typeset(text: str) -> str:
@@ -58,25 +64,11 @@ def publish(what: str, folder: Path | str, texts: Mapping[str, str]) -> tuple[Pa
     target = Path(folder)
     try:
         target.mkdir(parents=True, exist_ok=True)
-        return tuple(_replace(target / name, text) for name, text in texts.items())
+        for name, text in texts.items():
+            replace_file(target / name, text)
+        return tuple(target / name for name in texts)
     except OSError as error:
         raise DataError(
             f"the {what} can't be written to {target}: {error.strerror or error}.",
             hint="name a folder that is writable and has space left.",
         ) from error
-
-
-def _replace(path: Path, text: str) -> Path:
-    """Put `text` in place of the file at once."""
-    handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(beside).chmod(0o644)
-        Path(beside).replace(path)
-    except BaseException:
-        Path(beside).unlink(missing_ok=True)
-        raise
-    return path

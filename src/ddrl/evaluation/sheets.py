@@ -9,10 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
 
+from ddrl.disk import open_regular
 from ddrl.errors import DataError
 
 __all__ = ["read_sheet", "write_sheets"]
 
+_TOO_LARGE = Image.DecompressionBombError
 _TILE = "ddrl-tile"  # text chunk of the PNG: "HEIGHTxWIDTH" of one picture
 
 
@@ -55,11 +57,11 @@ def read_sheet(path: Path) -> NDArray[np.uint8]:
         DataError: there is no such file, or it is no sheet.
     """
     try:
-        with Image.open(path) as image:
+        with open_regular(path) as file, Image.open(file, formats=["PNG"]) as image:
             tile = str(image.info[_TILE])
             pixels = np.asarray(image.convert("RGB"))
         height, width = map(int, tile.split("x"))
         rows = pixels.reshape(-1, height, pixels.shape[1] // width, width, 3)
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, LookupError, ValueError, ArithmeticError, _TOO_LARGE) as error:
         raise DataError(f"{path} is no sheet of samples: {error}.") from error
     return np.ascontiguousarray(rows.transpose(0, 2, 1, 3, 4))

@@ -74,17 +74,34 @@ def load_model(path: str | Path, *, dtype: torch.dtype = torch.float32) -> Diffu
     pipelines = import_diffusers().DiffusionPipeline
     name = PipelineConfigs.find(path).class_name
     adapter = adapter_of(name, path)
+    _refuse_pipes(path)
     left_out = {part: _NotLoaded() for part in NOT_LOADED.get(name, ())}
     where, revision = (str(path), None) if Path(path).exists() else split_revision(str(path))
     try:
         with torch.random.fork_rng(devices=[]):  # some constructors draw what is then overwritten
-            pipeline = pipelines.from_pretrained(where, revision=revision, dtype=dtype, **left_out)
+            pipeline = pipelines.from_pretrained(
+                where, revision=revision, dtype=dtype, trust_remote_code=False, **left_out
+            )
     except (OSError, ValueError, ImportError) as error:
         raise WeightsError(
             f"{path} can't be loaded: {' '.join(str(error).split())[:300]}",
             hint="download the whole model to a folder and give that folder as model.path",
         ) from error
     return adapter(pipeline)
+
+
+def _refuse_pipes(path: str | Path) -> None:
+    """See that diffusers will wait for no pipe in a model's folder.
+
+    Raises:
+        WeightsError: there is one, or a device.
+    """
+    for found in Path(path).rglob("*"):
+        if found.exists() and not found.is_dir() and not found.is_file():
+            raise WeightsError(
+                f"{found} is a pipe, socket or device, no regular file.",
+                hint="download the model again, into an empty folder",
+            )
 
 
 def adapter_of(name: str, path: str | Path) -> Callable[[Any], DiffusersModel]:

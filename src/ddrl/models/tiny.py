@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ddrl.diffusion.process import RectifiedFlow
+from ddrl.disk import check_regular, read_document
 from ddrl.errors import DataError, WeightsError
 from ddrl.models.given_frames import GivenFrames
 from ddrl.models.spelling import pieces
@@ -221,12 +222,13 @@ class TinyModel(GivenFrames):
             WeightsError: a file is missing, unreadable, or of another model.
         """
         try:
-            values = json.loads((folder / "config.json").read_text())
+            values = json.loads(read_document(folder / "config.json"))
             family = values.pop("family", None)
             if family != "tiny":
                 raise WeightsError(f"{folder} holds a model of family {family!r}, not 'tiny'.")
             values["vocabulary"] = tuple(values["vocabulary"])
             model = cls(TinyConfig(**values))
+            check_regular(folder / "model.safetensors")
             model.transformer.load_state_dict(load_file(folder / "model.safetensors"))
         except UNREADABLE as error:
             raise WeightsError(

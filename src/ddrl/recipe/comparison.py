@@ -23,6 +23,7 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field, ValidationError
 
+from ddrl.disk import read_document
 from ddrl.errors import RecipeError
 from ddrl.recipe.keys import nearest
 from ddrl.recipe.load import load_recipe
@@ -168,7 +169,7 @@ def _has_variants(path: Path) -> bool:
 
 def _read(path: Path) -> dict[str, object]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        return tomllib.loads(read_document(path))
     except FileNotFoundError:
         raise RecipeError(f"there is no recipe {path}") from None
     except (OSError, UnicodeDecodeError) as error:

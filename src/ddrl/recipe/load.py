@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from ddrl.disk import read_document
 from ddrl.errors import RecipeError
 from ddrl.recipe.overrides import apply_override
 from ddrl.recipe.problems import Problem, explain
@@ -34,7 +35,7 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8-sig")  # some editors write a byte order mark
+        text = read_document(path)
     except FileNotFoundError:
         raise RecipeError(f"there is no recipe {path}", hint=_nearby_recipes(path)) from None
     except IsADirectoryError:

@@ -21,6 +21,7 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field, ValidationError
 
+from ddrl.disk import read_document
 from ddrl.errors import RecipeError
 from ddrl.recipe.keys import nearest
 from ddrl.recipe.sections import Scalar, Section, as_tuple
@@ -113,7 +114,7 @@ def load_serving(path: Path) -> Serving:
         RecipeError: it can't be read, or is not what it should be; names file, line and key.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_document(path)
     except FileNotFoundError:
         raise RecipeError(f"there is no file {path}") from None
     except (OSError, UnicodeDecodeError) as error:

@@ -161,6 +161,11 @@ class DataSection(Section):
         lt=1,
         description="Share of the samples, or prompts, that nothing is trained on (not `digits`).",
     )
+    outside: Literal["refuse", "allow"] = Field(
+        "refuse",
+        description="What becomes of a file that a link, `..` or an absolute path finds outside of "
+        "the folder of `path`: `refuse`: it is broken; `allow`: it is read (`files`).",
+    )
     on_broken: Literal["skip", "stop"] = Field(
         "stop", description="What a broken file costs: itself, named in the log, or the run."
     )

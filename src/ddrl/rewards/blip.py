@@ -225,7 +225,7 @@ def _load_tokenizer(source: str) -> Any:  # noqa: ANN401 - transformers is untyp
     import transformers
 
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(source)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(source, trust_remote_code=False)
         a, b = tokenizer(["a", "b"])["input_ids"]
     except UNREADABLE as error:
         raise WeightsError(

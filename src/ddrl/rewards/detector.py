@@ -53,11 +53,18 @@ class Detector:
             with torch.random.fork_rng(devices=[]):  # fresh weights are drawn, and written over
                 self._model, info = (
                     transformers.AutoModelForZeroShotObjectDetection.from_pretrained(
-                        weights, dtype=self._dtype, output_loading_info=True
+                        weights,
+                        trust_remote_code=False,
+                        dtype=self._dtype,
+                        output_loading_info=True,
                     )
                 )
-            self._tokenizer = transformers.AutoTokenizer.from_pretrained(weights)
-            self._images = transformers.AutoImageProcessor.from_pretrained(weights, backend="pil")
+            self._tokenizer = transformers.AutoTokenizer.from_pretrained(
+                weights, trust_remote_code=False
+            )
+            self._images = transformers.AutoImageProcessor.from_pretrained(
+                weights, trust_remote_code=False, backend="pil"
+            )
         except UNREADABLE as error:
             raise WeightsError(
                 f"The detector {weights} can't be loaded: {' '.join(str(error).split())[:300]}",

@@ -88,8 +88,10 @@ def load_base(base: str, tokens: Sequence[str]) -> tuple[Any, Any]:
     import transformers
 
     try:
-        config = transformers.AutoConfig.from_pretrained(base)
-        tokenizer = transformers.AutoTokenizer.from_pretrained(base, padding_side="right")
+        config = transformers.AutoConfig.from_pretrained(base, trust_remote_code=False)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(
+            base, trust_remote_code=False, padding_side="right"
+        )
     except UNREADABLE as error:
         raise WeightsError(
             f"{base} can't be loaded: {' '.join(str(error).split())[:300]}",

@@ -78,7 +78,9 @@ class TextImageModel:
         self._dtype, self._batch_size = getattr(torch, precision), batch_size
         source = processor or weights
         try:
-            self._tokenizer = transformers.AutoTokenizer.from_pretrained(source)
+            self._tokenizer = transformers.AutoTokenizer.from_pretrained(
+                source, trust_remote_code=False
+            )
             self._model = self._read(weights)
             self._images = self._read_image_processor(source)
         except UNREADABLE as error:
@@ -107,7 +109,7 @@ class TextImageModel:
 
         with torch.random.fork_rng(devices=[]):  # fresh weights are drawn, and written over
             model, info = transformers.AutoModel.from_pretrained(
-                weights, dtype=self._dtype, output_loading_info=True
+                weights, trust_remote_code=False, dtype=self._dtype, output_loading_info=True
             )
         if hasattr(model, "get_image_features"):  # else it is of another kind, which comes first
             check_keys(weights, list(info["missing_keys"]), list(info["unexpected_keys"]))
@@ -117,7 +119,9 @@ class TextImageModel:
         """What :meth:`_pixels` needs."""
         import transformers
 
-        return transformers.AutoImageProcessor.from_pretrained(source, backend="pil")
+        return transformers.AutoImageProcessor.from_pretrained(
+            source, trust_remote_code=False, backend="pil"
+        )
 
     def _pixels(self, images: Tensor) -> Tensor:
         """What the image tower takes, of pixels in [0, 1]."""

@@ -43,9 +43,11 @@ class VisionModel:
         try:
             with torch.random.fork_rng(devices=[]):  # fresh weights are drawn, and written over
                 loaded, info = transformers.AutoModel.from_pretrained(
-                    weights, dtype=self._dtype, output_loading_info=True
+                    weights, trust_remote_code=False, dtype=self._dtype, output_loading_info=True
                 )
-            self._images = transformers.AutoImageProcessor.from_pretrained(weights, backend="pil")
+            self._images = transformers.AutoImageProcessor.from_pretrained(
+                weights, trust_remote_code=False, backend="pil"
+            )
         except UNREADABLE as error:
             raise WeightsError(
                 f"{weights} can't be loaded: {' '.join(str(error).split())[:300]}",

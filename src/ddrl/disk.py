@@ -1,0 +1,139 @@
+"""Files on disk: read where they are regular, written so that no reader sees half of one."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+__all__ = [
+    "BESIDE",
+    "apply_umask",
+    "check_regular",
+    "open_regular",
+    "read_document",
+    "read_regular",
+    "replace_file",
+]
+
+BESIDE = ".writing-"
+"""How the name of a file begins that is being written; a killed process leaves it behind."""
+
+MAX_DOCUMENT = 64 << 20
+"""Bytes of a recipe, a manifest or another document that are read at once."""
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a regular file for reading, or what a link to one leads to.
+
+    A pipe may never give a byte and a device may never end, so that neither is opened.
+
+    Raises:
+        OSError: it can't be read, or is something else; ``strerror`` says what.
+    """
+    check_regular(path)
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    number = os.open(path, flags)
+    try:
+        _check_mode(os.fstat(number).st_mode, path)  # it may be another file by now
+        return open(number, "rb")
+    except BaseException:
+        os.close(number)
+        raise
+
+
+def read_regular(path: Path, *, limit: int = MAX_DOCUMENT) -> bytes:
+    """Read a regular file whole.
+
+    Args:
+        path: of the file.
+        limit: bytes that it may have.
+
+    Raises:
+        OSError: it can't be read, is no regular file, or is larger; ``strerror`` says what.
+    """
+    with open_regular(path) as file:
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        raise OSError(errno.EFBIG, f"it is larger than {limit >> 20} MiB", str(path))
+    return content
+
+
+def read_document(path: Path) -> str:
+    """Read a text file: UTF-8, with or without a byte order mark; any line end becomes a line feed.
+
+    Raises:
+        OSError: as :func:`read_regular`.
+        UnicodeDecodeError: it is in another encoding.
+    """
+    text = read_regular(path).decode("utf-8-sig")  # some editors write a byte order mark
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def check_regular(path: Path) -> None:
+    """See that a library may open a file by its path.
+
+    Raises:
+        OSError: it is not there, or no regular file; ``strerror`` says what.
+    """
+    _check_mode(path.stat().st_mode, path)
+
+
+def _check_mode(mode: int, path: Path) -> None:
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, "it is a folder", str(path))
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "it is a pipe, socket or device, no regular file", str(path))
+
+
+def replace_file(path: Path, content: bytes | str | Callable[[Path], object]) -> None:
+    """Put a file in a place at once: it is written beside, to the disk, and renamed.
+
+    Whoever reads the place sees the old or the new file, whole. The new one may be read by whom
+    the process lets read its files (``0666 & ~umask``), whatever a library made of it.
+
+    Args:
+        path: the place; its folder is there.
+        content: bytes, text (as UTF-8), or what writes a file at the path that it is called with.
+
+    Raises:
+        OSError: it can't be written; nothing is left beside.
+    """
+    beside = path.with_name(f"{BESIDE}{secrets.token_hex(8)}")
+    try:
+        if isinstance(content, str):
+            beside.write_bytes(content.encode())
+        elif isinstance(content, bytes):
+            beside.write_bytes(content)
+        else:
+            content(beside)
+        with beside.open("rb+") as file:
+            os.fsync(file.fileno())
+        beside.chmod(_new_mode())
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def apply_umask(folder: Path) -> None:
+    """Give every file below a folder the mode of a new one, whatever a library gave it.
+
+    Raises:
+        OSError: a mode can't be changed.
+    """
+    mode = _new_mode()
+    for path in folder.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            path.chmod(mode)
+
+
+def _new_mode() -> int:
+    """The mode of a new file under the process's umask."""
+    # It can only be read by setting it; for that moment other threads' files are private.
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return 0o666 & ~mask
