@@ -10,11 +10,13 @@ DDRLError                      1   a fault of ddrl itself if it reaches the user
 └── GuardStop                  6   the run was stopped because it went wrong
     └── ReplayMismatch         6   the update does not see the rollout's log-probabilities
 
-Each carries one sentence and, where there is one, a hint: what to do next.
+Each carries one sentence and, where there is one, a hint: what to do next. File names, captions
+and what servers say are strangers' text: :func:`printable` makes it safe to show.
 """
 
 from __future__ import annotations
 
+import re
 from typing import ClassVar
 
 __all__ = [
@@ -27,23 +29,65 @@ __all__ = [
     "RewardError",
     "UsageError",
     "WeightsError",
+    "printable",
 ]
+
+# Characters of an error's two texts that are shown: what a stranger said may be without end.
+MAX_MESSAGE = 4000
+MAX_HINT = 500
+
+# What moves the cursor, colours, begins a line, turns the direction of writing, or can't be seen:
+# C0, C1 and DEL; marks, embeddings and isolates of direction; separators; invisible characters
+# but the two joiners, which scripts and emoji need; lone surrogates, which can't be encoded.
+_UNSAFE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+    "\ud800-\udfff\U000e0000-\U000e007f]"
+)
+_SHORT = {"\t": r"\t", "\n": r"\n", "\r": r"\r"}
+
+
+def printable(text: str, *, limit: int | None = None) -> str:
+    r"""Text of a stranger as one line that a terminal only shows.
+
+    What could do something else becomes an escape, as ``\x1b``, ``\n`` or ``\u202e``; a byte of a
+    file name that is not UTF-8 becomes its own, as ``\xff``. Safe text comes back as it is, so
+    doing it twice does no harm.
+
+    Args:
+        text: a file name, a caption, what a server or a library said.
+        limit: characters that may come back; what is longer ends in "...".
+    """
+    if limit is None:
+        return _UNSAFE.sub(_escape, text)
+    shown = _UNSAFE.sub(_escape, text[: limit + 1])
+    return shown if len(shown) <= limit else shown[: max(0, limit - 3)] + "..."
+
+
+def _escape(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    if 0xDC80 <= code <= 0xDCFF:  # how Python keeps a byte of a file name that is not UTF-8
+        code -= 0xDC00
+    if code < 0x100:
+        return _SHORT.get(found[0], f"\\x{code:02x}")
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 class DDRLError(Exception):
     """The root of the tree.
 
+    Both texts are made printable, so that what they quote stays within its line.
+
     Args:
         message: one sentence that names the file, line, option or sample at fault.
-        hint: what the user can do about it, or an empty string.
+        hint: what the user can do about it, or an empty string; a long one is cut.
     """
 
     exit_code: ClassVar[int] = 1
 
     def __init__(self, message: str, *, hint: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+        self.message = printable(message, limit=MAX_MESSAGE)
+        self.hint = printable(hint, limit=MAX_HINT)
+        super().__init__(self.message)
 
     def __str__(self) -> str:
         return f"{self.message}\nhint: {self.hint}" if self.hint else self.message

@@ -8,16 +8,25 @@ from typing import Annotated, TextIO
 
 import typer
 
-__all__ = ["Verbose", "complain", "format_change", "set_up_logging"]
+from ddrl.errors import printable
+
+__all__ = ["Verbose", "complain", "format_change", "say", "set_up_logging"]
+
+_MAX_LOGGED = 4000  # characters of a line of the log
+
+
+def say(line: object, *, err: bool = False) -> None:
+    """Write one line, made printable: names and captions of strangers may stand in it."""
+    typer.echo(printable(str(line)), err=err)
 
 
 def complain(message: str, hint: str = "") -> None:
     """Write an error, and what to do about it, to stderr."""
     typer.secho("error: ", fg="red", bold=True, err=True, nl=False)
-    typer.echo(message, err=True)
+    say(message, err=True)
     if hint:
         typer.secho("hint: ", fg="cyan", err=True, nl=False)
-        typer.echo(hint, err=True)
+        say(hint, err=True)
 
 
 class _Handler(logging.StreamHandler[TextIO]):
@@ -32,10 +41,17 @@ class _Handler(logging.StreamHandler[TextIO]):
 
 
 class _Formatter(logging.Formatter):
-    """Plain sentences; what is out of the ordinary says so first."""
+    """Plain sentences, each one line; what is out of the ordinary says so first.
+
+    Lines of a traceback, and of other packages' messages, are indented: none can pass for ours.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
-        text = super().format(record)
+        if record.name.partition(".")[0] == "ddrl" and not record.exc_info:
+            text = printable(record.getMessage(), limit=_MAX_LOGGED)
+        else:
+            lines = super().format(record).split("\n")
+            text = "\n    ".join(printable(line, limit=_MAX_LOGGED) for line in lines)
         if record.levelno == logging.INFO:
             return text
         if record.levelno < logging.INFO:

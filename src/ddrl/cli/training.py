@@ -93,8 +93,8 @@ class TrainingRun:
         conflicts = resume_conflicts(saved, self._recipe)
         if conflicts:
             raise CheckpointError(
-                f"{checkpoint.folder} was made with another recipe (saved -> now):\n"
-                + "\n".join(f"  {line}" for line in conflicts),
+                f"{checkpoint.folder} was made with another recipe (saved -> now): "
+                f"{'; '.join(conflicts)}.",
                 hint="use the recipe of the run to resume it, or start afresh in another folder: "
                 "run.folder=PATH",
             )

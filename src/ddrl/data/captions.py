@@ -11,8 +11,9 @@ from typing import Any
 
 from ddrl.data.formats import MEDIA_SUFFIXES, suffix_of
 from ddrl.data.locators import Locator
-from ddrl.data.problems import BrokenFileError, Problem, ProblemKind, printable
+from ddrl.data.problems import BrokenFileError, Problem, ProblemKind
 from ddrl.data.samples import Sample, sample_id
+from ddrl.errors import printable
 
 __all__ = [
     "CaptionError",
@@ -79,9 +80,9 @@ def pair(
         except BrokenFileError as error:
             name = (group.text + group.record)[0]
             problem = error.problem
-            problems.append(Problem(printable(prefix + name), problem.kind, problem.message))
+            problems.append(Problem(prefix + name, problem.kind, problem.message))
     problems += [
-        Problem(printable(prefix + name), "missing_caption", "has no caption: no .txt, no .json")
+        Problem(prefix + name, "missing_caption", "has no caption: no .txt, no .json")
         for name in uncaptioned
         if name not in first_frames
     ]
@@ -93,7 +94,7 @@ class _GroupError(Exception):
 
     def __init__(self, names: list[str], kind: ProblemKind, message: str) -> None:
         super().__init__(message)
-        self.problems = [Problem(printable(name), kind, message) for name in names]
+        self.problems = [Problem(name, kind, message) for name in names]
 
 
 def _sample(

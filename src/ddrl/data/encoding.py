@@ -11,9 +11,9 @@ from ddrl.data.cache import EncodedCache
 from ddrl.data.encoders import GivenEncoder, MediaEncoder, TextEncoder
 from ddrl.data.filling import Filler, Placed, Progress
 from ddrl.data.framing import Bucket, Framing
-from ddrl.data.problems import NUM_NAMED, BrokenFileError, OnBroken, Problem, printable, settle
+from ddrl.data.problems import NUM_NAMED, BrokenFileError, OnBroken, Problem, settle
 from ddrl.data.samples import Sample
-from ddrl.errors import DataError
+from ddrl.errors import DataError, printable
 
 __all__ = ["EncodeReport", "EncodedSample", "encode", "lookup"]
 

@@ -20,11 +20,11 @@ from typing import Literal
 from ddrl.data.folders import find_in_folder
 from ddrl.data.formats import MEDIA_SUFFIXES, suffix_of
 from ddrl.data.lists import find_in_lists
-from ddrl.data.problems import OnBroken, Problem, printable, settle
+from ddrl.data.problems import OnBroken, Problem, settle
 from ddrl.data.samples import Sample
 from ddrl.data.shards import find_in_shards
 from ddrl.data.tables import find_in_tables
-from ddrl.errors import DataError
+from ddrl.errors import DataError, printable
 
 __all__ = ["Found", "Layout", "find_samples", "usable"]
 

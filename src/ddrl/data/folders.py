@@ -10,8 +10,9 @@ from pathlib import Path
 
 from ddrl.data.captions import pair
 from ddrl.data.locators import FileLocator, Locator
-from ddrl.data.problems import Problem, printable
+from ddrl.data.problems import Problem
 from ddrl.data.samples import Sample
+from ddrl.errors import printable
 
 __all__ = ["find_in_folder"]
 
@@ -63,7 +64,7 @@ class _Walk:
             self._complain(name, error)
             return
         if not is_folder and not item.is_file():
-            self.problems.append(Problem(printable(name), "unreadable", "is no plain file"))
+            self.problems.append(Problem(name, "unreadable", "is no plain file"))
         elif not is_folder:
             self.entries[name] = FileLocator(Path(item.path))
         elif item.is_symlink():
@@ -76,19 +77,19 @@ class _Walk:
         where = printable(other) or "the data set itself"
         if is_link and is_above:
             message = f"is a link that leads in a circle, to {where}; it was not followed"
-            self.problems.append(Problem(printable(name), "symlink_loop", message))
+            self.problems.append(Problem(name, "symlink_loop", message))
         else:
             message = f"is the folder {where} again; it was read once"
-            self.problems.append(Problem(printable(name), "duplicate_folder", message))
+            self.problems.append(Problem(name, "duplicate_folder", message))
 
     def _complain(self, name: str, error: OSError) -> None:
         if error.errno == errno.ELOOP:
             message = "is a link that leads in a circle"
-            self.problems.append(Problem(printable(name), "symlink_loop", message))
+            self.problems.append(Problem(name, "symlink_loop", message))
             return
         is_dangling = error.errno == errno.ENOENT and (self.root / name).is_symlink()
         reason = "is a link to nothing" if is_dangling else f"can't be read: {error.strerror}"
-        self.problems.append(Problem(printable(name), "unreadable", reason))
+        self.problems.append(Problem(name, "unreadable", reason))
 
 
 def find_in_folder(root: Path) -> tuple[list[Sample], list[Problem]]:

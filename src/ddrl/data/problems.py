@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from ddrl.errors import DataError
+from ddrl.errors import DataError, printable
 
-__all__ = ["BrokenFileError", "OnBroken", "Problem", "ProblemKind", "printable", "settle"]
+__all__ = ["BrokenFileError", "OnBroken", "Problem", "ProblemKind", "settle"]
 
 logger = logging.getLogger(__name__)
 
@@ -42,17 +42,15 @@ NOTES = frozenset({"other_format", "repeated_frames"})
 OnBroken = Literal["skip", "stop"]
 """``skip``: what is broken is left out and logged by name. ``stop``: it is an error."""
 
+MAX_MESSAGE = 1000  # characters of what is said about a file
 NUM_NAMED = 3  # files that an error names before it says how many more there are
-
-
-def printable(name: str) -> str:
-    """A file name as text that can be printed: bytes that are not UTF-8 become escapes."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
     """One thing that is wrong, or worth knowing.
+
+    Both texts are made printable: a file's name, or what a file says, never makes a second line.
 
     Attributes:
         path: the file, relative to the data set; within a shard ``shard.tar/member``, within a
@@ -67,6 +65,10 @@ class Problem:
     path: str
     kind: ProblemKind
     message: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", printable(self.path))
+        object.__setattr__(self, "message", printable(self.message, limit=MAX_MESSAGE))
 
     @property
     def is_note(self) -> bool:
@@ -88,7 +90,7 @@ class BrokenFileError(DataError):
     """
 
     def __init__(self, path: str, kind: ProblemKind, message: str, *, hint: str = "") -> None:
-        self.problem = Problem(printable(path), kind, message)
+        self.problem = Problem(path, kind, message)
         super().__init__(f"{self.problem}.", hint=hint)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ddrl.data.locators import Locator
-from ddrl.data.problems import printable
+from ddrl.errors import printable
 
 __all__ = ["Sample", "sample_id"]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ddrl.data.captions import pair
 from ddrl.data.locators import Locator, TarLocator
-from ddrl.data.problems import Problem, printable
+from ddrl.data.problems import Problem
 from ddrl.data.samples import Sample
 
 __all__ = ["find_in_shards"]
@@ -32,7 +32,7 @@ def find_in_shards(root: Path, shards: Iterable[Path]) -> tuple[list[Sample], li
         except (tarfile.TarError, OSError, EOFError, ValueError) as error:
             reason = " ".join(str(error).split())
             message = f"is a broken or truncated shard ({reason}); {len(entries)} members were read"
-            problems.append(Problem(printable(where), "broken_shard", message))
+            problems.append(Problem(where, "broken_shard", message))
         paired, more = pair(entries, prefix=f"{where}/", key_of=_key)
         samples += paired
         problems += more
@@ -48,7 +48,7 @@ def _read(
         name = posixpath.normpath(member.name)
         if member.isdir() or posixpath.basename(name).startswith("."):
             continue
-        path = printable(f"{where}/{name}")
+        path = f"{where}/{name}"
         if not member.isreg() or member.issparse():
             problems.append(Problem(path, "unreadable", "is a link or no plain file"))
         elif name in entries:

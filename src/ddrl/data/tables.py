@@ -16,9 +16,9 @@ from typing import Any, BinaryIO
 
 from ddrl.data.captions import CaptionError, clean_caption
 from ddrl.data.locators import FileLocator
-from ddrl.data.problems import BrokenFileError, Problem, printable
+from ddrl.data.problems import BrokenFileError, Problem
 from ddrl.data.samples import Sample, sample_id
-from ddrl.errors import DataError
+from ddrl.errors import DataError, printable
 
 __all__ = ["CellLocator", "find_in_tables"]
 
