@@ -35,7 +35,8 @@ def test_bytes_of_a_file_name_that_are_not_utf8_are_shown_as_bytes() -> None:
 def test_text_of_any_script_stays_as_it_is() -> None:
     # Persian with a non-joiner, an emoji of joined parts, decomposed letters, a Windows path.
     family = "\U0001f468\u200d\U0001f469\u200d\U0001f467"
-    for text in ("\u0645\u06cc\u200c\u062e\u0648", "数字の七", family, "cafe\u0301", r"C:\new\x1b", " a  b "):
+    persian = "\u0645\u06cc\u200c\u062e\u0648"
+    for text in (persian, "数字の七", family, "cafe\u0301", r"C:\new\x1b", " a  b "):
         assert printable(text) == text
 
 
