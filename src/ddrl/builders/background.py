@@ -15,6 +15,7 @@ from ddrl import errors
 from ddrl.builders.runs import RunFolder
 from ddrl.errors import DDRLError, UsageError
 from ddrl.recipe import Recipe, dump_toml
+from ddrl.rewards.code import folders
 from ddrl.training.auditing import Audit
 from ddrl.training.sinks import read_metrics
 
@@ -84,9 +85,9 @@ class BackgroundPanel:
                 f"{folder.path} can't be written: {error.strerror}.",
                 hint="free some space, or set run.folder to another folder: run.folder=PATH",
             ) from error
-        arguments = [str(folder.run.path), str(step)]
+        arguments = [str(folder.run.path), str(step), *map(str, folders())]
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "ddrl.builders.panel_worker", *arguments],
+            [sys.executable, "-P", "-m", "ddrl.builders.panel_worker", *arguments],
             stdin=subprocess.PIPE,
             stdout=self._log,
             stderr=subprocess.STDOUT,

@@ -14,6 +14,7 @@ from ddrl.builders.monitors import build_panel
 from ddrl.builders.runs import RunFolder
 from ddrl.errors import DDRLError
 from ddrl.recipe import parse_recipe
+from ddrl.rewards.code import look_in
 from ddrl.training.checkpoint import load_weights, read_manifest
 from ddrl.training.forward import Forward
 
@@ -49,6 +50,7 @@ def serve(folder: PanelFolder, steps: Iterable[int], *, resumed_at: int = 0) -> 
 
 
 if __name__ == "__main__":
+    look_in(*map(Path, sys.argv[3:]))
     serve(
         PanelFolder(RunFolder(Path(sys.argv[1]))),
         (int(line) for line in sys.stdin),  # which ends when training does
