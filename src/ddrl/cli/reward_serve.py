@@ -188,7 +188,7 @@ def _service(serving: Serving, file: Path, token: str, address: str) -> RewardSe
         token=token,
         max_body=round(serving.serve.max_body_mb * 1e6),
         modules=modules,
-        python_path=list(dict.fromkeys([Path.cwd(), folder])),
+        folders=[Path.cwd(), folder],
         address=address,
         object_store=serving.serve.object_store_mb * 1_000_000,
     )

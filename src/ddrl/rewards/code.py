@@ -32,7 +32,7 @@ class _NamedFinder(MetaPathFinder):
         self,
         fullname: str,
         path: Sequence[str] | None,
-        target: ModuleType | None = None,
+        target: ModuleType | None = None,  # noqa: ARG002 - Python passes it
     ) -> ModuleSpec | None:
         """Called by Python where nothing else has found a module."""
         if path is not None or fullname not in self.named:

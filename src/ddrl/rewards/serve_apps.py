@@ -48,7 +48,7 @@ def deploy(
     token: str,
     max_body: int,
     py_modules: Sequence[str],
-    python_path: Sequence[Path],
+    folders: Sequence[Path],
 ) -> list[str]:
     """Ask Serve for the rewards and the status page; does not wait.
 
@@ -57,14 +57,12 @@ def deploy(
         token: that clients have to send.
         max_body: bytes of a request.
         py_modules: URIs of the code that replicas run.
-        python_path: folders in which they look for modules, too.
+        folders: in which they look for rewards that are not installed.
 
     Returns:
         The names of the applications.
     """
     code: dict[str, Any] = {"py_modules": list(py_modules)}
-    if python_path:
-        code["env_vars"] = {"PYTHONPATH": ":".join(map(str, python_path))}
     targets = []
     if STATUS_APP not in (applications() or {}):
         page = serve.deployment(Status, name=STATUS_NAME).options(
@@ -82,6 +80,7 @@ def deploy(
             one.batch_wait,
             max_body,
             digest(token),
+            tuple(map(str, folders)),
         )
         deployment = serve.deployment(Replica, name=one.path).options(**_options(one, code))
         targets.append(
