@@ -47,6 +47,7 @@ def deploy(
     *,
     token: str,
     max_body: int,
+    body_seconds: float,
     py_modules: Sequence[str],
     folders: Sequence[Path],
 ) -> list[str]:
@@ -56,6 +57,7 @@ def deploy(
         rewards: which.
         token: that clients have to send.
         max_body: bytes of a request.
+        body_seconds: that a request may take to arrive.
         py_modules: URIs of the code that replicas run.
         folders: in which they look for rewards that are not installed.
 
@@ -79,6 +81,7 @@ def deploy(
             one.batch_size,
             one.batch_wait,
             max_body,
+            body_seconds,
             digest(token),
             tuple(map(str, folders)),
         )

@@ -11,7 +11,7 @@ from typing import Any
 
 from ddrl.errors import RewardError, UsageError
 
-__all__ = ["first_line", "import_ray", "join", "set_up_own", "start_own"]
+__all__ = ["first_line", "import_ray", "join", "make_folder", "set_up_own", "start_own"]
 
 logger = logging.getLogger(__name__)
 

@@ -88,6 +88,7 @@ class RewardService:
         port: to listen on.
         token: that clients have to send; empty = none.
         max_body: bytes of a request.
+        body_seconds: that a request may take to arrive.
         modules: packages (folders) and .py files that replicas import; sent to every node.
         folders: in which replicas on this machine look for rewards that are not installed.
         address: of a Ray cluster, ``auto`` for the one of this machine; empty = a Ray of its own
@@ -103,13 +104,15 @@ class RewardService:
         port: int = 8000,
         token: str = "",
         max_body: int = 256_000_000,
+        body_seconds: float = 60.0,
         modules: Sequence[Path] = (),
         folders: Sequence[Path] = (),
         address: str = "",
         object_store: int = 200_000_000,
     ) -> None:
         self._rewards, self._address = tuple(rewards), address
-        self._host, self._port, self._token, self._max_body = host, port, token, max_body
+        self._host, self._port, self._token = host, port, token
+        self._max_body, self._body_seconds = max_body, body_seconds
         self._modules, self._folders = tuple(modules), tuple(folders)
         self._object_store = object_store
         self._folder: Path | None = None  # of a Ray of its own
@@ -135,6 +138,7 @@ class RewardService:
             self._rewards,
             token=self._token,
             max_body=self._max_body,
+            body_seconds=self._body_seconds,
             py_modules=uris,
             folders=self._folders,
         )
