@@ -94,7 +94,7 @@ def test_whatever_a_server_of_rewards_says(status: int, body: bytes | dict[str, 
     with serving(lambda _: Answer(body, status)) as server:
         reward = RemoteReward(url=server.url, attempts=1)
         with pytest.raises(RewardError) as caught:
-            reward.score(torch.rand(1, 3, 4, 4), Prompts(torch.arange(1), ("a",), ({},)))
+            reward.score(torch.ones(1, 3, 4, 4), Prompts(torch.arange(1), ("a",), ({},)))
     check_plain(caught.value.message, 1500)
     check_plain(caught.value.hint, 1500)
 
