@@ -108,9 +108,28 @@ def check_processes(running: Service) -> None:
 
 
 def check_ports(running: Service) -> None:
-    """Every port listens on loopback."""
+    """Every port listens on loopback, but for one of each replica, which asks for Ray's token."""
+    replicas = running.pids("ray::ServeReplica")
+    other = _listening([pid for pid in running.pids() if pid not in replicas])
+    assert running.port in other
+    assert len(other) > 5
+    loopback = {"0100007F", "0000000000000000FFFF00000100007F", "0" * 24 + "01000000"}
+    assert set(other.values()) <= loopback
+    grpc = pytest.importorskip("grpc")
+    ports = _listening(replicas)
+    assert ports
+    for port in ports:
+        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+            call = channel.unary_unary("/ray.serve.ASGIService/HandleRequest")
+            with pytest.raises(grpc.RpcError) as refused:
+                call(b"", timeout=30)
+        assert refused.value.code() == grpc.StatusCode.UNAUTHENTICATED
+
+
+def _listening(pids: list[int]) -> dict[int, str]:
+    """The ports of processes, each with its address as the kernel writes it."""
     inodes = set()
-    for pid in running.pids():
+    for pid in pids:
         for link in Path(f"/proc/{pid}/fd").iterdir():
             try:
                 inodes.add(os.readlink(link).removeprefix("socket:[").rstrip("]"))
@@ -123,10 +142,7 @@ def check_ports(running: Service) -> None:
             if cells[3] == "0A" and cells[9] in inodes:  # listens
                 address, _, port = cells[1].partition(":")
                 found[int(port, 16)] = address
-    assert running.port in found
-    assert len(found) > 5
-    loopback = {"0100007F", "0000000000000000FFFF00000100007F", "0" * 24 + "01000000"}
-    assert set(found.values()) <= loopback
+    return found
 
 
 def check_slow_bodies(running: Service) -> None:
