@@ -16,7 +16,22 @@ Names are loaded when they are first used, so that ``import ddrl`` costs nothing
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING
+import os
+import sys
+
+TYPE_CHECKING = False  # as in typing, which may not be imported before the next lines
+
+# `python -m ddrl` puts the working folder first on the path, where a stranger's modules may lie
+# under the names of ours and of everybody's. Here, because this runs before all else of ddrl.
+if sys.argv[:1] == ["-m"] and not sys.flags.safe_path:
+    _module = sys.orig_argv[-len(sys.argv)]
+    _module = _module[_module.find("m") + 1 :] if _module.startswith("-") else _module
+    try:
+        _here = os.getcwd()
+    except OSError:  # it is gone
+        _here = ""
+    if _module.partition(".")[0] == "ddrl" and sys.path[0] in (_here, ""):
+        del sys.path[0]
 
 if TYPE_CHECKING:
     from ddrl.builders.comparison_job import compare

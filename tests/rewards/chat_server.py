@@ -80,7 +80,7 @@ class ChatServer(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, fault: Fault, models: tuple[str, ...]) -> None:
+    def __init__(self, fault: Fault, models: tuple[str, ...] | bytes) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.fault, self.models = fault, models
         self.requests: list[dict[str, Any]] = []
@@ -103,6 +103,9 @@ class Handler(BaseHTTPRequestHandler):
         """Silence."""
 
     def do_GET(self) -> None:
+        if isinstance(self.server.models, bytes):  # whatever it is
+            self.reply(200, self.server.models)
+            return
         data = [{"id": name, "object": "model"} for name in self.server.models]
         self.reply(200, {"object": "list", "data": data})
 
@@ -136,7 +139,7 @@ def no_fault(handler: Handler, body: dict[str, Any]) -> bool:
 
 @contextmanager
 def chat_server(
-    fault: Fault = no_fault, models: tuple[str, ...] = ("tiny",)
+    fault: Fault = no_fault, models: tuple[str, ...] | bytes = ("tiny",)
 ) -> Iterator[ChatServer]:
     """Run the server while the block runs."""
     server = ChatServer(fault, models)

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -30,19 +30,34 @@ class Service:
         process: it.
     """
 
-    def __init__(self, folder: Path, rewards: str, *, token: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        rewards: str,
+        *,
+        token: str,
+        cwd: Path = ROOT,
+        keys: str = "",
+        env: Mapping[str, str] | None = None,
+    ) -> None:
         self.port = free_port()
         self._mark = f"DDRL_TEST_SERVICE={folder}"
         file = folder / "rewards.toml"
         head = f'[serve]\nport = {self.port}\ntoken_env = "SERVICE_TOKEN"\nmax_body_mb = 1\n'
-        file.write_text(head + rewards)
+        file.write_text(head + keys + rewards)
         name, _, value = self._mark.partition("=")
         self._stdout, self._stderr = folder / "stdout.txt", folder / "stderr.txt"
         with self._stdout.open("w") as out, self._stderr.open("w") as err:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "ddrl", "reward", "serve", str(file)],
-                cwd=ROOT,
-                env={**os.environ, "SERVICE_TOKEN": token, name: value, "OMP_NUM_THREADS": "1"},
+                cwd=cwd,
+                env={
+                    **os.environ,
+                    "SERVICE_TOKEN": token,
+                    name: value,
+                    "OMP_NUM_THREADS": "1",
+                    **(env or {}),
+                },
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
@@ -97,7 +112,14 @@ class Service:
 
 @contextmanager
 def service(
-    folder: Path, rewards: str, *, token: str = "secret", seconds: float = 600
+    folder: Path,
+    rewards: str,
+    *,
+    token: str = "secret",
+    seconds: float = 600,
+    cwd: Path = ROOT,
+    keys: str = "",
+    env: Mapping[str, str] | None = None,
 ) -> Iterator[Service]:
     """Serve rewards while the context lasts.
 
@@ -106,8 +128,11 @@ def service(
         rewards: the [[reward]] sections.
         token: that it asks for.
         seconds: that it may take to start.
+        cwd: the folder that the command is run in.
+        keys: more of [serve].
+        env: more of the environment.
     """
-    running = Service(folder, rewards, token=token)
+    running = Service(folder, rewards, token=token, cwd=cwd, keys=keys, env=env)
     try:
         running.wait(seconds)
         yield running

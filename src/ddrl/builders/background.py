@@ -15,6 +15,7 @@ from ddrl import errors
 from ddrl.builders.runs import RunFolder
 from ddrl.errors import DDRLError, UsageError
 from ddrl.recipe import Recipe, dump_toml
+from ddrl.rewards.code import folders
 from ddrl.training.auditing import Audit
 
 __all__ = ["BackgroundPanel", "PanelFolder"]
@@ -93,9 +94,9 @@ class BackgroundPanel:
                 f"{folder.path} can't be written: {error.strerror}.",
                 hint="free some space, or set run.folder to another folder: run.folder=PATH",
             ) from error
-        arguments = [str(folder.run.path), folder.token]
+        arguments = [str(folder.run.path), folder.token, *map(str, folders())]
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "ddrl.builders.panel_worker", *arguments],
+            [sys.executable, "-P", "-m", "ddrl.builders.panel_worker", *arguments],
             stdin=subprocess.PIPE,
             stdout=self._log,
             stderr=subprocess.STDOUT,

@@ -162,7 +162,7 @@ def _progress(board: _Board, total: int) -> tuple[int, int]:
 def _start(run: PlannedRun, command: int) -> _Active:
     """Start ``ddrl train`` or ``ddrl evaluate`` on a run; what it says goes to a log."""
     name = _COMMANDS[command]
-    arguments = [str(run.folder), "--out", str(audit_of(run.folder)), "--sheets"]
+    arguments = [str(run.folder), "--out", str(audit_of(run.folder)), "--sheets", "--allow-code"]
     if name == "train":
         arguments = [str(run.recipe_path), *run.overrides]
     try:
@@ -174,7 +174,7 @@ def _start(run: PlannedRun, command: int) -> _Active:
             hint="free some space, or give the comparison another folder",
         ) from error
     process = subprocess.Popen(
-        [sys.executable, "-m", "ddrl.cli.child", name, *arguments],
+        [sys.executable, "-P", "-m", "ddrl.cli.child", name, *arguments],
         stdin=subprocess.DEVNULL,
         stdout=log,
         stderr=subprocess.STDOUT,

@@ -15,6 +15,7 @@ from ddrl.builders.runs import RunFolder
 from ddrl.disk import read_document
 from ddrl.errors import DDRLError
 from ddrl.recipe import parse_recipe
+from ddrl.rewards.code import look_in
 from ddrl.training.checkpoint import CheckpointFolder, load_weights, read_manifest
 from ddrl.training.forward import Forward
 
@@ -52,6 +53,7 @@ def serve(folder: PanelFolder, steps: Iterable[int]) -> None:
 
 
 if __name__ == "__main__":
+    look_in(*map(Path, sys.argv[3:]))
     serve(
         PanelFolder(RunFolder(Path(sys.argv[1])), sys.argv[2]),
         (int(line) for line in sys.stdin),  # which ends when training does

@@ -6,7 +6,6 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
@@ -85,9 +84,9 @@ def run(arguments: Sequence[str]) -> int:
         The exit code.
     """
     set_up_logging()
-    # A reward beside the recipe, as `module:Class`, is found by the script as by `python -m`.
-    if not {"", str(Path.cwd())} & set(sys.path):
-        sys.path.append(str(Path.cwd()))
+    from ddrl.rewards.code import look_in
+
+    look_in()  # a command that may run code of the working folder says so itself
     try:
         code = _invoke(list(arguments))
         sys.stdout.flush()

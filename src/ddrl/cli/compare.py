@@ -55,7 +55,9 @@ def compare(
     The same command resumes. Writes comparison.html, which needs no other file, and its numbers.
     """
     from ddrl.builders.comparison_job import ComparisonJob
+    from ddrl.rewards.code import look_in
 
+    look_in(Path.cwd())
     job = ComparisonJob(recipes, seeds=_numbers(seeds), folder=folder or "")
     if dry_run:
         for outcome in job.outcomes():

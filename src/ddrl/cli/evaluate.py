@@ -36,6 +36,13 @@ def evaluate(
     sheets: Annotated[
         bool, typer.Option("--sheets", help="Write the samples as samples/RUN.png, too.")
     ] = False,
+    allow_code: Annotated[
+        bool,
+        typer.Option(
+            "--allow-code",
+            help="Let a run's recipe name a reward whose module lies in the working folder.",
+        ),
+    ] = False,
     verbose: Verbose = False,  # noqa: ARG001 - its callback does the work
 ) -> None:
     """Measure runs beside the base they start from, and judge whether the reward was hacked.
@@ -45,7 +52,9 @@ def evaluate(
     from ddrl.builders.evaluation import evaluate_runs
     from ddrl.evaluation.report import write_report
     from ddrl.evaluation.sheets import write_sheets
+    from ddrl.rewards.code import look_in
 
+    look_in(Path.cwd(), allowed=allow_code)
     report = evaluate_runs(runs, step=read_step(step), progress=logger.info)
     page, numbers = write_report(report, out or runs[0] / "evaluation")
     if sheets:

@@ -151,6 +151,8 @@ def _token(serving: Serving) -> str:
             f"serve.token_env names the environment variable {name}, which is not set.",
             hint=f"export {name}=$(openssl rand -hex 32), and the same where the trainer runs",
         )
+    if name not in {reward.options.get("token_env") for reward in serving.reward}:
+        os.environ.pop(name, None)  # no process that is started here needs it
     if not name and serving.serve.host not in ("127.0.0.1", "localhost", "::1"):
         logger.warning(
             "anybody who reaches %s:%d can use the rewards; serve.token_env asks for a token",
@@ -187,8 +189,9 @@ def _service(serving: Serving, file: Path, token: str, address: str) -> RewardSe
         port=serving.serve.port,
         token=token,
         max_body=round(serving.serve.max_body_mb * 1e6),
+        body_seconds=serving.serve.body_seconds,
         modules=modules,
-        python_path=list(dict.fromkeys([Path.cwd(), folder])),
+        folders=[folder, Path.cwd()],
         address=address,
         object_store=serving.serve.object_store_mb * 1_000_000,
     )

@@ -41,7 +41,9 @@ def synthesize(
     """
     from ddrl.recipe import load_recipe
     from ddrl.recipe.anchors import needs_synthetic
+    from ddrl.rewards.code import look_in
 
+    look_in(Path.cwd())
     loaded = load_recipe(recipe, overrides or [])  # a faulty one fails before torch is loaded
     if out is None and not needs_synthetic(loaded):
         raise UsageError(

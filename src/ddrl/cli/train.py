@@ -29,7 +29,9 @@ def train(
     The run is written to run.folder. Ctrl-C finishes the iteration and saves a checkpoint.
     """
     from ddrl.recipe import load_recipe
+    from ddrl.rewards.code import look_in
 
+    look_in(Path.cwd())
     loaded = load_recipe(recipe, overrides or [])  # a faulty one fails before torch is loaded
     from ddrl.builders.assets import limit_threads
 

@@ -50,6 +50,9 @@ class ServeSection(Section):
     max_body_mb: float = Field(
         256.0, gt=0, description="Size of a request above which it is refused, in 10^6 bytes."
     )
+    body_seconds: float = Field(
+        60.0, gt=0, description="Seconds that a request may take to arrive."
+    )
     modules: Texts = Field(
         (),
         description="Packages (folders) and .py files of your own that replicas import, beside "

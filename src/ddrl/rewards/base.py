@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ddrl.errors import RewardError
 from ddrl.records import Prompts
+from ddrl.rewards.code import import_named
 
 __all__ = ["BUILTIN", "ENTRY_POINTS", "GroupReward", "Reward", "SampleError", "make_reward"]
 __all__ += ["reward_class"]
@@ -115,6 +116,8 @@ class SampleError(RewardError):
 def reward_class(name: str) -> type[Reward]:
     """Find a reward's class: built in, from an entry point, or ``package.module:Class``.
 
+    The last may lie in a folder of :func:`ddrl.rewards.code.look_in`, too.
+
     Raises:
         RewardError: there is none.
     """
@@ -130,8 +133,13 @@ def reward_class(name: str) -> type[Reward]:
             if near
             else f"known: {', '.join(known)}; or give package.module:Class",
         )
+    load = import_named if path == name else importlib.import_module
     try:
-        found: type[Reward] = getattr(importlib.import_module(module_name), attribute)
+        found: type[Reward] = getattr(load(module_name), attribute)
+    except RewardError as error:
+        raise RewardError(
+            f"Reward {name!r} can't be loaded. {error.message}", hint=error.hint
+        ) from error
     except Exception as error:  # importing a module runs somebody's code
         raise RewardError(
             f"Reward {name!r} can't be loaded: {error}.",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import collections
 import io
-import json
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -16,12 +15,12 @@ from torch import Tensor
 
 from ddrl.errors import RewardError
 from ddrl.rewards.frames import as_bytes
+from ddrl.rewards.server_words import check_url, quoted, read_json
 
 __all__ = ["Answer", "ChatEndpoint", "Failure", "picture_part"]
 
 MAX_REPLY = 4 << 20
 LONGEST_PAUSE = 60.0  # seconds between two attempts
-_SHOWN = 200  # characters of a reply in a message
 
 Answer = dict[str, Any]
 """The first of a reply's choices."""
@@ -57,6 +56,7 @@ class ChatEndpoint:
         pause: seconds before the second attempt; each further pause is twice as long.
 
     Raises:
+        ValueError: the url is no address, or holds a password.
         RewardError: no model is named and the endpoint does not list exactly one.
     """
 
@@ -73,12 +73,16 @@ class ChatEndpoint:
     ) -> None:
         import httpx
 
+        check_url(url)
         self.url = url.rstrip("/").removesuffix("/chat/completions")
         self._timeout, self._attempts, self._pause = timeout, attempts, pause
         self._concurrency = concurrency
         self._client = httpx.Client(
             timeout=timeout,
-            headers={"Authorization": f"Bearer {token}"} if token else {},
+            headers={
+                "Accept-Encoding": "identity",  # a small reply can't unpack to a large one
+                **({"Authorization": f"Bearer {token}"} if token else {}),
+            },
             limits=httpx.Limits(max_connections=concurrency),
         )
         self.model = model or self._only_model()
@@ -107,7 +111,7 @@ class ChatEndpoint:
                 except Failure as failure:
                     result[index] = failure
                 except Exception as error:  # whatever it is, it is no number
-                    result[index] = Failure(f"{type(error).__name__}: {error}")
+                    result[index] = Failure(f"{type(error).__name__}: {quoted(error)}")
 
         # Daemons, so that a hanging endpoint does not keep a stopped process.
         count = min(self._concurrency, len(questions))
@@ -147,26 +151,26 @@ class ChatEndpoint:
         data = bytearray()
         try:
             with self._client.stream(method, f"{self.url}/{path}", json=body) as reply:
-                for chunk in reply.iter_bytes():
+                for chunk in reply.iter_raw():
                     data += chunk
                     if len(data) > MAX_REPLY:
                         raise Failure(f"the reply is larger than {MAX_REPLY} bytes")
                     if time.monotonic() - start > self._timeout:
                         raise Failure(f"no whole reply came within {self._timeout:g} s")
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-            cause = f"{self.url} can't be reached ({error})"
+            cause = f"{self.url} can't be reached ({quoted(error)})"
             raise Failure(cause, again=True, down=True) from error
         except httpx.TimeoutException as error:
             raise Failure(f"no reply came within {self._timeout:g} s") from error
         except httpx.InvalidURL as error:
-            raise Failure(f"{self.url} is no url ({error})", refused=True) from error
+            raise Failure(f"{self.url} is no url ({quoted(error)})", refused=True) from error
         except httpx.HTTPError as error:
-            raise Failure(f"the connection broke ({error})", again=True) from error
+            raise Failure(f"the connection broke ({quoted(error)})", again=True) from error
         text = data.decode("utf-8", errors="replace")
         if reply.status_code != 200:
             raise _refusal(reply.status_code, text)
         try:
-            return json.loads(text)
+            return read_json(text)
         except ValueError as error:
             raise Failure(f"the reply is no JSON: {_short(text)}") from error
 
@@ -180,7 +184,7 @@ class ChatEndpoint:
                 "model",
             ) from failure
         entries = listed.get("data") if isinstance(listed, dict) else None
-        names = [str(e["id"]) for e in entries or () if isinstance(e, dict) and "id" in e]
+        names = [quoted(e["id"]) for e in entries or () if isinstance(e, dict) and "id" in e]
         if len(names) != 1:
             raise RewardError(
                 f"{self.url} lists {len(names)} models.",
@@ -200,9 +204,9 @@ def picture_part(frame: Tensor) -> dict[str, Any]:
 def _refusal(status: int, text: str) -> Failure:
     """What a status other than 200 means."""
     try:
-        parsed = json.loads(text)
+        parsed = read_json(text)
         error = parsed.get("error", parsed) if isinstance(parsed, dict) else parsed
-        text = str(error.get("message", error) if isinstance(error, dict) else error)
+        text = quoted(error.get("message", error) if isinstance(error, dict) else error)
     except ValueError:
         pass
     said = f"the endpoint answered {status}" + (f": {_short(text)}" if text.strip() else "")
@@ -215,13 +219,12 @@ def _first_choice(reply: object) -> Answer:
     choices = reply.get("choices") if isinstance(reply, dict) else None
     first = choices[0] if isinstance(choices, list) and choices else None
     if not isinstance(first, dict) or not isinstance(first.get("message"), dict):
-        raise Failure(f"the reply has no choices with a message: {_short(json.dumps(reply))}")
+        raise Failure(f"the reply has no choices with a message: {_short(reply)}")
     refusal = first["message"].get("refusal")
     if refusal or first.get("finish_reason") == "content_filter":
-        raise Failure(f"the judge refused: {_short(str(refusal or 'content filter'))}")
+        raise Failure(f"the judge refused: {_short(refusal or 'content filter')}")
     return first
 
 
-def _short(text: str) -> str:
-    text = " ".join(text.split())
-    return repr(text if len(text) <= _SHOWN else text[:_SHOWN] + "...")
+def _short(said: object) -> str:
+    return repr(quoted(said))

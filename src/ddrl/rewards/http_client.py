@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import socket
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
+from ddrl.rewards.server_words import quoted, read_json
 from ddrl.rewards.wire import CONTENT_TYPE, FORMAT, Reply, WireError, decode_reply
 
 if TYPE_CHECKING:
     import httpx
 
-__all__ = ["ExchangeError", "Sent", "check_url", "exchange", "make_client"]
+__all__ = ["ExchangeError", "Sent", "exchange", "make_client"]
 
-_MAX_TEXT = 200  # characters of what a server says that are repeated
+_MAX_ERROR = 1000  # characters of an error of our own format, and of its hint
 _HINTS = {
     401: "the option token_env names the environment variable that holds the server's token",
     404: "the path of the URL is the name that the server's table shows",
@@ -62,19 +61,6 @@ class ExchangeError(Exception):
     def __init__(self, cause: str, *, hint: str = "", passing: bool = False) -> None:
         super().__init__(cause)
         self.cause, self.hint, self.passing = cause, hint, passing
-
-
-def check_url(url: str) -> None:
-    """See whether it can be asked at all.
-
-    Raises:
-        ValueError: it can't.
-    """
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"url {url!r} is no http:// or https:// address")
-    if parts.username or parts.password:
-        raise ValueError("a url holds no password; use token_env")
 
 
 def make_client(token: str, connections: int) -> httpx.AsyncClient:
@@ -129,10 +115,9 @@ async def exchange(client: httpx.AsyncClient, url: str, sent: Sent, *, timeout: 
     except httpx.ConnectError as error:
         raise ExchangeError(_why_not_connected(error), passing=True) from error
     except httpx.RemoteProtocolError as error:
-        text = " ".join(str(error).split())[:_MAX_TEXT]
-        raise ExchangeError(f"the reply is cut off ({text})", passing=True) from error
+        raise ExchangeError(f"the reply is cut off ({quoted(error)})", passing=True) from error
     except (httpx.HTTPError, OSError) as error:
-        text = " ".join(str(error).split())[:_MAX_TEXT]
+        text = quoted(error)
         cause = f"{type(error).__name__}: {text}" if text else type(error).__name__
         raise ExchangeError(f"the connection broke ({cause})", passing=True) from error
     if status != 200:
@@ -176,12 +161,13 @@ def _refusal(status: int, body: bytes) -> ExchangeError:
 def _own_words(body: bytes) -> tuple[str, str, bool]:
     """What the server says, a hint, and whether it speaks the wire format."""
     try:
-        found = json.loads(body)
+        found = read_json(body)
     except ValueError:
-        return " ".join(body[:_MAX_TEXT].decode("utf-8", "replace").split()), "", False
+        return quoted(body[:_MAX_ERROR].decode("utf-8", "replace")), "", False
     if isinstance(found, dict) and found.get("format") == FORMAT and found.get("error"):
-        return str(found["error"])[:1000], str(found.get("hint", "")), True
-    return " ".join(str(found).split())[:_MAX_TEXT], "", False
+        error, hint = (quoted(found.get(key, ""), limit=_MAX_ERROR) for key in ("error", "hint"))
+        return error, hint, True
+    return quoted(found), "", False
 
 
 def _why_not_connected(error: BaseException) -> str:
@@ -196,5 +182,4 @@ def _why_not_connected(error: BaseException) -> str:
             seen = seen.exceptions[0]
             continue
         seen = seen.__cause__ or seen.__context__
-    text = " ".join(str(error).split())[:_MAX_TEXT]
-    return f"it can't be reached ({text})"
+    return f"it can't be reached ({quoted(error)})"

@@ -17,9 +17,10 @@ from ddrl.rewards.base import SampleError
 from ddrl.rewards.card import RewardCard
 from ddrl.rewards.endpoints import Endpoints
 from ddrl.rewards.frames import batches
-from ddrl.rewards.http_client import ExchangeError, Sent, check_url, exchange, make_client
+from ddrl.rewards.http_client import ExchangeError, Sent, exchange, make_client
 from ddrl.rewards.http_loop import HttpLoop
 from ddrl.rewards.level import plan_calls
+from ddrl.rewards.server_words import check_url
 from ddrl.rewards.wire import Reply, Request, encode_request
 from ddrl.rewards.wire_media import Array
 
@@ -75,7 +76,7 @@ class RemoteReward:
         self.card.require("remote")
         urls = [one.strip() for one in url.split(",") if one.strip()]
         for one in urls:
-            check_url(one)
+            check_url(one, beside=url)
         if not urls or len(set(urls)) < len(urls):
             raise ValueError("url names no address, or one of them twice")
         if timeout <= 0 or fps <= 0 or samples_per_request < 0:

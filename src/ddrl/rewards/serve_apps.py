@@ -14,6 +14,7 @@ from ray.serve.config import AutoscalingConfig
 from ddrl.rewards.serve_replica import Replica, ReplicaSettings
 from ddrl.rewards.serve_status import STATUS_APP, STATUS_NAME, Status
 from ddrl.rewards.serve_token import digest
+from ddrl.rewards.server_words import quoted
 from ddrl.rewards.service import APP, ServedReward, ServedState, State
 
 __all__ = ["applications", "deploy", "http_address", "look"]
@@ -21,6 +22,7 @@ __all__ = ["applications", "deploy", "http_address", "look"]
 _SETUP_SECONDS = 3600  # that an environment may take to be installed
 _STOP_SECONDS = 5.0  # that requests under way are given at the end
 _HEALTH_SECONDS = 5.0
+_MAX_CAUSE = 500  # characters of what pip, Ray or a reward said
 _ERROR = re.compile(r"^\s*(?:ddrl\.errors\.)?(\w*(?:Error|Exception)): (.+)$", re.MULTILINE)
 _PIP = re.compile(r"^(?:\S+ )?ERROR: (.+)$", re.MULTILINE)
 
@@ -47,8 +49,9 @@ def deploy(
     *,
     token: str,
     max_body: int,
+    body_seconds: float,
     py_modules: Sequence[str],
-    python_path: Sequence[Path],
+    folders: Sequence[Path],
 ) -> list[str]:
     """Ask Serve for the rewards and the status page; does not wait.
 
@@ -56,15 +59,14 @@ def deploy(
         rewards: which.
         token: that clients have to send.
         max_body: bytes of a request.
+        body_seconds: that a request may take to arrive.
         py_modules: URIs of the code that replicas run.
-        python_path: folders in which they look for modules, too.
+        folders: in which they look for rewards that are not installed.
 
     Returns:
         The names of the applications.
     """
     code: dict[str, Any] = {"py_modules": list(py_modules)}
-    if python_path:
-        code["env_vars"] = {"PYTHONPATH": ":".join(map(str, python_path))}
     targets = []
     if STATUS_APP not in (applications() or {}):
         page = serve.deployment(Status, name=STATUS_NAME).options(
@@ -81,7 +83,9 @@ def deploy(
             one.batch_size,
             one.batch_wait,
             max_body,
+            body_seconds,
             digest(token),
+            tuple(map(str, folders)),
         )
         deployment = serve.deployment(Replica, name=one.path).options(**_options(one, code))
         targets.append(
@@ -158,9 +162,10 @@ def _state(one: ServedReward, application: Any, url: str) -> ServedState:  # noq
 def _cause(text: str) -> str:
     """The sentence of a traceback, or of pip's output, that says why."""
     if found := _PIP.findall(text):
-        return str(found[-1]).strip()
+        return quoted(found[-1], limit=_MAX_CAUSE)
     errors = [(kind, words) for kind, words in _ERROR.findall(text) if not kind.startswith("Ray")]
     if errors:
         kind, words = errors[-1]
-        return str(words if kind == "RewardError" else f"{kind}: {words}").strip()
-    return " ".join(text.split())[:300]
+        said = words if kind == "RewardError" else f"{kind}: {words}"
+        return quoted(said, limit=_MAX_CAUSE)
+    return quoted(text, limit=_MAX_CAUSE)

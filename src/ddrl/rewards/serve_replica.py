@@ -5,32 +5,41 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import torch
 from ray import serve
 from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 
 from ddrl.rewards.base import make_reward
-from ddrl.rewards.level import is_group_level
+from ddrl.rewards.code import look_in
+from ddrl.rewards.level import is_group_level, plan_calls
 from ddrl.rewards.serve_batch import Outcome, Sample, samples_of, score_samples
+from ddrl.rewards.serve_budget import Budget
 from ddrl.rewards.serve_status import STATUS_APP, STATUS_NAME, Counts
 from ddrl.rewards.serve_token import admits
 from ddrl.rewards.wire import (
     CONTENT_TYPE,
     FORMAT,
+    Opened,
     Reply,
     Request,
     WireError,
-    decode_request,
     encode_error,
     encode_reply,
+    open_request,
 )
+from ddrl.rewards.wire_media import MAX_NUMBERS
 
 __all__ = ["Replica", "ReplicaSettings"]
 
 _REPORT_SECONDS = 1.0
+_DECODERS = 2
+_MAX_DIGITS = 18  # of a length that is worth reading
 
 
 @dataclass(frozen=True)
@@ -44,7 +53,9 @@ class ReplicaSettings:
         batch_size: samples that the reward is given at once.
         batch_wait: seconds that the first sample of a batch waits for others.
         max_body: bytes of a request.
+        body_seconds: that a request may take to arrive.
         token: of :func:`ddrl.rewards.serve_token.digest`; empty = none is asked for.
+        folders: see :func:`ddrl.rewards.code.look_in`.
     """
 
     path: str
@@ -53,7 +64,9 @@ class ReplicaSettings:
     batch_size: int
     batch_wait: float
     max_body: int
+    body_seconds: float
     token: str
+    folders: tuple[str, ...] = ()
 
 
 class Replica:
@@ -68,9 +81,14 @@ class Replica:
 
     def __init__(self, settings: ReplicaSettings) -> None:
         self._settings = settings
+        look_in(*map(Path, settings.folders))
         self._reward = make_reward(settings.name, settings.options)
         self._is_group = is_group_level(self._reward)
         self._turn = asyncio.Lock()
+        self._opening = asyncio.Lock()
+        self._budget = Budget(MAX_NUMBERS)  # of all requests together: one of the largest
+        self._decoders = ThreadPoolExecutor(_DECODERS, "decode")  # scoring never waits for them
+        self._under_way: set[asyncio.Task[Response]] = set()
         self._counts = Counts()
         self._refused: Counter[str] = Counter()
         self._reporter: asyncio.Task[None] | None = None
@@ -97,34 +115,78 @@ class Replica:
                 )
             if request.method != "POST":
                 raise WireError(f"{request.method} is not for rewards", status=405)
-            body = await self._body(request)
-            parsed = await asyncio.to_thread(decode_request, body)
-            if parsed.reward not in ("", self._settings.path, self._settings.name):
-                found = f"this is {self._settings.path!r}, not {parsed.reward[:80]!r}"
-                raise WireError(found, status=404)
-            if self._is_group and not parsed.group:
-                raise WireError(
-                    f"{self._settings.path!r} scores whole groups, and the request names none",
-                    hint='set level = "group" in the options of the remote reward',
-                )
+            opened = await self._opened(request)
+            cost = await self._budget.take(opened.cost)
         except WireError as error:
-            self._refused[str(error.status)] += 1
-            return _error(error.status, error.message, error.hint)
-        return await self._answer(parsed)
+            return self._refuse(error)
+        # A client that leaves does not free what its request takes: that is decoded or scored yet.
+        task = asyncio.create_task(self._answer(opened, cost))
+        del opened
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
+        return await asyncio.shield(task)
 
-    async def _answer(self, request: Request) -> Response:
-        samples = samples_of(request)
-        self._counts.requests += 1
-        if self._is_group:
-            outcomes = await self._score(samples)
-        else:
-            outcomes = list(await asyncio.gather(*(self._one(sample) for sample in samples)))
-        if all(outcome.raised for outcome in outcomes):
-            first = outcomes[0]
-            return _error(500, f"reward {self._settings.path!r}: {first.cause}", first.hint)
-        causes = {i: one.cause for i, one in enumerate(outcomes) if one.value is None}
-        reply = Reply(tuple(one.value for one in outcomes), causes)
-        return Response(encode_reply(request, reply), media_type="application/json")
+    def _refuse(self, error: WireError) -> Response:
+        self._refused[str(error.status)] += 1
+        return _error(error.status, error.message, error.hint)
+
+    async def _opened(self, request: HttpRequest) -> Opened:
+        """A request's header, and its body as it came.
+
+        Raises:
+            WireError: it is none that this reward can answer.
+        """
+        body = await self._body(request)
+        async with self._opening:  # of headers that are not in the budget yet, one at a time
+            opened = await asyncio.to_thread(open_request, body)
+        header = opened.header
+        if header.reward not in ("", self._settings.path, self._settings.name):
+            found = f"this is {self._settings.path!r}, not {header.reward[:80]!r}"
+            raise WireError(found, status=404)
+        if self._is_group and not header.group:
+            raise WireError(
+                f"{self._settings.path!r} scores whole groups, and the request names none",
+                hint='set level = "group" in the options of the remote reward',
+            )
+        return opened
+
+    async def _answer(self, opened: Opened, cost: int) -> Response:
+        """Decode and score a request, and give its part of the budget back."""
+        loop = asyncio.get_running_loop()
+        try:
+            request = await loop.run_in_executor(self._decoders, opened.decode)
+            del opened
+            self._counts.requests += 1
+            outcomes = await self._outcomes(request)
+            if all(outcome.raised for outcome in outcomes):
+                first = outcomes[0]
+                return _error(500, f"reward {self._settings.path!r}: {first.cause}", first.hint)
+            causes = {i: one.cause for i, one in enumerate(outcomes) if one.value is None}
+            reply = Reply(tuple(one.value for one in outcomes), causes)
+            return Response(encode_reply(request, reply), media_type="application/json")
+        except WireError as error:
+            return self._refuse(error)
+        except MemoryError:
+            return self._refuse(WireError("there is no memory for the request", status=503))
+        finally:
+            self._budget.give(cost)
+
+    async def _outcomes(self, request: Request) -> list[Outcome]:
+        """What became of each sample; a large request takes turns with those that come later."""
+        samples, size = samples_of(request), self._settings.batch_size
+        if not self._is_group:
+            found: list[Outcome] = []
+            for start in range(0, len(samples), size):
+                part = samples[start : start + size]
+                found += await asyncio.gather(*map(self._one, part))
+            return found
+        group = torch.tensor(request.group)
+        calls = plan_calls(group, [len(samples)], whole_groups=True, samples_per_call=size)
+        scored: dict[int, Outcome] = {}
+        for rows in calls:
+            outcomes = await self._score([samples[row] for row in rows])
+            scored |= dict(zip(rows, outcomes, strict=True))
+        return [scored[row] for row in range(len(samples))]
 
     @serve.batch(max_batch_size=16, batch_wait_timeout_s=0.01)  # type: ignore[untyped-decorator]
     async def _one(self, samples: list[Sample]) -> list[Outcome]:
@@ -155,16 +217,21 @@ class Replica:
                 status=415,
                 hint="the wire format is described in docs/rewards.md; pickles are never read",
             )
-        limit = self._settings.max_body
+        limit, stream = self._settings.max_body, request.stream()
         said = request.headers.get("content-length", "0")
-        large = said.isdecimal() and int(said) > limit
+        large = len(said) > _MAX_DIGITS or (said.isdecimal() and int(said) > limit)
         body = bytearray()
-        if not large:
-            async for chunk in request.stream():
-                body += chunk
-                if len(body) > limit:
-                    large = True
-                    break
+        try:
+            async with asyncio.timeout(self._settings.body_seconds):
+                while not large and (chunk := await anext(stream, None)) is not None:
+                    body += chunk
+                    large = len(body) > limit
+        except TimeoutError:
+            raise WireError(
+                f"the request did not arrive within {self._settings.body_seconds:g} s",
+                status=408,
+                hint="send fewer samples in a request, or raise the server's body_seconds",
+            ) from None
         if large:
             raise WireError(f"the request is larger than {limit / 1e6:g} MB", status=413)
         return bytes(body)

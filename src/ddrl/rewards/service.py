@@ -6,7 +6,6 @@ import logging
 import shutil
 import socket
 import sys
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -16,7 +15,7 @@ from typing import Any, Literal
 
 import ddrl.errors
 from ddrl.errors import RewardError, UsageError
-from ddrl.rewards.serve_ray import first_line, import_ray, set_up_own
+from ddrl.rewards.serve_ray import import_ray, join, make_folder, set_up_own, start_own
 
 __all__ = ["RewardService", "ServedReward", "ServedState", "State"]
 
@@ -89,8 +88,9 @@ class RewardService:
         port: to listen on.
         token: that clients have to send; empty = none.
         max_body: bytes of a request.
+        body_seconds: that a request may take to arrive.
         modules: packages (folders) and .py files that replicas import; sent to every node.
-        python_path: folders in which replicas on this machine look for modules.
+        folders: in which replicas on this machine look for rewards that are not installed.
         address: of a Ray cluster, ``auto`` for the one of this machine; empty = a Ray of its own
             is started on this machine, and ends with the service.
         object_store: bytes of shared memory of a Ray of its own.
@@ -104,14 +104,16 @@ class RewardService:
         port: int = 8000,
         token: str = "",
         max_body: int = 256_000_000,
+        body_seconds: float = 60.0,
         modules: Sequence[Path] = (),
-        python_path: Sequence[Path] = (),
+        folders: Sequence[Path] = (),
         address: str = "",
         object_store: int = 200_000_000,
     ) -> None:
         self._rewards, self._address = tuple(rewards), address
-        self._host, self._port, self._token, self._max_body = host, port, token, max_body
-        self._modules, self._python_path = tuple(modules), tuple(python_path)
+        self._host, self._port, self._token = host, port, token
+        self._max_body, self._body_seconds = max_body, body_seconds
+        self._modules, self._folders = tuple(modules), tuple(folders)
         self._object_store = object_store
         self._folder: Path | None = None  # of a Ray of its own
         self._started: list[str] = []  # applications
@@ -136,8 +138,9 @@ class RewardService:
             self._rewards,
             token=self._token,
             max_body=self._max_body,
+            body_seconds=self._body_seconds,
             py_modules=uris,
-            python_path=self._python_path,
+            folders=self._folders,
         )
 
     def states(self) -> list[ServedState]:
@@ -198,31 +201,11 @@ class RewardService:
         }
         logging.getLogger("ray.serve").setLevel(logging.WARNING)
         if self._address:
-            try:
-                ray.init(address=self._address, **settings)
-            except (ConnectionError, ValueError) as error:
-                raise UsageError(
-                    f"There is no Ray cluster at {self._address!r}: {first_line(error)}.",
-                    hint="start one with `ray start --head`, or leave out --address; a cluster "
-                    "that wants a token is joined with RAY_AUTH_MODE=token",
-                ) from error
+            join(self._address, **settings)
         else:
             self._check_port()
-            # The path of a Unix socket may have 107 characters, and Ray adds about 70.
-            self._folder = Path(tempfile.mkdtemp(prefix="ddrl-"))
-            try:
-                ray.init(
-                    address="local",
-                    include_dashboard=False,
-                    object_store_memory=self._object_store,
-                    _temp_dir=str(self._folder),
-                    **settings,
-                )
-            except Exception as error:  # of no class of its own
-                raise RewardError(
-                    f"Ray can't be started: {first_line(error)}",
-                    hint="is the machine overloaded, or its memory full? try again",
-                ) from error
+            self._folder = make_folder()
+            start_own(self._folder, object_store_memory=self._object_store, **settings)
         return list(ray.get_runtime_context().runtime_env["py_modules"])
 
     def _start_serve(self) -> bool:

@@ -10,20 +10,23 @@ swapped, or another request's is seen. Nothing is ever unpickled.
 from __future__ import annotations
 
 import json
-import math
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
 from ddrl.errors import RewardError
-from ddrl.rewards.wire_media import DTYPES, Array, Encoding, MediaError, decode, encode
+from ddrl.rewards.wire_format import FORMAT, Model, WireError, check_format, validated
+from ddrl.rewards.wire_media import DTYPES, Array, Encoding, MediaError, count, decode, encode
+from ddrl.rewards.wire_reply import Reply, decode_reply, encode_error, encode_reply
 
 __all__ = [
     "CONTENT_TYPE",
     "FORMAT",
+    "MAX_SAMPLES",
+    "Opened",
     "Reply",
     "Request",
     "WireError",
@@ -32,35 +35,23 @@ __all__ = [
     "encode_error",
     "encode_reply",
     "encode_request",
+    "open_request",
 ]
-
-FORMAT = "ddrl-reward/1"
-"""Name and version of the format, in every header and reply."""
 
 CONTENT_TYPE = "application/x-ddrl-reward"
 """Of a request."""
 
 MAX_HEADER = 2**24
+"""Bytes of a request's header."""
+
+MAX_SAMPLES = 4096
+"""Samples of a request."""
+
+MAX_PARTS = 2**16
+"""Parts of a request: each picture of a clip is one of PNG."""
+
 _LENGTH = 8
-
-ModelT = TypeVar("ModelT", bound=BaseModel)
-
-
-class WireError(RewardError):
-    """What came is not in this format.
-
-    Args:
-        message: why, as a clause without a full stop.
-        status: the HTTP status of a reply that says so.
-        answered: whether it is the reward's own answer that it failed.
-        hint: what the user can do about it.
-    """
-
-    def __init__(
-        self, message: str, *, status: int = 400, answered: bool = False, hint: str = ""
-    ) -> None:
-        super().__init__(message, hint=hint)
-        self.status, self.answered = status, answered
+_PER_BYTE = 8  # numbers of 4 bytes that a byte of JSON may take: an empty list has 64 bytes of 3
 
 
 @dataclass(frozen=True)
@@ -93,51 +84,69 @@ class Request:
             object.__setattr__(self, "samples", ids)
 
 
-@dataclass(frozen=True)
-class Reply:
-    """What became of them.
-
-    Attributes:
-        values: a number each; None where there is none; it may be no finite number.
-        causes: by position, why a sample has none, as a clause without a full stop.
-    """
-
-    values: tuple[float | None, ...]
-    causes: Mapping[int, str]
-
-
-class _Model(BaseModel):
-    model_config = ConfigDict(strict=True, extra="ignore")
-
-
 _Integer = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+_Size = Annotated[int, Field(ge=0, lt=2**48)]
+_Shape = Annotated[tuple[_Size, ...], Field(max_length=5)]
 
 
-class _Format(_Model):
-    format: str
+class _Extent(Model):
+    shape: _Shape = ()
 
 
-class _Header(_Model):
+class _Header(Model):
     request: str = Field(min_length=1, max_length=200)
     reward: str = ""
     encoding: Encoding
-    shape: tuple[int, ...]
+    shape: _Shape
     dtype: Literal["float32", "float16", "uint8"] = "uint8"
     samples: tuple[str, ...]
     prompts: tuple[str, ...]
     prompt_ids: tuple[_Integer, ...]
     metadata: tuple[dict[str, Any], ...]
     group: tuple[_Integer, ...] = ()
-    parts: tuple[int, ...]
+    parts: Annotated[tuple[_Size, ...], Field(max_length=MAX_PARTS)]
 
 
-class _Reply(_Model):
-    request: str = ""
-    samples: tuple[str, ...] = ()
-    values: tuple[float | None, ...] = ()
-    causes: dict[str, str] = {}
-    error: str = ""
-    hint: str = ""
+@dataclass(frozen=True)
+class Opened:
+    """A request whose header has been read, and whose media have not been decoded.
+
+    Attributes:
+        header: of the request.
+        parts: of its body.
+        cost: numbers of 4 bytes that it takes in memory once it is decoded, about.
+    """
+
+    header: _Header
+    parts: Sequence[memoryview]
+    cost: int
+
+    def decode(self) -> Request:
+        """The request, with its media.
+
+        Raises:
+            WireError: they are not what the header says.
+        """
+        header = self.header
+        try:
+            media = decode(
+                [bytes(part) for part in self.parts],
+                encoding=header.encoding,
+                shape=header.shape,
+                dtype=header.dtype,
+            )
+        except MediaError as error:
+            raise WireError(error.message.rstrip("."), hint=error.hint) from error
+        return Request(
+            media,
+            header.prompts,
+            header.prompt_ids,
+            header.metadata,
+            header.group,
+            header.reward,
+            header.request,
+            header.samples,
+        )
 
 
 def encode_request(request: Request, *, encoding: Encoding, fps: float = 16.0) -> bytes:
@@ -171,7 +180,7 @@ def encode_request(request: Request, *, encoding: Encoding, fps: float = 16.0) -
     }
     try:
         text = json.dumps(header, ensure_ascii=False).encode()
-    except (TypeError, ValueError, UnicodeEncodeError) as error:
+    except (TypeError, ValueError, UnicodeEncodeError, RecursionError) as error:
         raise RewardError(
             f"A prompt or its metadata can't be sent to a remote reward: {error}.",
             hint="metadata of types that JSON has",
@@ -185,113 +194,42 @@ def decode_request(body: bytes) -> Request:
     Raises:
         WireError: it is something else, of another version, or contradicts itself.
     """
+    return open_request(body).decode()
+
+
+def open_request(body: bytes) -> Opened:
+    """Read the header of a request, and find the parts.
+
+    Raises:
+        WireError: it is something else, of another version, too large, or contradicts itself.
+    """
     length = int.from_bytes(body[:_LENGTH], "little")
     if len(body) < _LENGTH or not 2 <= length <= min(MAX_HEADER, len(body) - _LENGTH):
         raise WireError(f"the body is no request of {FORMAT}, or cut off")
     text, payload = body[_LENGTH : _LENGTH + length], memoryview(body)[_LENGTH + length :]
-    _check_format(text)
-    header = _validated(_Header, text)
-    count = header.shape[0] if header.shape else 0
+    check_format(text)
+    num_samples = next(iter(validated(_Extent, text).shape), 0)
+    if num_samples > MAX_SAMPLES:  # before anything is made of them
+        raise WireError(
+            f"the request has {num_samples} samples, above the limit of {MAX_SAMPLES}", status=413
+        )
+    header = validated(_Header, text)
     for name in ("samples", "prompts", "prompt_ids", "metadata"):
-        if len(getattr(header, name)) != count:
+        if len(getattr(header, name)) != num_samples:
             found = len(getattr(header, name))
-            raise WireError(f"the header has {found} {name} for {count} samples")
-    if len(header.group) not in (0, count):
-        raise WireError(f"the header has {len(header.group)} groups for {count} samples")
-    if len(set(header.samples)) != count:
+            raise WireError(f"the header has {found} {name} for {num_samples} samples")
+    if len(header.group) not in (0, num_samples):
+        raise WireError(f"the header has {len(header.group)} groups for {num_samples} samples")
+    if len(set(header.samples)) != num_samples:
         raise WireError("two samples have the same id")
-    if min(header.parts, default=0) < 0 or sum(header.parts) != len(payload):
+    if sum(header.parts) != len(payload):
         raise WireError(f"the parts have {len(payload)} bytes, not {sum(header.parts)}")
     parts, start = [], 0
     for size in header.parts:
-        parts.append(bytes(payload[start : start + size]))
+        parts.append(payload[start : start + size])
         start += size
     try:
-        media = decode(parts, encoding=header.encoding, shape=header.shape, dtype=header.dtype)
+        numbers = count(header.shape)
     except MediaError as error:
         raise WireError(error.message.rstrip("."), hint=error.hint) from error
-    return Request(
-        media,
-        header.prompts,
-        header.prompt_ids,
-        header.metadata,
-        header.group,
-        header.reward,
-        header.request,
-        header.samples,
-    )
-
-
-def encode_reply(request: Request, reply: Reply) -> bytes:
-    """Write what became of a request's samples; what is no finite number becomes null."""
-    values = [None if v is None or not math.isfinite(v) else v for v in reply.values]
-    causes = {
-        request.samples[i]: reply.causes.get(i, f"the reward returned {reply.values[i]}")
-        for i, value in enumerate(values)
-        if value is None
-    }
-    return json.dumps(
-        {
-            "format": FORMAT,
-            "request": request.request,
-            "samples": request.samples,
-            "values": values,
-            "causes": causes,
-        }
-    ).encode()
-
-
-def encode_error(message: str, *, hint: str = "") -> bytes:
-    """Write why a request has no values at all."""
-    return json.dumps({"format": FORMAT, "error": message.rstrip("."), "hint": hint}).encode()
-
-
-def decode_reply(body: bytes, *, request: str, samples: Sequence[str]) -> Reply:
-    """Read a reply.
-
-    Args:
-        body: as it came.
-        request: the id that was sent.
-        samples: the ids that were sent, in their order.
-
-    Raises:
-        WireError: it is cut off, of another version, or another request's; it has other samples
-            or another order, or something else than numbers; or it says that there are no values.
-    """
-    _check_format(body)
-    reply = _validated(_Reply, body)
-    if reply.error:
-        raise WireError(reply.error, answered=True, hint=reply.hint)
-    if reply.request != request:
-        raise WireError(f"the reply is to request {reply.request[:40]!r}, not {request!r}")
-    found = len(reply.values)
-    if found != len(samples) or len(reply.samples) != len(samples):
-        raise WireError(f"the reply has {found} values for {len(samples)} samples")
-    if reply.samples != tuple(samples):
-        same = sorted(reply.samples) == sorted(samples)
-        other = "the samples in another order" if same else "other samples"
-        raise WireError(f"the reply has {other}")
-    causes = {
-        i: reply.causes.get(sample, "the reply has null for it and no cause")
-        for i, (sample, value) in enumerate(zip(samples, reply.values, strict=True))
-        if value is None
-    }
-    return Reply(reply.values, causes)
-
-
-def _check_format(text: bytes) -> None:
-    found = _validated(_Format, text).format
-    if found != FORMAT:
-        raise WireError(
-            f"it speaks {found[:40]!r}, not {FORMAT!r}", hint="is it of another release of ddrl?"
-        )
-
-
-def _validated(model: type[ModelT], text: bytes) -> ModelT:
-    try:
-        return model.model_validate_json(text)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        reason = first["msg"][:1].lower() + first["msg"][1:]
-        raise WireError(f"not of {FORMAT}: {f'{where}: ' if where else ''}{reason}") from None
+    return Opened(header, parts, numbers + _PER_BYTE * len(text))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from typing import Any, Literal
@@ -13,9 +14,10 @@ from PIL import Image
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from ddrl.errors import RewardError
+from ddrl.errors import RewardError, printable
 
-__all__ = ["DTYPES", "MAX_NUMBERS", "Array", "Encoding", "MediaError", "decode", "encode"]
+__all__ = ["DTYPES", "MAX_NUMBERS", "Array", "Encoding", "MediaError", "count", "decode"]
+__all__ += ["encode"]
 
 Array = npt.NDArray[Any]
 Encoding = Literal["safetensors", "png", "mp4"]
@@ -29,6 +31,10 @@ MAX_NUMBERS = 2**28
 
 class MediaError(RewardError):
     """Bytes that are not the media that they are said to be."""
+
+
+_MAX_TEXT = 200  # characters of what came that are repeated
+_BLOCK = 64  # pixels: decoders round sizes up
 
 
 def encode(media: Array, *, encoding: Encoding, fps: float) -> list[bytes]:
@@ -53,6 +59,20 @@ def encode(media: Array, *, encoding: Encoding, fps: float) -> list[bytes]:
     return [_to_mp4(clip.transpose(0, 2, 3, 1), fps) for clip in media]
 
 
+def count(shape: tuple[int, ...]) -> int:
+    """How many numbers media of this shape have.
+
+    Raises:
+        MediaError: it is no shape of media, or they are too many.
+    """
+    if len(shape) not in (4, 5) or shape[-3] != 3 or min(shape) < 1:
+        raise MediaError(f"the shape {list(shape)} is neither (B, 3, H, W) nor (B, T, 3, H, W)")
+    numbers = math.prod(shape)
+    if numbers > MAX_NUMBERS:
+        raise MediaError(f"the media has {numbers} numbers, above the limit of {MAX_NUMBERS}")
+    return numbers
+
+
 def decode(
     parts: Sequence[bytes], *, encoding: Encoding, shape: tuple[int, ...], dtype: str
 ) -> Array:
@@ -70,13 +90,7 @@ def decode(
     Raises:
         MediaError: they are something else, are cut off, or too large.
     """
-    numbers = 1
-    for length in shape:
-        numbers *= length
-    if len(shape) not in (4, 5) or shape[-3] != 3 or min(shape) < 1:
-        raise MediaError(f"the shape {list(shape)} is neither (B, 3, H, W) nor (B, T, 3, H, W)")
-    if numbers > MAX_NUMBERS:
-        raise MediaError(f"the media has {numbers} numbers, above the limit of {MAX_NUMBERS}")
+    numbers = count(shape)
     wanted = {"safetensors": 1, "png": numbers // (3 * shape[-2] * shape[-1]), "mp4": shape[0]}
     if len(parts) != wanted[encoding]:
         raise MediaError(f"there are {len(parts)} parts, not {wanted[encoding]}")
@@ -101,13 +115,18 @@ def _as_pixels(media: Array) -> Array:
 def _from_safetensors(part: bytes, shape: tuple[int, ...], dtype: str) -> Array:
     try:
         tensors = load(part)
-    except (SafetensorError, KeyError, ValueError, TypeError) as error:
-        raise MediaError(f"the payload is no safetensors file ({error})") from error
+    except (SafetensorError, KeyError, ValueError, TypeError, OverflowError) as error:
+        raise MediaError(f"the payload is no safetensors file ({_short(error)})") from error
     media = tensors.get("media")
     if media is None or media.shape != shape or str(media.dtype) != dtype:
         found = {name: (str(one.dtype), list(one.shape)) for name, one in tensors.items()}
-        raise MediaError(f"the payload holds {found}, not media of {dtype} {list(shape)}")
+        raise MediaError(f"the payload holds {_short(found)}, not media of {dtype} {list(shape)}")
     return media
+
+
+def _short(said: object) -> str:
+    """What came, or what a library says of it: as much as a message may repeat."""
+    return printable(str(said), limit=_MAX_TEXT)
 
 
 def _to_png(picture: Array) -> bytes:
@@ -123,8 +142,12 @@ def _from_png(part: bytes, number: int, height: int, width: int) -> Array:
                 size = f"{image.width} x {image.height}"
                 raise MediaError(f"picture {number} is {size}, not {width} x {height}")
             return np.asarray(image.convert("RGB"))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise MediaError(f"picture {number} is no PNG file, or cut off ({error})") from error
+    except MediaError:
+        raise
+    except Exception as error:  # Pillow has many ways to say that a file is broken
+        raise MediaError(
+            f"picture {number} is no PNG file, or cut off ({_short(error)})"
+        ) from error
 
 
 def _to_mp4(frames: Array, fps: float) -> bytes:
@@ -151,18 +174,28 @@ def _from_mp4(part: bytes, number: int, shape: tuple[int, ...]) -> Array:
     try:
         with av.open(io.BytesIO(part), "r", format="mp4") as container:
             codec = container.streams.video[0].codec_context
-            if (codec.width, codec.height) != (width, height):
-                size = f"{codec.width} x {codec.height}"
-                raise MediaError(f"clip {number} is {size}, not {width} x {height}")
-            decoded = _at_most(container.decode(video=0), length + 1)
-            frames += [frame.to_ndarray(format="rgb24") for frame in decoded]
-    except (av.FFmpegError, IndexError, ValueError, EOFError) as error:
-        raise MediaError(f"clip {number} is no MP4 file, or cut off ({error})") from error
+            _check_size(codec, number, height, width)
+            # Frames may be larger than the header says: none is unpacked that could not be right.
+            limit = (height + 2 * _BLOCK) * (width + 2 * _BLOCK)
+            codec.options = {**codec.options, "max_pixels": str(limit)}
+            for frame in _at_most(container.decode(video=0), length + 1):
+                _check_size(frame, number, height, width)
+                frames.append(frame.to_ndarray(format="rgb24"))
+    except MediaError:
+        raise
+    except Exception as error:  # whatever PyAV makes of it
+        raise MediaError(f"clip {number} is no MP4 file, or cut off ({_short(error)})") from error
     if len(frames) != length:
         more = "more than " if len(frames) > length else ""
         found = f"{more}{min(len(frames), length)}"
         raise MediaError(f"clip {number} has {found} frames, not {length}")
     return np.stack(frames)
+
+
+def _check_size(found: Any, number: int, height: int, width: int) -> None:  # noqa: ANN401
+    if (found.width, found.height) != (width, height):
+        size = f"{found.width} x {found.height}"
+        raise MediaError(f"clip {number} is {size}, not {width} x {height}")
 
 
 def _at_most(frames: Any, count: int) -> Iterator[Any]:  # noqa: ANN401 - PyAV has no types

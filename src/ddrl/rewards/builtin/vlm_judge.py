@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import re
@@ -17,6 +16,7 @@ from ddrl.rewards.base import SampleError
 from ddrl.rewards.card import RewardCard
 from ddrl.rewards.chat import Answer, ChatEndpoint, Failure, picture_part
 from ddrl.rewards.frames import sample_frames
+from ddrl.rewards.server_words import quoted, read_json
 
 __all__ = ["VlmJudge", "rubric_score", "yes_share"]
 
@@ -105,8 +105,6 @@ class VlmJudge:
             raise ValueError("timeout must be above 0, pause at least 0, min_mass in (0, 1]")
         if not -math.inf < low < high < math.inf:
             raise ValueError("low must be less than high")
-        if not url.startswith(("http://", "https://")):
-            raise ValueError(f"url must begin with http:// or https://, and is {url!r}")
         question = question or (YES_NO if mode == "yes_no" else RUBRIC)
         if unknown := set(_FIELD.findall(question)) - {"prompt", "low", "high"}:
             raise ValueError(
@@ -194,7 +192,7 @@ def yes_share(answer: Answer, *, min_mass: float) -> float:
     try:
         top = answer["logprobs"]["content"][0]["top_logprobs"]
         tokens = [(str(each["token"]), float(each["logprob"])) for each in top]
-    except (LookupError, TypeError, ValueError):
+    except (LookupError, TypeError, ValueError, OverflowError):
         raise Failure(
             "the answer comes without the log-probabilities of its first token (top_logprobs)"
         ) from None
@@ -208,7 +206,7 @@ def yes_share(answer: Answer, *, min_mass: float) -> float:
     both = sum(mass.values())
     if both < min_mass:
         likeliest = max(tokens, key=lambda each: each[1])[0] if tokens else ""
-        raise Failure(f"the answer is neither yes nor no; it begins with {likeliest!r}")
+        raise Failure(f"the answer is neither yes nor no; it begins with {quoted(likeliest)!r}")
     return mass["yes"] / both
 
 
@@ -222,13 +220,15 @@ def rubric_score(answer: Answer, *, low: float, high: float) -> float:
         raise Failure("the answer was cut off at max_tokens")
     content = answer["message"].get("content")
     try:
-        score = json.loads(content)["score"]
+        score = read_json(content)["score"]
     except (LookupError, TypeError, ValueError):
-        raise Failure(f"the answer is not the JSON asked for: {str(content)[:200]!r}") from None
+        raise Failure(f"the answer is not the JSON asked for: {quoted(content)!r}") from None
     if isinstance(score, bool) or not isinstance(score, int | float):
-        raise Failure(f"the answer's score is {score!r}, which is no number")
+        raise Failure(f"the answer's score is {quoted(repr(score))}, which is no number")
     if not low <= score <= high:  # NaN is not
-        raise Failure(f"the answer's score is {score!r}, which is not from {low:g} to {high:g}")
+        raise Failure(
+            f"the answer's score is {quoted(repr(score))}, which is not from {low:g} to {high:g}"
+        )
     return (score - low) / (high - low)
 
 

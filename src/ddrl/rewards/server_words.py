@@ -1,0 +1,65 @@
+"""What servers are told and say: addresses without passwords, JSON of any shape, short text."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+from urllib.parse import urlsplit
+
+from ddrl.errors import printable
+
+__all__ = ["check_url", "quoted", "read_json"]
+
+MAX_TEXT = 200
+"""Characters of what a server says that are repeated."""
+
+
+def check_url(url: str, *, beside: str = "") -> None:
+    """See whether an address can be asked, and could be shown to anybody.
+
+    Args:
+        url: the address.
+        beside: the text that it is a part of, if it is one.
+
+    Raises:
+        ValueError: it can't; says so without repeating what may be a password.
+    """
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port  # a port that is no number shows here
+    except ValueError:
+        parts, host = urlsplit(""), None
+    is_address = parts.scheme in ("http", "https") and bool(host)
+    # Looked at first: what is no address is repeated, and may be one without its http://.
+    if "@" in (parts.netloc if is_address else f"{url}{beside}".replace("%40", "@")):
+        raise ValueError("a url holds no password; use token_env")
+    if not is_address:
+        raise ValueError(
+            f"url {printable(url, limit=MAX_TEXT)!r} is no http:// or https:// address: it must "
+            "begin with http:// or https:// and name a host"
+        )
+    if parts.query or parts.fragment:
+        raise ValueError(
+            "a url ends with its path, because a key behind it would be kept; use token_env"
+        )
+
+
+def read_json(text: str | bytes) -> Any:  # noqa: ANN401 - whatever it is
+    """Read JSON.
+
+    Raises:
+        ValueError: it is something else, or lists within lists without end.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
+
+
+def quoted(said: object, *, limit: int = MAX_TEXT) -> str:
+    """What a server said, on one line, as much as a message may repeat."""
+    try:
+        text = said if isinstance(said, str) else str(said)
+    except (RecursionError, ValueError):  # nested too deep; a number of too many digits
+        text = type(said).__name__
+    return printable(" ".join(text[: 8 * limit].split()), limit=limit)
