@@ -10,12 +10,14 @@ Of the runs that a comparison has left; writes benchmarks/results/words_styles.j
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
 import torch
 from torch import Tensor
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from benchmarks.record import write_result
 
 from ddrl.builders.assets import build_judge, load_splits
 from ddrl.builders.runs import LoadedRun, load_run
@@ -23,7 +25,6 @@ from ddrl.data.words import BACKGROUNDS, FONTS
 from ddrl.evaluation.generate import generate
 from ddrl.rewards.builtin.word_reader import WordReader
 
-RESULTS = Path(__file__).resolve().parent / "results"
 STYLES = {"font": len(FONTS), "background": len(BACKGROUNDS)}
 
 
@@ -78,18 +79,10 @@ def main() -> None:
         for style, share in found.items():
             rows.setdefault(name, {}).setdefault(style, []).append(round(share / data[style], 4))
         print(name, {style: values[-1] for style, values in rows[name].items()}, flush=True)
-    info = json.loads((folders[0] / "run.json").read_text())
-    text = json.dumps(
-        {
-            "commit": info.get("commit", ""),
-            "hardware": info.get("hardware", ""),
-            "versions": info.get("versions", {}),
-            "data": {style: round(share, 4) for style, share in data.items()},
-            "ratios": rows,
-        },
-        indent=1,
+    values = {"data": {style: round(share, 4) for style, share in data.items()}, "ratios": rows}
+    write_result(
+        "words_styles", values, script=__file__, arguments="runs/compare/words", runs=folders
     )
-    (RESULTS / "words_styles.json").write_text(text + "\n")
 
 
 if __name__ == "__main__":

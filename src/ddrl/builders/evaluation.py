@@ -30,6 +30,7 @@ from ddrl.builders.measure import (
     pixel_shifts,
     temporal_figures,
 )
+from ddrl.builders.provenance import describe_result
 from ddrl.builders.runs import LoadedRun, Step, load_run
 from ddrl.errors import DataError, UsageError
 from ddrl.evaluation.audit import Report
@@ -110,6 +111,12 @@ def evaluate_runs(
         grids[name] = still_grid(samples.media, prompt_id, shown)
         if samples.media.ndim == 5:
             clips[name] = clip_grid(samples.media, prompt_id, shown)
+    again = reproduce(folders, runs)
+    made = describe_result(
+        again.splitlines()[-1],
+        runs=[run.folder for run in runs],
+        seeds=[run.recipe.run.seed for run in runs],
+    )
     return Report(
         title="Did the reward get hacked?",
         created=datetime.now(UTC).strftime("%Y-%m-%d"),
@@ -122,8 +129,9 @@ def evaluate_runs(
         real_frechet=_real_frechet(bench, first),
         drift_limit=bench.recipe.evaluation.drift_limit,
         encoder=bench.encoder.name,
-        environment={**environment(runs), "Encoder": bench.encoder.name},
-        reproduce=reproduce(folders, runs),
+        environment={**environment(runs, made), "Encoder": bench.encoder.name},
+        reproduce=again,
+        provenance=made,
     )
 
 
