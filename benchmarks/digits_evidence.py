@@ -14,6 +14,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.record import ROOT, ddrl, write_result
 
+from ddrl.training.sinks import read_metrics
+
 RECIPE = "recipes/digits.toml"
 SEEDS = (0, 1, 2)
 METHODS = {
@@ -48,8 +50,8 @@ def main() -> None:
                 f"run.folder={where}",
                 "run.tensorboard=false",
             )
-            lines = (ROOT / where / "metrics.jsonl").read_text().splitlines()
-            seconds[method].append(sum(json.loads(line)["seconds"] for line in lines))
+            rows = read_metrics(ROOT / where / "metrics.jsonl")
+            seconds[method].append(sum(row["seconds"] for row in rows))
         folders = [folder(method, seed) for method in METHODS]
         report = json.loads(
             ddrl("evaluate", *folders, "--json", "--out", f"runs/evidence/report-{seed}")

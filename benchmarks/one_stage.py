@@ -16,6 +16,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.record import ROOT, ddrl, write_result
 
+from ddrl.training.sinks import read_metrics
+
 RECIPE = "recipes/digits.toml"
 FOLDER = "runs/one-stage"
 SEEDS = (0, 1, 2)
@@ -32,8 +34,8 @@ def train(name: str, seed: int, *overrides: str) -> tuple[str, float]:
     folder = f"{FOLDER}/{name}-{seed}"
     place = (f"run.seed={seed}", f"run.folder={folder}")
     ddrl("train", RECIPE, *COMMON, *overrides, *place)
-    lines = [json.loads(line) for line in (ROOT / folder / "metrics.jsonl").open()]
-    return folder, float([line["heldout_loss"] for line in lines if "heldout_loss" in line][-1])
+    rows = read_metrics(ROOT / folder / "metrics.jsonl")
+    return folder, float([row["heldout_loss"] for row in rows if "heldout_loss" in row][-1])
 
 
 def audit(folder: str) -> dict[str, float]:

@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.record import ROOT, write_result
 
 from ddrl.errors import GuardStop
+from ddrl.training.sinks import read_metrics
 
 RECIPE = "recipes/digits.toml"
 FOLDER = "runs/stop-on-hack"
@@ -42,11 +43,12 @@ def train(method: str) -> dict[str, Any]:
     code = subprocess.run(command, cwd=ROOT, check=False, stdout=subprocess.DEVNULL).returncode
     if code not in (0, GuardStop.exit_code):
         sys.exit(f"{folder}: exit {code}")
-    lines = [json.loads(line) for line in (ROOT / folder / "metrics.jsonl").open()]
+    lines = read_metrics(ROOT / folder / "metrics.jsonl")
     audits = [line for line in lines if "audit/hacked" in line]
     best = [line for line in audits if line["audit/best"]]
+    stopped = ROOT / folder / "stopped.json"
     return {
-        "stopped": code == GuardStop.exit_code,
+        "stopped_at": json.loads(stopped.read_text())["step"] if code else None,
         "last": shown(audits[-1]),
         "best": shown(best[-1]) if best else None,
         "folder": folder,
