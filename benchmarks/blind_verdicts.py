@@ -46,9 +46,9 @@ def chosen(comparison: str) -> Iterator[PlannedRun]:
     for run in plan_runs(*load_comparison([ROOT / f"recipes/compare/{comparison}.toml"])):
         objective = run.recipe.objective
         has_beta = objective.policy != "none" and objective.regularizer != "none"
-        if run.seed in SEEDS and run.variant in METHODS:
-            if not has_beta or objective.beta in BETAS[comparison]:
-                yield run
+        is_asked = not has_beta or objective.beta in BETAS[comparison]
+        if run.seed in SEEDS and run.variant in METHODS and is_asked:
+            yield run
 
 
 def is_labelled_hacked(run: PlannedRun) -> bool:

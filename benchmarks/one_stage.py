@@ -25,7 +25,7 @@ STEPS = 150  # of DDRL after fine-tuning; DDRL alone gets those of fine-tuning, 
 FINE_TUNING = 75
 COMMON = (
     *("run.tensorboard=false", "run.checkpoint_every=0", "evaluation.every=75"),
-    "guard.max_ratio=1e5",  # the first update of one second stage had a ratio of 1095
+    "guard.max_ratio=1e5",  # the first update of a second stage can be far off
 )
 
 

@@ -165,7 +165,7 @@ same reward, read between its strengths in the table of fronts above. Seeds of a
 
 The **tilt advantage** (A2), with Z per prompt from data and its exponent cut off, counts beta in units of the reward, the group's in its standard
 deviations, so that one number is two strengths: at beta 0.1 the loss ends at {pct(table.mean(tilt, LOSS))} and at {pct(beside.mean(group, LOSS))}. At
-equal reward the tilt pays {_paid(gaps[tilt])} by the loss at beta 0.1, and {_paid(gaps["Tilt advantage, beta 0.3"])} at 0.3.
+equal reward the tilt pays {_paid(gaps[tilt])} by the loss at beta 0.1, and {_paid(gaps["Tilt advantage, beta 0.3"])} at beta 0.3.
 **Windows** of five of the ten steps {dearer}. {near_noise}; on those near data little is learned beyond what fine-tuning
 brings (reward {last}; data alone {num(beside.mean(PLAIN, "reward"))}). The least bad is "{made(min(compared, key=lambda k: compared[k] or 0).partition(",")[0].lower())}".
 **Step weights**: at equal reward {weights}. One beta and few seeds do not make a default."""

@@ -228,14 +228,14 @@ timed alternately in one process.
 def overlap_section(result: dict[str, Any]) -> str:
     """Rewards beside the rollout."""
     rows = [
-        "| micro-batches | rollout | reward | one after another | beside each other | over the slower one |"
-    ]
-    rows.append("|---" * 6 + "|")
-    for row in result["results"]:
-        rows.append(
+        "| micro-batches | rollout | reward | one after another | beside each other | over the slower one |",
+        "|---" * 6 + "|",
+        *(
             f"| {row['micro_batches']} | {row['rollout_s']:.3f} s | {row['reward_s']:.3f} s | "
             f"{row['one_after_another_s']:.3f} s | {row['overlapped_s']:.3f} s | {row['overlapped_over_slower']:.2f} |"
-        )
+            for row in result["results"]
+        ),
+    ]
     return f"""## Rewards beside the rollout
 
 A reward that waits as long as the rollout takes, on the digits, scored after it or beside it; medians of {made(result["rounds"])} rounds.

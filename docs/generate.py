@@ -18,7 +18,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from blocks import filled, pages
 from evidence import USED, evidence
-from results import ROOT, StaleError, plain, read_result, unfit
+from results import ROOT, StaleError, made, plain, read_result, unfit
 
 from ddrl.recipe import options_table
 from ddrl.training.metrics import glossary_table
@@ -44,7 +44,7 @@ The same command resumes a run. A resume may change how long the run is and what
 (`run.steps`, `evaluation`, `guard`, checkpoints); anything else would be another run, and is refused
 with a list of the differences.
 
-{options_table()}"""
+{made(options_table())}"""
 
 
 def metrics_page() -> str:
@@ -54,7 +54,7 @@ def metrics_page() -> str:
 {MADE}Every iteration writes these to `metrics.jsonl` in the run's folder, one JSON object a line, and
 to TensorBoard.
 
-{glossary_table()}"""
+{made(glossary_table())}"""
 
 
 def evidence_page() -> str:
@@ -92,11 +92,11 @@ WHOLE: dict[str, Callable[[], str]] = {
 
 def marked_pages(*, lenient: bool = False) -> dict[str, str]:
     """Every file that is made, in whole or in part, with marks around what was computed."""
-    made = {name: make() for name, make in WHOLE.items()}
+    texts = {name: make() for name, make in WHOLE.items()}
     for name in pages():
-        if name not in made:
-            made[name] = filled((ROOT / name).read_text(encoding="utf-8"), lenient=lenient)
-    return made
+        if name not in texts:
+            texts[name] = filled((ROOT / name).read_text(encoding="utf-8"), lenient=lenient)
+    return texts
 
 
 def out_of_date(texts: dict[str, str], root: Path = ROOT) -> list[str]:
