@@ -42,9 +42,12 @@ RULES = {
     "confidence": r"\b95 %[ \n](?:bootstrap )?intervals?|interval that holds at 95 %",
     "target": rf"\baim was(?: a \w+ of)? {VALUE}|\brest {VALUE} % above|\bby about {VALUE} %",
     "limit": rf"\b(?:at most|up to) \d+(?! ?(?:{UNIT})|\d|\.\d)",
-    "small": rf"(?<![\w.\u2212-])(?<![\s(|]\+)(?:\d|10)(?! ?(?:{UNIT})|[\w.]*\d)",  # not a share, a time or a ratio
+    "small": rf"(?<![\w.\u2212-])(?<![\s(|]\+)(?:\d|10)(?! ?(?:{UNIT})|[\w.]*\d)",
 }
-"""Kinds of numbers that are no measurement, and how they are written."""
+"""Kinds of numbers that are no measurement, and how they are written.
+
+``small`` are whole numbers up to ten that are no share, time, size in memory, or ratio.
+"""
 
 PAPER = re.compile(
     r"<!-- from the paper -->.*?<!-- end of the paper -->|[^\s|]+ \[p\]|the paper: [^\n]*",

@@ -20,9 +20,10 @@ ROOT = Path(__file__).parents[2]
 DATED = {"docs/journal.md"}  # a record of days that are over
 PATTERNS = ("README.md", "CONTRIBUTING.md", "docs/*.md", "recipes/**/*.toml", "benchmarks/*.py")
 WHAT_TO_DO = """figures that nothing computes.
-A measurement is taken from a result file: by a part or a figure of docs/blocks.py, or in docs/*_text.py.
-Where no result has it, measure it with a script in benchmarks/, or leave it out. Where it is none (a
-size, a default), write it as tests/house/claims.py expects it: with what it counts, or in code."""
+A measurement is taken from a result file: by a part or a figure of docs/blocks.py, or in one of
+docs/*_text.py. Where no result has it, measure it with a script in benchmarks/, or leave it out.
+Where it is none (a size, a default), write it as tests/house/claims.py expects: with what it
+counts, or in code."""
 
 
 @pytest.fixture(scope="module")

@@ -96,3 +96,34 @@ def test_a_picture_is_of_the_committed_results(path: Path) -> None:
         assert trained_at == origin(ROOT / name)["trained_at"], (
             f"{path.name} is of other runs than {name}; run `make pictures`"
         )
+
+
+def test_make_evidence_makes_every_result() -> None:
+    from benchmarks.evidence import STEPS, TIMES
+
+    made = {step.name for step in STEPS} | {TIMES}
+    assert sorted(path.stem for path in RESULTS if path.stem not in made) == []
+    scripts = {word for step in STEPS for command in step.commands for word in command.split()}
+    measuring = [
+        path.relative_to(ROOT).as_posix()
+        for path in sorted((ROOT / "benchmarks").glob("*.py"))
+        if "write_result(" in path.read_text("utf-8") and path.stem not in ("record", "evidence")
+    ]
+    assert [name for name in measuring if name not in scripts] == []
+
+
+def test_evidence_does_not_begin_from_a_dirty_tree(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from benchmarks import evidence
+
+    ran: list[str] = []
+    monkeypatch.setattr(evidence, "run", ran.append)
+    monkeypatch.setattr(evidence, "commit_of_source", lambda _: "a" * 40 + "-dirty")
+    monkeypatch.setattr("sys.argv", ["evidence.py"])
+    with pytest.raises(SystemExit, match="changed or not committed"):
+        evidence.main()
+    monkeypatch.setattr("sys.argv", ["evidence.py", "--list"])
+    evidence.main()
+    assert "ddrl compare recipes/compare/words.toml" in capsys.readouterr().out
+    assert ran == []
