@@ -1,8 +1,8 @@
 """Every measurement of the documentation again, in order: what `make evidence` runs.
 
-    python benchmarks/evidence.py --list         what is measured, by which commands, how long it took
-    python benchmarks/evidence.py                all of it, then the pages and the pictures
-    python benchmarks/evidence.py words flow     some of it, and nothing else
+    python benchmarks/evidence.py --list       what is measured, by which commands, how long it took
+    python benchmarks/evidence.py              all of it, then the pages and the pictures
+    python benchmarks/evidence.py digits flow  some of it, and nothing else
 
 Runs that are there are found again and not trained anew: remove runs/ where everything is to be of
 one commit. It refuses to begin from a tree in which files that are used are not committed, since
@@ -39,7 +39,7 @@ class Step:
 
     Attributes:
         name: of its result file, without the ending; of the step where it has none.
-        commands: as typed in the repository's root, where `python` and `ddrl` are this environment's.
+        commands: as typed in the repository's root; `python` and `ddrl` are this environment's.
         comparison: whose numbers become the result.
     """
 
@@ -135,9 +135,9 @@ def show() -> None:
         for command in step.commands:
             print(f"    {command}")
     known = [took[step.name] for step in STEPS if step.name in took]
-    print(
-        f"{sum(known) / 3600:.1f} h for {len(known)} of {len(STEPS)} steps; then: {'; '.join(PAGES)}"
-    )
+    print(f"{sum(known) / 3600:.1f} h for {len(known)} of {len(STEPS)} steps; then:")
+    for command in PAGES:
+        print(f"    {command}")
 
 
 def main() -> None:
