@@ -84,6 +84,7 @@ STEPS = (
     _script("passes", "bench_passes"),
     _script("memory", "memory_evidence"),
     _script("real_size_analytic", "real_size"),
+    _script("reward_audit_ink", "reward_audit_example"),
     Step(
         "demo",
         (

@@ -196,6 +196,13 @@ models. {source(result)}
 """
 
 
+def audit_block(_: str) -> str:
+    """What an audit of a reward prints."""
+    result = read_result("reward_audit_ink")
+    lines = "\n".join(line.rstrip() for line in result["lines"])
+    return made(f"```\n$ {result['typed']}\n{lines}\n```\n")
+
+
 def methods_table(argument: str) -> str:
     """A recipe's header: its comparison as a table of plain text."""
     table = Table(argument)
@@ -258,6 +265,7 @@ BLOCKS: dict[str, Callable[[str], str]] = {
     "blind": blind_block,
     "stops": stops_block,
     "memory": memory_block,
+    "audit": audit_block,
     "methods": methods_table,
     "cost": cost_block,
     "cards": lambda _: made(f"\n{cards_page()}\n"),

@@ -53,7 +53,7 @@ PAPER = re.compile(
     r"<!-- from the paper -->.*?<!-- end of the paper -->|[^\s|]+ \[p\]|the paper: [^\n]*",
     re.DOTALL,
 )
-FENCE = re.compile(r"^ *```.*?^ *```", re.MULTILINE | re.DOTALL)
+FENCE = re.compile(r"^ *```\w+\n.*?^ *```", re.MULTILINE | re.DOTALL)
 COMMENTED_COMMAND = re.compile(r"^#   .*$", re.MULTILINE)
 ALLOWED = re.compile("|".join(f"(?P<{name}>{rule})" for name, rule in RULES.items()))
 

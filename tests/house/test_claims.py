@@ -74,12 +74,15 @@ def test_every_figure_comes_from_a_result(docs: dict[str, ModuleType]) -> None:
         "at most 3 % of them, up to 0.4",
         "Retries took 2 s, the peak was 3 GB.",
         "styles differ .76 as often",
+        "```\nblurred   0.3019   -0.0009\n```",
     ],
 )
 def test_a_typed_measurement_is_seen(sentence: str) -> None:
     (first, *_) = numbers(f"# Page\n\n{sentence}\n", "docs/page.md")
-    assert str(first).startswith("docs/page.md:3: ")
-    assert repr(sentence) in str(first) or sentence in str(first)
+    assert (first.file, first.line) == ("docs/page.md", 4 if "\n" in sentence else 3)
+    assert str(first).startswith(f"docs/page.md:{first.line}: {first.number} in ")
+    assert first.number in first.text
+    assert first.text in sentence
 
 
 @pytest.mark.parametrize(
