@@ -1,6 +1,6 @@
 """The flow table of docs/evidence.md: distance to the known optimum, by setting.
 
-About fifteen minutes on one core. Writes benchmarks/results/flow.json.
+Writes benchmarks/results/flow.json.
 python benchmarks/flow_evidence.py
 """
 
