@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -111,12 +112,6 @@ def evaluate_runs(
         grids[name] = still_grid(samples.media, prompt_id, shown)
         if samples.media.ndim == 5:
             clips[name] = clip_grid(samples.media, prompt_id, shown)
-    again = reproduce(folders, runs)
-    made = describe_result(
-        again.splitlines()[-1],
-        runs=[run.folder for run in runs],
-        seeds=[run.recipe.run.seed for run in runs],
-    )
     return Report(
         title="Did the reward get hacked?",
         created=datetime.now(UTC).strftime("%Y-%m-%d"),
@@ -129,10 +124,20 @@ def evaluate_runs(
         real_frechet=_real_frechet(bench, first),
         drift_limit=bench.recipe.evaluation.drift_limit,
         encoder=bench.encoder.name,
-        environment={**environment(runs, made), "Encoder": bench.encoder.name},
-        reproduce=again,
-        provenance=made,
+        **_origin(folders, runs, bench),
     )
+
+
+def _origin(folders: Sequence[Path], runs: Sequence[LoadedRun], bench: Bench) -> dict[str, Any]:
+    """Where a report is from: in words, as commands, and as values."""
+    again = reproduce(folders, runs)
+    made = describe_result(
+        again.splitlines()[-1],
+        runs=[run.folder for run in runs],
+        seeds=[run.recipe.run.seed for run in runs],
+    )
+    facts = {**environment(runs, made), "Encoder": bench.encoder.name}
+    return {"environment": facts, "reproduce": again, "provenance": made}
 
 
 def _check_comparable(runs: Sequence[LoadedRun]) -> None:
