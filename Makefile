@@ -64,8 +64,17 @@ bench: $(DEV_READY) ## measure speed; results go to benchmarks/results
 	done
 
 .PHONY: docs
-docs: $(DEV_READY) ## write the generated pages of docs/
+docs: $(DEV_READY) ## write what is made from code and results: pages, figures in sentences, charts
 	$(PY) docs/generate.py
+	$(PY) docs/figures.py
+
+.PHONY: pictures
+pictures: $(DEV_READY) ## draw all pictures of docs/, those of finished runs too
+	$(PY) docs/figures.py --runs
+
+.PHONY: evidence
+evidence: $(DEV_READY) ## measure everything again (hours), then write pages and pictures
+	$(PY) benchmarks/evidence.py
 
 ##@ The house
 

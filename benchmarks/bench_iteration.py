@@ -7,10 +7,7 @@ hits both. Prints a table and writes benchmarks/results/iteration.json.
 
 from __future__ import annotations
 
-import json
-import platform
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -18,10 +15,12 @@ from pathlib import Path
 
 import torch
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from benchmarks.record import ROOT, write_result
+
 from ddrl.builders.training import Job, build_job
 from ddrl.recipe import load_recipe
 
-ROOT = Path(__file__).resolve().parents[1]
 ROUNDS = 41
 
 
@@ -81,9 +80,6 @@ def measure(overrides: list[str]) -> dict[str, float]:
 def main() -> None:
     """Measure DDRL and no regularizer."""
     torch.set_num_threads(1)
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True
-    ).stdout.strip()
     results = {
         "ddrl": measure([]),
         "no regularizer": measure(["objective.regularizer=none"]),
@@ -93,16 +89,8 @@ def main() -> None:
             f"{name:16s} iteration {row['iteration_s']:.3f} s   bare passes "
             f"{row['bare_passes_s']:.3f} s   ratio {row['ratio']:.3f}"
         )
-    path = ROOT / "benchmarks/results/iteration.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    machine = f"{platform.machine()}, 1 thread, PyTorch {torch.__version__}"
-    path.write_text(
-        json.dumps(
-            {"commit": commit, "machine": machine, "rounds": ROUNDS, "results": results}, indent=1
-        )
-        + "\n"
-    )
-    print(f"written to {path.relative_to(ROOT)}", file=sys.stderr)
+    values = {"rounds": ROUNDS, "results": results}
+    write_result("iteration", values, script=__file__, files=["recipes/digits.toml"])
 
 
 if __name__ == "__main__":

@@ -9,10 +9,7 @@ stops when the last reward is there. Prints a table and writes benchmarks/result
 from __future__ import annotations
 
 import dataclasses
-import json
-import platform
 import statistics
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -20,13 +17,15 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from benchmarks.record import ROOT, write_result
+
 from ddrl.builders.training import build_job
 from ddrl.recipe import load_recipe
 from ddrl.records import Prompts, Trajectory
 from ddrl.rewards.scorer import Scorer, WeightedReward
 from ddrl.training.collect import Collector
 
-ROOT = Path(__file__).resolve().parents[1]
 ROUNDS = 9
 MICRO_BATCHES = (40, 20, 10)  # of 160 samples
 
@@ -94,9 +93,6 @@ def measure(micro_batch: int) -> dict[str, float]:
 def main() -> None:
     """Measure some sizes of micro-batches."""
     torch.set_num_threads(1)
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True
-    ).stdout.strip()
     results = [measure(size) for size in MICRO_BATCHES]
     for row in results:
         print(
@@ -104,11 +100,8 @@ def main() -> None:
             f"{row['reward_s']:.3f} s   one after another {row['one_after_another_s']:.3f} s   "
             f"overlapped {row['overlapped_s']:.3f} s = {row['overlapped_over_slower']:.3f} x slower"
         )
-    path = ROOT / "benchmarks/results/overlap.json"
-    machine = f"{platform.machine()}, 1 thread, PyTorch {torch.__version__}"
-    record = {"commit": commit, "machine": machine, "rounds": ROUNDS, "results": results}
-    path.write_text(json.dumps(record, indent=1) + "\n")
-    print(f"written to {path.relative_to(ROOT)}", file=sys.stderr)
+    values = {"rounds": ROUNDS, "results": results}
+    write_result("overlap", values, script=__file__, files=["recipes/digits.toml"])
 
 
 if __name__ == "__main__":

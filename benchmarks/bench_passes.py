@@ -12,10 +12,8 @@ Prints a table and writes benchmarks/results/passes.json.   python benchmarks/be
 
 from __future__ import annotations
 
-import json
-import platform
 import statistics
-import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -24,6 +22,9 @@ from typing import Any
 import torch
 from diffusers import SD3Transformer2DModel
 from torch import Tensor, nn
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from benchmarks.record import write_result
 
 from ddrl.data.groups import Dealer
 from ddrl.diffusion.kernels import FlowSDE
@@ -41,7 +42,6 @@ from ddrl.rewards.scorer import Scorer, WeightedReward
 from ddrl.training.forward import Forward
 from ddrl.training.trainer import Pool, RolloutSettings, Trainer
 
-ROOT = Path(__file__).resolve().parents[1]
 SAMPLES, STEPS, TOKENS, SIZE, ROUNDS = 8, 10, 205, 8, 5
 TRAINED = tuple(range(9))
 WIDTHS = {"14.5 M": (256, 8, 6), "0.09 M": (32, 4, 2)}  # width, heads, layers
@@ -232,8 +232,6 @@ def measure(width: int, heads: int, layers: int) -> dict[str, Any]:
 def main() -> None:
     """Measure both sizes."""
     torch.set_num_threads(1)
-    git = ["git", "rev-parse", "--short", "HEAD"]
-    commit = subprocess.run(git, cwd=ROOT, capture_output=True, text=True, check=False).stdout
     results = {name: measure(*shape) for name, shape in WIDTHS.items()}
     for name, row in results.items():
         print(
@@ -242,10 +240,7 @@ def main() -> None:
             f"passes {row['passes_s']:.3f} s   share {row['share_of_passes']:.3f}   "
             f"ours / bare {row['ours_over_bare']:.3f}"
         )
-    machine = f"{platform.machine()}, 1 thread, PyTorch {torch.__version__}"
-    content = {"commit": commit.strip(), "machine": machine, "rounds": ROUNDS, "results": results}
-    path = ROOT / "benchmarks/results/passes.json"
-    path.write_text(json.dumps(content, indent=1) + "\n")
+    write_result("passes", {"rounds": ROUNDS, "results": results}, script=__file__)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ Four classifiers, each on a half of the reward's digits of its own. Writes them,
 trains on all of them, and a comparison to runs/ensemble:
 
 python benchmarks/digits_ensemble.py
-ddrl compare runs/ensemble/compare.toml      # 15 runs of half a minute each on a free core
+ddrl compare runs/ensemble/compare.toml
 """
 
 from __future__ import annotations

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import json
 import statistics
-import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from benchmarks.record import ROOT, ddrl, write_result
 
 from ddrl.training.sinks import read_metrics
 
-ROOT = Path(__file__).resolve().parents[1]
+RECIPE = "recipes/digits.toml"
 SEEDS = (0, 1, 2)
 METHODS = {
     "DDRL, beta 1": [],
@@ -27,12 +28,6 @@ METHODS = {
 FIGURES = ("reward", "judge_accuracy", "frechet", "diversity", "heldout_loss_change")
 
 
-def run(*arguments: str) -> str:
-    """Run a ddrl command; its progress goes to the terminal, its result is returned."""
-    command = [sys.executable, "-m", "ddrl", *arguments]
-    return subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout
-
-
 def folder(method: str, seed: int) -> str:
     """Where a run is kept."""
     name = "".join(c if c.isalnum() else "-" for c in method.lower())
@@ -42,14 +37,14 @@ def folder(method: str, seed: int) -> str:
 def main() -> None:
     """Train everything, evaluate seed by seed, write the figures."""
     figures: dict[str, list[dict[str, float]]] = {name: [] for name in ("Base", *METHODS)}
+    limit = 0.0
     seconds: dict[str, list[float]] = {name: [] for name in METHODS}
-    info: dict[str, Any] = {}
     for seed in SEEDS:
         for method, overrides in METHODS.items():
             where = folder(method, seed)
-            run(
+            ddrl(
                 "train",
-                "recipes/digits.toml",
+                RECIPE,
                 *overrides,
                 f"run.seed={seed}",
                 f"run.folder={where}",
@@ -57,11 +52,11 @@ def main() -> None:
             )
             rows = read_metrics(ROOT / where / "metrics.jsonl")
             seconds[method].append(sum(row["seconds"] for row in rows))
-            info = json.loads((ROOT / where / "run.json").read_text())
         folders = [folder(method, seed) for method in METHODS]
         report = json.loads(
-            run("evaluate", *folders, "--json", "--out", f"runs/evidence/report-{seed}")
+            ddrl("evaluate", *folders, "--json", "--out", f"runs/evidence/report-{seed}")
         )
+        limit = report["drift_limit"]
         names = ["base", *(Path(name).name for name in folders)]
         for method, name in zip(figures, names, strict=True):
             figures[method].append({f: float(report["runs"][name][f]) for f in FIGURES})
@@ -72,20 +67,13 @@ def main() -> None:
         }
         for method, rows in figures.items()
     }
-    path = ROOT / "benchmarks/results/digits.json"
-    path.write_text(
-        json.dumps(
-            {
-                "commit": info.get("commit", ""),
-                "hardware": info.get("hardware", ""),
-                "versions": info.get("versions", {}),
-                "recipe": "recipes/digits.toml",
-                "seeds": list(SEEDS),
-                "results": results,
-            },
-            indent=1,
-        )
-        + "\n"
+    write_result(
+        "digits",
+        {"recipe": RECIPE, "seeds": list(SEEDS), "drift_limit": limit, "results": results},
+        script=__file__,
+        files=[RECIPE],
+        seeds=SEEDS,
+        runs=[ROOT / folder(method, seed) for method in METHODS for seed in SEEDS],
     )
     for method, row in results.items():
         means = "  ".join(f"{f} {statistics.mean(row[f]):.3f}" for f in FIGURES)

@@ -1,12 +1,11 @@
 """The flow table of docs/evidence.md: distance to the known optimum, by setting.
 
-About fifteen minutes on one core. Writes benchmarks/results/flow.json.
+Writes benchmarks/results/flow.json.
 python benchmarks/flow_evidence.py
 """
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ import torch
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.record import write_result  # noqa: E402
 from tests.analytic.flow_testbed import (  # noqa: E402
     BETA,
     OTHER,
@@ -29,7 +29,6 @@ from tests.analytic.flow_testbed import (  # noqa: E402
     with_objective,
 )
 
-from ddrl.cli.provenance import commit_of_source, describe_hardware  # noqa: E402
 from ddrl.objective.loss import Objective  # noqa: E402
 
 REFERENCE = Objective(policy="reinforce", regularizer="reference", beta=BETA)
@@ -82,14 +81,8 @@ def main() -> None:
         measure("from another base: DDRL", other, short, seeds=(0, 1)),
         measure("from another base: reverse KL", other, reverse, seeds=(0, 1), reference=True),
     ]
-    path = ROOT / "benchmarks/results/flow.json"
-    path.write_text(
-        json.dumps(
-            {"commit": commit_of_source(), "hardware": describe_hardware(), "results": rows},
-            indent=1,
-        )
-        + "\n"
-    )
+    testbed = "tests/analytic/flow_testbed.py"
+    write_result("flow", {"results": rows}, script=__file__, files=[testbed], seeds=(0, 1, 2))
 
 
 if __name__ == "__main__":

@@ -24,7 +24,8 @@ from typing import Any
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from benchmarks.random_weights import make_recipe, trainer_of, write_results, write_small_sd3
+from benchmarks.random_weights import make_recipe, trainer_of, write_small_sd3
+from benchmarks.record import write_result
 
 from ddrl.builders.planning import plan_recipe
 
@@ -108,7 +109,12 @@ def main() -> None:
                 f"measured {row['measured'] / MIB:7.1f} MiB  ratio {row['ratio']:.3f}",
                 flush=True,
             )
-            write_results("memory", {"measured_by": how, "unit": "bytes", "cases": rows})
+            write_result(
+                "memory",
+                {"measured_by": how, "unit": "bytes", "cases": rows},
+                script=__file__,
+                files=["benchmarks/random_weights.py"],
+            )
 
 
 if __name__ == "__main__":

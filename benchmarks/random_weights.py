@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import platform
-import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,14 +15,12 @@ from torch import Tensor, nn
 from ddrl.builders import assets, pretrained
 from ddrl.builders.corpus import Corpus, Part
 from ddrl.builders.training import build_job
-from ddrl.cli.provenance import describe_hardware
 from ddrl.models.blank import blank_condition
 from ddrl.models.diffusers_model import DiffusersModel
 from ddrl.models.sketch import sketch_model
 from ddrl.recipe import Recipe, parse_recipe
 from ddrl.training.trainer import Trainer
 
-RESULTS = Path(__file__).parent / "results"
 RELEASES = Path(__file__).parents[1] / "src/ddrl/models/releases"
 RECIPE = """
 [model]
@@ -160,25 +156,3 @@ def write_small_wan(folder: Path, *, layers: int) -> None:
     }
     small = {"base_dim": 8}
     write_configs(folder, "Wan2.1-T2V-1.3B-Diffusers", transformer=network, vae=small)
-
-
-def write_results(name: str, values: Mapping[str, object]) -> None:
-    """Write ``benchmarks/results/<name>.json``, with commit, machine and torch."""
-    root = Path(__file__).parents[1]
-    done = subprocess.run(
-        ["git", "describe", "--always", "--dirty"],
-        cwd=root,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    facts = {
-        "commit": done.stdout.strip(),
-        "machine": describe_hardware(),
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-    }
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{name}.json"
-    path.write_text(json.dumps({**facts, **values}, indent=1) + "\n", encoding="utf-8")
-    print(f"wrote {path}")

@@ -33,10 +33,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.random_weights import (
     make_recipe,
     trainer_of,
-    write_results,
     write_small_sd3,
     write_small_wan,
 )
+from benchmarks.record import write_result
 
 from ddrl.builders.planning import check_recipe, plan_recipe
 from ddrl.models.blank import blank_condition
@@ -254,7 +254,12 @@ def main() -> None:
     if arguments.tiny:
         return
     name = "real_size" if on_gpu else "real_size_analytic"
-    write_results(name, {"matmul_tflops": round(rate / 1e12, 1), "rows": rows})
+    write_result(
+        name,
+        {"matmul_tflops": round(rate / 1e12, 1), "rows": rows},
+        script=__file__,
+        files=["benchmarks/random_weights.py"],
+    )
 
 
 if __name__ == "__main__":

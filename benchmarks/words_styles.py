@@ -10,20 +10,24 @@ Of the runs that a comparison has left; writes benchmarks/results/words_styles.j
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from benchmarks.record import write_result
+
 from ddrl.builders.assets import build_judge, load_splits
+from ddrl.builders.bench import build_bench
 from ddrl.builders.runs import LoadedRun, load_run
+from ddrl.data.digits import DigitSplits
 from ddrl.data.words import BACKGROUNDS, FONTS
-from ddrl.evaluation.generate import generate
+from ddrl.evaluation.generate import SampleSet, generate
+from ddrl.records import Prompts
 from ddrl.rewards.builtin.word_reader import WordReader
 
-RESULTS = Path(__file__).resolve().parent / "results"
 STYLES = {"font": len(FONTS), "background": len(BACKGROUNDS)}
 
 
@@ -57,6 +61,16 @@ def sampled(run: LoadedRun, captions: tuple[str, ...]) -> tuple[Tensor, Tensor]:
     return samples.media, samples.prompts.prompt_id
 
 
+def real_pictures(run: LoadedRun, splits: DigitSplits) -> dict[str, float]:
+    """What the reward and the judges say of the held-out pictures themselves."""
+    bench = build_bench(run.recipe, run.corpus, run.scorer, splits, run.device)
+    held = splits.heldout
+    prompts = Prompts.numbered(held.captions).select(held.caption_id.tolist())
+    values = bench.values(SampleSet(held.media, prompts))
+    judged = {name: float(found.mean()) for name, found in values.measures.items()}
+    return {"reward": float(values.reward.mean()), **judged}
+
+
 def main() -> None:
     """Count the styles of data, of the base, and of every run; write them as ratios to data."""
     torch.set_num_threads(1)
@@ -78,18 +92,14 @@ def main() -> None:
         for style, share in found.items():
             rows.setdefault(name, {}).setdefault(style, []).append(round(share / data[style], 4))
         print(name, {style: values[-1] for style, values in rows[name].items()}, flush=True)
-    info = json.loads((folders[0] / "run.json").read_text())
-    text = json.dumps(
-        {
-            "commit": info.get("commit", ""),
-            "hardware": info.get("hardware", ""),
-            "versions": info.get("versions", {}),
-            "data": {style: round(share, 4) for style, share in data.items()},
-            "ratios": rows,
-        },
-        indent=1,
+    values = {
+        "data": {style: round(share, 4) for style, share in data.items()},
+        "real": real_pictures(base, splits),
+        "ratios": rows,
+    }
+    write_result(
+        "words_styles", values, script=__file__, arguments="runs/compare/words", runs=folders
     )
-    (RESULTS / "words_styles.json").write_text(text + "\n")
 
 
 if __name__ == "__main__":

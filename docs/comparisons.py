@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
+from results import Table, made, source
 
 __all__ = [
     "area_table",
@@ -13,8 +13,6 @@ __all__ = [
     "fronts_section",
     "one_stage_section",
 ]
-
-MARK = 0.10
 
 MORE_COLUMNS = {
     "colour_accuracy": ("colour judge", "{:.3f}"),
@@ -49,7 +47,7 @@ def comparison_table(result: dict[str, Any]) -> str:
             audit,
         ]
         rows.append(f"| {cell['label']} | " + " | ".join(cells) + " |")
-    return "\n".join(rows)
+    return made("\n".join(rows))
 
 
 def _words(verdicts: list[str]) -> str:
@@ -84,7 +82,7 @@ def area_table(result: dict[str, Any]) -> str:
             mean, low, high = result["areas"][key][variant]
             cells.append(f"{mean:.3g} ({low:.3g} to {high:.3g})")
         rows.append(f"| {variant} | " + " | ".join(cells) + " |")
-    return "\n".join(rows)
+    return made("\n".join(rows))
 
 
 def matched_table(result: dict[str, Any], ours: str, theirs: str) -> str:
@@ -100,10 +98,10 @@ def matched_table(result: dict[str, Any], ours: str, theirs: str) -> str:
             values = [row["ours"], row["theirs"], *row["difference"]]
             a, b, gap, low, high = (show.format(value).replace("%", " %") for value in values)
             rows.append(f"| {row['reward']:.2f} | {name} | {a} | {b} | {gap} ({low} to {high}) |")
-    return "\n".join(rows)
+    return made("\n".join(rows))
 
 
-def comparison_section(result: dict[str, Any], *, title: str, text: str, recipe: str) -> str:
+def comparison_section(result: dict[str, Any], *, title: str, text: str) -> str:
     """One comparison: its table, words, and where it is from."""
     return f"""## {title}
 
@@ -111,13 +109,11 @@ def comparison_section(result: dict[str, Any], *, title: str, text: str, recipe:
 
 {comparison_table(result)}
 
-{_source(result, recipe)}
+{source(result)}
 """
 
 
-def fronts_section(
-    result: dict[str, Any], *, title: str, text: str, recipe: str, image: str
-) -> str:
+def fronts_section(result: dict[str, Any], *, title: str, text: str, image: str) -> str:
     """A comparison over betas: picture, areas, equal rewards, table."""
     return f"""## {title}
 
@@ -125,7 +121,7 @@ def fronts_section(
 
 ![Reward against what it cost, for each method and beta]({image})
 
-Area under the fronts: reward gained times cost spared, up to a held-out loss change of {2 * MARK:.0%}, four times the
+Area under the fronts: reward gained times cost spared, up to a held-out loss change of {made(f"{2 * result['drift_limit']:.0%}")}, four times the
 base's Fréchet distance, half of the diversity. Means over seeds, in brackets 95 % intervals.
 
 {area_table(result)}
@@ -138,51 +134,44 @@ All runs:
 
 {comparison_table(result)}
 
-{_source(result, recipe)}
+{source(result)}
 """
 
 
-def beside_table(result: dict[str, Any], fronts: dict[str, Any], ours: str) -> str:
+def beside_table(result: dict[str, Any], fronts: Table, ours: str) -> str:
     """Each row beside a method of another comparison at the same reward, between its strengths."""
     rows = [
         f"| option | seeds | reward | held-out loss | {ours} there | Fréchet distance | {ours} there | audit |",
         "|---" * 8 + "|",
     ]
-    points = [
-        [cell["figures"][key]["mean"][0] for key in ("reward", "heldout_loss_change", "frechet")]
-        for cell in fronts["cells"]
-        if cell["variant"] == ours
-    ]
-    points.sort()
-    rewards = [point[0] for point in points]
+    rewards = [fronts.mean(label, "reward") for label in fronts.of(ours)]
     for cell in result["cells"]:
         figures = cell["figures"]
         reward = figures["reward"]["mean"][0]
-        inside = rewards[0] <= reward <= rewards[-1]
-        loss, distance = (
-            float(np.interp(reward, rewards, [point[i] for point in points])) for i in (1, 2)
-        )
+        there = ["", ""]
+        if min(rewards) <= reward <= max(rewards):
+            loss = fronts.at(ours, reward, "heldout_loss_change")
+            there = [f"{100 * loss:+.1f} %", f"{fronts.at(ours, reward, 'frechet'):.1f}"]
         cells = [
             cell["label"],
             str(len(cell["seeds"])),
             _number(figures["reward"], "{:.3f}"),
             _percents(figures["heldout_loss_change"]["per_seed"]),
-            f"{100 * loss:+.1f} %" if inside else "",
+            there[0],
             _number(figures["frechet"], "{:.1f}"),
-            f"{distance:.1f}" if inside else "",
+            there[1],
             _words(cell["verdicts"]),
         ]
         rows.append("| " + " | ".join(cells) + " |")
-    return "\n".join(rows)
+    return made("\n".join(rows))
 
 
 def beside_section(
     result: dict[str, Any],
-    fronts: dict[str, Any],
+    fronts: Table,
     *,
     title: str,
     text: str,
-    recipe: str,
     ours: str = "DDRL",
 ) -> str:
     """Options of a method beside the method itself at equal reward."""
@@ -192,7 +181,7 @@ def beside_section(
 
 {beside_table(result, fronts, ours)}
 
-{_source(result, recipe)}
+{source(result)}
 """
 
 
@@ -212,13 +201,13 @@ def one_stage_section(result: dict[str, Any]) -> str:
     one, two = result["steps"]["one stage"], result["steps"]["two stages"]
     return f"""## One stage or two
 
-The paper's claim that fine-tuning on data first is not needed: DDRL for {one[0]} steps from the pretrained model, against
-{two[0]} steps of supervised fine-tuning and then {two[1]} of DDRL. Both see as many data samples. Mean over seeds, in brackets
+The paper's claim that fine-tuning on data first is not needed: DDRL for {made(one[0])} steps from the pretrained model, against
+{made(two[0])} steps of supervised fine-tuning and then {made(two[1])} of DDRL. Both see as many data samples. Mean over seeds, in brackets
 the least and the largest.
 
-{chr(10).join(rows)}
+{made(chr(10).join(rows))}
 
-`{result["recipe"]}`, commit `{result["commit"][:12]}`, {result["hardware"]}. Repeat: `python benchmarks/one_stage.py`.
+{source(result)}
 """
 
 
@@ -231,11 +220,11 @@ def styles_part(result: dict[str, Any], labels: dict[str, str]) -> str:
         rows.append(f"| {label} | " + " | ".join(cells) + " |")
     data = result["data"]
     return f"""How often two samples of one prompt differ in font, and in background, as the judge tells them: a ratio to held-out data
-({data["font"]:.2f} and {data["background"]:.2f} of the pairs). Mean over seeds, in brackets the least and the largest.
+({made(f"{data['font']:.2f} and {data['background']:.2f}")} of the pairs). Mean over seeds, in brackets the least and the largest.
 
-{chr(10).join(rows)}
+{made(chr(10).join(rows))}
 
-Commit `{result["commit"][:12]}`, {result["hardware"]}. Repeat: `python benchmarks/words_styles.py runs/compare/words`.
+{source(result)}
 """
 
 
@@ -244,12 +233,3 @@ def _seeds(values: list[float], form: str) -> str:
     if len(values) == 1:
         return mean
     return f"{mean} ({form.format(min(values))} to {form.format(max(values))})"
-
-
-def _source(result: dict[str, Any], recipe: str) -> str:
-    facts = result["environment"]
-    commit = facts["Code"].rpartition(" ")[2][:12]
-    return (
-        f"Commit `{commit}`, {facts['Hardware']}, {facts['Versions']}; seeds {facts['Seeds'].partition(';')[0]}. "
-        f"Repeat: `ddrl compare {recipe}`."
-    )

@@ -1,11 +1,13 @@
-"""Draw the figures of docs/ from the code and from committed results.
+"""Draw the pictures of docs/images. Each says in its metadata which results or runs it was made from.
 
-python docs/figures.py
-python docs/figures.py runs/compare/words   samples of words, too, of runs that are there
+python docs/figures.py          from the code and from committed results
+python docs/figures.py --runs   from finished runs, too: samples, clips, and the report of the demo
 """
 
 from __future__ import annotations
 
+import argparse
+import hashlib
 import json
 import sys
 from pathlib import Path
@@ -16,18 +18,20 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+import run_pictures
+from evidence import FRONTS
+from results import RESULTS, ROOT, StaleError
+
 from ddrl.builders.planning import plan_recipe
-from ddrl.builders.runs import LoadedRun, load_run
 from ddrl.diffusion.kernels import make_kernel
 from ddrl.diffusion.process import RectifiedFlow
 from ddrl.diffusion.schedule import time_grid
 from ddrl.diffusion.transition import Transitions
-from ddrl.evaluation.generate import generate
 from ddrl.recipe import load_recipe
 
-DOCS = Path(__file__).resolve().parent
-RESULTS = DOCS.parent / "benchmarks" / "results"
-DIGITS = DOCS.parent / "recipes" / "digits.toml"
+IMAGES = ROOT / "docs" / "images"
+DIGITS = ROOT / "recipes" / "digits.toml"
 COLOURS = ("#0072b2", "#e07b00", "#b0568f", "#009e73", "#3f3fa8", "#8a6d00", "#c2185b", "#7a8796")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "h")
 
@@ -76,12 +80,14 @@ def effective_beta() -> None:
     for one in (weights, betas):
         one.invert_xaxis()
         one.legend(fontsize=8, frameon=False)
-    figure.savefig(DOCS / "images" / "effective_beta.png")
+    source = json.dumps({"code": "ddrl.diffusion and ddrl.builders.planning"})
+    figure.savefig(IMAGES / "effective_beta.png", metadata={"Source": source})
 
 
 def fronts(name: str, limit: float = 0.10) -> None:
     """Reward against what it cost, of a committed comparison."""
-    result: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+    path = RESULTS / f"{name}.json"
+    result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     keys = [
         ("heldout_loss_change", "held-out loss change, %"),
         ("frechet", "Fréchet distance"),
@@ -118,55 +124,24 @@ def fronts(name: str, limit: float = 0.10) -> None:
     axes[0].set_ylabel("reward")
     axes[2].invert_xaxis()
     axes[2].legend(fontsize=7.5, frameon=False, loc="lower right")
-    figure.savefig(DOCS / "images" / f"{name}.png")
-
-
-def word_samples(folder: Path) -> None:
-    """Data, and samples of the base and of two methods from the same noise, of recipes/compare/words.toml."""
-    runs = {name: load_run(folder / f"{name}-seed0") for name in ("ddrl", "no-regularizer")}
-    first = runs["ddrl"]
-    held, section = first.corpus.heldout, first.recipe.evaluation
-    chosen = list(range(0, len(held.captions), 1 + len(held.captions) // 8))
-    condition = held.condition[torch.tensor(chosen)]
-
-    def draw(run: LoadedRun) -> torch.Tensor:
-        samples = generate(
-            run.forward,
-            tuple(held.captions[i] for i in chosen),
-            condition=condition,
-            samples_per_prompt=2,
-            latent_shape=run.latent_shape,
-            seed=section.seed,
-            num_steps=section.steps,
-            solver=section.solver,
-        )
-        return samples.media
-
-    real = first.corpus.real
-    pictures = {
-        "Data": torch.cat([real.media[(real.caption_id == i).nonzero()[:2, 0]] for i in chosen])
-    }
-    with first.as_base():
-        pictures["Base"] = draw(first)
-    pictures["DDRL"] = draw(first)
-    pictures["No regularizer"] = draw(runs["no-regularizer"])
-    figure = Figure(figsize=(11, 4.2), layout="constrained", dpi=90)
-    axes = figure.subplots(2, 2)
-    for one, (name, media) in zip(axes.flat, pictures.items(), strict=True):
-        rows = media.reshape(4, 4, 3, 32, 96).permute(0, 3, 1, 4, 2).reshape(128, 384, 3)
-        one.imshow(rows.numpy(), interpolation="nearest")
-        one.set_title(name, fontsize=10)
-        one.axis("off")
-    figure.savefig(DOCS / "images" / "words.png")
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    source = json.dumps({"results": {path.relative_to(ROOT).as_posix(): digest}})
+    figure.savefig(IMAGES / f"{name}.png", metadata={"Source": source})
 
 
 def main() -> None:
-    """Draw all; samples of words where their comparison's folder is given."""
+    """Draw what is asked for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", action="store_true", help="from finished runs, too")
+    arguments = parser.parse_args()
     effective_beta()
-    for folder in sys.argv[1:]:
-        word_samples(Path(folder))
-    for path in sorted(RESULTS.glob("compare_*.json")):
-        fronts(path.stem)
+    for name in FRONTS:
+        fronts(name)
+    if arguments.runs:
+        try:
+            run_pictures.draw()
+        except StaleError as error:
+            sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

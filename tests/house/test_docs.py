@@ -89,3 +89,21 @@ def test_cited_equations_are_defined() -> None:
                 cited.setdefault(name, path.name)
     assert cited
     assert {name: file for name, file in cited.items() if name not in defined} == {}
+
+
+def test_commands_after_the_demo_need_nothing_more() -> None:
+    from ddrl.recipe import load_recipe
+    from ddrl.rewards.catalog import catalog
+
+    needing = {entry.name for entry in catalog() if entry.card is not None and entry.card.extra}
+    assert "ocr" in needing
+    after = (ROOT / "README.md").read_text(encoding="utf-8").partition("After `make demo`:")[2]
+    block = FENCE.search(after)
+    assert block is not None
+    recipes = re.findall(r"ddrl train (recipes/\S+\.toml)", block[0])
+    assert recipes
+    for name in recipes:
+        recipe = load_recipe(ROOT / name)
+        assert recipe.model.family == "tiny", name
+        assert needing.isdisjoint(reward.name for reward in recipe.reward), name
+    assert needing.isdisjoint(block[0].split())

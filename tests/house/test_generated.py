@@ -22,9 +22,18 @@ def _load(path: Path) -> ModuleType:
     return module
 
 
+def check_pages(*options: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "docs/generate.py", "--check", *options]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
 def test_generated_pages_are_what_the_code_says() -> None:
-    command = [sys.executable, "docs/generate.py", "--check"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = check_pages("--allow-dirty")
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_results_behind_the_pages_can_be_published() -> None:
+    done = check_pages()
     assert done.returncode == 0, done.stderr
 
 

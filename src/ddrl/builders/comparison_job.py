@@ -43,6 +43,7 @@ class ComparisonJob:
         comparison = comparison.model_copy(update=changes)
         self.title, self.folder = comparison.title, Path(comparison.folder)
         self.runs = plan_runs(comparison, beside)
+        self._files = {Path(p) for p in (*paths, *(run.recipe_path for run in self.runs))}
         words = ["ddrl", "compare", *map(str, paths)]
         words += ["--seeds", ",".join(map(str, seeds))] if seeds else []
         words += ["--folder", str(folder)] if folder else []
@@ -83,7 +84,9 @@ class ComparisonJob:
         Raises:
             DataError: no run has figures, or they can't stand in one table.
         """
-        report = build_comparison(outcomes, title=self.title, reproduce=self.command)
+        report = build_comparison(
+            outcomes, title=self.title, reproduce=self.command, files=sorted(self._files)
+        )
         page, _ = write_comparison(report, self.folder)
         return report, page
 

@@ -6,12 +6,16 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ddrl.builders.compare import Outcome, audit_of
+from ddrl.builders.describe import commits_in_words
+from ddrl.builders.provenance import merged
 from ddrl.errors import DataError
 from ddrl.evaluation.comparison import Cell, ComparisonReport
 from ddrl.evaluation.sheets import read_sheet
@@ -24,7 +28,7 @@ _BASE = "base"
 
 
 def build_comparison(
-    outcomes: Sequence[Outcome], *, title: str, reproduce: str
+    outcomes: Sequence[Outcome], *, title: str, reproduce: str, files: Sequence[Path] = ()
 ) -> ComparisonReport:
     """One report of all runs that have figures.
 
@@ -32,6 +36,7 @@ def build_comparison(
         outcomes: of :func:`ddrl.builders.compare.execute`.
         title: headline.
         reproduce: the command that makes it again.
+        files: of the comparison and its recipes.
 
     Raises:
         DataError: no run has figures, or the runs were measured beside different bases.
@@ -52,6 +57,8 @@ def build_comparison(
         _cell(variant, label, [o for o in outcomes if o.run.label == label])
         for variant, label in labels
     ]
+    parts = [outcome.audit.get("provenance", {}) for outcome in measured if outcome.audit]
+    origin = merged(reproduce, files, parts)
     return ComparisonReport(
         title=title,
         created=datetime.now(UTC).strftime("%Y-%m-%d"),
@@ -60,8 +67,9 @@ def build_comparison(
         drift_limit=float(first["drift_limit"]),
         has_real=bool(first.get("has_real", True)),
         prompts=tuple(first["prompts"]),
-        environment=_environment(measured),
+        environment=_environment(measured, origin),
         reproduce=reproduce,
+        provenance=origin,
     )
 
 
@@ -140,7 +148,7 @@ def _pictures(measured: Sequence[Outcome], name: str) -> NDArray[np.uint8] | Non
         return None
 
 
-def _environment(measured: Sequence[Outcome]) -> dict[str, str]:
+def _environment(measured: Sequence[Outcome], origin: Mapping[str, Any]) -> dict[str, str]:
     first = measured[0].audit
     assert first is not None
     seeds = ", ".join(map(str, sorted({outcome.run.seed for outcome in measured})))
@@ -148,6 +156,7 @@ def _environment(measured: Sequence[Outcome]) -> dict[str, str]:
     facts = {key: str(value) for key, value in first["environment"].items() if key != "Seeds"}
     return {
         **facts,
+        "Code": f"ddrl {version('ddrl')}, {commits_in_words(origin)}",
         "Seeds": f"{seeds}; the audit's noise is the same for all",
         "Training time": f"{duration(total)} for {len(measured)} runs, on one worker each",
     }

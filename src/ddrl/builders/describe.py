@@ -17,7 +17,15 @@ from ddrl.disk import read_document
 from ddrl.evaluation.result import Curves, RunResult
 from ddrl.recipe import Recipe
 
-__all__ = ["curves", "distinct_labels", "environment", "label", "method", "reproduce"]
+__all__ = [
+    "commits_in_words",
+    "curves",
+    "distinct_labels",
+    "environment",
+    "label",
+    "method",
+    "reproduce",
+]
 
 
 def label(recipe: Recipe) -> str:
@@ -77,7 +85,7 @@ def curves(metrics: Sequence[Mapping[str, Any]]) -> Curves:
     )
 
 
-def environment(runs: Sequence[LoadedRun]) -> dict[str, str]:
+def environment(runs: Sequence[LoadedRun], origin: Mapping[str, Any]) -> dict[str, str]:
     """What, where and with which seeds: the footer of a report."""
     section, rollout = runs[0].recipe.evaluation, runs[0].recipe.rollout
     seeds = ", ".join(str(run.recipe.run.seed) for run in runs)
@@ -86,7 +94,7 @@ def environment(runs: Sequence[LoadedRun]) -> dict[str, str]:
     kind = "samples" if is_real else "samples of the base model, for prompts that are held out"
     info = _info(runs[0])
     return {
-        "Code": f"ddrl {version('ddrl')}, commit {info.get('commit') or 'unknown'}",
+        "Code": f"ddrl {version('ddrl')}, {commits_in_words(origin)}",
         "Hardware": str(info.get("hardware", "unknown")),
         "Versions": f"Python {platform.python_version()}, PyTorch {torch.__version__}",
         "Seeds": f"runs {seeds}; evaluation {section.seed}",
@@ -96,6 +104,17 @@ def environment(runs: Sequence[LoadedRun]) -> dict[str, str]:
         "Training": f"{rollout.prompts_per_step} prompts x {rollout.group_size} samples, "
         f"{rollout.kernel}, {rollout.steps} steps",
     }
+
+
+def commits_in_words(origin: Mapping[str, Any]) -> str:
+    """Which commits made a result; that training and audit differ is said."""
+    trained, audited = (
+        " and ".join(name or "unknown" for name in origin[key])
+        for key in ("trained_at", "audited_at")
+    )
+    if trained == audited:
+        return f"commit {trained}"
+    return f"trained at commit {trained}, audited at another commit, {audited}"
 
 
 def _info(run: LoadedRun) -> dict[str, Any]:

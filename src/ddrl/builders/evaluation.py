@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,6 +31,7 @@ from ddrl.builders.measure import (
     pixel_shifts,
     temporal_figures,
 )
+from ddrl.builders.provenance import describe_result
 from ddrl.builders.runs import LoadedRun, Step, load_run
 from ddrl.errors import DataError, UsageError
 from ddrl.evaluation.audit import Report
@@ -124,9 +126,20 @@ def evaluate_runs(
         real_frechet=_real_frechet(bench, first),
         drift_limit=bench.recipe.evaluation.drift_limit,
         encoder=bench.encoder.name,
-        environment={**environment(runs), "Encoder": bench.encoder.name},
-        reproduce=reproduce(folders, runs),
+        **_origin(folders, runs, bench),
     )
+
+
+def _origin(folders: Sequence[Path], runs: Sequence[LoadedRun], bench: Bench) -> dict[str, Any]:
+    """Where a report is from: in words, as commands, and as values."""
+    again = reproduce(folders, runs)
+    made = describe_result(
+        again.splitlines()[-1],
+        runs=[run.folder for run in runs],
+        seeds=[run.recipe.run.seed for run in runs],
+    )
+    facts = {**environment(runs, made), "Encoder": bench.encoder.name}
+    return {"environment": facts, "reproduce": again, "provenance": made}
 
 
 def _check_comparable(runs: Sequence[LoadedRun]) -> None:

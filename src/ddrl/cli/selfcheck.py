@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ddrl.cli.provenance import OPTIONAL, REQUIRED, describe_hardware, version_of
 from ddrl.errors import DDRLError
 
 if TYPE_CHECKING:
@@ -94,6 +93,8 @@ def _python() -> str:
 
 
 def _packages() -> str:
+    from ddrl.builders.provenance import REQUIRED, version_of
+
     found = {name: version_of(name) for name in ("ddrl", *REQUIRED)}
     import ddrl.builders.training  # loads them all, which is the check
 
@@ -102,11 +103,15 @@ def _packages() -> str:
 
 
 def _optional() -> str:
+    from ddrl.builders.provenance import OPTIONAL, version_of
+
     return ", ".join(f"{name} {version_of(name) or 'not installed'}" for name in OPTIONAL)
 
 
 def _device() -> str:
     import torch
+
+    from ddrl.builders.provenance import describe_hardware
 
     if torch.cuda.is_available():
         torch.ones(2, device="cuda").sum().item()

@@ -15,7 +15,6 @@ import typer
 from ddrl.cli.interrupts import Interrupted, Interrupts
 from ddrl.cli.lock import FolderLock
 from ddrl.cli.progress import Reporter, make_reporter
-from ddrl.cli.provenance import describe_start
 from ddrl.cli.terminal import format_change, say
 from ddrl.errors import CheckpointError, GuardStop, RecipeError, UsageError
 
@@ -117,10 +116,16 @@ class TrainingRun:
 
     def _write_start(self, checkpoint: Checkpoint | None) -> None:
         """Write what the run is, at its start before anything that takes time."""
+        from ddrl.builders.provenance import describe_start
+
         info = describe_start(self._recipe, shlex.split(self._command))
         if checkpoint is not None:
             before = _read_json(self._folder.info)
-            resumed = {"step": checkpoint.step, "time": info["started"]}
+            resumed = {
+                "step": checkpoint.step,
+                "time": info["started"],
+                "commit_before": before.get("commit", ""),
+            }
             info["started"] = before.get("started", info["started"])
             info["resumed"] = [*before.get("resumed", []), resumed]
         try:

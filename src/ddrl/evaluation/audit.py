@@ -42,6 +42,7 @@ class Report:
         encoder: what features are of, by name.
         environment: what, where and with which seeds: shown in the footer in this order.
         reproduce: the commands that make this report again.
+        provenance: commits, sources, hardware and versions, as JSON values.
 
     Raises:
         DataError: not exactly one base, two runs of one name, or samples of another shape.
@@ -60,6 +61,7 @@ class Report:
     encoder: str = ""
     environment: Mapping[str, str] = field(default_factory=dict)
     reproduce: str = ""
+    provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         bases = [run.name for run in self.runs if run.is_base]
@@ -130,6 +132,7 @@ def as_json(report: Report) -> dict[str, Any]:
         "prompts": list(report.prompts),
         "environment": dict(report.environment),
         "reproduce": report.reproduce,
+        "provenance": dict(report.provenance),
         "runs": {run.name: _run_as_json(run, verdicts[run.name]) for run in report.runs},
     }
 

@@ -116,6 +116,7 @@ class ComparisonReport:
         prompts: of the pictures.
         environment: what, where and with which seeds.
         reproduce: the command that makes it again.
+        provenance: commits, sources, hardware and versions, as JSON values.
 
     Raises:
         DataError: there is nothing to compare.
@@ -130,6 +131,7 @@ class ComparisonReport:
     prompts: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     reproduce: str = ""
+    provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.cells:
@@ -229,6 +231,7 @@ def as_json(report: ComparisonReport) -> dict[str, Any]:
         "has_real": report.has_real,
         "environment": dict(report.environment),
         "reproduce": report.reproduce,
+        "provenance": dict(report.provenance),
         "base": _cell_as_json(report.base),
         "cells": [_cell_as_json(cell) for cell in report.cells],
         "areas": {
