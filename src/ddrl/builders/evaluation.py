@@ -22,13 +22,13 @@ from ddrl.builders.describe import (
     reproduce,
 )
 from ddrl.builders.measure import (
-    diversity_ratios,
     drift_interval,
     frechet_interval,
-    mean_interval,
     measured,
+    motion_figures,
     pixel_shifts,
-    temporal_figures,
+    reward_figures,
+    variety_figures,
 )
 from ddrl.builders.runs import LoadedRun, Step, load_run
 from ddrl.errors import DataError, UsageError
@@ -105,8 +105,7 @@ def evaluate_runs(
             losses = bench.meter.losses(forward, first.corpus.heldout.condition).double().numpy()
         values, prompt_id = bench.values(samples), samples.prompts.prompt_id
         base = base or (losses, values)
-        pairs = (losses, base[0]), (values, base[1])
-        results.append(_measure(bench, name, run, *pairs, prompt_id.numpy()))
+        results.append(_measure(bench, name, run, (losses, base[0]), (values, base[1])))
         grids[name] = still_grid(samples.media, prompt_id, shown)
         if samples.media.ndim == 5:
             clips[name] = clip_grid(samples.media, prompt_id, shown)
@@ -157,31 +156,37 @@ def _measure(
     run: LoadedRun | None,
     losses: tuple[NDArray[np.float64], NDArray[np.float64]],
     values: tuple[Values, Values],
-    prompt_id: NDArray[np.int64],
 ) -> RunResult:
     """The row of a run, or of the base (None); pairs are of the run and of the base."""
     mine, base = values
-    seed = bench.recipe.evaluation.seed
-    diversity, vendi = diversity_ratios(bench, mine, prompt_id)
-    temporal, change, consistency = temporal_figures(bench, mine)
+    reward, reward_change = reward_figures(bench, mine, base)
+    variety, motion = variety_figures(bench, mine, base), motion_figures(bench, mine, base)
     worst = worst_prompts(
-        prompt_id,
+        mine.prompt_id,
         (base.reward, mine.reward),
         {key: (base.measures[key], mine.measures[key]) for key in mine.measures},
     )
     return RunResult(
         name=name,
         label="Base model" if run is None else label(run.recipe),
-        reward=mean_interval(mine.reward, seed=seed),
-        frechet=frechet_interval(mine.features, bench.real.features, seed=seed),
-        diversity=diversity,
-        vendi=vendi,
-        heldout_loss_change=drift_interval(*losses, seed=seed),
+        reward=reward,
+        reward_change=reward_change,
+        frechet=frechet_interval(
+            mine.features, bench.real.features, mine.prompt_id, unit=bench.unit
+        ),
+        diversity=variety.diversity,
+        diversity_change=variety.diversity_change,
+        vendi=variety.vendi,
+        vendi_change=variety.vendi_change,
+        heldout_loss_change=drift_interval(
+            *losses, bench.corpus.heldout.caption_id.numpy(), unit=bench.drift_unit
+        ),
         measures=measured(bench, mine, base),
         pixels=pixel_shifts(bench, mine, base),
-        temporal_frechet=temporal,
-        temporal_change=change,
-        temporal_consistency=consistency,
+        temporal_frechet=motion.frechet,
+        temporal_change=motion.change,
+        temporal_consistency=motion.consistency,
+        motion_moved=motion.moved,
         regressions=() if run is None else worst,
         is_base=run is None,
         method="Flow matching, before post-training" if run is None else method(run.recipe),

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ddrl.builders.assets import Assets
 from ddrl.builders.bench import Bench, Values, build_bench, build_drift
-from ddrl.builders.measure import diversity_ratios, drift_interval, mean_interval, measured
+from ddrl.builders.measure import drift_interval, measured, reward_figures, variety_figures
 from ddrl.builders.measure import pixel_shifts as measure_pixels
 from ddrl.builders.runs import RunFolder
 from ddrl.errors import GuardStop
@@ -161,8 +161,8 @@ class Panel:
         self._per_prompt = max(2, num_samples // num_prompts)
         self._forward, self._latent_shape = forward, latent_shape
         self._stops, self._best, self._hacked = stops, best, hacked
-        self._losses, self._values, prompt_id = self._measure()
-        self._base = self._result(self._losses, self._values, prompt_id, is_base=True)
+        self._losses, self._values = self._measure()
+        self._base = self._result(self._losses, self._values, is_base=True)
 
     def __call__(self) -> Mapping[str, float]:
         """Measure the model as it is now.
@@ -173,8 +173,8 @@ class Panel:
         Raises:
             GuardStop: proxy and audit have parted, if that stops the run.
         """
-        losses, values, prompt_id = self._measure()
-        run = self._result(losses, values, prompt_id)
+        losses, values = self._measure()
+        run = self._result(losses, values)
         limit = self._bench.recipe.evaluation.drift_limit
         verdict = judge_run(run, self._base, marks=Marks(drift_limit=limit))
         self._hacked = self._hacked + 1 if verdict.status == "hacked" else 0
@@ -205,34 +205,42 @@ class Panel:
             "audit/best": float(is_best),
         }
 
-    def _measure(self) -> tuple[NDArray[np.float64], Values, NDArray[np.int64]]:
+    def _measure(self) -> tuple[NDArray[np.float64], Values]:
         bench = self._bench
         samples = bench.sample(
             self._forward, self._latent_shape, samples_per_prompt=self._per_prompt
         )
         losses = bench.meter.losses(self._forward, bench.corpus.heldout.condition)
-        return losses.double().numpy(), bench.values(samples), samples.prompts.prompt_id.numpy()
+        return losses.double().numpy(), bench.values(samples)
 
     def _result(
         self,
         losses: NDArray[np.float64],
         values: Values,
-        prompt_id: NDArray[np.int64],
         *,
         is_base: bool = False,
     ) -> RunResult:
-        bench, seed = self._bench, self._bench.recipe.evaluation.seed
-        diversity, vendi = diversity_ratios(bench, values, prompt_id)
+        bench, part = self._bench, self._bench.corpus.heldout
+        reward, reward_change = reward_figures(bench, values, self._values)
+        variety = variety_figures(bench, values, self._values)
         can_compare = min(len(values.features), len(bench.real.features)) >= 2
-        distance = frechet_distance(values.features, bench.real.features) if can_compare else 0.0
+        # No rule asks for its interval, which would cost an eigendecomposition for each prompt.
+        distance = (
+            frechet_distance(values.features, bench.real.features) if can_compare else math.nan
+        )
         return RunResult(
             name="base" if is_base else "run",
             label="",
-            reward=mean_interval(values.reward, seed=seed),
-            frechet=Interval.exact(distance),
-            diversity=diversity,
-            vendi=vendi,
-            heldout_loss_change=drift_interval(losses, self._losses, seed=seed),
+            reward=reward,
+            reward_change=reward_change,
+            frechet=Interval.alone(distance),
+            diversity=variety.diversity,
+            diversity_change=variety.diversity_change,
+            vendi=variety.vendi,
+            vendi_change=variety.vendi_change,
+            heldout_loss_change=drift_interval(
+                losses, self._losses, part.caption_id.numpy(), unit=bench.drift_unit
+            ),
             measures=measured(bench, values, self._values),
             pixels=measure_pixels(bench, values, self._values),
             is_base=is_base,

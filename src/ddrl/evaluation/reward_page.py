@@ -105,7 +105,8 @@ def _line(audit: RewardAudit, row: Row) -> Line:
     )
     known = number(row.standardised) if audit.deviation else ""
     mean = score_text(audit, row.mean)
-    return Line(row.label, mean, value, f"{low} to {high}", known, failed)
+    ends = f"{low} to {high}" if row.difference.has_ends else NO_INTERVAL
+    return Line(row.label, mean, value, ends, known, failed)
 
 
 def facts(audit: RewardAudit) -> dict[str, str]:
