@@ -118,7 +118,7 @@ def _figures(outcome: Outcome, name: str) -> dict[str, Interval]:
         for key, ends in run["intervals"].items()
     }
     measures = {
-        name: Interval(number(one["value"]), *map(number, one["interval"]))
+        name: Interval(number(one["value"]), number(one["interval"][0]), number(one["interval"][1]))
         for name, one in run["measures"].items()
     }
     return figures | measures

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from ddrl.builders.assets import limit_threads
-from ddrl.builders.bench import Bench, Values, build_bench
+from ddrl.builders.bench import Bench, build_bench
 from ddrl.builders.describe import (
     curves,
     distinct_labels,
@@ -21,21 +22,13 @@ from ddrl.builders.describe import (
     method,
     reproduce,
 )
-from ddrl.builders.measure import (
-    drift_interval,
-    frechet_interval,
-    measured,
-    motion_figures,
-    pixel_shifts,
-    reward_figures,
-    variety_figures,
-)
+from ddrl.builders.measure import Found, measure_model
 from ddrl.builders.runs import LoadedRun, Step, load_run
 from ddrl.errors import DataError, UsageError
 from ddrl.evaluation.audit import Report
 from ddrl.evaluation.fidelity import frechet_distance
 from ddrl.evaluation.regressions import worst_prompts
-from ddrl.evaluation.result import Curves, RunResult
+from ddrl.evaluation.result import RunResult
 from ddrl.evaluation.tiles import clip_grid, still_grid
 from ddrl.recipe import difference
 
@@ -95,7 +88,7 @@ def evaluate_runs(
     results: list[RunResult] = []
     grids: dict[str, NDArray[np.uint8]] = {}
     clips: dict[str, NDArray[np.uint8]] = {}
-    base: tuple[NDArray[np.float64], Values] | None = None
+    base: Found | None = None
     for name, run in [("base", None), *zip(names, runs, strict=True)]:
         if progress is not None:
             progress(f"evaluating {name}")
@@ -103,9 +96,10 @@ def evaluate_runs(
             forward = (run or first).forward
             samples = bench.sample(forward, first.latent_shape)
             losses = bench.meter.losses(forward, first.corpus.heldout.condition).double().numpy()
-        values, prompt_id = bench.values(samples), samples.prompts.prompt_id
-        base = base or (losses, values)
-        results.append(_measure(bench, name, run, (losses, base[0]), (values, base[1])))
+        found, prompt_id = Found(losses, bench.values(samples)), samples.prompts.prompt_id
+        base = base or found
+        result = measure_model(bench, found, base, name=name, is_base=run is None)
+        results.append(result if run is None else _described(result, run, found, base))
         grids[name] = still_grid(samples.media, prompt_id, shown)
         if samples.media.ndim == 5:
             clips[name] = clip_grid(samples.media, prompt_id, shown)
@@ -150,49 +144,21 @@ def _unique_names(runs: Sequence[LoadedRun]) -> list[str]:
     ]
 
 
-def _measure(
-    bench: Bench,
-    name: str,
-    run: LoadedRun | None,
-    losses: tuple[NDArray[np.float64], NDArray[np.float64]],
-    values: tuple[Values, Values],
-) -> RunResult:
-    """The row of a run, or of the base (None); pairs are of the run and of the base."""
-    mine, base = values
-    reward, reward_change = reward_figures(bench, mine, base)
-    variety, motion = variety_figures(bench, mine, base), motion_figures(bench, mine, base)
-    worst = worst_prompts(
-        mine.prompt_id,
-        (base.reward, mine.reward),
-        {key: (base.measures[key], mine.measures[key]) for key in mine.measures},
-    )
-    return RunResult(
-        name=name,
-        label="Base model" if run is None else label(run.recipe),
-        reward=reward,
-        reward_change=reward_change,
-        frechet=frechet_interval(
-            mine.features, bench.real.features, mine.prompt_id, unit=bench.unit
+def _described(result: RunResult, run: LoadedRun, found: Found, base: Found) -> RunResult:
+    """A run's figures with what it is, and the prompts that lost most."""
+    mine, before = found.values, base.values
+    return replace(
+        result,
+        label=label(run.recipe),
+        regressions=worst_prompts(
+            mine.prompt_id,
+            (before.reward, mine.reward),
+            {key: (before.measures[key], mine.measures[key]) for key in mine.measures},
         ),
-        diversity=variety.diversity,
-        diversity_change=variety.diversity_change,
-        vendi=variety.vendi,
-        vendi_change=variety.vendi_change,
-        heldout_loss_change=drift_interval(
-            *losses, bench.corpus.heldout.caption_id.numpy(), unit=bench.drift_unit
-        ),
-        measures=measured(bench, mine, base),
-        pixels=pixel_shifts(bench, mine, base),
-        temporal_frechet=motion.frechet,
-        temporal_change=motion.change,
-        temporal_consistency=motion.consistency,
-        motion_moved=motion.moved,
-        regressions=() if run is None else worst,
-        is_base=run is None,
-        method="Flow matching, before post-training" if run is None else method(run.recipe),
-        num_steps=0 if run is None else run.step,
-        seconds=0.0 if run is None else sum(line["seconds"] for line in run.metrics),
-        curves=Curves() if run is None else curves(run.metrics),
+        method=method(run.recipe),
+        num_steps=run.step,
+        seconds=sum(line["seconds"] for line in run.metrics),
+        curves=curves(run.metrics),
     )
 
 

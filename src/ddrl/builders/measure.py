@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ddrl.builders.bench import Bench, Values
 from ddrl.evaluation.fidelity import Reference
 from ddrl.evaluation.pixels import RANGES, centre_and_spread
-from ddrl.evaluation.result import UNKNOWN, Measured, PixelShift
+from ddrl.evaluation.result import UNKNOWN, Measured, PixelShift, RunResult
 from ddrl.evaluation.signs import off
 from ddrl.evaluation.statistics import (
     Beside,
@@ -25,9 +25,11 @@ from ddrl.evaluation.temporal import temporal_change, temporal_consistency, temp
 from ddrl.evaluation.variety import Variety, measure_variety
 
 __all__ = [
+    "Found",
     "Motion",
     "drift_interval",
     "frechet_interval",
+    "measure_model",
     "measured",
     "motion_figures",
     "pixel_shifts",
@@ -37,6 +39,66 @@ __all__ = [
 
 Numbers = NDArray[np.float64]
 Ids = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was found of one model, sample by sample.
+
+    Attributes:
+        losses: of the held-out data, (M,).
+        values: of its samples.
+    """
+
+    losses: Numbers
+    values: Values
+
+
+def measure_model(
+    bench: Bench,
+    found: Found,
+    base: Found,
+    *,
+    name: str,
+    is_base: bool = False,
+    quick: bool = False,
+) -> RunResult:
+    """All figures of a model.
+
+    Args:
+        bench: what it was measured with.
+        found: of the model.
+        base: of the base, at the same prompts and noise.
+        name: of the run.
+        is_base: whether the model is the base itself.
+        quick: leave out the intervals of Fréchet distances, which cost an eigendecomposition for
+            each part left out, and which no verdict needs.
+    """
+    values = found.values
+    reward, reward_change = reward_figures(bench, values, base.values)
+    variety = variety_figures(bench, values, base.values)
+    motion = motion_figures(bench, values, base.values, quick=quick)
+    held = bench.corpus.heldout.caption_id.numpy()
+    return RunResult(
+        name=name,
+        label="Base model" if is_base else name,
+        method="Flow matching, before post-training" if is_base else "",
+        is_base=is_base,
+        reward=reward,
+        reward_change=reward_change,
+        frechet=frechet_interval(bench, values, values.features, bench.real.features, quick=quick),
+        diversity=variety.diversity,
+        diversity_change=variety.diversity_change,
+        vendi=variety.vendi,
+        vendi_change=variety.vendi_change,
+        heldout_loss_change=drift_interval(found.losses, base.losses, held, unit=bench.drift_unit),
+        measures=measured(bench, values, base.values),
+        pixels=pixel_shifts(bench, values, base.values),
+        temporal_frechet=motion.frechet,
+        temporal_change=motion.change,
+        temporal_consistency=motion.consistency,
+        motion_moved=motion.moved,
+    )
 
 
 def reward_figures(bench: Bench, values: Values, base: Values) -> tuple[Interval, Interval]:
@@ -97,19 +159,21 @@ def pixel_shifts(bench: Bench, values: Values, base: Values) -> tuple[PixelShift
     return tuple(found)
 
 
-def frechet_interval(features: Numbers, real: Numbers, prompt_id: Ids, *, unit: Unit) -> Interval:
+def frechet_interval(
+    bench: Bench, values: Values, features: Numbers, real: Numbers, *, quick: bool = False
+) -> Interval:
     """The Fréchet distance to real features, which are given; NaN where there are fewer than two.
 
-    The distance grows as samples become fewer. That it does so for every part left out alike
-    leaves its interval around the value.
+    The distance grows as samples become fewer. It does so by the same for every part that is left
+    out, so that its interval lies around the value.
     """
     if min(len(real), len(features)) < 2:
         return UNKNOWN
     reference = Reference(real)
+    if quick:
+        return Interval.alone(reference.distance(features))
     return jackknife_interval(
-        lambda rows: reference.distance(features[rows]) if len(rows) > 1 else math.nan,
-        prompt_id,
-        unit=unit,
+        lambda rows: reference.distance(features[rows]), values.prompt_id, unit=bench.unit
     )
 
 
@@ -142,7 +206,7 @@ class Motion:
     moved: Interval = UNKNOWN
 
 
-def motion_figures(bench: Bench, values: Values, base: Values) -> Motion:
+def motion_figures(bench: Bench, values: Values, base: Values, *, quick: bool = False) -> Motion:
     """How clips move beside real ones and the base's."""
     frames, before, real = values.frames, base.frames, bench.real.frames
     if frames is None or before is None or real is None:
@@ -164,7 +228,7 @@ def motion_figures(bench: Bench, values: Values, base: Values) -> Motion:
 
     return Motion(
         frechet=frechet_interval(
-            temporal_features(frames), temporal_features(real), values.prompt_id, unit=bench.unit
+            bench, values, temporal_features(frames), temporal_features(real), quick=quick
         ),
         change=beside.interval(lambda rows, of: ratio_of(change, wanted, rows, of)),
         consistency=beside.interval(lambda rows, of: ratio_of(likeness, real_likeness, rows, of)),

@@ -9,18 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from ddrl.builders.assets import Assets
-from ddrl.builders.bench import Bench, Values, build_bench, build_drift
-from ddrl.builders.measure import drift_interval, measured, reward_figures, variety_figures
-from ddrl.builders.measure import pixel_shifts as measure_pixels
+from ddrl.builders.bench import Bench, build_bench, build_drift
+from ddrl.builders.measure import Found, measure_model
 from ddrl.builders.runs import RunFolder
 from ddrl.errors import GuardStop
-from ddrl.evaluation.fidelity import frechet_distance
 from ddrl.evaluation.result import RunResult
 from ddrl.evaluation.signs import Marks
-from ddrl.evaluation.statistics import Interval
 from ddrl.evaluation.verdict import Verdict, judge_run
 from ddrl.recipe import Recipe
 from ddrl.training.budget import DriftBudget
@@ -161,8 +157,10 @@ class Panel:
         self._per_prompt = max(2, num_samples // num_prompts)
         self._forward, self._latent_shape = forward, latent_shape
         self._stops, self._best, self._hacked = stops, best, hacked
-        self._losses, self._values = self._measure()
-        self._base = self._result(self._losses, self._values, is_base=True)
+        self._found = self._measure()
+        self._base = measure_model(
+            self._bench, self._found, self._found, name="base", is_base=True, quick=True
+        )
 
     def __call__(self) -> Mapping[str, float]:
         """Measure the model as it is now.
@@ -173,8 +171,8 @@ class Panel:
         Raises:
             GuardStop: proxy and audit have parted, if that stops the run.
         """
-        losses, values = self._measure()
-        run = self._result(losses, values)
+        found = self._measure()
+        run = measure_model(self._bench, found, self._found, name="run", quick=True)
         limit = self._bench.recipe.evaluation.drift_limit
         verdict = judge_run(run, self._base, marks=Marks(drift_limit=limit))
         self._hacked = self._hacked + 1 if verdict.status == "hacked" else 0
@@ -185,11 +183,11 @@ class Panel:
                 hint="raise objective.beta, or train for fewer steps"
                 + (kept if math.isfinite(self._best) else ""),
             )
-        score = self._score(run, verdict, values)
+        score = self._score(run, verdict)
         is_best = score > self._best
         self._best = max(self._best, score)
         metrics = {
-            "heldout_loss": float(losses.mean()),
+            "heldout_loss": float(found.losses.mean()),
             "heldout_loss_change": run.drift.value,
             "audit/reward": run.reward.value,
             "audit/frechet": run.frechet.value,
@@ -205,48 +203,15 @@ class Panel:
             "audit/best": float(is_best),
         }
 
-    def _measure(self) -> tuple[NDArray[np.float64], Values]:
+    def _measure(self) -> Found:
         bench = self._bench
         samples = bench.sample(
             self._forward, self._latent_shape, samples_per_prompt=self._per_prompt
         )
         losses = bench.meter.losses(self._forward, bench.corpus.heldout.condition)
-        return losses.double().numpy(), bench.values(samples)
+        return Found(losses.double().numpy(), bench.values(samples))
 
-    def _result(
-        self,
-        losses: NDArray[np.float64],
-        values: Values,
-        *,
-        is_base: bool = False,
-    ) -> RunResult:
-        bench, part = self._bench, self._bench.corpus.heldout
-        reward, reward_change = reward_figures(bench, values, self._values)
-        variety = variety_figures(bench, values, self._values)
-        can_compare = min(len(values.features), len(bench.real.features)) >= 2
-        # No rule asks for its interval, which would cost an eigendecomposition for each prompt.
-        distance = (
-            frechet_distance(values.features, bench.real.features) if can_compare else math.nan
-        )
-        return RunResult(
-            name="base" if is_base else "run",
-            label="",
-            reward=reward,
-            reward_change=reward_change,
-            frechet=Interval.alone(distance),
-            diversity=variety.diversity,
-            diversity_change=variety.diversity_change,
-            vendi=variety.vendi,
-            vendi_change=variety.vendi_change,
-            heldout_loss_change=drift_interval(
-                losses, self._losses, part.caption_id.numpy(), unit=bench.drift_unit
-            ),
-            measures=measured(bench, values, self._values),
-            pixels=measure_pixels(bench, values, self._values),
-            is_base=is_base,
-        )
-
-    def _score(self, run: RunResult, verdict: Verdict, values: Values) -> float:
+    def _score(self, run: RunResult, verdict: Verdict) -> float:
         """How good a checkpoint is: the gain in what was not trained on, where nothing is wrong.
 
         Mean over judges and held-out rewards of their gain on the base, in standard deviations of
@@ -256,6 +221,6 @@ class Panel:
             return -math.inf
         gains = [one.change.value / one.scale for one in run.measures if one.scale > 0]
         if not gains:
-            spread = float(np.nanstd(self._values.reward)) or 1.0
-            gains = [float(np.nanmean(values.reward - self._values.reward)) / spread]
+            spread = float(np.nanstd(self._found.values.reward)) or 1.0
+            gains = [run.reward_change.value / spread]
         return float(np.mean(gains))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
+from ddrl.evaluation.columns import NO_INTERVAL
 from ddrl.evaluation.publish import publish, templates
 from ddrl.evaluation.reward_audit import Finding, RewardAudit, Row, as_json
 from ddrl.evaluation.reward_chart import audit_chart

@@ -167,8 +167,10 @@ class Beside:
     real_id: NDArray[np.int64]
     unit: Unit
 
-    def interval(self, statistic: Callable[[Rows, Rows], float]) -> Interval:
-        """The interval of a statistic of sample rows and real rows, over the model's samples."""
+    def interval(
+        self, statistic: Callable[[Rows, Rows], float], *, level: float = 0.95
+    ) -> Interval:
+        """The interval of a statistic of sample rows and real rows."""
         num, real_rows = len(self.prompt_id), np.flatnonzero(np.isin(self.real_id, self.prompt_id))
         ids = np.concatenate([self.prompt_id, self.real_id[real_rows]])
         side = np.arange(len(ids)) >= num
@@ -177,7 +179,8 @@ class Beside:
             mine, theirs = rows[rows < num], real_rows[rows[rows >= num] - num]
             return statistic(mine, theirs) if min(len(mine), len(theirs)) else math.nan
 
-        found = jackknife_interval(of_both, ids, unit=self.unit, stratum=2 * ids + side)
+        stratum = 2 * ids + side
+        found = jackknife_interval(of_both, ids, unit=self.unit, stratum=stratum, level=level)
         assert found.basis is not None
         return replace(found, basis=replace(found.basis, num_samples=num))
 

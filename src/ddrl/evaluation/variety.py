@@ -22,6 +22,7 @@ from ddrl.evaluation.statistics import Beside, Interval, Rows, Unit
 __all__ = ["Variety", "measure_variety"]
 
 MAX_VENDI = 128  # samples in a Vendi score, which costs an eigendecomposition of their kernel
+JOINT = 0.975  # of the two changes, so that both hold at 95 % where either is a sign
 MAX_DRAWN = 4  # sets of samples whose figures over prompts are averaged
 
 Numbers = NDArray[np.float64]
@@ -36,7 +37,8 @@ class Variety:
     Attributes:
         diversity: mean distance between two samples.
         vendi: effective number of different samples.
-        diversity_change: the ratio less the base's, paired by prompt and noise.
+        diversity_change: the ratio less the base's, paired by prompt and noise; the interval holds
+            at 95 % for both changes together.
         vendi_change: likewise.
     """
 
@@ -92,7 +94,7 @@ def measure_variety(
             run, before, wanted = at(rows, real_rows)[:, figure]
             return float((run - (0.0 if less is None else before)) / wanted) if wanted else math.nan
 
-        return beside.interval(statistic)
+        return beside.interval(statistic, level=0.95 if less is None else JOINT)
 
     return Variety(ratio(0, None), ratio(1, None), ratio(0, 1), ratio(1, 1))
 
@@ -140,7 +142,8 @@ def _within(sets: _Sets, prompt_id: Ids, real_id: Ids) -> _At:
             kept = np.flatnonzero(np.isin(mine, rows)), np.flatnonzero(np.isin(theirs, real_rows))
             if min(map(len, kept)) >= 2:
                 found.append(of_prompt(place, *kept))
-        return np.mean(found, axis=0)
+        means: NDArray[np.float64] = np.mean(found, axis=0)
+        return means
 
     return at
 
