@@ -40,7 +40,7 @@ def model(
 
 
 def panel(found: Sequence[Found], *, settings: str = "", stops: bool = False, **more: Any) -> Panel:
-    bench = make_bench(CLOUD, IDS, settings=settings)
+    bench = make_bench(CLOUD + 1, IDS, settings=settings)
     bench.script.found = list(found)
     return Panel(bench, cast("Forward", None), (1, 1, 1), num_samples=24, stops=stops, **more)
 
@@ -64,7 +64,7 @@ def test_metrics_of_one_audit() -> None:
     assert found["heldout_loss_change"] == pytest.approx(0.05), "a share, and not 0.05 of loss"
     assert found["audit/reward"] == pytest.approx(REWARD.mean() + 1)
     assert found["audit/diversity"] == pytest.approx(1.0)
-    assert found["audit/frechet"] == pytest.approx(0.0, abs=1e-6)
+    assert found["audit/frechet"] == pytest.approx(4.0), "data are 1 away in each of 4 features"
     assert found["audit/pixels"] == pytest.approx(0.0)
     assert found["audit/held_out/quality"] == pytest.approx(QUALITY.mean() + 0.5)
     assert found["audit/score"] == pytest.approx(0.5 / QUALITY.std())
@@ -153,7 +153,7 @@ def test_too_few_features_are_no_perfect_distance() -> None:
     [(24, 6, 4), (5, 2, 2), (1, 1, 2), (12, 6, 2), (600, 6, 100)],
 )
 def test_samples_are_spread_over_prompts(num_samples: int, prompts: int, each: int) -> None:
-    bench: HandBench = make_bench(CLOUD, IDS)
+    bench: HandBench = make_bench(CLOUD + 1, IDS)
     bench.script.found = [model()]
     made = Panel(bench, cast("Forward", None), (1, 1, 1), num_samples=num_samples, stops=False)
     assert bench.asked == [each]
