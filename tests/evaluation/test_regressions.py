@@ -55,7 +55,7 @@ def test_samples_that_failed_are_left_out_of_both() -> None:
 
 
 def test_a_base_whose_values_are_all_equal_gives_no_astronomical_change() -> None:
-    """The spread of both models together is the unit: one half for an accuracy of all or nothing."""
+    """The spread of both models together is the unit."""
     flat, won = np.zeros(6), np.array([1.0, 1, 1, 1, 0, 0])
     found = worst_prompts(PROMPTS, (BASE, BETTER), {"judge": (flat, won)})
     spread = np.concatenate([flat, won]).std()

@@ -145,5 +145,5 @@ def test_few_prompts_can_not_tell_and_the_findings_say_so() -> None:
     assert "too_few_prompts" in kinds
     assert "prefers_blur" not in kinds
     assert as_json(audit, ())["copies"][0]["interval"] == [None, None]
-    assert "no interval" in render_audit(audit, created="")
+    assert "no interval" in render_audit(audit, findings(audit))
     assert audit_chart(audit) is not None
