@@ -157,7 +157,7 @@ def _described(result: RunResult, run: LoadedRun, found: Found, base: Found) -> 
         ),
         method=method(run.recipe),
         num_steps=run.step,
-        seconds=sum(line["seconds"] for line in run.metrics),
+        seconds=sum(row.get("seconds", 0.0) for row in run.metrics),
         curves=curves(run.metrics),
     )
 

@@ -1,4 +1,4 @@
-"""The reduced audit of hand-made models: its score, its marks, and when it stops a run."""
+"""The reduced audit of hand-made models: its figures, its verdict and its score."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from tests.builders.hand_bench import HandBench, find, make_bench
 
 from ddrl.builders.measure import Found
 from ddrl.builders.monitors import Panel
-from ddrl.errors import GuardStop
 from ddrl.training.forward import Forward
 
 Numbers = NDArray[np.float64]
@@ -68,7 +67,7 @@ def test_metrics_of_one_audit() -> None:
     assert found["audit/pixels"] == pytest.approx(0.0)
     assert found["audit/held_out/quality"] == pytest.approx(QUALITY.mean() + 0.5)
     assert found["audit/score"] == pytest.approx(0.5 / QUALITY.std())
-    assert (found["audit/hacked"], found["audit/best"]) == (0.0, 1.0)
+    assert found["audit/hacked"] == 0.0
 
 
 def test_the_score_is_the_gain_in_what_was_not_trained_on() -> None:
@@ -78,58 +77,17 @@ def test_the_score_is_the_gain_in_what_was_not_trained_on() -> None:
     assert alone["audit/score"] == pytest.approx(2 / REWARD.std()), "there is nothing else"
 
 
-def test_the_best_is_the_best_so_far() -> None:
-    found = audits([GOOD, BETTER, GOOD, BETTER, model(gain=1, quality=0.3)])
-    assert [one["audit/best"] for one in found] == [1, 1, 0, 0, 1]
-
-
 @pytest.mark.parametrize("bad", [HACKED, UNSURE])
-def test_a_model_with_a_sign_is_never_the_best(bad: Found) -> None:
-    """Whatever its judge says: not where it is first, nor after others."""
+def test_a_model_with_a_sign_has_no_score(bad: Found) -> None:
+    """Whatever its judge says, so that it is never the best: neither first nor after others."""
     found = audits([bad, GOOD, bad, BETTER])
     assert ["audit/score" in one for one in found] == [False, True, False, True]
-    assert [one["audit/best"] for one in found] == [0, 1, 0, 1]
     assert [one["audit/hacked"] for one in found] == [
         float(bad is HACKED),
         0,
         float(bad is HACKED),
         0,
     ]
-
-
-def test_a_best_of_before_is_the_mark() -> None:
-    (kept,) = audits([GOOD], best=9.0)
-    assert kept["audit/best"] == 0.0
-    (passed,) = audits([GOOD], best=0.0)
-    assert passed["audit/best"] == 1.0
-
-
-def test_two_hacked_in_a_row_stop_a_run() -> None:
-    one = panel([model(), HACKED, HACKED], stops=True)
-    one()
-    with pytest.raises(GuardStop, match="at 2 audits in a row: hacked: the reward rose"):
-        one()
-
-
-@pytest.mark.parametrize("between", [GOOD, UNSURE])
-def test_two_that_are_not_in_a_row_do_not(between: Found) -> None:
-    found = audits([HACKED, between, HACKED, between, HACKED], stops=True)
-    assert [one["audit/hacked"] for one in found] == [1, 0, 1, 0, 1]
-
-
-def test_audits_of_before_count() -> None:
-    with pytest.raises(GuardStop):
-        audits([HACKED], stops=True, hacked=1)
-    assert audits([HACKED, HACKED, HACKED])[-1]["audit/hacked"] == 1.0, "nothing stops without it"
-
-
-def test_the_hint_names_a_best_checkpoint_only_where_there_is_one() -> None:
-    with pytest.raises(GuardStop) as none:
-        audits([HACKED, HACKED], stops=True)
-    with pytest.raises(GuardStop) as kept:
-        audits([GOOD, HACKED, HACKED], stops=True)
-    assert "--step best" not in (none.value.hint or "")
-    assert "--step best" in (kept.value.hint or "")
 
 
 @pytest.mark.parametrize(("limit", "hacked"), [(0.03, 1.0), (0.1, 0.0), (0.3, 0.0)])
@@ -160,10 +118,9 @@ def test_samples_are_spread_over_prompts(num_samples: int, prompts: int, each: i
     assert len(made._bench.prompts) == prompts
 
 
-def test_a_reward_that_can_not_be_measured_is_never_the_best() -> None:
+def test_a_reward_that_can_not_be_measured_gives_no_score() -> None:
     lost = model(gain=1, quality=0.5)
     values = dataclasses.replace(lost.values, reward=np.full(24, math.nan))
     found = audits([dataclasses.replace(lost, values=values)])
     assert "audit/score" not in found[0]
     assert "audit/reward" not in found[0]
-    assert found[0]["audit/best"] == 0.0
