@@ -152,7 +152,7 @@ def test_json_says_what_every_interval_is_over(report: Report) -> None:
         assert row["sampling"]["heldout_loss_change"] == {**basis, "num_samples": 597}
         assert row["measures"]["classifier"]["sampling"] == basis
         assert row["pixels"]["contrast"]["sampling"] == basis
-        assert set(row["changes"]) == {"reward", "diversity", "vendi"}
+        assert set(row["changes"]) == {"reward", "diversity", "vendi", "motion"}
 
 
 def test_fewer_prompts_than_there_are_are_the_unit(

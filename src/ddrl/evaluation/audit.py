@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -115,7 +115,8 @@ def as_json(report: Report) -> dict[str, Any]:
 
     `runs` maps each name to its figures (`reward`, `judge_accuracy`, `frechet`, `diversity`,
     `vendi`, `heldout_loss_change` as a fraction, and of clips three temporal ones), `intervals`
-    with [low, high] of each, `changes` from the base paired by prompt and noise, `sampling` with
+    with [low, high] of each, `changes` from the base paired by prompt and noise (of motion: how
+    much farther from that of real clips, in logarithms), `sampling` with
     what each interval is over, `measures`, `pixels`, `regressions` and `verdict`.
     A figure that is not finite is null, and so are the ends where there is no interval.
 
@@ -160,6 +161,7 @@ def _run_as_json(run: RunResult, verdict: Verdict) -> dict[str, Any]:
         "reward": run.reward_change,
         "diversity": run.diversity_change,
         "vendi": run.vendi_change,
+        "motion": run.motion_moved,
     }
     return {
         "label": run.label,
@@ -230,7 +232,7 @@ def _with_interval(figure: Interval) -> dict[str, Any]:
 
 def _basis(figure: Interval) -> dict[str, Any] | None:
     """What an interval is over, or what its value is of where it has none."""
-    return None if figure.basis is None else vars(figure.basis)
+    return None if figure.basis is None else asdict(figure.basis)
 
 
 def _ends(figure: Interval) -> list[float | None]:

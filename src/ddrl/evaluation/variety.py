@@ -22,6 +22,7 @@ from ddrl.evaluation.statistics import Beside, Interval, Rows, Unit
 __all__ = ["Variety", "measure_variety"]
 
 MAX_VENDI = 128  # samples in a Vendi score, which costs an eigendecomposition of their kernel
+MAX_PAIRED = 512  # samples of a prompt whose distances are taken, which are as many squared
 JOINT = 0.975  # of the two changes, so that both hold at 95 % where either is a sign
 MAX_DRAWN = 4  # sets of samples whose figures over prompts are averaged
 
@@ -112,7 +113,10 @@ _At = Callable[[Rows, Rows], NDArray[np.float64]]
 def _within(sets: _Sets, prompt_id: Ids, real_id: Ids) -> _At:
     """Kept rows to the figures (3, 2) of run, base and real data: means over prompts."""
     prompts = np.unique(prompt_id)
-    places = [(np.flatnonzero(prompt_id == one), np.flatnonzero(real_id == one)) for one in prompts]
+    places = [
+        (np.flatnonzero(prompt_id == one)[:MAX_PAIRED], np.flatnonzero(real_id == one)[:MAX_PAIRED])
+        for one in prompts
+    ]
     pairs = [
         [squareform(pdist(x[at])) for x, at in zip(sets, (mine, mine, theirs), strict=True)]
         for mine, theirs in places
