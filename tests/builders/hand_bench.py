@@ -14,10 +14,12 @@ from torch import Tensor
 from ddrl.builders.bench import Bench, Values
 from ddrl.builders.corpus import Corpus, Part, Real
 from ddrl.builders.features import RealData
-from ddrl.builders.measure import Found
+from ddrl.builders.measure import Found, measure_model
 from ddrl.evaluation.drift import DriftMeter
 from ddrl.evaluation.encoder import Encoder
 from ddrl.evaluation.generate import SampleSet
+from ddrl.evaluation.result import RunResult
+from ddrl.evaluation.verdict import Verdict, judge_run
 from ddrl.models.tiny import TinyCondition
 from ddrl.recipe import parse_recipe
 from ddrl.records import Prompts
@@ -123,3 +125,27 @@ def find(
         prompt_id=prompt_id,
     )
     return Found(np.ones(1000) if losses is None else losses, values)
+
+
+IDS = np.repeat(np.arange(6), 8)
+
+
+def clouds(
+    seed: int = 0, *, spread: float = 1.0, prompts: int = 6, each: int = 8, width: int = 4
+) -> Numbers:
+    """Samples around a centre of each prompt; the same seed gives the same clouds at any spread."""
+    rng = np.random.default_rng(seed)
+    centres = np.random.default_rng(99).normal(0, 3, (prompts, 1, width))
+    samples: Numbers = (centres + spread * rng.standard_normal((prompts, each, width))).reshape(
+        -1, width
+    )
+    return samples
+
+
+def row(bench: HandBench, run: Found, base: Found) -> RunResult:
+    return measure_model(bench, run, base, name="run")
+
+
+def judge(bench: HandBench, run: Found, base: Found) -> Verdict:
+    start = measure_model(bench, base, base, name="base", is_base=True)
+    return judge_run(row(bench, run, base), start)
