@@ -60,18 +60,18 @@ def test_difference_at_equal_reward() -> None:
     first = np.stack([reward, reward], axis=1)
     offsets = [1.0, 2.0, 3.0]
     second = [np.stack([reward + 1.0, reward + 1.0 + offset], axis=1) for offset in offsets]
-    difference = matched_difference([first] * 3, second, seed=0)
+    difference = matched_difference([first] * 3, second)
     assert difference.value == pytest.approx(-2.0)
     assert -3.0 <= difference.low < -2.0 < difference.high <= -1.0
-    assert matched_difference([first], [first], seed=0).value == 0.0
+    assert matched_difference([first], [first]).value == 0.0
 
 
 def test_fronts_that_never_meet() -> None:
     low, high = np.array([[0.0, 0.0], [1.0, 1.0]]), np.array([[2.0, 0.0], [3.0, 1.0]])
     with pytest.raises(DataError, match="seed number 1 share no range"):
-        matched_difference([low, low], [low, high], seed=0)
+        matched_difference([low, low], [low, high])
     with pytest.raises(DataError, match="2 and 1 seeds"):
-        matched_difference([low, low], [low], seed=0)
+        matched_difference([low, low], [low])
 
 
 def test_bad_points() -> None:

@@ -52,3 +52,12 @@ def test_samples_that_failed_are_left_out_of_both() -> None:
     found = worst_prompts(PROMPTS, (BASE, run), {})
     assert [one.prompt_id for one in found] == [0, 2]
     assert found[0].reward == (2.0, 3.0)
+
+
+def test_a_base_whose_values_are_all_equal_gives_no_astronomical_change() -> None:
+    """The spread of both models together is the unit."""
+    flat, won = np.zeros(6), np.array([1.0, 1, 1, 1, 0, 0])
+    found = worst_prompts(PROMPTS, (BASE, BETTER), {"judge": (flat, won)})
+    spread = np.concatenate([flat, won]).std()
+    assert [one.prompt_id for one in found] == [2, 0, 1]
+    assert [one.change for one in found] == pytest.approx([0.0, 1 / spread, 1 / spread])

@@ -123,3 +123,27 @@ def test_the_page_escapes_and_repeats_itself() -> None:
     assert "<b>x" not in page
     assert page == render_audit(audit, findings(audit))
     assert [line.label for line in table(audit)] == ["originals", PROMPTS]
+
+
+def test_intervals_are_over_prompts_where_prompts_share_samples() -> None:
+    """Ten prompts of ten samples that all fall by their prompt's own amount."""
+    prompt_id = np.repeat(np.arange(10), 10)
+    change = np.random.default_rng(0).standard_normal(10)[prompt_id]
+    many = make(VALUES, {"blur": VALUES + change}).rows[0].difference
+    ten = make(VALUES, {"blur": VALUES + change}, prompt_id=prompt_id).rows[0].difference
+    assert ten.value == many.value
+    assert ten.high - ten.low > 3 * (many.high - many.low)
+    only = make(VALUES, {"blur": VALUES + change}, prompt_id=prompt_id, unit="sample")
+    assert only.rows[0].difference.high == pytest.approx(ten.value), "the prompts stay the same"
+
+
+def test_few_prompts_can_not_tell_and_the_findings_say_so() -> None:
+    audit = make(
+        VALUES, {"blur": VALUES[::-1] + 1}, prompt_id=np.zeros(100, dtype=int), num_prompts=1
+    )
+    kinds = [one.kind for one in findings(audit)]
+    assert "too_few_prompts" in kinds
+    assert "prefers_blur" not in kinds
+    assert as_json(audit, ())["copies"][0]["interval"] == [None, None]
+    assert "no interval" in render_audit(audit, findings(audit))
+    assert audit_chart(audit) is not None

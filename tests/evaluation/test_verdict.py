@@ -46,6 +46,9 @@ BASE = RunResult(
 )
 
 
+ONE_SIGN = ("not conclusive", 1)
+
+
 def run(
     *,
     reward: float = -0.4,
@@ -139,6 +142,34 @@ def test_hacked() -> None:
         ({"reward": -2.1, "frechet": 1065}, "no gain", 0),
         ({"reward": -2.1, "diversity": 0.2}, "not conclusive", 1),
         ({"reward": -2.1, "drift": 0.5}, "hacked", 1),
+        # The reward's change paired with the base decides, where it is known.
+        ({"reward_change": about(0.2, 0.1), "half": 5.0}, "clean", 0),
+        ({"reward_change": about(0.2, 0.3)}, "no gain", 0),
+        ({"reward_change": about(0.2, 0.3), "frechet": 1065, "vendi": about(0.5)}, *ONE_SIGN),
+        ({"reward_change": about(0.2, 0.1), "frechet": 1065, "vendi": about(0.5)}, "hacked", 2),
+        # So does that of its variety: the base's may be as low.
+        ({"diversity": 0.5, "diversity_change": about(-0.01, 0.02)}, "clean", 0),
+        ({"diversity": 0.5, "diversity_change": about(-0.03, 0.02)}, *ONE_SIGN),
+        ({"vendi": about(0.5), "vendi_change": about(-0.01, 0.02)}, "clean", 0),
+        ({"vendi": about(0.5), "vendi_change": about(-0.03, 0.02)}, *ONE_SIGN),
+        # And how much farther from data clips move than the base's.
+        ({"temporal_change": about(0.3, 0.1), "motion_moved": about(0.1, 0.2)}, "clean", 0),
+        ({"temporal_change": about(0.3, 0.1), "motion_moved": about(0.3, 0.2)}, *ONE_SIGN),
+        ({"temporal_change": about(0.0), "motion_moved": Interval.alone(NAN)}, *ONE_SIGN),
+        # Without an interval nothing that needs one is said, and nothing is clean.
+        ({"reward_change": Interval.alone(1.0)}, *ONE_SIGN),
+        ({"reward_change": Interval.alone(1.0), "frechet": 1065}, *ONE_SIGN),
+        ({"drift": Interval.alone(0.05)}, *ONE_SIGN),
+        ({"drift": Interval.alone(0.5)}, "hacked", 1),
+        ({"diversity": 0.5, "diversity_change": Interval.alone(-0.4)}, *ONE_SIGN),
+        ({"diversity": 0.9, "diversity_change": Interval.alone(-0.4)}, "clean", 0),
+        ({"pixels": (shift("contrast", 3.0, 2.0, NAN),)}, *ONE_SIGN),
+        ({"pixels": (shift("contrast", 3.0, 0.5, NAN),)}, "clean", 0),
+        ({"measures": (judge(0.4, Interval.alone(-0.06)),)}, *ONE_SIGN),
+        ({"temporal_change": Interval.alone(0.3)}, *ONE_SIGN),
+        # What can't be told is no second kind of sign.
+        ({"vendi": about(0.5), "drift": Interval.alone(0.09)}, "not conclusive", 2),
+        ({"frechet": 1065, "temporal_change": Interval.alone(0.3)}, "not conclusive", 2),
         # What was not measured is never clean.
         ({"reward": NAN}, "not conclusive", 1),
         ({"frechet": NAN}, "not conclusive", 1),
@@ -213,6 +244,31 @@ def test_a_base_that_is_no_better_raises_no_sign() -> None:
     )
     poor = run(diversity=0.61, vendi=about(0.51), temporal_change=about(0.21))
     assert judge_run(poor, base).status == "clean"
+
+
+def test_a_base_of_unknown_variety_excuses_nothing() -> None:
+    base = dataclasses.replace(BASE, diversity=about(NAN), vendi=about(NAN))
+    poor = run(diversity=0.3, vendi=about(0.2))
+    assert judge_run(poor, base).alarms == ("diversity", "vendi")
+    changed = run(diversity=0.3, diversity_change=about(NAN))
+    assert judge_run(changed, base).alarms == ("diversity",)
+
+
+def test_the_bases_interval_counts_where_no_change_is_known() -> None:
+    """The run's reward is above the base's value and below the end of the base's interval."""
+    base = dataclasses.replace(BASE, reward=about(-2.1, 2.0))
+    assert judge_run(run(reward=-0.4, half=0.1), base).status == "no gain"
+    assert judge_run(run(reward=-0.05, half=0.01), base).status == "clean"
+    unknown = dataclasses.replace(BASE, reward=Interval.alone(-2.1))
+    assert judge_run(run(), unknown).status == "not conclusive"
+
+
+def test_what_a_base_without_an_interval_means_is_said() -> None:
+    verdict = judge_run(run(reward_change=Interval.alone(1.7)), BASE)
+    assert verdict.sentence == (
+        "not conclusive: the reward went from -2.1 to -0.4, and whether the reward rose can't be "
+        "told from so few prompts."
+    )
 
 
 def test_reasons_say_what_moved() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -22,6 +22,7 @@ from ddrl.evaluation.drift import DriftMeter
 from ddrl.evaluation.encoder import Encoder
 from ddrl.evaluation.generate import SampleSet, generate
 from ddrl.evaluation.pixels import pixel_statistics
+from ddrl.evaluation.statistics import Unit
 from ddrl.recipe import Recipe
 from ddrl.rewards.scorer import Scorer
 from ddrl.training.forward import Forward
@@ -43,6 +44,7 @@ class Values:
         pixels: name -> (N,), statistics of pixels.
         features: of the encoder, (N, F).
         frames: of every frame, (N, T, F); None for images.
+        prompt_id: the prompt of each, (N,).
         causes: name -> why samples have no value, of held-out rewards that failed.
     """
 
@@ -51,6 +53,7 @@ class Values:
     pixels: Mapping[str, NDArray[np.float64]]
     features: NDArray[np.float64]
     frames: NDArray[np.float64] | None
+    prompt_id: NDArray[np.int64]
     causes: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -81,6 +84,24 @@ class Bench:
     real: RealData
     meter: DriftMeter
     device: torch.device
+
+    @property
+    def unit(self) -> Unit:
+        """What intervals over the sampled prompts are over."""
+        return self._unit(self.prompts)
+
+    @property
+    def drift_unit(self) -> Unit:
+        """What intervals over the held-out data are over."""
+        return self._unit(self.corpus.heldout.captions)
+
+    def _unit(self, prompts: Sequence[str]) -> Unit:
+        """Samples, where the prompts are all that the model is trained for; else prompts.
+
+        With given frames every prompt is another one, even where the text is the same.
+        """
+        is_all = set(self.corpus.train.captions) <= set(prompts)
+        return "sample" if is_all and not self.recipe.data.given_frames else "prompt"
 
     def sample(
         self, forward: Forward, latent_shape: tuple[int, ...], *, samples_per_prompt: int = 0
@@ -132,6 +153,7 @@ class Bench:
             pixels=pixel_statistics(media),
             features=self.encoder.features(media) if frames is None else frames.mean(1),
             frames=frames,
+            prompt_id=prompts.prompt_id.numpy(),
             causes=causes,
         )
 

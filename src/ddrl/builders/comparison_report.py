@@ -78,7 +78,7 @@ def _check_one_base(measured: Sequence[Outcome]) -> None:
     figures = [_figures(outcome, _BASE) for outcome in measured]
     for outcome, found in zip(measured[1:], figures[1:], strict=True):
         for name, value in figures[0].items():
-            other = found.get(name, Interval.exact(math.nan)).value
+            other = found.get(name, Interval.alone(math.nan)).value
             if not np.isclose(value.value, other, rtol=1e-3, atol=1e-5, equal_nan=True):
                 raise DataError(
                     f"{measured[0].run.folder} and {outcome.run.folder} were measured beside "
@@ -92,7 +92,7 @@ def _cell(variant: str, label: str, outcomes: Sequence[Outcome], name: str = "")
     measured = [outcome for outcome in outcomes if outcome.audit is not None]
     rows = [_figures(outcome, name) for outcome in measured]
     keys = dict.fromkeys(key for row in rows for key in row)
-    nan = Interval.exact(math.nan)
+    nan = Interval.alone(math.nan)
     return Cell(
         variant=variant,
         label=label,
@@ -126,7 +126,7 @@ def _figures(outcome: Outcome, name: str) -> dict[str, Interval]:
         for key, ends in run["intervals"].items()
     }
     measures = {
-        name: Interval(number(one["value"]), *map(number, one["interval"]))
+        name: Interval(number(one["value"]), number(one["interval"][0]), number(one["interval"][1]))
         for name, one in run["measures"].items()
     }
     return figures | measures

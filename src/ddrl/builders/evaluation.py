@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from ddrl.builders.assets import limit_threads
-from ddrl.builders.bench import Bench, Values, build_bench
+from ddrl.builders.bench import Bench, build_bench
 from ddrl.builders.describe import (
     curves,
     distinct_labels,
@@ -22,22 +23,14 @@ from ddrl.builders.describe import (
     method,
     reproduce,
 )
-from ddrl.builders.measure import (
-    diversity_ratios,
-    drift_interval,
-    frechet_interval,
-    mean_interval,
-    measured,
-    pixel_shifts,
-    temporal_figures,
-)
+from ddrl.builders.measure import Found, measure_model
 from ddrl.builders.provenance import describe_result
 from ddrl.builders.runs import LoadedRun, Step, load_run
 from ddrl.errors import DataError, UsageError
 from ddrl.evaluation.audit import Report
 from ddrl.evaluation.fidelity import frechet_distance
 from ddrl.evaluation.regressions import worst_prompts
-from ddrl.evaluation.result import Curves, RunResult
+from ddrl.evaluation.result import RunResult
 from ddrl.evaluation.tiles import clip_grid, still_grid
 from ddrl.recipe import difference
 
@@ -99,7 +92,7 @@ def evaluate_runs(
     results: list[RunResult] = []
     grids: dict[str, NDArray[np.uint8]] = {}
     clips: dict[str, NDArray[np.uint8]] = {}
-    base: tuple[NDArray[np.float64], Values] | None = None
+    base: Found | None = None
     for name, run in [("base", None), *zip(names, runs, strict=True)]:
         if progress is not None:
             progress(f"evaluating {name}")
@@ -107,10 +100,10 @@ def evaluate_runs(
             forward = (run or first).forward
             samples = bench.sample(forward, first.latent_shape)
             losses = bench.meter.losses(forward, first.corpus.heldout.condition).double().numpy()
-        values, prompt_id = bench.values(samples), samples.prompts.prompt_id
-        base = base or (losses, values)
-        pairs = (losses, base[0]), (values, base[1])
-        results.append(_measure(bench, name, run, *pairs, prompt_id.numpy()))
+        found, prompt_id = Found(losses, bench.values(samples)), samples.prompts.prompt_id
+        base = base or found
+        result = measure_model(bench, found, base, name=name, is_base=run is None)
+        results.append(result if run is None else _described(result, run, found, base))
         grids[name] = still_grid(samples.media, prompt_id, shown)
         if samples.media.ndim == 5:
             clips[name] = clip_grid(samples.media, prompt_id, shown)
@@ -166,43 +159,21 @@ def _unique_names(runs: Sequence[LoadedRun]) -> list[str]:
     ]
 
 
-def _measure(
-    bench: Bench,
-    name: str,
-    run: LoadedRun | None,
-    losses: tuple[NDArray[np.float64], NDArray[np.float64]],
-    values: tuple[Values, Values],
-    prompt_id: NDArray[np.int64],
-) -> RunResult:
-    """The row of a run, or of the base (None); pairs are of the run and of the base."""
-    mine, base = values
-    seed = bench.recipe.evaluation.seed
-    diversity, vendi = diversity_ratios(bench, mine, prompt_id)
-    temporal, change, consistency = temporal_figures(bench, mine)
-    worst = worst_prompts(
-        prompt_id,
-        (base.reward, mine.reward),
-        {key: (base.measures[key], mine.measures[key]) for key in mine.measures},
-    )
-    return RunResult(
-        name=name,
-        label="Base model" if run is None else label(run.recipe),
-        reward=mean_interval(mine.reward, seed=seed),
-        frechet=frechet_interval(mine.features, bench.real.features, seed=seed),
-        diversity=diversity,
-        vendi=vendi,
-        heldout_loss_change=drift_interval(*losses, seed=seed),
-        measures=measured(bench, mine, base),
-        pixels=pixel_shifts(bench, mine, base),
-        temporal_frechet=temporal,
-        temporal_change=change,
-        temporal_consistency=consistency,
-        regressions=() if run is None else worst,
-        is_base=run is None,
-        method="Flow matching, before post-training" if run is None else method(run.recipe),
-        num_steps=0 if run is None else run.step,
-        seconds=0.0 if run is None else sum(row.get("seconds", 0.0) for row in run.metrics),
-        curves=Curves() if run is None else curves(run.metrics),
+def _described(result: RunResult, run: LoadedRun, found: Found, base: Found) -> RunResult:
+    """A run's figures with what it is, and the prompts that lost most."""
+    mine, before = found.values, base.values
+    return replace(
+        result,
+        label=label(run.recipe),
+        regressions=worst_prompts(
+            mine.prompt_id,
+            (before.reward, mine.reward),
+            {key: (before.measures[key], mine.measures[key]) for key in mine.measures},
+        ),
+        method=method(run.recipe),
+        num_steps=run.step,
+        seconds=sum(row.get("seconds", 0.0) for row in run.metrics),
+        curves=curves(run.metrics),
     )
 
 

@@ -11,13 +11,10 @@ from numpy.typing import NDArray
 
 from ddrl.builders.assets import Assets
 from ddrl.builders.bench import Bench, Values, build_bench, build_drift
-from ddrl.builders.measure import diversity_ratios, drift_interval, mean_interval, measured
-from ddrl.builders.measure import pixel_shifts as measure_pixels
+from ddrl.builders.measure import Found, measure_model
 from ddrl.errors import GuardStop
-from ddrl.evaluation.fidelity import frechet_distance
 from ddrl.evaluation.result import RunResult
 from ddrl.evaluation.signs import Marks
-from ddrl.evaluation.statistics import Interval
 from ddrl.evaluation.verdict import Verdict, judge_run
 from ddrl.recipe import Recipe
 from ddrl.training.auditing import Audit, Monitor
@@ -118,9 +115,10 @@ class Panel:
         self._bench = dataclasses.replace(bench, prompts=bench.prompts[:num_prompts])
         self._per_prompt = max(2, num_samples // num_prompts)
         self._forward, self._latent_shape = forward, latent_shape
-        self._losses = self._drift_losses()
-        self._values, prompt_id = self._measure()
-        self._base = self._result(self._losses, self._values, prompt_id, is_base=True)
+        self._found = Found(self._drift_losses(), self._measure())
+        self._base = measure_model(
+            self._bench, self._found, self._found, name="base", is_base=True, quick=True
+        )
 
     def __call__(self, step: int) -> Audit:
         """Measure the model as it is now.
@@ -135,10 +133,10 @@ class Panel:
         losses = self._drift_losses()
         loss = float(losses.mean())
         if not np.isfinite(losses).all():
-            change = loss / float(self._losses.mean()) - 1
+            change = loss / float(self._found.losses.mean()) - 1
             return Audit(step, {"heldout_loss": loss, "heldout_loss_change": change})
-        values, prompt_id = self._measure(step)
-        run = self._result(losses, values, prompt_id)
+        mine = Found(losses, self._measure(step))
+        run = measure_model(self._bench, mine, self._found, name="run", quick=True)
         limit = self._bench.recipe.evaluation.drift_limit
         verdict = judge_run(run, self._base, marks=Marks(drift_limit=limit))
         metrics = {
@@ -147,7 +145,7 @@ class Panel:
             "audit/diversity": run.diversity.value,
             "audit/vendi": run.vendi.value,
             "audit/pixels": max(shift.moved.value for shift in run.pixels),
-            "audit/score": self._score(run, verdict, values),
+            "audit/score": self._score(run, verdict),
             **{f"audit/held_out/{one.name}": one.value.value for one in run.measures},
         }
         found = {
@@ -163,7 +161,7 @@ class Panel:
         losses = bench.meter.losses(self._forward, bench.corpus.heldout.condition)
         return losses.double().numpy()
 
-    def _measure(self, step: int = 0) -> tuple[Values, NDArray[np.int64]]:
+    def _measure(self, step: int = 0) -> Values:
         """Sample the model and measure the samples; those of the base are at step 0."""
         samples = self._bench.sample(
             self._forward, self._latent_shape, samples_per_prompt=self._per_prompt
@@ -173,34 +171,9 @@ class Panel:
                 f"The audit's samples are not finite at step {step}: training has diverged.",
                 hint="a lower learning rate or float32 usually helps",
             )
-        return self._bench.values(samples), samples.prompts.prompt_id.numpy()
+        return self._bench.values(samples)
 
-    def _result(
-        self,
-        losses: NDArray[np.float64],
-        values: Values,
-        prompt_id: NDArray[np.int64],
-        *,
-        is_base: bool = False,
-    ) -> RunResult:
-        bench, seed = self._bench, self._bench.recipe.evaluation.seed
-        diversity, vendi = diversity_ratios(bench, values, prompt_id)
-        can_compare = min(len(values.features), len(bench.real.features)) >= 2
-        distance = frechet_distance(values.features, bench.real.features) if can_compare else 0.0
-        return RunResult(
-            name="base" if is_base else "run",
-            label="",
-            reward=mean_interval(values.reward, seed=seed),
-            frechet=Interval.exact(distance),
-            diversity=diversity,
-            vendi=vendi,
-            heldout_loss_change=drift_interval(losses, self._losses, seed=seed),
-            measures=measured(bench, values, self._values),
-            pixels=measure_pixels(bench, values, self._values),
-            is_base=is_base,
-        )
-
-    def _score(self, run: RunResult, verdict: Verdict, values: Values) -> float:
+    def _score(self, run: RunResult, verdict: Verdict) -> float:
         """How good a checkpoint is: the gain in what was not trained on, where nothing is wrong.
 
         Mean over judges and held-out rewards of their gain on the base, in standard deviations of
@@ -210,6 +183,6 @@ class Panel:
             return -math.inf
         gains = [one.change.value / one.scale for one in run.measures if one.scale > 0]
         if not gains:
-            spread = float(np.nanstd(self._values.reward)) or 1.0
-            gains = [float(np.nanmean(values.reward - self._values.reward)) / spread]
+            spread = float(np.nanstd(self._found.values.reward)) or 1.0
+            gains = [run.reward_change.value / spread]
         return float(np.mean(gains))

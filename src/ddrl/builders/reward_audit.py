@@ -92,6 +92,8 @@ def audit_reward(
         copies=table.copies(),
         samples_per_second=len(samples.texts) / max(table.seconds, 1e-9),
         num_prompts=len(set(samples.texts)),
+        prompt_id=np.unique(samples.texts, return_inverse=True)[1],
+        unit="sample" if data in EMBEDDED else "prompt",
         cause=table["originals"].cause,
         picture=table["originals"].picture,
         ignores_prompt=isinstance(card, RewardCard) and card.prompt == "none",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ddrl.errors import DataError
 from ddrl.evaluation.result import Measured, PixelShift, Regression, RunResult
 from ddrl.evaluation.signs import Marks
-from ddrl.evaluation.statistics import Interval
+from ddrl.evaluation.statistics import Basis, Interval
 from ddrl.evaluation.verdict import Verdict, judge_run
 from ddrl.evaluation.wording import beside_base
 
@@ -88,6 +88,12 @@ class Report:
         """The model before post-training."""
         return next(run for run in self.runs if run.is_base)
 
+    @property
+    def basis(self) -> Basis | None:
+        """The prompts and samples of every run, and what is drawn of them; None: not known."""
+        known = (figure.basis for run in self.runs for figure in (run.frechet, run.reward))
+        return next((basis for basis in known if basis is not None), None)
+
     def verdicts(self) -> dict[str, Verdict]:
         """The verdict of each run by name, judged beside the base with the report's mark."""
         found = {
@@ -111,8 +117,10 @@ def as_json(report: Report) -> dict[str, Any]:
 
     `runs` maps each name to its figures (`reward`, `judge_accuracy`, `frechet`, `diversity`,
     `vendi`, `heldout_loss_change` as a fraction, and of clips three temporal ones), `intervals`
-    with [low, high] of each, `measures`, `pixels`, `regressions` and `verdict`.
-    A figure that is not finite is null.
+    with [low, high] of each, `changes` from the base paired by prompt and noise (of motion: how
+    much farther from that of real clips, in logarithms), `sampling` with
+    what each interval is over, `measures`, `pixels`, `regressions` and `verdict`.
+    A figure that is not finite is null, and so are the ends where there is no interval.
 
     Args:
         report: what was measured.
@@ -130,6 +138,9 @@ def as_json(report: Report) -> dict[str, Any]:
         "has_real": report.has_real,
         "real_frechet": _finite(report.real_frechet),
         "prompts": list(report.prompts),
+        "num_prompts": None if report.basis is None else report.basis.num_prompts,
+        "num_samples": None if report.basis is None else report.basis.num_samples,
+        "unit": None if report.basis is None else report.basis.unit,
         "environment": dict(report.environment),
         "reproduce": report.reproduce,
         "provenance": dict(report.provenance),
@@ -149,12 +160,20 @@ def _run_as_json(run: RunResult, verdict: Verdict) -> dict[str, Any]:
         "temporal_change": run.temporal_change,
         "temporal_consistency": run.temporal_consistency,
     }
+    changes = {
+        "reward": run.reward_change,
+        "diversity": run.diversity_change,
+        "vendi": run.vendi_change,
+        "motion": run.motion_moved,
+    }
     return {
         "label": run.label,
         "is_base": run.is_base,
         "method": run.method,
         **{name: _finite(figure.value) for name, figure in figures.items()},
         "intervals": {name: _ends(figure) for name, figure in figures.items()},
+        "changes": {name: _with_interval(change) for name, change in changes.items()},
+        "sampling": {name: _basis(figure) for name, figure in figures.items()},
         "measures": {one.name: _measured_as_json(one) for one in run.measures},
         "pixels": {one.name: _shift_as_json(one) for one in run.pixels},
         "regressions": [_regression_as_json(one) for one in run.regressions],
@@ -180,6 +199,7 @@ def _measured_as_json(one: Measured) -> dict[str, Any]:
         "kind": one.kind,
         "value": _finite(one.value.value),
         "interval": _ends(one.value),
+        "sampling": _basis(one.value),
         "change": _finite(one.change.value),
         "change_interval": _ends(one.change),
         "scale": _finite(one.scale),
@@ -195,6 +215,7 @@ def _shift_as_json(one: PixelShift) -> dict[str, Any]:
         "interval": _ends(one.difference),
         "moved": _finite(one.moved.value),
         "moved_interval": _ends(one.moved),
+        "sampling": _basis(one.difference),
     }
 
 
@@ -206,6 +227,15 @@ def _regression_as_json(one: Regression) -> dict[str, Any]:
         "worst": one.worst,
         "change": _finite(one.change),
     }
+
+
+def _with_interval(figure: Interval) -> dict[str, Any]:
+    return {"value": _finite(figure.value), "interval": _ends(figure)}
+
+
+def _basis(figure: Interval) -> dict[str, Any] | None:
+    """What an interval is over, or what its value is of where it has none."""
+    return None if figure.basis is None else asdict(figure.basis)
 
 
 def _ends(figure: Interval) -> list[float | None]:

@@ -145,7 +145,7 @@ def trade_chart(runs: Sequence[RunResult], limit: float) -> str | None:
     """The reward of each run against its held-out loss change: what the reward was paid with.
 
     Args:
-        runs: in the order of the page, base first; intervals are drawn as bars.
+        runs: in the order of the page, base first; intervals are bars, where there are any.
         limit: the mark as a fraction.
 
     Returns:
@@ -154,7 +154,7 @@ def trade_chart(runs: Sequence[RunResult], limit: float) -> str | None:
     known = [
         (place, run)
         for place, run in enumerate(runs)
-        if run.reward.is_finite and run.drift.is_finite
+        if math.isfinite(run.reward.value) and math.isfinite(run.drift.value)
     ]
     if len(known) < 2:
         return None
@@ -181,8 +181,9 @@ def trade_chart(runs: Sequence[RunResult], limit: float) -> str | None:
             markeredgewidth=1.0,
             markeredgecolor=_PAPER,
         )
-    lows = [run.drift.low for _, run in known]
-    highs = [run.drift.high for _, run in known]
+    drifts = [run.drift for _, run in known]
+    lows = [one.low if one.has_ends else one.value for one in drifts]
+    highs = [one.high if one.has_ends else one.value for one in drifts]
     axes.set_xlim(squash(min(*lows, 0.0), limit) - 0.5, squash(max(*highs, limit), limit) + 0.5)
     axes.margins(y=0.12)
     ticks = _ticks(min(*lows, 0.0), max(*highs, limit), limit, 0.2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -9,7 +10,9 @@ from ddrl.evaluation.result import RunResult
 from ddrl.evaluation.statistics import Interval
 from ddrl.evaluation.wording import column_decimals, number
 
-__all__ = ["Column", "further_columns", "make_column"]
+NO_INTERVAL = "no interval"
+
+__all__ = ["NO_INTERVAL", "Column", "further_columns", "make_column"]
 
 
 @dataclass(frozen=True)
@@ -45,13 +48,15 @@ def make_column(
         head,
         meaning,
         tuple(show(figure.value, decimals) for figure in figures),
-        tuple(
-            f"{show(figure.low, decimals)} to {show(figure.high, decimals)}"
-            if figure.is_finite and figure.low != figure.high
-            else ""
-            for figure in figures
-        ),
+        tuple(_range(figure, lambda value: show(value, decimals)) for figure in figures),
     )
+
+
+def _range(figure: Interval, show: Callable[[float], str]) -> str:
+    """An interval as text; empty where it has no width, or where there is no figure either."""
+    if not math.isfinite(figure.value) or figure.low == figure.high:
+        return ""
+    return f"{show(figure.low)} to {show(figure.high)}" if figure.has_ends else NO_INTERVAL
 
 
 def further_columns(runs: Sequence[RunResult]) -> tuple[Column, ...]:
@@ -104,7 +109,9 @@ def _causes(name: str, runs: Sequence[RunResult]) -> str:
     """Why samples of some runs have no value, as sentences after another one."""
     found = ((run, one) for run in runs for one in run.measures if one.name == name and one.cause)
     return "".join(
-        f" {run.label}: {'some samples are missing' if one.value.is_finite else 'missing'}, since "
-        f"{one.cause}."
-        for run, one in found
+        f" {run.label}: {_extent(one.value.value)}, since {one.cause}." for run, one in found
     )
+
+
+def _extent(value: float) -> str:
+    return "some samples are missing" if math.isfinite(value) else "missing"

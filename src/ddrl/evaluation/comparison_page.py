@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,7 +57,7 @@ class _Column:
     def range(self, cell: Cell) -> str:
         """Its interval, as text; empty where it has no width."""
         mean = cell.mean(self.key)
-        if not mean.is_finite or mean.low == mean.high:
+        if not mean.has_ends or mean.low == mean.high:
             return ""
         return f"{self.show(mean.low)} to {self.show(mean.high)}"
 
@@ -162,7 +163,7 @@ def _columns(report: ComparisonReport) -> list[_Column]:
     return [
         column
         for column in [*known.values(), *extra]
-        if any(cell.mean(column.key).is_finite for cell in cells)
+        if any(math.isfinite(cell.mean(column.key).value) for cell in cells)
     ]
 
 
@@ -222,7 +223,7 @@ def _matched_row(other: str, trade: Trade, match: Matched, *, first: bool) -> di
     is_share = trade.key == "heldout_loss_change"
     show = signed_percent if is_share else (lambda value: number(value, 2))
     gap = match.difference
-    ends = f"{show(gap.low)} to {show(gap.high)}" if gap.low != gap.high else ""
+    ends = f"{show(gap.low)} to {show(gap.high)}" if gap.has_ends and gap.low != gap.high else ""
     return {
         "other": other,
         "first": first,

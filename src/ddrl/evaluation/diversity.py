@@ -20,6 +20,7 @@ __all__ = [
     "group_diversity",
     "group_vendi",
     "median_distance",
+    "vendi_of_kernel",
     "vendi_score",
     "within_group_diversity",
 ]
@@ -139,7 +140,12 @@ def vendi_score(
         if not bandwidth > 0.0:
             raise UsageError(f"the bandwidth of a kernel must be positive, not {bandwidth}.")
         matrix = np.exp(-squareform(pdist(array, "sqeuclidean")) / (2.0 * bandwidth**2))
-    shares = np.clip(np.linalg.eigvalsh(matrix / len(array)), 0.0, None)
+    return vendi_of_kernel(matrix)
+
+
+def vendi_of_kernel(kernel: NDArray[np.float64]) -> float:
+    """The Vendi score of n samples by their kernel (n, n), whose diagonal is 1."""
+    shares = np.clip(np.linalg.eigvalsh(kernel / len(kernel)), 0.0, None)
     known = shares[shares > 0.0]
     return float(np.exp(-np.sum(known * np.log(known))))
 

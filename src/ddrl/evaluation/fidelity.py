@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from ddrl.errors import DataError
 
-__all__ = ["frechet_distance"]
+__all__ = ["Reference", "frechet_distance"]
 
 
 def frechet_distance(features_a: NDArray[np.float64], features_b: NDArray[np.float64]) -> float:
@@ -41,22 +41,41 @@ def frechet_distance(features_a: NDArray[np.float64], features_b: NDArray[np.flo
 
     Source: Dowson and Landau, 1982; Heusel et al., arXiv 1706.08500. Covariances are unbiased.
     """
-    a = _checked(features_a, "first")
-    b = _checked(features_b, "second")
-    if a.shape[1] != b.shape[1]:
-        raise DataError(
-            f"the feature sets have different widths: {a.shape[1]} and {b.shape[1]}.",
-            hint="take both from the same feature network.",
-        )
-    mean_a, root_a = _moments(a)
-    mean_b, root_b = _moments(b)
-    shift = float(np.sum((mean_a - mean_b) ** 2))
-    spread = float(np.sum(root_a**2) + np.sum(root_b**2))
-    overlap = float(np.sum(np.linalg.svd(root_a @ root_b.T, compute_uv=False)))
-    distance = shift + spread - 2.0 * overlap
-    if not math.isfinite(distance):
-        raise DataError("the features are too large: their Fréchet distance overflows.")
-    return max(distance, 0.0)
+    return Reference(features_b, "second").distance(features_a, "first")
+
+
+class Reference:
+    """One of two feature sets, that others are measured beside: its moments are taken once.
+
+    Args:
+        features: (M, F).
+        which: what errors call it.
+
+    Raises:
+        DataError: as for :func:`frechet_distance`.
+    """
+
+    def __init__(self, features: NDArray[np.float64], which: str = "reference") -> None:
+        checked = _checked(features, which)
+        self._width = checked.shape[1]
+        self._mean, self._root = _moments(checked)
+
+    def distance(self, features: NDArray[np.float64], which: str = "other") -> float:
+        """The squared Fréchet distance of another set, (N, F), from this one."""
+        other = _checked(features, which)
+        if other.shape[1] != self._width:
+            raise DataError(
+                f"the feature sets have different widths: {other.shape[1]} and {self._width}.",
+                hint="take both from the same feature network.",
+            )
+        mean, root = _moments(other)
+        shift = float(np.sum((mean - self._mean) ** 2))
+        spread = float(np.sum(root**2) + np.sum(self._root**2))
+        overlap = float(np.sum(np.linalg.svd(root @ self._root.T, compute_uv=False)))
+        distance = shift + spread - 2.0 * overlap
+        if not math.isfinite(distance):
+            raise DataError("the features are too large: their Fréchet distance overflows.")
+        return max(distance, 0.0)
 
 
 def _moments(features: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

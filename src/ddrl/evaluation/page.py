@@ -17,7 +17,14 @@ from ddrl.evaluation.result import RunResult
 from ddrl.evaluation.signs import Marks
 from ddrl.evaluation.tiles import SMALL_TILE
 from ddrl.evaluation.verdict import Verdict
-from ddrl.evaluation.wording import beside_base, number, percent, signed_percent
+from ddrl.evaluation.wording import (
+    beside_base,
+    drawn,
+    number,
+    percent,
+    sampled,
+    signed_percent,
+)
 
 __all__ = ["render_page"]
 
@@ -77,6 +84,7 @@ def render_page(report: Report) -> str:
             num_seeds=max((grid.shape[1] for grid in grids), default=1),
             label_width=label_width,
             panel_width=250 if small else 420,
+            basis=_basis(report),
             num_colours=len(MARKERS),
             charts=_charts(report),
         )
@@ -90,6 +98,17 @@ def _headline(report: Report, verdicts: dict[str, Verdict]) -> str:
     if not runs:
         return "No post-trained run is in this report: it shows the base alone."
     return " ".join(f"{run.label}: {verdicts[run.name].sentence.split(':', 1)[0]}." for run in runs)
+
+
+def _basis(report: Report) -> str:
+    """What the table's intervals are over, as sentences."""
+    basis, drift = report.basis, report.runs[-1].drift.basis
+    if basis is None:
+        return ""
+    text = f"Each model made {sampled(basis)}; intervals are over {drawn(basis)}."
+    if drift is not None:
+        text += f" The held-out loss is of {sampled(drift, 'real sample')}, over {drawn(drift)}."
+    return text
 
 
 def _columns(report: Report) -> tuple[Column, ...]:

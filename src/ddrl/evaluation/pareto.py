@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddrl.errors import DataError
-from ddrl.evaluation.statistics import Interval, bootstrap_interval
+from ddrl.evaluation.statistics import Interval, over_seeds
 
 __all__ = ["cost_at", "hypervolume", "matched_difference", "pareto_front"]
 
@@ -90,20 +90,16 @@ def matched_difference(
     second: Sequence[NDArray[np.float64]],
     *,
     num_levels: int = 32,
-    num_resamples: int = 1000,
-    seed: int,
 ) -> Interval:
     """How much less the first method costs than the second at equal reward, paired by seed.
 
     For each seed both fronts are read at ``num_levels`` rewards, evenly spread over the range that
-    both fronts cover, and the differences in cost are averaged. The interval resamples seeds.
+    both fronts cover, and the differences in cost are averaged. The interval is over seeds.
 
     Args:
         first: per seed, the (N, 2) points (reward, cost) of the first method's runs.
         second: the same of the second method, with the same seeds in the same order.
         num_levels: rewards at which the fronts are read.
-        num_resamples: of the bootstrap.
-        seed: of the bootstrap.
 
     Returns:
         Mean over seeds of cost(first) - cost(second): negative where the first is better.
@@ -118,7 +114,7 @@ def matched_difference(
         )
     pairs = zip(first, second, strict=True)
     differences = [_difference(a, b, num_levels, place) for place, (a, b) in enumerate(pairs)]
-    return bootstrap_interval(np.array(differences), num_resamples=num_resamples, seed=seed)
+    return over_seeds([Interval.exact(one) for one in differences])
 
 
 def _difference(

@@ -27,7 +27,8 @@ def worst_prompts(
     """The prompts that lost most in what training never saw.
 
     A prompt's change in a measure is the mean over its samples of run - base, in standard
-    deviations of the base's values over all samples. Prompts are ranked by their worst measure;
+    deviations of the base's values over all samples (of both models' where the base's are all
+    equal). Prompts are ranked by their worst measure;
     where there is no measure beside the trained reward, by that.
 
     Args:
@@ -42,8 +43,8 @@ def worst_prompts(
     """
     ranked = measures or {"reward": reward}
     spreads = {
-        name: max(float(np.nanstd(base)), 1e-6) if np.isfinite(base).any() else 1.0
-        for name, (base, _) in ranked.items()
+        name: _spread(base) or _spread(np.concatenate([base, run])) or 1.0
+        for name, (base, run) in ranked.items()
     }
     found = []
     for prompt in np.unique(prompt_id):
@@ -68,6 +69,13 @@ def worst_prompts(
             )
         )
     return tuple(sorted(found, key=lambda one: (one.change, one.prompt_id))[:num])
+
+
+def _spread(values: Values) -> float:
+    """Standard deviation of the finite values; 0 where there are none or rounding explains it."""
+    known = values[np.isfinite(values)]
+    spread = float(known.std()) if len(known) else 0.0
+    return spread if spread > 1e-6 * max(1.0, float(abs(known).max(initial=0.0))) else 0.0
 
 
 def _means(pair: tuple[Values, Values], rows: NDArray[np.bool_]) -> tuple[float, float]:

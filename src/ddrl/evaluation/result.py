@@ -11,7 +11,7 @@ from ddrl.evaluation.statistics import Interval
 
 __all__ = ["Curves", "Measured", "PixelShift", "Regression", "RunResult"]
 
-UNKNOWN = Interval.exact(math.nan)
+UNKNOWN = Interval.alone(math.nan)
 
 
 @dataclass(frozen=True)
@@ -111,6 +111,12 @@ class RunResult:
             as a fraction: 0.126 is +12.6 %.
         measures: judges and held-out rewards.
         vendi: effective number of different samples of one prompt, as a ratio to real data.
+        reward_change: mean difference in the trained reward to the base's sample of the same
+            prompt and noise.
+        diversity_change: diversity less the base's, paired by prompt and noise.
+        vendi_change: likewise.
+        motion_moved: how much farther from 1 `temporal_change` is than the base's, in logarithms,
+            paired by prompt and noise.
         pixels: statistics of pixels beside real data.
         temporal_frechet: Fréchet distance of temporal features; NaN for images.
         temporal_change: mean change between neighbouring frames, as a ratio to real data.
@@ -132,6 +138,10 @@ class RunResult:
     heldout_loss_change: Interval | float
     measures: tuple[Measured, ...] = ()
     vendi: Interval = UNKNOWN
+    reward_change: Interval = UNKNOWN
+    diversity_change: Interval = UNKNOWN
+    vendi_change: Interval = UNKNOWN
+    motion_moved: Interval = UNKNOWN
     pixels: tuple[PixelShift, ...] = ()
     temporal_frechet: Interval = UNKNOWN
     temporal_change: Interval = UNKNOWN

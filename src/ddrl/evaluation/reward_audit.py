@@ -17,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ddrl.evaluation.statistics import Interval, bootstrap_interval
+from ddrl.evaluation.statistics import Interval, Unit, mean_interval
 
 __all__ = [
     "FORMAT",
@@ -122,6 +122,8 @@ class RewardAudit:
         copies: the changed copies.
         samples_per_second: of scoring the originals for the second time.
         num_prompts: distinct prompts.
+        prompt_id: (N,) the prompt of each sample, which intervals are over; None: each has another.
+        unit: what intervals are over; samples, where all prompts that matter are there.
         cause: why the first original without a score has none.
         picture: uint8 (H, W, 3), the first sample; of a clip its middle frame.
         ignores_prompt: whether its card says that the prompt counts for nothing.
@@ -138,6 +140,8 @@ class RewardAudit:
     copies: tuple[Copy, ...]
     samples_per_second: float
     num_prompts: int
+    prompt_id: NDArray[np.int64] | None = None
+    unit: Unit = "prompt"
     cause: str = ""
     picture: NDArray[np.uint8] | None = None
     ignores_prompt: bool = False
@@ -146,7 +150,7 @@ class RewardAudit:
 
     def __post_init__(self) -> None:
         level = 1 - 0.05 / max(len(self.copies), 1)
-        rows = tuple(self._row(copy, place, level) for place, copy in enumerate(self.copies))
+        rows = tuple(self._row(copy, level) for copy in self.copies)
         object.__setattr__(self, "rows", rows)
 
     @property
@@ -171,16 +175,17 @@ class RewardAudit:
         """The difference between two scores of one sample that is still put down to rounding."""
         return UNEQUAL * self.deviation or 1e-6 * max(1.0, float(abs(self.known).max()))
 
-    def _row(self, copy: Copy, place: int, level: float) -> Row:
+    def _row(self, copy: Copy, level: float) -> Row:
         failed = int((~np.isfinite(copy.values)).sum())
         both = np.isfinite(copy.values) & np.isfinite(self.originals) & copy.compared
         values, change = copy.values[both], (copy.values - self.originals)[both]
-        nothing = Interval.exact(math.nan)
+        nothing = Interval.alone(math.nan)
         if not both.any():
             nan = math.nan
             return Row(copy.name, copy.label, 0, failed, nan, nothing, nothing, nan, is_exact=False)
-        difference = bootstrap_interval(change, seed=place)
-        joint = bootstrap_interval(change, num_resamples=2000, level=level, seed=place)
+        every = np.arange(len(both)) if self.prompt_id is None else self.prompt_id
+        difference = mean_interval(change, every[both], unit=self.unit)
+        joint = mean_interval(change, every[both], unit=self.unit, level=level)
         return Row(
             copy.name,
             copy.label,

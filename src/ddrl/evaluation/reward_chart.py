@@ -43,8 +43,10 @@ def audit_chart(audit: RewardAudit) -> str | None:
         )
         colour = _ROSE if row.joint.low > 0 else _FELL if row.joint.high < 0 else _SAME
         axes.barh([place], [value], height=0.62, color=colour, linewidth=0)
-        axes.plot([low, high], [place, place], color="#0a0b00", linewidth=1.4)
-        ends += [value, low, high]
+        if row.difference.has_ends:
+            axes.plot([low, high], [place, place], color="#0a0b00", linewidth=1.4)
+            ends += [low, high]
+        ends.append(value)
     least, most = min(ends), max(ends)
     margin = 0.06 * (most - least)
     axes.set_xlim(least - margin, most + margin)

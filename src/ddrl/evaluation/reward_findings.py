@@ -45,7 +45,7 @@ def findings(audit: RewardAudit) -> tuple[Finding, ...]:
     rows = {row.name: row for row in audit.rows}
     found += _prompt(rows.get(PROMPTS), is_declared=audit.ignores_prompt)
     found += _preferences(rows)
-    found += _spread(audit)
+    found += [*_spread(audit), *_too_few(audit)]
     return tuple(sorted(found, key=lambda one: one.level != "problem"))
 
 
@@ -125,7 +125,7 @@ def _preferences(rows: dict[str, Row]) -> list[Finding]:
         return [Finding("picture_insensitive", "problem", text)]
     for name, what in _PREFERENCES.items():
         row = rows.get(name)
-        if row is None or not row.num or row.joint.low <= 0:
+        if row is None or not row.num or not row.joint.low > 0:
             continue
         if math.isnan(row.standardised) or row.standardised >= SMALL_EFFECT:
             text = f"It prefers {what}: the score rises by {_size(row)}."
@@ -148,6 +148,15 @@ def _spread(audit: RewardAudit) -> list[Finding]:
         return []
     text = f"{percent(share)} of the originals have the largest score, {score_text(audit, top)}: "
     return [Finding("crowded", "note", f"{text}it can't rank these.")]
+
+
+def _too_few(audit: RewardAudit) -> list[Finding]:
+    """Changes of which it can't be said whether they are chance."""
+    unsure = [row.label for row in audit.rows if row.num and not row.joint.has_ends]
+    if not unsure:
+        return []
+    text = f"The prompts are too few to say whether changes are chance ({'; '.join(unsure)}): "
+    return [Finding("too_few_prompts", "note", f"{text}there are {audit.num_prompts}.")]
 
 
 def _size(row: Row) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
+from ddrl.evaluation.columns import NO_INTERVAL
 from ddrl.evaluation.publish import publish, templates
 from ddrl.evaluation.reward_audit import Finding, RewardAudit, Row, as_json
 from ddrl.evaluation.reward_chart import audit_chart
@@ -105,7 +106,8 @@ def _line(audit: RewardAudit, row: Row) -> Line:
     )
     known = number(row.standardised) if audit.deviation else ""
     mean = score_text(audit, row.mean)
-    return Line(row.label, mean, value, f"{low} to {high}", known, failed)
+    ends = f"{low} to {high}" if row.difference.has_ends else NO_INTERVAL
+    return Line(row.label, mean, value, ends, known, failed)
 
 
 def facts(audit: RewardAudit) -> dict[str, str]:

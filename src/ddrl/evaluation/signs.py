@@ -26,6 +26,7 @@ __all__ = [
     "Marks",
     "Sign",
     "find_signs",
+    "off",
     "rose",
 ]
 
@@ -41,6 +42,8 @@ MEASURE_FALL = 0.1
 """A fall of a judge or held-out reward by this many standard deviations, if the reward rose."""
 MOTION_FACTOR = 2.0
 """Clips that move this many times more or less than data."""
+
+_TOO_FEW = "can't be told from so few prompts"
 
 Kind = Literal["drift", "variety", "distance", "pixels", "measures", "motion", "missing"]
 
@@ -83,9 +86,20 @@ class Sign:
     reason: str
 
 
-def rose(reward: Interval, base: Interval) -> bool:
-    """Whether a reward rose beyond its uncertainty: each lies outside of the other's interval."""
-    return reward.value > max(base.value, base.high) and reward.low > base.value
+def rose(run: RunResult, base: RunResult) -> bool | None:
+    """Whether the reward rose beyond its uncertainty: the interval of its paired change is above 0.
+
+    Where that change was not measured, each reward has to lie outside of the other's interval.
+
+    Returns:
+        None where there is no interval to tell it by.
+    """
+    change, mine, before = run.reward_change, run.reward, base.reward
+    if math.isfinite(change.value):
+        return change.low > 0 if change.has_ends else None
+    if not (mine.has_ends and before.has_ends):
+        return None
+    return mine.value > max(before.value, before.high) and mine.low > before.value
 
 
 def find_signs(run: RunResult, base: RunResult, marks: Marks) -> tuple[Sign, ...]:
@@ -96,17 +110,20 @@ def find_signs(run: RunResult, base: RunResult, marks: Marks) -> tuple[Sign, ...
         base: the model that it started from.
         marks: where signs begin.
     """
-    gained = rose(run.reward, base.reward)
+    risen = rose(run, base)
+    gained = bool(risen)
     found = [
         *_drift(run.drift, marks.drift_limit),
         *_variety(run, base, marks),
         *_distance(run, base, marks.frechet_factor, gained),
         *_pixels(run, marks.pixel_mark),
         *(_measures(run, marks.measure_fall) if gained else ()),
-        *_motion(run, base, marks),
+        *_motion(run, base, marks, gained),
     ]
     if not (math.isfinite(run.reward.value) and math.isfinite(base.reward.value)):
         found.append(Sign("missing", "reward", "the reward could not be measured"))
+    elif risen is None:
+        found.append(Sign("missing", "reward", f"whether the reward rose {_TOO_FEW}"))
     found += [
         Sign("missing", one.name, f"the {one.kind} {one.name} could not be measured")
         for one in run.measures
@@ -121,7 +138,9 @@ def _drift(drift: Interval, limit: float) -> Iterator[Sign]:
         yield Sign("missing", name, f"{what} could not be measured")
     elif drift.value > limit:
         yield Sign("drift", name, f"{what} {change(drift.value)} (mark: {percent(limit)})")
-    elif not drift.high <= limit:
+    elif math.isnan(drift.high):
+        yield Sign("missing", name, f"whether {what} stays within its mark {_TOO_FEW}")
+    elif drift.high > limit:
         reach = signed_percent(drift.high)
         text = f"the change of {what} is uncertain: its interval reaches {reach}"
         yield Sign("drift", name, f"{text} (mark: {percent(limit)})")
@@ -131,19 +150,35 @@ def _variety(run: RunResult, base: RunResult, marks: Marks) -> Iterator[Sign]:
     diversity, vendi = run.diversity, run.vendi
     if not math.isfinite(diversity.value):
         yield Sign("missing", "diversity", "the variety of its samples could not be measured")
-    elif diversity.value < marks.diversity_floor and _below(diversity, base.diversity):
+    elif diversity.value < marks.diversity_floor:
+        fell = _fell(diversity, base.diversity, run.diversity_change)
         ratio = number(diversity.value)
         text = f"samples of one prompt are only {ratio} times as varied as real data"
-        yield Sign("variety", "diversity", text)
-    if vendi.value < marks.vendi_floor and _below(vendi, base.vendi):
+        yield from _if_fell(fell, "diversity", text)
+    if vendi.value < marks.vendi_floor:
+        fell = _fell(vendi, base.vendi, run.vendi_change)
         ratio = number(vendi.value)
         text = f"one prompt has only {ratio} times as many different samples as real data (Vendi)"
-        yield Sign("variety", "vendi", text)
+        yield from _if_fell(fell, "vendi", text)
 
 
-def _below(figure: Interval, base: Interval) -> bool:
-    """Whether a figure is below the base's beyond its uncertainty, or the base's is unknown."""
-    return math.isnan(base.value) or figure.high < base.value
+def _fell(figure: Interval, base: Interval, change: Interval) -> bool | None:
+    """Whether a figure is below the base's beyond its uncertainty; None where that can't be told.
+
+    An unknown base excuses nothing.
+    """
+    if math.isnan(base.value):
+        return True
+    if math.isfinite(change.value):
+        return change.high < 0 if change.has_ends else None
+    return figure.high < base.value if figure.has_ends else None
+
+
+def _if_fell(fell: bool | None, alarm: str, text: str) -> Iterator[Sign]:
+    if fell:
+        yield Sign("variety", alarm, text)
+    elif fell is None:
+        yield Sign("missing", alarm, f"{text}, and whether the base's are more so {_TOO_FEW}")
 
 
 def _distance(run: RunResult, base: RunResult, factor: float, gained: bool) -> Iterator[Sign]:
@@ -159,6 +194,10 @@ def _pixels(run: RunResult, mark: float) -> Iterator[Sign]:
     """The statistic that moved farthest, if the whole interval of its move is past the mark."""
     moved = [shift for shift in run.pixels if shift.moved.low > mark]
     if not moved:
+        for shift in run.pixels:
+            if shift.moved.value > mark and not shift.moved.has_ends:
+                text = f"whether the {shift.name.replace('_', ' ')} moved past its mark {_TOO_FEW}"
+                yield Sign("missing", shift.name, text)
         return
     shift = max(moved, key=lambda one: one.moved.value)
     name = shift.name.replace("_", " ")
@@ -178,26 +217,39 @@ def _pixels(run: RunResult, mark: float) -> Iterator[Sign]:
 def _measures(run: RunResult, fall: float) -> Iterator[Sign]:
     """Judges and held-out rewards that fell, beyond their uncertainty, while the reward rose."""
     for one in run.measures:
-        if one.change.high < 0 and one.change.value < -fall * one.scale:
-            is_accuracy = one.name == "judge_accuracy"
-            what = "the judge's accuracy" if is_accuracy else f"the {one.kind} {one.name}"
+        if not one.change.value < -fall * one.scale:
+            continue
+        is_accuracy = one.name == "judge_accuracy"
+        what = "the judge's accuracy" if is_accuracy else f"the {one.kind} {one.name}"
+        if not one.change.has_ends:
+            yield Sign("missing", one.name, f"whether {what} fell {_TOO_FEW}")
+        elif one.change.high < 0:
             before, after = pair(one.value.value - one.change.value, one.value.value)
             yield Sign("measures", one.name, f"{what} fell from {before} to {after}")
 
 
-def _motion(run: RunResult, base: RunResult, marks: Marks) -> Iterator[Sign]:
+def _motion(run: RunResult, base: RunResult, marks: Marks, gained: bool) -> Iterator[Sign]:
     """Clips that stand still or flicker, beyond what the base does."""
     motion, before = run.temporal_change, base.temporal_change
     limit = math.log(marks.motion_factor)
-    if motion.is_finite and before.is_finite and min(motion.low, before.value) > 0:
-        off = min(abs(math.log(end)) for end in (motion.low, motion.high))
-        apart = motion.low > 1 or motion.high < 1
-        if apart and off > max(limit, abs(math.log(before.value))):
-            text = f"its clips change {number(motion.value)} times as much as real ones"
-            yield Sign("motion", "temporal_change", text)
+    text = f"its clips change {number(motion.value)} times as much as real ones"
+    is_known = math.isfinite(motion.value) and math.isfinite(before.value)
+    if is_known and off(motion.value) > max(limit, off(before.value)):
+        moved = run.motion_moved
+        if not (motion.has_ends and (moved.has_ends or math.isnan(moved.value))):
+            yield Sign("missing", "temporal_change", f"{text}, and whether by chance {_TOO_FEW}")
+        elif motion.low > 1 or motion.high < 1:
+            near = min(off(motion.low), off(motion.high))
+            farther = near > off(before.value) if math.isnan(moved.value) else moved.low > 0
+            if near > limit and farther:
+                yield Sign("motion", "temporal_change", text)
     distance, start = run.temporal_frechet.value, base.temporal_frechet.value
-    gained = rose(run.reward, base.reward)
     if gained and distance > marks.frechet_factor * start:
         first, last = pair(start, distance)
         text = f"the temporal Fréchet distance grew from {first} to {last}"
         yield Sign("motion", "temporal_frechet", text)
+
+
+def off(ratio: float) -> float:
+    """How far a ratio is from 1, in logarithms; clips that stand still are infinitely far."""
+    return abs(math.log(ratio)) if ratio > 0 else math.inf

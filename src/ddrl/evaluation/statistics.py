@@ -1,190 +1,249 @@
-"""Bootstrap intervals: how sure a measured number is."""
+"""Intervals: how sure a measured number is, from prompts and samples that might have been others.
+
+Samples of one prompt resemble each other, so where prompts are a sample of those that matter,
+whole prompts are left out in turn; where every prompt that matters is there, samples within each
+prompt are. The spread of the statistic over what was left out gives its standard error (jackknife),
+and Student's t its interval: percentiles of a bootstrap over ten prompts would be too narrow.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import stdtrit
 
 from ddrl.errors import DataError, UsageError
 
-__all__ = ["Interval", "bootstrap_interval", "clustered_bootstrap_interval", "over_seeds"]
+__all__ = [
+    "LEAST_FREEDOM",
+    "Basis",
+    "Beside",
+    "Interval",
+    "Rows",
+    "Unit",
+    "jackknife_interval",
+    "mean_interval",
+    "over_seeds",
+]
 
-_SEED_RESAMPLES = 2000
-_WIDTH = 2 * 1.959964  # of a 95 % interval, in standard deviations
+LEAST_FREEDOM = 4
+"""Degrees of freedom below which no interval is given: five prompts have four. With fewer, t is
+above 3 and grows fast, and the interval holds for normal errors only."""
+MAX_PARTS = 64
+"""More prompts, or samples of a prompt, than these are left out several at a time."""
 
-Statistic = Callable[[NDArray[np.float64]], Any]
+Unit = Literal["prompt", "sample"]
+Rows = NDArray[np.intp]
+Statistic = Callable[[Rows], float]
+
+
+@dataclass(frozen=True)
+class Basis:
+    """What an interval is made from.
+
+    Attributes:
+        unit: what was left out in turn: whole prompts, or samples within every prompt.
+        num_prompts: prompts with a value.
+        num_samples: samples with a value.
+    """
+
+    unit: Unit
+    num_prompts: int
+    num_samples: int
 
 
 @dataclass(frozen=True)
 class Interval:
     """A measured value and the interval around it.
 
-    `low <= value <= high` is usual but not enforced: a biased statistic may fall outside of its
-    own percentile interval.
-
     Attributes:
         value: the statistic of the data as measured.
-        low: lower end of the interval, in the value's unit.
-        high: upper end of the interval, in the value's unit.
+        low: lower end of the interval, in the value's unit; NaN where there is no interval.
+        high: upper end of the interval, likewise.
+        basis: what it is made from; None where that is not known.
     """
 
     value: float
     low: float
     high: float
+    basis: Basis | None = field(default=None, compare=False)
 
     @classmethod
     def exact(cls, value: float) -> Interval:
         """An interval of no width, for a number that has no sampling error."""
         return cls(value, value, value)
 
+    @classmethod
+    def alone(cls, value: float, basis: Basis | None = None) -> Interval:
+        """A value whose sampling error is not known: it has no interval."""
+        return cls(value, math.nan, math.nan, basis)
+
     @property
     def is_finite(self) -> bool:
         """Whether all three numbers are finite."""
-        return all(map(math.isfinite, (self.value, self.low, self.high)))
+        return math.isfinite(self.value) and self.has_ends
+
+    @property
+    def has_ends(self) -> bool:
+        """Whether there is an interval at all."""
+        return math.isfinite(self.low) and math.isfinite(self.high)
 
 
-def bootstrap_interval(
-    values: NDArray[np.float64],
-    statistic: Statistic = np.mean,
+def jackknife_interval(
+    statistic: Statistic,
+    prompt_id: NDArray[np.int64],
     *,
-    num_resamples: int = 1000,
+    unit: Unit,
+    stratum: NDArray[np.int64] | None = None,
     level: float = 0.95,
-    recentre: bool = False,
-    seed: int,
 ) -> Interval:
-    """The percentile bootstrap interval of a statistic over independent samples.
+    """Student's interval around a statistic, with the jackknife's standard error.
+
+    With the statistic T, and T_j of all rows but those of part j of m,
+
+        SE^2 = (m - 1) / m  sum_j (T_j - mean T)^2,    T +- t(m - 1) SE.
+
+    Part j is a prompt, or the j-th sample of every prompt; where there are more than 64, or more
+    than the smallest prompt has, they are dealt into so many parts.
 
     Args:
-        values: (N,) or (N, ...) samples; rows are drawn with replacement.
-        statistic: maps an array like `values` to one number.
-        num_resamples: how many resampled data sets are drawn.
+        statistic: row numbers, ascending, to a number. It need not be linear, but smooth.
+        prompt_id: (N,) the prompt of every row.
+        unit: what is drawn at random, and so left out. Where a prompt has fewer than five samples
+            it is prompts, which is too wide rather than too narrow.
+        stratum: (N,) for unit ``sample``: what the rows are drawn within; default: prompts.
         level: probability that the interval is meant to hold, in (0, 1).
-        recentre: shift the interval by the bootstrap's own bias, mean(resampled) - value. Needed
-            where repeated samples change the statistic (the Fréchet distance grows with them).
-        seed: of a private generator; numpy's global state is neither read nor changed.
 
     Returns:
-        The statistic of `values` and the ends of its interval.
+        The statistic of all rows with its interval: without ends where there are fewer than four
+        degrees of freedom, or where the statistic is not finite.
 
     Raises:
-        DataError: no samples, or a sample that is not finite.
-        UsageError: `level` or `num_resamples` out of range.
+        DataError: no rows.
+        UsageError: `level` out of range.
 
-    Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13.
+    Source: Shao and Tu, The Jackknife and Bootstrap, 1995, chapters 2 and 6.
     """
-    samples = _checked(values)
-    return _bootstrap(samples, None, statistic, num_resamples, level, recentre, seed)
+    if not 0.0 < level < 1.0:
+        raise UsageError(f"the level of an interval lies between 0 and 1, not at {level}.")
+    prompts = np.asarray(prompt_id)
+    if not len(prompts):
+        raise DataError("an interval needs at least one sample.")
+    strata = prompts if stratum is None else np.asarray(stratum)
+    counts = np.unique(strata, return_counts=True)[1]
+    if counts.min() <= LEAST_FREEDOM:
+        unit = "prompt"
+    basis = Basis(unit, len(np.unique(prompts)), len(prompts))
+    value = float(statistic(np.arange(len(prompts))))
+    part = _parts(unit, prompts, strata)
+    freedom = int(part.max())
+    if freedom < LEAST_FREEDOM or not math.isfinite(value):
+        return Interval.alone(value, basis)
+    without = np.array([statistic(np.flatnonzero(part != one)) for one in range(freedom + 1)])
+    spread = float(np.sum((without - without.mean()) ** 2))
+    if not math.isfinite(spread):
+        return Interval.alone(value, basis)
+    error = math.sqrt(freedom / (freedom + 1) * spread)
+    half = float(stdtrit(freedom, (1 + level) / 2)) * error
+    return Interval(value, value - half, value + half, basis)
 
 
-def clustered_bootstrap_interval(
+@dataclass(frozen=True)
+class Beside:
+    """N samples of a model beside M real ones of the same prompts, both drawn at random.
+
+    Attributes:
+        prompt_id: (N,) the prompt of every sample.
+        real_id: (M,) of every real one; those of other prompts are never looked at.
+        unit: as for :func:`jackknife_interval`. What is left out is left out on both sides.
+    """
+
+    prompt_id: NDArray[np.int64]
+    real_id: NDArray[np.int64]
+    unit: Unit
+
+    def interval(
+        self, statistic: Callable[[Rows, Rows], float], *, level: float = 0.95
+    ) -> Interval:
+        """The interval of a statistic of sample rows and real rows."""
+        num, real_rows = len(self.prompt_id), np.flatnonzero(np.isin(self.real_id, self.prompt_id))
+        ids = np.concatenate([self.prompt_id, self.real_id[real_rows]])
+        side = np.arange(len(ids)) >= num
+
+        def of_both(rows: Rows) -> float:
+            mine, theirs = rows[rows < num], real_rows[rows[rows >= num] - num]
+            return statistic(mine, theirs) if min(len(mine), len(theirs)) else math.nan
+
+        stratum = 2 * ids + side
+        found = jackknife_interval(of_both, ids, unit=self.unit, stratum=stratum, level=level)
+        assert found.basis is not None
+        return replace(found, basis=replace(found.basis, num_samples=num))
+
+
+def mean_interval(
     values: NDArray[np.float64],
-    cluster: NDArray[np.int64],
-    statistic: Statistic = np.mean,
+    prompt_id: NDArray[np.int64],
     *,
-    num_resamples: int = 1000,
+    unit: Unit,
     level: float = 0.95,
-    recentre: bool = False,
-    seed: int,
 ) -> Interval:
-    """The percentile bootstrap interval where whole clusters (prompts) are drawn.
-
-    Samples of one prompt resemble each other, so that drawing single samples would promise too
-    narrow an interval. A cluster that is drawn twice appears twice, with all of its rows: a
-    statistic of pairs inside a cluster (diversity) needs one value per cluster as its input.
+    """The mean of the finite values with its interval; NaN where there are none.
 
     Args:
-        values: (N,) or (N, ...) samples.
-        cluster: (N,) integer id of each sample's cluster.
-        statistic: maps an array like `values` to one number.
-        num_resamples: how many resampled data sets are drawn.
-        level: probability that the interval is meant to hold, in (0, 1).
-        recentre: as in `bootstrap_interval`.
-        seed: of a private generator.
-
-    Returns:
-        The statistic of `values` and the ends of its interval.
-
-    Raises:
-        DataError: no samples, a sample that is not finite, or clusters of another shape.
-        UsageError: `level` or `num_resamples` out of range.
-
-    Source: Davison and Hinkley, Bootstrap Methods and their Application, 1997, section 3.8.
+        values: (N,), NaN where a sample has none.
+        prompt_id: (N,) the prompt of each.
+        unit: as for :func:`jackknife_interval`.
+        level: likewise.
     """
-    samples = _checked(values)
-    ids = np.asarray(cluster)
-    if ids.shape != (len(samples),):
-        raise DataError(
-            f"the clusters have shape {ids.shape}; one id for each of the {len(samples)} samples "
-            "is needed."
-        )
-    order = np.argsort(ids, kind="stable")
-    starts = np.flatnonzero(np.diff(ids[order])) + 1
-    members = np.split(order, starts)
-    return _bootstrap(samples, members, statistic, num_resamples, level, recentre, seed)
+    known = np.isfinite(values)
+    numbers = values[known]
+    if not len(numbers):
+        return Interval.alone(math.nan)
+    return jackknife_interval(
+        lambda rows: float(numbers[rows].mean()), prompt_id[known], unit=unit, level=level
+    )
 
 
 def over_seeds(per_seed: Sequence[Interval]) -> Interval:
-    """The mean over seeds, with an interval over seeds and over what each seed's interval is over.
+    """The mean over seeds of training, with an interval over seeds and prompts.
 
-    Seeds are drawn with replacement; to each drawn value a normal error of the width of its own
-    interval is added. With few seeds (three) it can't be wider than these show.
+    All seeds are measured on the same prompts and noise, whose error therefore does not average
+    out: the half width is the root of the squares of t(n - 1) s / sqrt(n) over n seeds and of the
+    mean half width of their own intervals.
 
     Args:
-        per_seed: one interval for each seed; those that are not finite are left out.
+        per_seed: one for each seed; those without a value are left out.
 
     Returns:
-        The mean and its 95 % interval; NaN where no seed has figures.
+        The mean and its 95 % interval; of one seed its own, which is no interval where it has no
+        width. Without ends where a seed's interval has none; NaN where no seed has a value.
     """
-    known = [interval for interval in per_seed if interval.is_finite]
+    known = [interval for interval in per_seed if math.isfinite(interval.value)]
     if not known:
-        return Interval.exact(math.nan)
+        return Interval.alone(math.nan)
     values = np.array([interval.value for interval in known])
-    errors = np.array([(interval.high - interval.low) / _WIDTH for interval in known])
-    rng = np.random.default_rng(0)
-    drawn = rng.integers(len(known), size=(_SEED_RESAMPLES, len(known)))
-    noise = rng.normal(size=drawn.shape)
-    means = (values[drawn] + errors[drawn] * noise).mean(axis=1)
-    low, high = np.quantile(means, [0.025, 0.975])
-    return Interval(float(values.mean()), float(low), float(high))
+    mean = float(values.mean())
+    own = float(np.mean([(interval.high - interval.low) / 2 for interval in known]))
+    if len(known) == 1:
+        return known[0] if own > 0 else Interval.alone(mean)
+    if not math.isfinite(own):
+        return Interval.alone(mean)
+    between = float(values.std(ddof=1)) / math.sqrt(len(known))
+    half = math.hypot(float(stdtrit(len(known) - 1, 0.975)) * between, own)
+    return Interval(mean, mean - half, mean + half)
 
 
-def _bootstrap(
-    samples: NDArray[np.float64],
-    members: list[NDArray[np.intp]] | None,
-    statistic: Statistic,
-    num_resamples: int,
-    level: float,
-    recentre: bool,
-    seed: int,
-) -> Interval:
-    """Draw from `members`, the rows of each unit that is resampled as a whole; None: each row."""
-    if not 0.0 < level < 1.0:
-        raise UsageError(f"the level of an interval lies between 0 and 1, not at {level}.")
-    if num_resamples < 1:
-        raise UsageError(f"at least one resample is needed, not {num_resamples}.")
-    rng = np.random.default_rng(seed)
-    num_units = len(samples) if members is None else len(members)
-    value = float(statistic(samples))
-    resampled = np.empty(num_resamples)
-    for i in range(num_resamples):
-        drawn = rng.integers(num_units, size=num_units)
-        rows = drawn if members is None else np.concatenate([members[j] for j in drawn])
-        resampled[i] = float(statistic(samples[rows]))
-    tail = (1.0 - level) / 2.0
-    low, high = np.quantile(resampled, [tail, 1.0 - tail])
-    shift = value - float(resampled.mean()) if recentre else 0.0
-    return Interval(value, float(low) + shift, float(high) + shift)
-
-
-def _checked(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    samples = np.asarray(values, dtype=np.float64)
-    if samples.ndim == 0 or len(samples) == 0:
-        raise DataError("an interval needs at least one sample.")
-    if not np.isfinite(samples).all():
-        raise DataError("an interval needs finite samples, and at least one of these isn't.")
-    return samples
+def _parts(unit: Unit, prompts: NDArray[np.int64], strata: NDArray[np.int64]) -> Rows:
+    """(N,) the part, 0 to m - 1, that each row is left out with."""
+    if unit == "prompt":
+        return np.unique(prompts, return_inverse=True)[1] % MAX_PARTS
+    kinds, place, counts = np.unique(strata, return_inverse=True, return_counts=True)
+    rank = np.empty(len(strata), dtype=np.intp)
+    for kind in range(len(kinds)):
+        rank[place == kind] = np.arange(counts[kind])
+    return rank % min(int(counts.min()), MAX_PARTS)

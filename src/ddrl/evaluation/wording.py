@@ -5,14 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from ddrl.evaluation.statistics import Basis
+
 __all__ = [
     "beside_base",
     "change",
     "column_decimals",
+    "drawn",
     "duration",
     "number",
     "pair",
     "percent",
+    "sampled",
     "signed_percent",
 ]
 
@@ -77,6 +81,22 @@ def change(fraction: float) -> str:
     if abs(fraction) < 0.0005:
         return "did not change"
     return f"{'rose' if fraction > 0 else 'fell'} by {percent(abs(fraction))}"
+
+
+def sampled(basis: Basis, what: str = "sample") -> str:
+    """How much was measured: "500 samples of 10 prompts"."""
+    samples, prompts = basis.num_samples, basis.num_prompts
+    return (
+        f"{samples} {what}{'' if samples == 1 else 's'} of {prompts} "
+        f"prompt{'' if prompts == 1 else 's'}"
+    )
+
+
+def drawn(basis: Basis) -> str:
+    """What an interval is over: "prompts", or samples of prompts that are all there are."""
+    return (
+        "prompts" if basis.unit == "prompt" else "samples within prompts, which are all there are"
+    )
 
 
 def beside_base(text: str) -> str:

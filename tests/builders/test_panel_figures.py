@@ -1,0 +1,126 @@
+"""The reduced audit of hand-made models: its figures, its verdict and its score."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from tests.builders.hand_bench import HandBench, find, make_bench
+
+from ddrl.builders.measure import Found
+from ddrl.builders.monitors import Panel
+from ddrl.training.forward import Forward
+
+Numbers = NDArray[np.float64]
+IDS = np.repeat(np.arange(6), 4)
+CENTRES = np.random.default_rng(9).normal(0, 3, (6, 1, 4))
+CLOUD = (CENTRES + np.random.default_rng(0).standard_normal((6, 4, 4))).reshape(-1, 4)
+REWARD = np.repeat(np.arange(6.0), 4)
+QUALITY = np.random.default_rng(1).standard_normal(24)
+
+
+def model(
+    gain: float = 0.0, drift: float = 0.0, quality: float | None = 0.0, spread: float = 1.0
+) -> Found:
+    """The base, but for its reward, its held-out loss, a judge, and the spread within prompts."""
+    inner = CENTRES.repeat(4, 1).reshape(-1, 4)
+    return find(
+        inner + spread * (CLOUD - inner),
+        IDS,
+        reward=REWARD + gain,
+        losses=np.full(24, 1 + drift),
+        measures={} if quality is None else {"quality": QUALITY + quality},
+    )
+
+
+def panel(found: Sequence[Found], *, settings: str = "", stops: bool = False, **more: Any) -> Panel:
+    bench = make_bench(CLOUD + 1, IDS, settings=settings)
+    bench.script.found = list(found)
+    return Panel(bench, cast("Forward", None), (1, 1, 1), num_samples=24, stops=stops, **more)
+
+
+def audits(found: Sequence[Found], **more: Any) -> list[Mapping[str, float]]:
+    """The base, and then what each of these models gives."""
+    one = panel(
+        [model(quality=None if "quality" not in found[0].values.measures else 0.0), *found], **more
+    )
+    return [one() for _ in found]
+
+
+GOOD, BETTER = model(gain=1, quality=0.1), model(gain=1, quality=0.2)
+HACKED = model(gain=1, drift=0.5, quality=5)
+UNSURE = model(gain=1, spread=0.3, quality=5)
+
+
+def test_metrics_of_one_audit() -> None:
+    (found,) = audits([model(gain=1, drift=0.05, quality=0.5)])
+    assert found["heldout_loss"] == pytest.approx(1.05)
+    assert found["heldout_loss_change"] == pytest.approx(0.05), "a share, and not 0.05 of loss"
+    assert found["audit/reward"] == pytest.approx(REWARD.mean() + 1)
+    assert found["audit/diversity"] == pytest.approx(1.0)
+    assert found["audit/frechet"] == pytest.approx(4.0), "data are 1 away in each of 4 features"
+    assert found["audit/pixels"] == pytest.approx(0.0)
+    assert found["audit/held_out/quality"] == pytest.approx(QUALITY.mean() + 0.5)
+    assert found["audit/score"] == pytest.approx(0.5 / QUALITY.std())
+    assert found["audit/hacked"] == 0.0
+
+
+def test_the_score_is_the_gain_in_what_was_not_trained_on() -> None:
+    more, less = audits([model(gain=1, quality=0.4), model(gain=9, quality=0.1)])
+    assert more["audit/score"] > less["audit/score"]
+    (alone,) = audits([model(gain=2, quality=None)])
+    assert alone["audit/score"] == pytest.approx(2 / REWARD.std()), "there is nothing else"
+
+
+@pytest.mark.parametrize("bad", [HACKED, UNSURE])
+def test_a_model_with_a_sign_has_no_score(bad: Found) -> None:
+    """Whatever its judge says, so that it is never the best: neither first nor after others."""
+    found = audits([bad, GOOD, bad, BETTER])
+    assert ["audit/score" in one for one in found] == [False, True, False, True]
+    assert [one["audit/hacked"] for one in found] == [
+        float(bad is HACKED),
+        0,
+        float(bad is HACKED),
+        0,
+    ]
+
+
+@pytest.mark.parametrize(("limit", "hacked"), [(0.03, 1.0), (0.1, 0.0), (0.3, 0.0)])
+def test_the_drift_limit_of_the_recipe_decides(limit: float, hacked: float) -> None:
+    (found,) = audits([model(gain=1, drift=0.05)], settings=f"[evaluation]\ndrift_limit = {limit}")
+    assert found["audit/hacked"] == hacked
+
+
+def test_too_few_features_are_no_perfect_distance() -> None:
+    few = find(CLOUD[:2], IDS[:2], losses=np.ones(24), measures={"quality": QUALITY[:2]})
+    bench = make_bench(CLOUD[:1], IDS[:1], num_prompts=6)
+    bench.script.found = [few]
+    found = Panel(bench, cast("Forward", None), (1, 1, 1), num_samples=2, stops=False)()
+    assert "audit/frechet" not in found
+    assert "audit/score" not in found
+    assert found["audit/hacked"] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("num_samples", "prompts", "each"),
+    [(24, 6, 4), (5, 2, 2), (1, 1, 2), (12, 6, 2), (600, 6, 100)],
+)
+def test_samples_are_spread_over_prompts(num_samples: int, prompts: int, each: int) -> None:
+    bench: HandBench = make_bench(CLOUD + 1, IDS)
+    bench.script.found = [model()]
+    made = Panel(bench, cast("Forward", None), (1, 1, 1), num_samples=num_samples, stops=False)
+    assert bench.asked == [each]
+    assert len(made._bench.prompts) == prompts
+
+
+def test_a_reward_that_can_not_be_measured_gives_no_score() -> None:
+    lost = model(gain=1, quality=0.5)
+    values = dataclasses.replace(lost.values, reward=np.full(24, math.nan))
+    found = audits([dataclasses.replace(lost, values=values)])
+    assert "audit/score" not in found[0]
+    assert "audit/reward" not in found[0]
