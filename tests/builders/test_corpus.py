@@ -168,3 +168,17 @@ def test_models_that_need_first_frames_or_take_none(job: Job, tmp_path: Path) ->
     with pytest.raises(DataError, match=r"Wan takes no first frames, but .* is 1") as caught:
         opened(job, tmp_path, f"model.path={tmp_path}/model")
     assert caught.value.hint == "set data.given_frames = 0"
+
+
+def test_clips_are_sampled_at_the_recipe_s_rate(job: Job, tmp_path: Path) -> None:
+    """Of 12 frames a second, at 6 every second one is taken."""
+    for name in ("a", "b"):
+        path = write_video(tmp_path / "data" / f"{name}.mp4", frames=10, width=32, height=32)
+        caption(path, f"grows {name}")
+    latents = {}
+    for fps in (0, 6):
+        recipe, model = opened(job, tmp_path, f"data.fps={fps}", "data.heldout=0.5")
+        latents[fps] = files_corpus(recipe, model).train.x0[:1]
+    frames = read_video(tmp_path / "data" / "a.mp4", num_frames=10)
+    assert torch.equal(latents[0], model.encode_media(to_unit(frames[:5])[None]))
+    assert torch.equal(latents[6], model.encode_media(to_unit(frames[::2])[None]))
