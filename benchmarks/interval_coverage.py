@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from ddrl.cli.provenance import commit_of_source, describe_hardware  # noqa: E402
 from tests.builders.hand_bench import HandBench, find, make_bench  # noqa: E402
 
 from ddrl.builders.measure import Found, measure_model  # noqa: E402
-from ddrl.cli.provenance import commit_of_source, describe_hardware  # noqa: E402
 from ddrl.evaluation.fidelity import Reference  # noqa: E402
 from ddrl.evaluation.statistics import (  # noqa: E402
     Interval,

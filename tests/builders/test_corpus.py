@@ -181,3 +181,17 @@ def test_files_outside_are_read_if_the_recipe_allows_it(job: Job, tmp_path: Path
     recipe, model = opened(job, tmp_path, override)
     samples, report = encode_files(recipe, model)
     assert len(samples) == len(report.samples) == len(CLIPS)
+
+
+def test_clips_are_sampled_at_the_recipe_s_rate(job: Job, tmp_path: Path) -> None:
+    """Of 12 frames a second, at 6 every second one is taken."""
+    for name in ("a", "b"):
+        path = write_video(tmp_path / "data" / f"{name}.mp4", frames=10, width=32, height=32)
+        caption(path, f"grows {name}")
+    latents = {}
+    for fps in (0, 6):
+        recipe, model = opened(job, tmp_path, f"data.fps={fps}", "data.heldout=0.5")
+        latents[fps] = files_corpus(recipe, model).train.x0[:1]
+    frames = read_video(tmp_path / "data" / "a.mp4", num_frames=10)
+    assert torch.equal(latents[0], model.encode_media(to_unit(frames[:5])[None]))
+    assert torch.equal(latents[6], model.encode_media(to_unit(frames[::2])[None]))

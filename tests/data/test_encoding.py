@@ -11,7 +11,7 @@ from tests.data.making import caption, cut, write_broken_folder, write_image, wr
 from torch import Tensor
 
 from ddrl.data.cache import EncodedCache
-from ddrl.data.encoders import MediaEncoder, TextEncoder
+from ddrl.data.encoders import MediaEncoder, TextEncoder, as_stored
 from ddrl.data.encoding import EncodeReport, encode, lookup
 from ddrl.data.files import find_samples, usable
 from ddrl.data.framing import Bucket, Framing
@@ -119,6 +119,20 @@ def test_another_dtype(bench: Bench) -> None:
     assert bench.cache.media(key)["latents"].dtype == torch.bfloat16
     bench.text = dataclasses.replace(bench.text, dtype=torch.float16)
     assert bench.counts() == (0, 3)
+
+
+def test_each_text_gets_its_own_row_of_a_batch(bench: Bench) -> None:
+    """Texts are encoded two at a time, here to their lengths."""
+    keys = bench.run().text_keys
+    assert max(map(len, bench.text_calls)) == 2
+    stored = {text: bench.cache.text(key)["hidden"][0].item() for text, key in keys.items()}
+    assert stored == {"a cat": 5, "a clip": 6, "": 0}
+
+
+def test_a_number_that_the_dtype_can_not_hold_is_named() -> None:
+    with pytest.raises(DataError, match=r"for a clip is not finite in torch\.float16"):
+        as_stored(torch.tensor([1e5]), torch.float16, "a clip")
+    assert as_stored(torch.tensor([1e5]), torch.bfloat16, "a clip").isfinite().all()
 
 
 def test_numbers_of_fewer_bits_are_not_blown_up(bench: Bench) -> None:

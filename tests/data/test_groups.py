@@ -233,3 +233,15 @@ def test_a_mixed_prompt_needs_data_of_both_kinds(num_real: int) -> None:
 def test_no_data_at_all_is_refused(mode: AnchorMode) -> None:
     with pytest.raises(DataError):
         dealer([], num_prompts=2, mode=mode)
+
+
+def test_data_are_dealt_in_another_order_for_another_seed() -> None:
+    """Of one prompt, so that it is not the order of prompts that differs."""
+    rows = [
+        dealer([0] * 12, num_prompts=1, prompts_per_step=1, anchors_per_group=12, seed=seed)
+        .deal(0)
+        .anchor_row.tolist()
+        for seed in (0, 0, 1)
+    ]
+    assert rows[0] == rows[1] != rows[2]
+    assert sorted(rows[2]) == list(range(12))

@@ -92,10 +92,13 @@ def test_a_transparent_palette_is_laid_on_white(tmp_path: Path) -> None:
     assert colour_of(read_image(tmp_path / "b.png")) == [255, 0, 0]
 
 
-def test_sixteen_bits_are_rounded_to_eight(tmp_path: Path) -> None:
-    grey = np.full((8, 8), 257 * 100 + 129, dtype=np.uint16)  # 100.502 of 255
-    Image.fromarray(grey).save(tmp_path / "a.png")
-    assert colour_of(read_image(tmp_path / "a.png")) == [101] * 3
+@pytest.mark.parametrize(
+    ("wide", "level"),
+    [(257 * 100 + 129, 101), (257 * 200, 200), (65535, 255), (128, 0)],  # the first is 100.502
+)
+def test_sixteen_bits_are_rounded_to_eight(tmp_path: Path, wide: int, level: int) -> None:
+    Image.fromarray(np.full((8, 8), wide, dtype=np.uint16)).save(tmp_path / "a.png")
+    assert colour_of(read_image(tmp_path / "a.png")) == [level] * 3
 
 
 def png_head(width: int, height: int) -> bytes:

@@ -112,3 +112,19 @@ def test_sizes_without_motion(size: tuple[int, int], frames: int) -> None:
     with pytest.raises(DataError, match="can't move") as caught:
         moving_digit_splits(size=size, frames=frames)
     assert "more than 8 pixels" in caught.value.hint
+
+
+def test_the_middle_of_a_path_is_the_middle_of_the_picture() -> None:
+    """On average over a clip each row and column of a scan is where it would be standing still."""
+    clips, stills = splits().heldout, digit_splits().heldout
+    scan = stills.media[:, 0].repeat(len(clips) // len(stills), 1, 1)
+    for place in range(0, len(clips), 100):
+        ink = clips.media[place, :, 0].double()
+        centre = [
+            float((ink.sum(axis) * torch.arange(12)).sum() / ink.sum()) for axis in ((0, 2), (0, 1))
+        ]
+        mine = scan[place].double()
+        wanted = [
+            2 + float((mine.sum(axis) * torch.arange(8)).sum() / mine.sum()) for axis in (1, 0)
+        ]
+        assert centre == pytest.approx(wanted, abs=1e-5)

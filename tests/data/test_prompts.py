@@ -29,6 +29,11 @@ def test_a_list_of_captions(tmp_path: Path) -> None:
     assert tuple(read_prompts(path, on_broken="stop")) == ("a cat", "a dog")
 
 
+def test_a_list_is_one_however_its_suffix_is_written(tmp_path: Path) -> None:
+    path = write(tmp_path, b'{"caption": "a cat"}\n', "PROMPTS.JSONL")
+    assert tuple(read_prompts(path, on_broken="stop")) == ("a cat",)
+
+
 def test_other_keys_of_a_list_are_metadata(tmp_path: Path) -> None:
     benches: dict[str, object] = {"tag": "counting", "include": [{"class": "bench", "count": 2}]}
     path = write_lines(

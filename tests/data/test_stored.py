@@ -58,6 +58,9 @@ def test_conditions_are_indexed_like_a_condition(cache: EncodedCache) -> None:
     assert rows.given is not None
     assert rows.given.flatten().tolist() == [20, 0, 20]
     assert rows.embeds[:, :, 0].tolist() == [[2, 2, 2], [0, 0, 0], [2, 2, 2]]
+    mixed = stored[torch.tensor([1, 3, 3, 1])]
+    assert isinstance(mixed, TwoParts)
+    assert mixed.length.tolist() == [2, 4, 4, 2]
     assert isinstance(some := conditions(cache)[1:2], TwoParts)
     assert some.given is None
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from typing import Any
+
 import pytest
 import torch
 from diffusers import SD3Transformer2DModel
-from torch import Tensor
+from torch import Tensor, nn
 
 from ddrl.errors import WeightsError
 from ddrl.models.lora import LoRASettings, add_lora, has_lora, lora_disabled
@@ -86,3 +89,56 @@ def test_targets_that_match_nothing_are_an_error() -> None:
     with pytest.raises(WeightsError, match="bound to no module") as caught:
         add_lora(network(), settings, targets=SD3.lora_targets)
     assert "attn.to_q" in caught.value.hint
+
+
+def line(dtype: torch.dtype = torch.float32) -> nn.Sequential:
+    """A network of one layer from 3 numbers to 2."""
+    with torch.random.fork_rng(devices=[]):
+        layer = nn.Linear(3, 2, bias=False, dtype=dtype)
+    layer.weight.data = torch.tensor([[1.0, 2.0, 3.0], [0.0, 1.0, 0.0]], dtype=dtype)
+    return nn.Sequential(OrderedDict(to_q=layer))
+
+
+def adapted(settings: LoRASettings, **options: Any) -> tuple[nn.Sequential, dict[str, Tensor]]:
+    """The network with an adapter whose second factor is not 0 any more, and its weights."""
+    model = line()
+    add_lora(model, settings, targets=("to_q",), **options)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            parameter.data = torch.arange(parameter.numel()).reshape(parameter.shape) / 10 + 0.1
+    return model, {name.split(".")[1]: p.detach() for name, p in model.named_parameters()}
+
+
+@pytest.mark.parametrize(("rank", "alpha"), [(2, 8.0), (3, 1.5)])
+def test_the_update_is_alpha_over_rank_times_both_factors(rank: int, alpha: float) -> None:
+    model, parts = adapted(LoRASettings(rank=rank, alpha=alpha))
+    assert parts["lora_A"].shape == (rank, 3)
+    weight = line()[0].weight + alpha / rank * parts["lora_B"] @ parts["lora_A"]
+    x = torch.tensor([[1.0, -1.0, 0.5]])
+    torch.testing.assert_close(model(x), x @ weight.T)
+
+
+def test_dora_sets_direction_and_length_apart() -> None:
+    """m (W + BA) / |W + BA|, row by row, where m is |W| at the start."""
+    model, parts = adapted(LoRASettings(rank=2, alpha=2.0, dora=True))
+    base = line()[0].weight
+    magnitude = base.norm(dim=1)
+    torch.testing.assert_close(parts["lora_magnitude_vector"], magnitude)
+    moved = base + parts["lora_B"] @ parts["lora_A"]
+    weight = magnitude[:, None] * moved / moved.norm(dim=1, keepdim=True)
+    x = torch.tensor([[1.0, -1.0, 0.5]])
+    torch.testing.assert_close(model(x), x @ weight.T)
+
+
+def test_an_adapter_is_float32_on_a_base_that_is_not() -> None:
+    model = line(torch.bfloat16)
+    add_lora(model, LoRASettings(rank=2), targets=("to_q",))
+    found = {name: (p.dtype, p.requires_grad) for name, p in model.named_parameters()}
+    assert found.pop("to_q.base_layer.weight") == (torch.bfloat16, False)
+    assert set(found.values()) == {(torch.float32, True)}
+
+
+@pytest.mark.parametrize("cast_inputs", [True, False])
+def test_inputs_are_cast_where_no_autocast_does_it(cast_inputs: bool) -> None:
+    model, _ = adapted(LoRASettings(rank=2), cast_inputs=cast_inputs)
+    assert model[0].cast_input_dtype_enabled is cast_inputs

@@ -172,6 +172,22 @@ def refused(*overrides: str) -> tuple[str, str]:
             "make data.anchors_per_group a multiple",
         ),
         (["guard.max_ratio=0.5"], "guard.max_ratio is 0.5", "0 to switch it off"),
+        (["guard.max_ratio=1"], "the ratio is 1 before any update", "0 to switch it off"),
+        (
+            ["model.network=dit", "model.width=30", "model.heads=4"],
+            "model.width 30 can't be divided among 4 heads",
+            "a multiple of model.heads",
+        ),
+        (
+            ["data.source=files", "data.path=pictures"],
+            "model.family tiny can't be trained on data.source files",
+            "diffusers with files or prompts",
+        ),
+        (
+            ["scoring.combine=lower_confidence", "objective.advantage=tilt"],
+            "scoring.combine lower_confidence makes them relative to the batch",
+            'scoring.combine = "sum"',
+        ),
     ],
 )
 def test_refused(overrides: list[str], message: str, hint: str) -> None:
@@ -202,6 +218,7 @@ def test_refused(overrides: list[str], message: str, hint: str) -> None:
         ["guard.max_ratio=0"],
         ["guard.max_latent_std=0"],
         ["rollout.guidance=0.5"],
+        ["model.network=dit", "model.width=32", "model.heads=4"],
     ],
 )
 def test_accepted(overrides: list[str]) -> None:
@@ -221,3 +238,33 @@ def test_a_drift_limit_that_is_never_looked_at(every: int) -> None:
 def test_what_would_be_another_number_or_none(override: str) -> None:
     found, _ = refused(override)
     assert override.partition("=")[0] in found
+
+
+def test_a_reward_without_weight_is_no_member_of_an_ensemble() -> None:
+    text = """
+[[reward]]
+name = "ink"
+[[reward]]
+name = "jpeg"
+weight = 0.0
+[scoring]
+combine = "lower_confidence"
+"""
+    with pytest.raises(RecipeError, match="but only one reward has a weight"):
+        parse_recipe(text)
+    parse_recipe(text, overrides=["reward.1.weight=0.1"])
+
+
+def test_a_reward_that_is_only_measured_may_be_held_out() -> None:
+    text = """
+[[reward]]
+name = "ink"
+[[reward]]
+name = "jpeg"
+weight = 0.0
+[[evaluation.reward]]
+name = "jpeg"
+"""
+    parse_recipe(text)
+    with pytest.raises(RecipeError, match="reward jpeg is trained on, so it can't be held out"):
+        parse_recipe(text, overrides=["reward.1.weight=0.1"])

@@ -107,6 +107,14 @@ def test_a_page_is_searched_for_its_lines() -> None:
     assert float(ocr(detect=True).score(line, prompts('"garden"'))[0]) == 1
 
 
+def test_what_is_read_without_confidence_is_not_there() -> None:
+    """No reading is quite certain, of a line as it is or of one that was found on a page."""
+    media = {"line": render("garden")[None], "page": on_page("garden")[None]}
+    for picture in media.values():
+        assert float(ocr().score(picture, prompts('"garden"'))[0]) == 1
+        assert float(ocr(confidence=1.0).score(picture, prompts('"garden"'))[0]) == 0
+
+
 def test_frames_of_a_clip() -> None:
     blank = torch.ones(3, 32, 96)
     clip = torch.stack([render("night"), blank, blank, render("night")])[None]

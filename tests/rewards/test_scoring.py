@@ -172,3 +172,24 @@ def test_a_wrong_shape_of_a_part_stops() -> None:
     (column,) = Scorer([WeightedReward("r", Wide())]).measure(MEDIA, PROMPTS, GROUP)
     assert column.value.isnan().all()
     assert "returned (12, 12) for 12 samples" in column.cause
+
+
+def test_timeouts_of_several_rewards_do_not_add_up() -> None:
+    """Each has until its own timeout after the last samples, whatever was waited for before."""
+    done = threading.Event()
+
+    class Waits:
+        def score(self, media: Tensor, prompts: Prompts) -> Tensor:
+            done.wait(30)
+            return media.flatten(1).sum(1)
+
+    rewards = [WeightedReward(f"reward {i}", Waits(), timeout=0.3) for i in range(6)]
+    scorer = Scorer(rewards, on_failure="drop_sample", max_failed_share=1)
+    start = time.monotonic()
+    try:
+        columns = scorer.measure(MEDIA, PROMPTS, GROUP)
+        seconds = time.monotonic() - start
+    finally:
+        done.set()
+    assert all((column.status == Status.TIMEOUT).all() for column in columns)
+    assert 0.3 <= seconds < 1.2  # one after another they would take 1.8

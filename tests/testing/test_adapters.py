@@ -130,6 +130,23 @@ class Loud(Good):
         return 3 * super().decode(latents)
 
 
+class Shifting(Good):
+    """Subtracts the shift after the scale, and adds it before."""
+
+    def normalize(self, latents: Tensor) -> Tensor:
+        return latents * 1.5 - 0.1
+
+    def denormalize(self, latents: Tensor) -> Tensor:
+        return latents / 1.5 + 0.1
+
+
+class Bare(Good):
+    def normalize(self, latents: Tensor) -> Tensor:
+        return latents
+
+    denormalize = normalize
+
+
 class Idle(Good):
     def __init__(self) -> None:
         super().__init__()
@@ -163,6 +180,8 @@ def test_a_model_that_keeps_the_contract_passes() -> None:
         (Filming, "images of 2 frames"),
         (Large, r"latents of \(3, 1, 1\) give values"),
         (Loud, "decode gives pixels from"),
+        (Shifting, r"normalize\(denormalize\(x\)\) is .* away from x"),
+        (Bare, "taken as they are"),
         (Idle, r"no gradient reaches trainable parameters: \['idle'\]"),
     ],
 )

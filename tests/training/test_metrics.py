@@ -153,7 +153,9 @@ def test_a_group_without_any_reward_does_not_shrink_the_spread() -> None:
 
 
 def test_what_came_from_a_cache_is_counted() -> None:
-    scores = replace(scores_of(torch.eye(4)[:, :2]), num_cached=(3, None))
+    value = torch.eye(4)[:, :2]
+    value[3] = torch.nan  # a failure is no value, but a sample
+    scores = replace(scores_of(value), num_cached=(3, None))
     group = torch.zeros(4, dtype=torch.int64)
     found = reward_metrics(scores, advantages(4), group, torch.eye(4), 1.0)
     assert found["reward_cached/one"] == 0.75

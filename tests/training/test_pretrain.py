@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
+import pytest
 import torch
-from tests.fakes import PROMPTS, FakeModel, weights
+from tests.fakes import PROMPTS, FakeCondition, FakeModel, weights
 from torch import Tensor
 
+from ddrl.records import Condition
 from ddrl.training.pretrain import PretrainSettings, pretrain
 
 SETTINGS = PretrainSettings(steps=300, batch_size=32, learning_rate=1e-2, ema=0.9)
@@ -89,3 +92,52 @@ def test_frozen_weights_stay() -> None:
     )
     assert torch.equal(first, before)
     assert not torch.equal(weights(model), weights(FakeModel()))
+
+
+def test_what_is_left_is_the_average() -> None:
+    """Of one step with a decay of .9: a tenth of the way."""
+    fresh = weights(FakeModel())
+    (whole, *_), (tenth, *_) = run(steps=1, ema=0.0), run(steps=1, ema=0.9)
+    moved = weights(whole) - fresh
+    assert float(moved.abs().max()) > 0.001
+    torch.testing.assert_close(weights(tenth), fresh + 0.1 * moved, rtol=0, atol=1e-6)
+
+
+def test_the_loss_is_the_mean_over_the_last_tenth() -> None:
+    """Of 520 steps, losses are taken at 50, 100, ... 500 and 520: the last two."""
+    _, loss, told = run(steps=520)
+    assert [step for step, _ in told][-2:] == [500, 520]
+    assert loss == pytest.approx((told[-1][1] + told[-2][1]) / 2)
+
+
+def test_the_rate_warms_up_for_a_tenth_and_ends_at_0(monkeypatch: pytest.MonkeyPatch) -> None:
+    rates, step = [], torch.optim.AdamW.step
+
+    def spy(self: torch.optim.AdamW) -> object:
+        rates.append(self.param_groups[0]["lr"])
+        return step(self)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", spy)
+    run(steps=30)
+    cosine = [0.5 * (1 + math.cos(math.pi * i / 30)) for i in range(30)]
+    warm = [1 / 3, 2 / 3, *[1.0] * 28]
+    assert rates == pytest.approx([0.01 * a * b for a, b in zip(cosine, warm, strict=True)])
+
+
+def test_what_belongs_to_the_latents_is_added_to_their_condition() -> None:
+    rows_seen = []
+
+    def complete(condition: Condition, rows: Tensor) -> FakeCondition:
+        assert isinstance(condition, FakeCondition)
+        assert condition.label.tolist() == (CAPTION[rows] + 1).tolist()
+        rows_seen.append(rows)
+        return FakeCondition(torch.zeros_like(condition.label))
+
+    settings = dataclasses.replace(SETTINGS, steps=3, label_noise=0.0, condition_dropout=0.0)
+    found = []
+    for caption, adds in ((CAPTION, complete), (CAPTION, None)):
+        model = FakeModel()
+        pretrain(model, X0, model.encode(PROMPTS), caption, settings=settings, complete=adds)
+        found.append(weights(model))
+    assert [len(rows) for rows in rows_seen] == [32, 32, 32]
+    assert not torch.equal(found[0], found[1])

@@ -13,6 +13,7 @@ from torch import Tensor
 from ddrl.diffusion.kernels import make_kernel
 from ddrl.diffusion.process import RectifiedFlow
 from ddrl.diffusion.schedule import time_grid
+from ddrl.diffusion.solvers import Solver
 from ddrl.diffusion.transition import Reduction, Transitions
 from ddrl.models.base import DiffusionModel
 from ddrl.models.tiny import TinyConfig, TinyModel
@@ -218,6 +219,24 @@ def test_a_sample_does_not_depend_on_its_neighbours() -> None:
     torch.testing.assert_close(few.latents, whole.latents[[12, 3]], rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("steps", [[0, 2], [4, 1]])
+def test_a_replay_of_some_steps_is_of_these(steps: list[int]) -> None:
+    model = fake()
+    trajectory = roll(model)
+    again = replay(Forward(model), trajectory, transitions=transitions(), steps=steps)
+    torch.testing.assert_close(again, trajectory.log_prob[:, steps], rtol=1e-5, atol=1e-5)
+
+
+def test_the_mean_over_dimensions_is_the_sum_over_their_number() -> None:
+    model = fake()
+    whole, mean = roll(model), roll(model, reduction="mean")
+    torch.testing.assert_close(4 * mean.log_prob, whole.log_prob, rtol=1e-5, atol=1e-5)
+    again = replay(
+        Forward(model), mean, transitions=transitions(), steps=range(5), reduction="mean"
+    )
+    torch.testing.assert_close(again, mean.log_prob, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_stored_latents_are_what_happened(dtype: torch.dtype) -> None:
     """log p is the density of the stored latent, given the stored one: torch.distributions."""
@@ -277,15 +296,16 @@ def test_groups_get_their_own_condition() -> None:
     torch.testing.assert_close(twice.final[8:], swapped.final[8:], rtol=1e-5, atol=1e-6)
 
 
-def test_guidance_extrapolates_from_the_empty_text() -> None:
+@pytest.mark.parametrize("guidance", [2.5, 0.5])
+def test_guidance_extrapolates_from_the_empty_text(guidance: float) -> None:
     model = FakeModel()
     condition = model.encode(["red", "green"])
     x, t = torch.randn((2, 1, 2, 2), generator=torch.Generator().manual_seed(0)), torch.ones(2) / 2
     with torch.no_grad():
         plain = model.predict(x, t, condition)
         empty = model.predict(x, t, model.encode(["", ""]))
-        found = Forward(model, guidance=2.5)(x, t, condition)
-    torch.testing.assert_close(found, empty + 2.5 * (plain - empty))
+        found = Forward(model, guidance=guidance)(x, t, condition)
+    torch.testing.assert_close(found, empty + guidance * (plain - empty))
 
 
 def test_the_unconditional_branch_is_not_in_the_graph() -> None:
@@ -339,6 +359,19 @@ def test_ode_samples_do_not_depend_on_the_batches(micro_batch: int) -> None:
     whole = sample_ode(Forward(model), condition, noise, times=times)
     parts = sample_ode(Forward(model), condition, noise, times=times, micro_batch=micro_batch)
     torch.testing.assert_close(parts, whole, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("solver", "factor"), [("euler", 1 - 0.5), ("heun", 1 - 0.5 + 0.125)])
+def test_ode_samples_follow_the_solver_that_is_asked_for(solver: Solver, factor: float) -> None:
+    """One step of dx/dt = x from 1 to 1/2: Heun adds the term of second order."""
+
+    def velocity(x: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        return x
+
+    times = torch.tensor([1.0, 0.5, 0.5])  # Heun's last step is Euler's: here one of no length
+    condition, noise = FakeModel().encode(["red"]), torch.ones(1, 1, 2, 2)
+    found = sample_ode(velocity, condition, noise, times=times, solver=solver)
+    torch.testing.assert_close(found, factor * noise)
 
 
 def test_ode_samples_follow_a_constant_velocity() -> None:

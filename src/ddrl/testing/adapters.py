@@ -73,6 +73,7 @@ def check_adapter(case: AdapterCase, *, tolerance: float = 1e-4) -> None:
     _check_kernel(case, noise)
     _check_replay(case)
     _check_media(case)
+    _check_scale(case, noise)
     _check_gradients(case, noise)
     smallest = check_sizes(case.model, case.media, case.latent_shape)
     encode, num_given = _encoder(case), getattr(case.model, "given_frames", 0)
@@ -209,6 +210,27 @@ def _check_media(case: AdapterCase) -> None:
     if case.round_trip is not None:
         error = float((media - case.media).abs().mean())
         require(error <= case.round_trip, f"decode(encode(x)) is {error:.2g} away from x.")
+
+
+def _check_scale(case: AdapterCase, noise: Tensor) -> None:
+    """What is done to the VAE's latents is undone, and is something: ``normalize``, ``denormalize``.
+
+    So a tiny VAE needs a scale other than 1, and a shift other than 0 where the family has one.
+    """
+    there, back = (getattr(case.model, name, None) for name in ("normalize", "denormalize"))
+    if there is None or back is None:
+        return
+    raw = back(noise)
+    require(
+        raw.shape != noise.shape or not torch.allclose(raw, noise),
+        "the VAE's latents are taken as they are, so that their scale is not checked.",
+    )
+    for name, found, expected in (
+        ("normalize(denormalize(x))", there(raw), noise),
+        ("denormalize(normalize(x))", back(there(raw)), raw),
+    ):
+        error = float((found - expected).abs().max() / expected.abs().max())
+        require(error <= 1e-5, f"{name} is {error:.2g} away from x, relatively.")
 
 
 def _check_gradients(case: AdapterCase, noise: Tensor) -> None:

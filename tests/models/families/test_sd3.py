@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -101,3 +102,52 @@ def test_conformance(folder: Path) -> None:
             pipeline=own_pipeline(model, TEXTS),
         )
     )
+
+
+def test_latents_are_shifted_before_they_are_scaled(folder: Path) -> None:
+    """(z - .1) 1.5 by this VAE's config, of the mode of the VAE's posterior for 2 x - 1."""
+    model = load_model(folder)
+    raw = torch.tensor([[[[0.0, 0.1]], [[1.1, -0.9]]]])
+    expected = torch.tensor([[[[-0.15, 0.0]], [[1.5, -1.5]]]])
+    torch.testing.assert_close(model.normalize(raw), expected)
+    torch.testing.assert_close(model.denormalize(expected), raw)
+    media = torch.rand((1, 3, 8, 8), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        mode = model.vae.encode(2 * media - 1).latent_dist.mode()
+        pixels = model.vae.decode(mode, return_dict=False)[0]
+    torch.testing.assert_close(model.encode_media(media), (mode - 0.1) * 1.5)
+    decoded = model.decode((mode - 0.1) * 1.5)
+    torch.testing.assert_close(decoded, (pixels / 2 + 0.5).clamp(0, 1), rtol=0, atol=1e-5)
+
+
+def test_no_part_of_a_network_drops_out(folder: Path) -> None:
+    """Neither of a pipeline that was left in training mode, nor where activations are made again.
+
+    For these diffusers asks for the training mode of the network as a whole.
+    """
+    pipeline = load_model(folder).pipeline
+    pipeline.transformer.dropout = torch.nn.Dropout(0.5)
+    for part in (pipeline.transformer, pipeline.vae, pipeline.text_encoder):
+        part.train()
+    model = SD3(pipeline)
+    parts = (pipeline.transformer, pipeline.vae, pipeline.text_encoder)
+    assert not any(module.training for part in parts for module in part.modules())
+    model.enable_gradient_checkpointing()
+    assert pipeline.transformer.training
+    assert not pipeline.transformer.dropout.training
+
+
+def test_a_linear_time_shift_is_mu_itself(folder: Path) -> None:
+    """From .5 at 256 tokens to 1.5 at 1024: 1 at 640."""
+    model = load_model(folder)
+    model.pipeline.scheduler.register_to_config(
+        use_dynamic_shifting=True,
+        base_shift=0.5,
+        max_shift=1.5,
+        base_image_seq_len=256,
+        max_image_seq_len=1024,
+        time_shift_type="linear",
+    )
+    assert model.time_shift((4, 20, 32)) == pytest.approx(1.0)
+    model.pipeline.scheduler.register_to_config(time_shift_type="exponential")
+    assert model.time_shift((4, 20, 32)) == pytest.approx(math.e)

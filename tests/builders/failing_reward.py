@@ -1,0 +1,17 @@
+"""A reward that has no value for one sample, found as ``tests.builders.failing_reward:OneFails``."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ddrl.records import Prompts
+
+
+class OneFails:
+    """Brightness, but for the first sample of a call."""
+
+    def score(self, media: Tensor, prompts: Prompts) -> Tensor:
+        value = media.flatten(1).mean(1)
+        value[0] = torch.nan
+        return value
