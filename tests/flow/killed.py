@@ -19,6 +19,8 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+import torch
+
 import ddrl.builders.background
 import ddrl.builders.training
 import ddrl.training.loop
@@ -77,7 +79,7 @@ class _Points:
         self.around(Trainer, "audit", "audit")
         self.around(Trainer, "iteration", "iteration")
         self.around(checkpoints, "save_file", "tensors")
-        self.around(checkpoints.torch, "save", "state")
+        self.around(torch, "save", "state")
         self.around(checkpoints, "write_manifest", "manifest")
         self.around(Path, "replace", "replacing")
         self.around(CheckpointFolder, "annotate", "notes")
@@ -113,7 +115,7 @@ class _Points:
             self.reach("in removal")
             remove(path, *args, **kwargs)
 
-        checkpoints.shutil.rmtree = wrapped  # type: ignore[assignment]
+        shutil.rmtree = wrapped  # type: ignore[assignment]
 
 
 def _train(
