@@ -99,7 +99,7 @@ def test_another_base_under_the_same_path(copied: Path, command: str) -> None:
     everything(copied)
     before = kept(copied / "run")
     hint = "model.path=PATH" if command == "train" else "model.path into"
-    COMMANDS[command](copied).failed(3, "trained on another base than the base at", hint)
+    COMMANDS[command](copied).failed(5, "trained on another base than the base at", hint)
     assert kept(copied / "run") == before
 
 
@@ -108,7 +108,7 @@ def test_the_part_that_differs_is_named(
     copied: Path, change: Callable[[Path], None], phrase: str
 ) -> None:
     change(copied)
-    COMMANDS["sample"](copied).failed(3, phrase)
+    COMMANDS["sample"](copied).failed(5, phrase)
 
 
 def add(root: Path) -> None:
@@ -145,7 +145,7 @@ def test_other_data_under_the_same_path(
     change(copied)
     before = kept(copied / "run")
     hint = "data.path=PATH" if command == "train" else "data.path into"
-    COMMANDS[command](copied).failed(3, "trained on other data", phrase, hint)
+    COMMANDS[command](copied).failed(5, "trained on other data", phrase, hint)
     assert kept(copied / "run") == before
 
 
@@ -175,7 +175,7 @@ def test_a_refused_resume_leaves_the_run_as_it_is(copied: Path) -> None:
     everything(copied / "other")
     before = (copied / "run" / "recipe.toml").read_text()
     other = f"model.path={copied}/other/model"
-    ddrl("train", copied / "recipe.toml", "run.steps=4", other).failed(3, "another base")
+    ddrl("train", copied / "recipe.toml", "run.steps=4", other).failed(5, "another base")
     assert (copied / "run" / "recipe.toml").read_text() == before
     assert COMMANDS["sample"](copied).code == 0
 
@@ -202,7 +202,7 @@ def test_a_path_that_can_not_be_checked_is_refused_as_ever(copied: Path) -> None
         path.write_text(json.dumps(manifest))
     (copied / "model").rename(copied / "moved")
     result = ddrl("train", copied / "recipe.toml", "run.steps=4", f"model.path={copied}/moved")
-    result.failed(3, "made with another recipe", "model.path")
+    result.failed(5, "made with another recipe", "model.path")
 
 
 def test_the_embedded_base(
@@ -214,8 +214,8 @@ def test_the_embedded_base(
     (path,) = (tmp_path / "cache").glob("base-*/model.safetensors")
     save_file({name: 1.5 * tensor for name, tensor in load_file(path).items()}, path)
     for command in (["train", recipe, cache], ["evaluate", tmp_path / "run"]):
-        ddrl(*command).failed(3, "another base than the embedded base", "copy the folder base-*")
-    ddrl("sample", tmp_path / "run", "--base").failed(3, "network differs")
+        ddrl(*command).failed(5, "another base than the embedded base", "copy the folder base-*")
+    ddrl("sample", tmp_path / "run", "--base").failed(5, "network differs")
     caplog.clear()
     assert ddrl("sample", tmp_path / "run").code == 0  # all of its weights are the checkpoint's
     assert "its own weights do not depend on it" in caplog.text

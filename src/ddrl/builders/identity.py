@@ -160,11 +160,8 @@ def _sums(tensor: Tensor) -> Tensor:
     Integers wrap around, so the order of the sum does not matter, and a GPU finds what a CPU does.
     Weights are odd, so that a change in one place always changes the sum.
     """
-    raw = (
-        tensor.contiguous().reshape(-1).view(torch.uint8)
-        if tensor.numel()
-        else tensor.new_empty(0).byte()
-    )
+    flat = tensor.contiguous().reshape(-1)
+    raw = flat.view(torch.uint8) if len(flat) else torch.empty(0, dtype=torch.uint8)
     weights = _weights(raw.device)
     held = torch.zeros(_CHUNK, dtype=torch.uint8, device=raw.device)
     words, sums = held.view(torch.int64), []
