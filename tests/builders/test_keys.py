@@ -14,7 +14,6 @@ import pytest
 import torch
 from tests.models.families.test_sd3 import build_pipeline
 
-import ddrl
 from ddrl.builders import keys
 from ddrl.builders.identity import _sums, base_parts, encoder_hash
 from ddrl.builders.scorers import reward_key
@@ -127,9 +126,9 @@ def test_ddrls_own_code_is_part_of_every_key(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copy = tmp_path / "ddrl"
-    shutil.copytree(Path(ddrl.__file__).parent, copy, ignore=shutil.ignore_patterns("*.pyc"))
+    shutil.copytree(keys.PACKAGE, copy, ignore=shutil.ignore_patterns("*.pyc"))
     before = keys.cache_key("x")
-    monkeypatch.setattr(ddrl, "__file__", str(copy / "__init__.py"))
+    monkeypatch.setattr(keys, "PACKAGE", copy)
     keys._makers.cache_clear()
     assert keys.cache_key("x") == before  # wherever it is installed
     for name, is_part in (("cli/app.py", False), ("rewards/pixels.py", True)):

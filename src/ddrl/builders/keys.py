@@ -18,7 +18,6 @@ from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 
-import ddrl
 from ddrl.builders.identity import encoder_hash, text_hash
 from ddrl.models.diffusers_model import DiffusersModel
 
@@ -30,6 +29,9 @@ LIBRARIES = (
     *("onnxruntime", "open-clip-torch", "qwen-vl-utils", "ftfy"),
 )
 """Distributions whose versions may change a number."""
+
+PACKAGE = Path(__file__).parents[1]
+"""Where ddrl's own code is."""
 
 NOT_CODE = ("cli", "evaluation", "recipe", "testing", "votes")
 """Packages of ddrl that no cached number comes from: they measure, read and show."""
@@ -84,9 +86,8 @@ def stamps(value: object) -> list[list[object]]:
 @functools.cache
 def _makers() -> tuple[object, ...]:
     """ddrl's version and code, and the versions of libraries."""
-    folder = Path(ddrl.__file__).parent
-    code = [f for f in _walk(folder) if f.relative_to(folder).parts[0] not in NOT_CODE]
-    return (_version("ddrl"), _files_hash(code, folder), [_version(name) for name in LIBRARIES])
+    code = [f for f in _walk(PACKAGE) if f.relative_to(PACKAGE).parts[0] not in NOT_CODE]
+    return (_version("ddrl"), _files_hash(code, PACKAGE), [_version(name) for name in LIBRARIES])
 
 
 def _version(name: str) -> str:
