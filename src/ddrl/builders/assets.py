@@ -18,7 +18,7 @@ from ddrl.builders.pretrained import adapt, build_pretrained
 from ddrl.builders.scorers import build_scorer
 from ddrl.builders.source import build_corpus
 from ddrl.builders.store import Progress, fingerprint, make_once
-from ddrl.builders.verify import check_base, check_data, identity_notes
+from ddrl.builders.verify import check_base, check_data, identity_notes, resume_hint
 from ddrl.data.digits import DigitSplits
 from ddrl.data.sources import CaptionedMedia
 from ddrl.errors import UsageError, WeightsError
@@ -239,21 +239,6 @@ def _start_from(model: TinyModel, run: Path) -> None:
     logger.info("starting from %s, step %d", run, checkpoint.step)
 
 
-def _resume_hint(recipe: Recipe, key: str) -> str:
-    """How a run goes on whose base or data is another one now."""
-    afresh = "or start afresh on what is there, in another folder: run.folder=PATH"
-    if key == "model.path" and recipe.model.start:
-        key = "model.start"
-    elif key == "model.path" and recipe.model.family == "tiny":
-        cache = (
-            f"the folder base-* of the run.cache that it was trained with into {recipe.run.cache}"
-        )
-        return f"copy {cache}, {afresh}"
-    if key == "data.path" and not recipe.data.path:
-        return f"install the versions that {recipe.run.folder}/run.json names, {afresh}"
-    return f"put back what was there, give its place now ({key}=PATH), {afresh}"
-
-
 @dataclass(frozen=True)
 class Assets:
     """What training and evaluation of a recipe share.
@@ -299,10 +284,10 @@ class Assets:
         model = build_model(recipe, splits, device, progress=progress)
         base = base_parts(model)
         if checkpoint is not None:
-            check_base(checkpoint, base, recipe, hint=_resume_hint(recipe, "model.path"))
+            check_base(checkpoint, base, recipe, hint=resume_hint(recipe, "model.path"))
         corpus = build_corpus(recipe, model, splits, progress=progress)
         if checkpoint is not None:
-            check_data(checkpoint, corpus.rows, recipe, hint=_resume_hint(recipe, "data.path"))
+            check_data(checkpoint, corpus.rows, recipe, hint=resume_hint(recipe, "data.path"))
         return cls(model, corpus, scorer, splits, base)
 
     @property

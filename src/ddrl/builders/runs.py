@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,7 +23,7 @@ from ddrl.builders.assets import (
 from ddrl.builders.corpus import Corpus
 from ddrl.builders.identity import base_parts, trained_part
 from ddrl.builders.store import Progress
-from ddrl.builders.verify import DataRow, check_base, check_data
+from ddrl.builders.verify import DataRow, check_base, check_data, reading_hint
 from ddrl.data.digits import DigitSplits
 from ddrl.disk import read_document
 from ddrl.errors import CheckpointError, UsageError
@@ -140,13 +140,10 @@ class LoadedRun:
             return build_corpus(self.recipe, self.model, self.splits)
 
     def check_data(self, rows: Sequence[DataRow]) -> None:
-        """Refuse other data than those that the run was trained on.
-
-        Raises:
-            CheckpointError: a sample is new, gone or another, or their order is.
-        """
+        """Refuse other data than the run's: see :func:`~ddrl.builders.verify.check_data`."""
         if self.checkpoint is not None:
-            check_data(self.checkpoint, rows, self.recipe, hint=_hint(self.folder, "data.path"))
+            hint = reading_hint(self.folder, "data.path")
+            check_data(self.checkpoint, rows, self.recipe, hint=hint)
 
     @cached_property
     def scorer(self) -> Scorer:
@@ -209,7 +206,7 @@ def load_run(
             checkpoint,
             base_parts(model),
             recipe,
-            hint=_hint(run.path, "model.path" if recipe.model.path else ""),
+            hint=reading_hint(run.path, "model.path" if recipe.model.path else ""),
             replaced=trained_part(model) if is_replaced else "",
         )
     start = {n: p.detach().clone() for n, p in network.named_parameters() if p.requires_grad}
@@ -236,19 +233,11 @@ def load_run(
     )
 
 
-def _hint(folder: Path, key: str) -> str:
-    """How a run is read whose base or data is another one now."""
-    if not key:
-        return "copy the folder base-* of the run.cache that it was trained with into run.cache"
-    return f"put back what was there, or write its place now as {key} into {folder}/recipe.toml"
-
-
 def _any_checkpoint(run: RunFolder) -> Checkpoint | None:
     """The newest whole checkpoint, if there is one."""
-    try:
+    with suppress(CheckpointError):
         return CheckpointFolder(run.checkpoints).latest()
-    except CheckpointError:
-        return None
+    return None
 
 
 def read_recipe(run: RunFolder) -> Recipe:

@@ -10,6 +10,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ddrl.builders.identity import text_hash
@@ -18,6 +19,7 @@ from ddrl.recipe import Recipe
 from ddrl.training.checkpoint import Checkpoint
 
 __all__ = ["MOVABLE", "DataRow", "check_base", "check_data", "has_identity", "identity_notes"]
+__all__ += ["reading_hint", "resume_hint"]
 
 MOVABLE = ("model.path", "model.start", "data.path")
 """Keys that may change on resume, since what lies there is told by its content."""
@@ -133,6 +135,28 @@ def check_data(
         f"{checkpoint.folder} was trained on other data than {where} now: {found[0]}{more}.",
         hint=hint,
     )
+
+
+def resume_hint(recipe: Recipe, key: str) -> str:
+    """How a run goes on whose base or data is another one now."""
+    afresh = "or start afresh on what is there, in another folder: run.folder=PATH"
+    if key == "model.path" and recipe.model.start:
+        key = "model.start"
+    elif key == "model.path" and recipe.model.family == "tiny":
+        cache = (
+            f"the folder base-* of the run.cache that it was trained with into {recipe.run.cache}"
+        )
+        return f"copy {cache}, {afresh}"
+    if key == "data.path" and not recipe.data.path:
+        return f"install the versions that {recipe.run.folder}/run.json names, {afresh}"
+    return f"put back what was there, give its place now ({key}=PATH), {afresh}"
+
+
+def reading_hint(folder: Path, key: str) -> str:
+    """How a run is read whose base or data is another one now."""
+    if not key:
+        return "copy the folder base-* of the run.cache that it was trained with into run.cache"
+    return f"put back what was there, or write its place now as {key} into {folder}/recipe.toml"
 
 
 def _note(checkpoint: Checkpoint, name: str) -> Mapping[str, Any]:
