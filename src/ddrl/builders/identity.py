@@ -167,6 +167,9 @@ def _sums(tensor: Tensor) -> Tensor:
     words, sums = held.view(torch.int64), []
     for start in range(0, len(raw), _CHUNK):
         part = raw[start : start + _CHUNK]
+        if len(part) == _CHUNK and part.storage_offset() % 8 == 0:
+            sums.append(torch.mul(part.view(torch.int64), weights, out=words).sum())
+            continue
         held[: len(part)].copy_(part)
         held[len(part) :].zero_()
         sums.append(words.mul_(weights).sum())
