@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -168,7 +169,11 @@ def check_many_samples(running: Service) -> None:
     url = running.url("Slow")
 
     def remote(size: int, timeout: float = 60) -> RemoteReward:
-        options = {"samples_per_request": size, "encoding": "uint8", "timeout": timeout}
+        options: dict[str, Any] = {
+            "samples_per_request": size,
+            "encoding": "uint8",
+            "timeout": timeout,
+        }
         return RemoteReward(url=url, token_env="SERVICE_TOKEN", attempts=1, **options)
 
     def ask(reward: RemoteReward, count: int) -> torch.Tensor:
