@@ -103,6 +103,18 @@ def test_numbers_of_all_methods(finished: Path) -> None:
     assert "<h1>Small</h1>" in (finished / "all/comparison.html").read_text()
 
 
+def test_where_the_numbers_come_from(finished: Path) -> None:
+    made = json.loads((finished / "all/comparison.json").read_text())["provenance"]
+    run = json.loads((finished / "all/no-regularizer-seed0/run.json").read_text())
+    assert made["trained_at"] == [run["commit"]]
+    assert made["audited_at"] == [run["commit"]]
+    assert made["sources"] == [run["sources"]]
+    assert made["files"].keys() == {"small.toml", "recipe.toml"}
+    assert made["seeds"] == [0]
+    commit = run["commit"] or "unknown"
+    assert f"commit {commit}" in (finished / "all/comparison.html").read_text()
+
+
 def test_again_runs_nothing(finished: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in finished.glob("all/*/checkpoints/*/*")}
     assert before
