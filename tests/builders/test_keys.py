@@ -127,15 +127,32 @@ def test_ddrls_own_code_is_part_of_every_key(
 ) -> None:
     copy = tmp_path / "ddrl"
     shutil.copytree(keys.PACKAGE, copy, ignore=shutil.ignore_patterns("*.pyc"))
-    before = keys.cache_key("x")
+    kinds = ("x", *keys.MAKERS, "classifier-mlp")
+    before = [keys.cache_key(kind) for kind in kinds]
     monkeypatch.setattr(keys, "PACKAGE", copy)
     keys._makers.cache_clear()
-    assert keys.cache_key("x") == before  # wherever it is installed
-    for name, is_part in (("cli/app.py", False), ("rewards/pixels.py", True)):
+    assert [keys.cache_key(kind) for kind in kinds] == before  # wherever it is installed
+    everything = {"x", "base", "word-reader", "classifier", "encoder", "reward", "classifier-mlp"}
+    for name, changed in (
+        ("cli/app.py", set()),
+        ("builders/monitors.py", {"x"}),
+        ("training/pretrain.py", {"x", "base"}),
+        ("rewards/pixels.py", {"x", "word-reader", "classifier", "reward", "classifier-mlp"}),
+        ("models/tiny.py", {"x", "base", "encoder", "reward"}),
+        ("seeding.py", everything),
+    ):
+        before = [keys.cache_key(kind) for kind in kinds]
         with (copy / name).open("a") as file:
             file.write("# another\n")
         keys._makers.cache_clear()
-        assert (keys.cache_key("x") != before) == is_part
+        after = [keys.cache_key(kind) for kind in kinds]
+        found = {kind for kind, a, b in zip(kinds, before, after, strict=True) if a != b}
+        assert found == changed, name
+
+
+def test_every_room_that_makes_something_is_there() -> None:
+    rooms = {room for rooms in keys.MAKERS.values() for room in rooms}
+    assert [room for room in sorted(rooms) if not (keys.PACKAGE / room).exists()] == []
 
 
 def test_weights_that_an_option_names_are_told_by_content(tmp_path: Path) -> None:

@@ -1,9 +1,9 @@
 """The keys of everything that is cached: one function, for all that a cached thing depends on.
 
-A key is made of what the caller names (contents, settings, options), of ddrl's version and code, of
-the versions of the libraries that compute, and for a reward of its own code. So nothing that
-another version would make otherwise is taken for what this one makes. It costs making things anew
-after an update.
+A key is made of what the caller names (contents, settings, options), of the part of ddrl's own code
+that makes the thing, of the versions of ddrl and of the libraries that compute, and for a reward of
+its own code. A thing that another version would make differently is never taken for what this one
+makes. After an update, what the changed code makes is made again.
 """
 
 from __future__ import annotations
@@ -36,6 +36,16 @@ PACKAGE = Path(__file__).parents[1]
 NOT_CODE = ("cli", "evaluation", "recipe", "testing", "votes")
 """Packages of ddrl that no cached number comes from: they measure, read and show."""
 
+MAKERS = {
+    "base": ("builders/assets.py", "data", "diffusion", "models", "objective", "training"),
+    "word-reader": ("builders/embedded.py", "data", "rewards/builtin", "rewards/pixels.py"),
+    "classifier": ("builders/embedded.py", "data", "rewards/builtin", "rewards/pixels.py"),
+    "encoder": ("data", "models"),
+    "reward": ("data", "models", "rewards"),
+}
+"""Files and folders of ddrl that make a kind of thing, beside its top-level modules; of a kind that
+is not here, everything but :data:`NOT_CODE`."""
+
 SUFFIXES = frozenset({".py", ".json", ".toml", ".txt", ".yaml", ".yml", ".csv"})
 MAX_FILES = 2000  # of a package or a folder that are looked at
 MAX_BYTES = 1 << 26  # of a file that is read; of a larger one, size and times are looked at
@@ -45,11 +55,11 @@ def cache_key(kind: str, *made_from: object, code: object = ()) -> str:
     """The key of a cached thing, in hexadecimal.
 
     Args:
-        kind: what it is.
+        kind: what it is, a key of :data:`MAKERS` or another word; what follows a hyphen may vary.
         made_from: everything that its content depends on, as JSON.
         code: of what else makes it, such as :func:`class_code` of a reward.
     """
-    return text_hash([kind, *_makers(), code, list(made_from)])
+    return text_hash([kind, *_makers(kind), code, list(made_from)])
 
 
 def encoder_fingerprint(model: DiffusersModel) -> str:
@@ -84,10 +94,17 @@ def stamps(value: object) -> list[list[object]]:
 
 
 @functools.cache
-def _makers() -> tuple[object, ...]:
-    """ddrl's version and code, and the versions of libraries."""
-    code = [f for f in _walk(PACKAGE) if f.relative_to(PACKAGE).parts[0] not in NOT_CODE]
+def _makers(kind: str) -> tuple[object, ...]:
+    """ddrl's version and the code that makes a kind of thing, and the versions of libraries."""
+    rooms = MAKERS.get(kind) or MAKERS.get(kind.partition("-")[0])
+    code = [f for f in _walk(PACKAGE) if _makes(rooms, f.relative_to(PACKAGE))]
     return (_version("ddrl"), _files_hash(code, PACKAGE), [_version(name) for name in LIBRARIES])
+
+
+def _makes(rooms: tuple[str, ...] | None, file: Path) -> bool:
+    if rooms is None:
+        return file.parts[0] not in NOT_CODE
+    return len(file.parts) == 1 or any(file.is_relative_to(room) for room in rooms)
 
 
 def _version(name: str) -> str:
