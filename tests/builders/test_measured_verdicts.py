@@ -63,6 +63,14 @@ def test_verdicts_of_hand_made_runs(
     assert verdict.alarms == alarms
 
 
+def test_the_reward_is_paired_with_the_base() -> None:
+    run, base = hacking()
+    got = row(make_bench(clouds(0), IDS), run, base)
+    assert got.reward_change.value == pytest.approx(1.0)
+    assert got.reward_change.low == pytest.approx(1.0), "every sample rose by one"
+    assert got.reward.high - got.reward.low > 0.5, "prompts differ"
+
+
 def test_what_the_base_lacks_as_well_is_no_alarm_of_the_run() -> None:
     """Both at 0.3 of the variety of data, of other noise each."""
     run, _ = hacking(features=clouds(5, spread=0.3))

@@ -76,7 +76,7 @@ def test_costs_at_equal_reward(report: ComparisonReport) -> None:
     assert rows[2].theirs == pytest.approx(0.1)
     assert rows[4].difference.value == pytest.approx(-0.105)
     assert rows[4].difference.low == pytest.approx(-0.105 - 12.706 * 0.005, rel=1e-3)
-    assert rows[4].difference.high == pytest.approx(-0.10)
+    assert rows[4].difference.high == pytest.approx(-0.105 + 12.706 * 0.005, rel=1e-3)
 
 
 def test_fronts_that_begin_better_than_the_base_are_matched_where_they_are(

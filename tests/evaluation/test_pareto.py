@@ -62,7 +62,8 @@ def test_difference_at_equal_reward() -> None:
     second = [np.stack([reward + 1.0, reward + 1.0 + offset], axis=1) for offset in offsets]
     difference = matched_difference([first] * 3, second)
     assert difference.value == pytest.approx(-2.0)
-    assert -3.0 <= difference.low < -2.0 < difference.high <= -1.0
+    half = 4.302653 / 3**0.5  # differences of -1, -2 and -3, at two degrees of freedom
+    assert (difference.low, difference.high) == pytest.approx((-2 - half, -2 + half))
     assert matched_difference([first], [first]).value == 0.0
 
 

@@ -128,6 +128,11 @@ def test_hacked() -> None:
         ({"vendi": about(0.5), "drift": Interval(0.08, 0.05, 0.11)}, "hacked", 2),
         # A reward that did not rise was not hacked, whatever the samples look like.
         ({"vendi": about(0.5), "diversity": 0.6, "reward": -2.1}, "not conclusive", 2),
+        (
+            {"vendi": about(0.5), "pixels": (shift("contrast", 3.0, 2.0),), "reward": -2.1},
+            "not conclusive",
+            2,
+        ),
         ({"vendi": about(0.5), "frechet": NAN}, "not conclusive", 2),
         # At the mark, just past it, and with an interval across it.
         ({"drift": 0.10}, "clean", 0),
