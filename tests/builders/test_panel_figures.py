@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import pytest
@@ -38,18 +38,17 @@ def model(
     )
 
 
-def panel(found: Sequence[Found], *, settings: str = "", stops: bool = False, **more: Any) -> Panel:
+def panel(found: Sequence[Found], *, settings: str = "") -> Panel:
     bench = make_bench(CLOUD + 1, IDS, settings=settings)
     bench.script.found = list(found)
-    return Panel(bench, cast("Forward", None), (1, 1, 1), num_samples=24, stops=stops, **more)
+    return Panel(bench, cast("Forward", None), (1, 1, 1), num_samples=24)
 
 
-def audits(found: Sequence[Found], **more: Any) -> list[Mapping[str, float]]:
-    """The base, and then what each of these models gives."""
-    one = panel(
-        [model(quality=None if "quality" not in found[0].values.measures else 0.0), *found], **more
-    )
-    return [one() for _ in found]
+def audits(found: Sequence[Found], *, settings: str = "") -> list[Mapping[str, float]]:
+    """What is found of each of these models, after the base."""
+    base = model(quality=None if "quality" not in found[0].values.measures else 0.0)
+    one = panel([base, *found], settings=settings)
+    return [one(step).metrics for step in range(1, 1 + len(found))]
 
 
 GOOD, BETTER = model(gain=1, quality=0.1), model(gain=1, quality=0.2)
@@ -100,7 +99,7 @@ def test_too_few_features_are_no_perfect_distance() -> None:
     few = find(CLOUD[:2], IDS[:2], losses=np.ones(24), measures={"quality": QUALITY[:2]})
     bench = make_bench(CLOUD[:1], IDS[:1], num_prompts=6)
     bench.script.found = [few]
-    found = Panel(bench, cast("Forward", None), (1, 1, 1), num_samples=2, stops=False)()
+    found = Panel(bench, cast("Forward", None), (1, 1, 1), num_samples=2)(1).metrics
     assert "audit/frechet" not in found
     assert "audit/score" not in found
     assert found["audit/hacked"] == 0.0
@@ -113,7 +112,7 @@ def test_too_few_features_are_no_perfect_distance() -> None:
 def test_samples_are_spread_over_prompts(num_samples: int, prompts: int, each: int) -> None:
     bench: HandBench = make_bench(CLOUD + 1, IDS)
     bench.script.found = [model()]
-    made = Panel(bench, cast("Forward", None), (1, 1, 1), num_samples=num_samples, stops=False)
+    made = Panel(bench, cast("Forward", None), (1, 1, 1), num_samples=num_samples)
     assert bench.asked == [each]
     assert len(made._bench.prompts) == prompts
 

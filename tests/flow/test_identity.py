@@ -213,7 +213,7 @@ def test_the_embedded_base(
     assert ddrl("train", recipe, cache, "run.steps=2").code == 0
     (path,) = (tmp_path / "cache").glob("base-*/model.safetensors")
     save_file({name: 1.5 * tensor for name, tensor in load_file(path).items()}, path)
-    for command in (["train", recipe, cache], ["evaluate", tmp_path / "run"]):
+    for command in (["train", str(recipe), cache], ["evaluate", str(tmp_path / "run")]):
         ddrl(*command).failed(5, "another base than the embedded base", "copy the folder base-*")
     ddrl("sample", tmp_path / "run", "--base").failed(5, "network differs")
     caplog.clear()

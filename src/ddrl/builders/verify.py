@@ -82,7 +82,8 @@ def check_base(
         base: hashes of the parts that there are now.
         recipe: of the run.
         hint: what to do about another base.
-        replaced: a part whose weights all come from the checkpoint, so that it is only told of.
+        replaced: a part whose weights all come from the checkpoint. Of the embedded base, which
+            another machine may make with other last bits, it is only told that it differs.
 
     Raises:
         CheckpointError: a part is another one, is missing or is new.
@@ -97,7 +98,7 @@ def check_base(
         return
     changed = sorted(n for n in {*saved, *base} if saved.get(n) != base.get(n))
     where = f"the base at {recipe.model.path}" if recipe.model.path else "the embedded base"
-    if changed == [replaced]:
+    if changed == [replaced] and not recipe.model.path:
         logger.warning(
             "%s was trained from another %s than that of %s now; its own weights do not depend "
             "on it",
