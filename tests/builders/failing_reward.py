@@ -1,4 +1,4 @@
-"""A reward that has no value for one sample, found as ``tests.builders.failing_reward:OneFails``."""
+"""A reward without a value for one sample: ``tests.builders.failing_reward:OneFails``."""
 
 from __future__ import annotations
 

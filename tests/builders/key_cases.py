@@ -121,7 +121,9 @@ CHANGES: dict[str, Case] = {
     "guard.max_ratio": Case("1.0001", FAST),
     "guard.max_latent_std": Case("0.01"),
     "guard.min_latent_std": Case("100"),
-    "guard.max_drift": Case("0.000001", ("evaluation.every=1", "objective.regularizer=none", *FAST)),
+    "guard.max_drift": Case(
+        "0.000001", ("evaluation.every=1", "objective.regularizer=none", *FAST)
+    ),
     "run.steps": Case("16", ("optimizer.schedule=cosine",)),
     "run.seed": Case("1"),
     "run.precision": Case("bfloat16"),

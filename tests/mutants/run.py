@@ -31,8 +31,23 @@ from typing import NoReturn
 from tests.mutants.tables import ROOT, SOURCE, Mutant, Table, read_tables
 
 # What tests import, but for ddrl itself: loaded once, before the first fork.
-LOADED = ("beartype", "hypothesis", "jaxtyping", "matplotlib.pyplot", "numpy", "PIL.Image", "pydantic")
-LOADED += ("pytest", "rich.console", "safetensors.torch", "scipy.interpolate", "scipy.stats", "torch")
+LOADED = (
+    "beartype",
+    "hypothesis",
+    "jaxtyping",
+    "matplotlib.pyplot",
+    "numpy",
+    "PIL.Image",
+    "pydantic",
+)
+LOADED += (
+    "pytest",
+    "rich.console",
+    "safetensors.torch",
+    "scipy.interpolate",
+    "scipy.stats",
+    "torch",
+)
 LOADED += ("torch.utils.tensorboard", "typer")
 LOADED_FOR = {
     "models": ("diffusers", "peft", "transformers"),
@@ -115,7 +130,10 @@ def _test(slot: Slot, tests: Sequence[str]) -> NoReturn:
         import hypothesis
         import pytest
 
-        found = [hypothesis.Phase.explicit, hypothesis.Phase.generate]  # no search for a smaller one
+        found = [
+            hypothesis.Phase.explicit,
+            hypothesis.Phase.generate,
+        ]  # no search for a smaller one
         hypothesis.settings.register_profile("mutants", phases=found)
         hypothesis.settings.load_profile("mutants")
         options = ["-x", "-q", "--no-header", "-p", "no:cacheprovider", "-p", "no:xdist"]

@@ -3,6 +3,9 @@ from __future__ import annotations
 import pytest
 from tests.recipe.texts import REWARD, failure, recipe
 
+from ddrl.errors import RecipeError
+from ddrl.recipe import parse_recipe
+
 FILES = ("model.family=diffusers", "model.path=m", "data.source=files", "data.path=d")
 
 
@@ -229,7 +232,7 @@ def test_what_would_be_another_number_or_none(override: str) -> None:
 
 
 def test_a_reward_without_weight_is_no_member_of_an_ensemble() -> None:
-    text = '''
+    text = """
 [[reward]]
 name = "ink"
 [[reward]]
@@ -237,14 +240,14 @@ name = "jpeg"
 weight = 0.0
 [scoring]
 combine = "lower_confidence"
-'''
+"""
     with pytest.raises(RecipeError, match="but only one reward has a weight"):
         parse_recipe(text)
     parse_recipe(text, overrides=["reward.1.weight=0.1"])
 
 
 def test_a_reward_that_is_only_measured_may_be_held_out() -> None:
-    text = '''
+    text = """
 [[reward]]
 name = "ink"
 [[reward]]
@@ -252,7 +255,7 @@ name = "jpeg"
 weight = 0.0
 [[evaluation.reward]]
 name = "jpeg"
-'''
+"""
     parse_recipe(text)
     with pytest.raises(RecipeError, match="reward jpeg is trained on, so it can't be held out"):
         parse_recipe(text, overrides=["reward.1.weight=0.1"])

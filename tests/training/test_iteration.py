@@ -15,6 +15,7 @@ from ddrl.objective.loss import Objective
 from ddrl.records import Advantages, Anchor, Trajectory
 from ddrl.rewards.scorer import Scorer, WeightedReward
 from ddrl.training import trainer as module
+from ddrl.training.budget import DriftBudget
 from ddrl.training.trainer import Trainer
 
 N = 8  # samples of a Toy
@@ -152,6 +153,26 @@ def test_another_beta_is_the_next_iteration_s() -> None:
     assert theirs["effective_beta"] == pytest.approx(3 * mine["effective_beta"])
 
 
+def test_the_budget_measures_the_averaged_weights_and_sets_the_next_beta() -> None:
+    trainer, same = Toy().trainer(), []
+
+    def drift() -> float:
+        network = dict(fake_model(trainer).transformer.named_parameters())
+        averages = trainer.ema.state_dict()
+        same.append(all(torch.equal(network[name], averages[name]) for name in averages))
+        return 0.06
+
+    trainer.budget = DriftBudget(drift, 0.03, 1.0, every=2)
+    fixed = Toy().trainer()
+    rows, others = ([each.iteration() for _ in range(3)] for each in (trainer, fixed))
+    assert same == [True]
+    assert rows[1]["beta"] == pytest.approx(math.exp(0.15))
+    factors = [
+        row["data_term"] / other["data_term"] for row, other in zip(rows, others, strict=True)
+    ]
+    assert factors == pytest.approx([1.0, 1.0, math.exp(0.15)], rel=1e-5)
+
+
 # --- collecting ---------------------------------------------------------------------------------
 
 
@@ -170,9 +191,7 @@ def test_members_of_a_group_are_neighbours(micro_batch: int) -> None:
     model.__class__ = Spy
     hand = trainer.dealer.deal(0)
     checked: list[Trajectory] = []
-    found = trainer._collector().collect(
-        hand, step=0, check=checked.append, blame=lambda _: None
-    )
+    found = trainer._collector().collect(hand, step=0, check=checked.append, blame=lambda _: None)
     (trajectory,) = checked
     assert trajectory is found.trajectory
     assert trajectory.group.tolist() == [0, 0, 0, 0, 1, 1, 1, 1]

@@ -213,7 +213,7 @@ def _check_media(case: AdapterCase) -> None:
 
 
 def _check_scale(case: AdapterCase, noise: Tensor) -> None:
-    """What is done to the VAE's latents is undone, and is something: ``normalize``, ``denormalize``.
+    """``denormalize`` undoes ``normalize``, and both do something.
 
     So a tiny VAE needs a scale other than 1, and a shift other than 0 where the family has one.
     """
