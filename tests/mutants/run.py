@@ -31,24 +31,18 @@ from typing import NoReturn
 from tests.mutants.tables import ROOT, SOURCE, Mutant, Table, read_tables
 
 # What tests import, but for ddrl itself: loaded once, before the first fork.
-LOADED = (
-    "beartype",
-    "hypothesis",
-    "jaxtyping",
-    "matplotlib.pyplot",
-    "numpy",
-    "PIL.Image",
-    "pydantic",
-)
-LOADED += (
-    "pytest",
-    "rich.console",
-    "safetensors.torch",
-    "scipy.interpolate",
-    "scipy.stats",
-    "torch",
-)
-LOADED += ("torch.utils.tensorboard", "typer")
+LOADED = [
+    *("beartype", "hypothesis", "jaxtyping", "matplotlib.pyplot", "numpy", "PIL.Image"),
+    *(
+        "pydantic",
+        "pytest",
+        "rich.console",
+        "safetensors.torch",
+        "scipy.interpolate",
+        "scipy.stats",
+    ),
+    *("torch", "torch.utils.tensorboard", "typer"),
+]
 LOADED_FOR = {
     "models": ("diffusers", "peft", "transformers"),
     "data": ("av", "pyarrow.parquet"),

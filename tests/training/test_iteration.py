@@ -14,6 +14,7 @@ from ddrl.errors import ReplayMismatch
 from ddrl.objective.loss import Objective
 from ddrl.records import Advantages, Anchor, Trajectory
 from ddrl.rewards.scorer import Scorer, WeightedReward
+from ddrl.training import rollout
 from ddrl.training import trainer as module
 from ddrl.training.budget import DriftBudget
 from ddrl.training.trainer import Trainer
@@ -73,7 +74,7 @@ def test_effective_beta_is_0_without_a_regularizer(regularizer: str, beta: float
 
 def replayed_with(toy: Toy, patch: pytest.MonkeyPatch, off: Tensor) -> None:
     """One iteration whose replay is off by these log-ratios, (N, trained steps)."""
-    original = module.replay
+    original = rollout.replay
 
     def planted(*arguments: object, **options: object) -> Tensor:
         return original(*arguments, **options) + off  # type: ignore[arg-type]
