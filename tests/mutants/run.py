@@ -32,23 +32,27 @@ from tests.mutants.tables import ROOT, SOURCE, Mutant, Table, read_tables
 
 # What tests import, but for ddrl itself: loaded once, before the first fork.
 LOADED = [
-    *("beartype", "hypothesis", "jaxtyping", "matplotlib.pyplot", "numpy", "PIL.Image"),
-    *(
-        "pydantic",
-        "pytest",
-        "rich.console",
-        "safetensors.torch",
-        "scipy.interpolate",
-        "scipy.stats",
-    ),
-    *("torch", "torch.utils.tensorboard", "typer"),
+    "beartype",
+    "hypothesis",
+    "jaxtyping",
+    "matplotlib.pyplot",
+    "numpy",
+    "PIL.Image",
+    "pydantic",
+    "pytest",
+    "rich.console",
+    "safetensors.torch",
+    "scipy.interpolate",
+    "scipy.stats",
+    "torch",
+    "torch.utils.tensorboard",
+    "typer",
 ]
 LOADED_FOR = {
     "models": ("diffusers", "peft", "transformers"),
     "data": ("av", "pyarrow.parquet"),
 }
 PASSED, NO_TESTS = 0, 5
-MISSED, KILLED, TIMED_OUT = "survives", "killed", "killed (too slow)"
 
 
 @dataclass
