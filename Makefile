@@ -56,6 +56,10 @@ fix: $(DEV_READY) ## apply the linter's fixes and the format
 test-slow: $(DEV_READY) ## the tests that take minutes each
 	$(PYTEST) -n $(WORKERS) -m "slow and not gpu" --timeout 3600
 
+.PHONY: mutants
+mutants: $(DEV_READY) ## plant some hundred faults and count what tests miss; half an hour
+	$(ONE_THREAD) $(PY) -m tests.mutants.run --jobs $(WORKERS)
+
 .PHONY: bench
 bench: $(DEV_READY) ## measure speed; results go to benchmarks/results
 	@set -e; for file in benchmarks/bench_*.py; do \

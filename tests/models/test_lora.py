@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Any, cast
+from typing import Any
 
 import pytest
 import torch
@@ -91,11 +91,14 @@ def test_targets_that_match_nothing_are_an_error() -> None:
     assert "attn.to_q" in caught.value.hint
 
 
+WEIGHT = torch.tensor([[1.0, 2.0, 3.0], [0.0, 1.0, 0.0]])
+
+
 def line(dtype: torch.dtype = torch.float32) -> nn.Sequential:
     """A network of one layer from 3 numbers to 2."""
     with torch.random.fork_rng(devices=[]):
         layer = nn.Linear(3, 2, bias=False, dtype=dtype)
-    layer.weight.data = torch.tensor([[1.0, 2.0, 3.0], [0.0, 1.0, 0.0]], dtype=dtype)
+    layer.weight.data = WEIGHT.to(dtype)
     return nn.Sequential(OrderedDict(to_q=layer))
 
 
@@ -113,7 +116,7 @@ def adapted(settings: LoRASettings, **options: Any) -> tuple[nn.Sequential, dict
 def test_the_update_is_alpha_over_rank_times_both_factors(rank: int, alpha: float) -> None:
     model, parts = adapted(LoRASettings(rank=rank, alpha=alpha))
     assert parts["lora_A"].shape == (rank, 3)
-    weight = line()[0].weight + alpha / rank * parts["lora_B"] @ parts["lora_A"]
+    weight = WEIGHT + alpha / rank * parts["lora_B"] @ parts["lora_A"]
     x = torch.tensor([[1.0, -1.0, 0.5]])
     torch.testing.assert_close(model(x), x @ weight.T)
 
@@ -121,7 +124,7 @@ def test_the_update_is_alpha_over_rank_times_both_factors(rank: int, alpha: floa
 def test_dora_sets_direction_and_length_apart() -> None:
     """m (W + BA) / |W + BA|, row by row, where m is |W| at the start."""
     model, parts = adapted(LoRASettings(rank=2, alpha=2.0, dora=True))
-    base = cast("Tensor", line()[0].weight)
+    base = WEIGHT
     magnitude = base.norm(dim=1)
     torch.testing.assert_close(parts["lora_magnitude_vector"], magnitude)
     moved = base + parts["lora_B"] @ parts["lora_A"]
@@ -141,4 +144,5 @@ def test_an_adapter_is_float32_on_a_base_that_is_not() -> None:
 @pytest.mark.parametrize("cast_inputs", [True, False])
 def test_inputs_are_cast_where_no_autocast_does_it(cast_inputs: bool) -> None:
     model, _ = adapted(LoRASettings(rank=2), cast_inputs=cast_inputs)
-    assert bool(model[0].cast_input_dtype_enabled) == cast_inputs
+    layer: Any = model[0]
+    assert layer.cast_input_dtype_enabled is cast_inputs

@@ -211,3 +211,11 @@ def test_an_image_model_s_config_from_before_clips_is_read(tmp_path: Path) -> No
         text = text.replace(f',\n "{key}": {value}', "")
     config.write_text(text)
     assert TinyModel.load(tmp_path).config == old
+
+
+def test_pixels_of_clips_stay_between_black_and_white() -> None:
+    config = TinyConfig(("a",), 4, 4, network="dit", width=16, depth=1, heads=2, frames=2)
+    latents = torch.tensor([-3.0, -1.0, 0.0, 3.0])[None, None, None].expand(1, 1, 2, 4, 4)
+    found = TinyModel(config).decode(latents)
+    assert found.shape == (1, 2, 3, 4, 4)
+    assert found[0, 0, 0, 0].tolist() == [0.0, 0.0, 0.5, 1.0]

@@ -31,7 +31,7 @@ from typing import NoReturn
 from tests.mutants.tables import ROOT, SOURCE, Mutant, Table, read_tables
 
 # What tests import, but for ddrl itself: loaded once, before the first fork.
-LOADED = (
+LOADED = [
     "beartype",
     "hypothesis",
     "jaxtyping",
@@ -39,22 +39,20 @@ LOADED = (
     "numpy",
     "PIL.Image",
     "pydantic",
-)
-LOADED += (
     "pytest",
     "rich.console",
     "safetensors.torch",
     "scipy.interpolate",
     "scipy.stats",
     "torch",
-)
-LOADED += ("torch.utils.tensorboard", "typer")
+    "torch.utils.tensorboard",
+    "typer",
+]
 LOADED_FOR = {
     "models": ("diffusers", "peft", "transformers"),
     "data": ("av", "pyarrow.parquet"),
 }
 PASSED, NO_TESTS = 0, 5
-MISSED, KILLED, TIMED_OUT = "survives", "killed", "killed (too slow)"
 
 
 @dataclass

@@ -3,6 +3,9 @@ from __future__ import annotations
 import pytest
 from tests.recipe.texts import REWARD, failure, recipe
 
+from ddrl.errors import RecipeError
+from ddrl.recipe import parse_recipe
+
 FILES = ("model.family=diffusers", "model.path=m", "data.source=files", "data.path=d")
 
 

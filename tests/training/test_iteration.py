@@ -14,8 +14,9 @@ from ddrl.errors import ReplayMismatch
 from ddrl.objective.loss import Objective
 from ddrl.records import Advantages, Anchor, Trajectory
 from ddrl.rewards.scorer import Scorer, WeightedReward
+from ddrl.training import rollout
 from ddrl.training import trainer as module
-from ddrl.training.rollout import replay
+from ddrl.training.budget import DriftBudget
 from ddrl.training.trainer import Trainer
 
 N = 8  # samples of a Toy
@@ -73,7 +74,7 @@ def test_effective_beta_is_0_without_a_regularizer(regularizer: str, beta: float
 
 def replayed_with(toy: Toy, patch: pytest.MonkeyPatch, off: Tensor) -> None:
     """One iteration whose replay is off by these log-ratios, (N, trained steps)."""
-    original = replay
+    original = rollout.replay
 
     def planted(*arguments: object, **options: object) -> Tensor:
         return original(*arguments, **options) + off  # type: ignore[arg-type]
@@ -151,6 +152,26 @@ def test_another_beta_is_the_next_iteration_s() -> None:
     mine, theirs = trainer.iteration(), other.iteration()
     assert theirs["data_term"] == pytest.approx(3 * mine["data_term"], rel=1e-5)
     assert theirs["effective_beta"] == pytest.approx(3 * mine["effective_beta"])
+
+
+def test_the_budget_measures_the_averaged_weights_and_sets_the_next_beta() -> None:
+    trainer, same = Toy().trainer(), []
+
+    def drift() -> float:
+        network = dict(fake_model(trainer).transformer.named_parameters())
+        averages = trainer.ema.state_dict()
+        same.append(all(torch.equal(network[name], averages[name]) for name in averages))
+        return 0.06
+
+    trainer.budget = DriftBudget(drift, 0.03, 1.0, every=2)
+    fixed = Toy().trainer()
+    rows, others = ([each.iteration() for _ in range(3)] for each in (trainer, fixed))
+    assert same == [True]
+    assert rows[1]["beta"] == pytest.approx(math.exp(0.15))
+    factors = [
+        row["data_term"] / other["data_term"] for row, other in zip(rows, others, strict=True)
+    ]
+    assert factors == pytest.approx([1.0, 1.0, math.exp(0.15)], rel=1e-5)
 
 
 # --- collecting ---------------------------------------------------------------------------------

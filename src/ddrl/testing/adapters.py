@@ -213,7 +213,7 @@ def _check_media(case: AdapterCase) -> None:
 
 
 def _check_scale(case: AdapterCase, noise: Tensor) -> None:
-    """``denormalize`` undoes ``normalize`` of the VAE's latents, which changes them.
+    """``denormalize`` undoes ``normalize``, and both do something.
 
     So a tiny VAE needs a scale other than 1, and a shift other than 0 where the family has one.
     """
