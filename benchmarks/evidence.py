@@ -63,7 +63,7 @@ STEPS = (
     _compared("digits"),
     _compared("digits_fronts"),
     _compared("digits_synthetic"),
-    _compared("digits_options"),
+    _compared("digits_options", options="--seeds 0"),
     _compared(
         "digits_ensemble",
         "python benchmarks/digits_ensemble.py",
