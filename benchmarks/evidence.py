@@ -75,6 +75,7 @@ STEPS = (
     _script("stop_on_hack", "stop_on_hack"),
     _script("one_stage", "one_stage"),
     _script("flow", "flow_evidence"),
+    _script("interval_coverage", "interval_coverage"),
     _compared("moving_digits"),
     _compared("moving_digits_image", options="--seeds 0"),
     _compared("words", options="--workers 2"),

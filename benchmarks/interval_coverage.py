@@ -7,7 +7,6 @@ python benchmarks/interval_coverage.py
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -15,21 +14,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from benchmarks.record import write_result
+from tests.builders.hand_bench import HandBench, find, make_bench
 
-from ddrl.cli.provenance import commit_of_source, describe_hardware  # noqa: E402
-from tests.builders.hand_bench import HandBench, find, make_bench  # noqa: E402
-
-from ddrl.builders.measure import Found, measure_model  # noqa: E402
-from ddrl.evaluation.fidelity import Reference  # noqa: E402
-from ddrl.evaluation.statistics import (  # noqa: E402
-    Interval,
-    Unit,
-    jackknife_interval,
-    mean_interval,
-)
-from ddrl.evaluation.verdict import judge_run  # noqa: E402
+from ddrl.builders.measure import Found, measure_model
+from ddrl.evaluation.fidelity import Reference
+from ddrl.evaluation.statistics import Interval, Unit, jackknife_interval, mean_interval
+from ddrl.evaluation.verdict import judge_run
 
 Numbers = NDArray[np.float64]
 WITHIN = 0.3
@@ -160,14 +152,12 @@ def main() -> None:
         *variety(10, 16, 6),
     ]
     verdicts = [signs(10, 16, 1, 1.0), signs(10, 16, 1, 0.3), signs(10, 16, 6, 0.5)]
-    record = {
-        "commit": commit_of_source(),
-        "hardware": describe_hardware(),
-        "intervals": rows,
-        "nothing_changed": verdicts,
-    }
-    path = ROOT / "benchmarks/results/interval_coverage.json"
-    path.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+    write_result(
+        "interval_coverage",
+        {"intervals": rows, "nothing_changed": verdicts},
+        script=__file__,
+        files=["tests/builders/hand_bench.py"],
+    )
 
 
 if __name__ == "__main__":

@@ -160,6 +160,43 @@ def _span(values: list[float], form: str) -> str:
     return low if low == high else f"{low} to {high}"
 
 
+def coverage_block(_: str) -> str:
+    """How often intervals hold the truth, and how often nothing gives a sign."""
+    result = read_result("interval_coverage")
+    rows = {row["figure"]: row for row in result["intervals"]}
+    wrong = rows.pop("mean, 10 prompts x 16 samples, over samples")
+    right = rows["mean, 10 prompts x 16 samples, over prompts"]
+    holds(
+        right["covered"] >= 0.92 and right["all_below"] <= 0.04,
+        "intervals over ten prompts hold what they promise",
+        found=right,
+    )
+    holds(
+        all(row["signs"] <= 0.05 for row in result["nothing_changed"]),
+        "a base and a run of one law give a sign in at most 5 % of all cases",
+        found=result["nothing_changed"],
+    )
+    table = ["| figure | hold the truth | lie below it |", "|---|---|---|"]
+    table += [
+        f"| {name} | {100 * row['covered']:.1f} % | {100 * row['all_below']:.1f} % |"
+        for name, row in rows.items()
+    ]
+    verdicts = ["| prompts, samples, data | runs with a sign |", "|---|---|"]
+    verdicts += [
+        f"| {row['setting']} | {100 * row['signs']:.1f} % |" for row in result["nothing_changed"]
+    ]
+    return f"""{made(chr(10).join(table))}
+
+An interval over samples, where prompts are drawn, would hold the truth in {part(wrong["covered"])} of all cases: what was left out must be
+what was drawn. A base and a run of one law, each measured with noise of its own, go through the whole verdict;
+a run gives any sign in
+
+{made(chr(10).join(verdicts))}
+
+{source(result)}
+"""
+
+
 def stops_block(_: str) -> str:
     """Where audits stopped a run."""
     result = read_result("stop_on_hack")
@@ -263,6 +300,7 @@ BLOCKS: dict[str, Callable[[str], str]] = {
     "digits": digits_block,
     "fronts": fronts_block,
     "blind": blind_block,
+    "coverage": coverage_block,
     "stops": stops_block,
     "memory": memory_block,
     "audit": audit_block,
