@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import secrets
 import stat
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 __all__ = [
     "BESIDE",
     "apply_umask",
     "check_regular",
     "open_regular",
+    "parse_json",
     "read_document",
+    "read_json",
     "read_regular",
     "replace_file",
 ]
@@ -72,6 +75,28 @@ def read_document(path: Path) -> str:
     """
     text = read_regular(path).decode("utf-8-sig")  # some editors write a byte order mark
     return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def read_json(path: Path) -> Any:  # noqa: ANN401
+    """Read a JSON file.
+
+    Raises:
+        OSError: as :func:`read_regular`.
+        ValueError: it is no JSON, in another encoding, or nested deeper than Python can follow.
+    """
+    return parse_json(read_document(path))
+
+
+def parse_json(text: str) -> Any:  # noqa: ANN401
+    """The value of a JSON text of which nothing is known.
+
+    Raises:
+        ValueError: it is no JSON, or nested deeper than Python can follow.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
 
 
 def check_regular(path: Path) -> None:

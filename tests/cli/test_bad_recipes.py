@@ -112,3 +112,28 @@ def test_the_guard_stops_and_says_why(recipe: Path, trained: Path) -> None:
     assert '"reason": "grad_norm is' in (trained / "stopped.json").read_text()
     assert ddrl("train", recipe, "run.steps=6").code == 0
     assert not (trained / "stopped.json").exists()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"a = {'[' * 5000}{']' * 5000}",
+        f"a = {'{a=' * 3000}1{'}' * 3000}",
+        f"a{'.a' * 5000} = 1",
+        f"[run]\nsteps = {'9' * 5000}",
+        f"[run]\nsteps = {'9' * 400}",
+    ],
+    ids=["lists", "tables", "dots", "digits", "large"],
+)
+@pytest.mark.parametrize("command", [("train",), ("compare",), ("reward", "serve")])
+def test_a_document_that_python_can_not_follow(
+    tmp_path: Path, command: tuple[str, ...], text: str
+) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_text(text)
+    ddrl(*command, path).failed(2, "recipe.toml")
+
+
+def test_an_override_that_python_can_not_follow(recipe: Path) -> None:
+    for value in ("[" * 3000, "9" * 5000):
+        ddrl("train", recipe, f"run.steps={value}", "--dry-run").failed(2, "run.steps")

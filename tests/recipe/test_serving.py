@@ -48,7 +48,7 @@ REWARD = '[[reward]]\nname = "ocr"\n'
         (REWARD + 'route = "a/b"', ":3: 'a/b' can't be part of a URL", 'route = "a-b-reward"'),
         (REWARD + 'route = "status"', ":3: 'status' is taken", 'route = "status-reward"'),
         (REWARD + "replicas = 3\nmax_replicas = 2", ":4: max_replicas is 2, below", "0 = no more"),
-        (REWARD + "= 3", "is not valid TOML", ""),
+        (REWARD + "= 3", "not valid TOML", ""),
     ],
 )
 def test_a_fault_is_named(tmp_path: Path, text: str, phrase: str, hint: str) -> None:
@@ -61,5 +61,5 @@ def test_a_fault_is_named(tmp_path: Path, text: str, phrase: str, hint: str) -> 
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match=r"there is no file .*none\.toml"):
+    with pytest.raises(RecipeError, match=r"there is no recipe .*none\.toml"):
         load_serving(tmp_path / "none.toml")

@@ -7,6 +7,7 @@ import logging
 import os
 import pickle
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -479,3 +480,57 @@ def test_a_checkpoint_that_was_moved_and_linked_to(tmp_path: Path) -> None:
     for step in (8, 9, 10):
         write(folder, step)
     assert folder.steps() == [9, 10]
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        pytest.param(lambda _: "[" * 5000, id="deep"),
+        pytest.param(
+            lambda m: json.dumps({**m, "step": 1e400}).replace("Infinity", "1e999"), id="inf"
+        ),
+        pytest.param(lambda m: json.dumps({**m, "files": {"../secret": "00"}}), id="elsewhere"),
+        pytest.param(lambda m: json.dumps({**m, "files": {"/etc/hostname": "00"}}), id="absolute"),
+        pytest.param(lambda m: json.dumps({**m, "files": []}), id="list"),
+        pytest.param(lambda m: json.dumps([m]), id="not-a-table"),
+    ],
+)
+def test_a_manifest_of_a_stranger_is_no_error_of_ours(
+    tmp_path: Path, spoil: Callable[[dict[str, object]], str]
+) -> None:
+    folder = CheckpointFolder(tmp_path)
+    folder.save(step=1, tensors={}, state={})
+    path = folder.save(step=2, tensors={}, state={}).folder / "manifest.json"
+    path.write_text(spoil(json.loads(path.read_text())))
+    newest = folder.latest()
+    assert newest is not None
+    assert newest.step == 1
+    assert folder.best() is None
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "model.safetensors", "state.pt"])
+def test_a_pipe_in_a_checkpoint_does_not_hang(tmp_path: Path, name: str) -> None:
+    folder = CheckpointFolder(tmp_path)
+    folder.save(step=1, tensors={}, state={})
+    path = folder.save(step=2, tensors={"model": {"w": torch.ones(1)}}, state={}).folder / name
+    path.unlink()
+    os.mkfifo(path)
+    newest = folder.latest()
+    assert newest is not None
+    assert newest.step == 1
+
+
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+def test_a_checkpoint_s_files_have_the_mode_of_new_files(
+    tmp_path: Path, mask: int, mode: int
+) -> None:
+    before = os.umask(mask)
+    try:
+        folder = CheckpointFolder(tmp_path)
+        made = folder.save(step=1, tensors={"model": {"w": torch.ones(1)}}, state={}).folder
+        folder.annotate(1, {"a": 1})
+    finally:
+        os.umask(before)
+    assert {path.name: path.stat().st_mode & 0o777 for path in made.iterdir()} == dict.fromkeys(
+        ["manifest.json", "model.safetensors", "state.pt"], mode
+    )

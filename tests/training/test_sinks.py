@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import json
 import math
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -243,3 +244,20 @@ def test_weights_and_biases_gets_a_late_audit_at_its_newest_step(
         (3, {"audit/score": 0.5, "late/step": 2}),
         (4, {"reward": 2.0}),
     ]
+
+
+def test_rows_that_hold_no_figures_are_no_error_of_ours(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    lines = [
+        '{"step": 1, "reward": 0.5, "huge": %s}' % ("9" * 400),
+        "[" * 5000,
+        '{"step": 2, "x": %s}' % ("9" * 5000),
+    ]
+    path.write_text("\n".join([*lines, '{"step": 3, "reward": 1.0}']))
+    assert read_metrics(path) == [{"step": 1, "reward": 0.5}, {"step": 3, "reward": 1.0}]
+
+
+def test_a_pipe_in_place_of_metrics_does_not_hang(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "metrics.jsonl")
+    with pytest.raises(CheckpointError, match=r"can't be read from .*metrics.jsonl: it is a pipe"):
+        read_metrics(tmp_path / "metrics.jsonl")

@@ -13,6 +13,7 @@ from typing import IO, Any
 
 from ddrl import errors
 from ddrl.builders.runs import RunFolder
+from ddrl.disk import BESIDE, read_json, replace_file
 from ddrl.errors import DDRLError, UsageError
 from ddrl.recipe import Recipe, dump_toml
 from ddrl.rewards.code import folders
@@ -47,15 +48,13 @@ class PanelFolder:
 
     def clear(self) -> None:
         """Remove what earlier processes have left."""
-        for pattern in ("step-*", "failure*.json", "recipe*.toml", "*.writing"):
+        for pattern in ("step-*", "failure*.json", "recipe*.toml", f"{BESIDE}*"):
             for old in self.path.glob(pattern):
                 old.unlink(missing_ok=True)
 
     def write(self, path: Path, value: object) -> None:
         """Write a file at once, so that it is whole when it is there."""
-        beside = path.with_suffix(".writing")
-        beside.write_text(json.dumps(value), encoding="utf-8")
-        beside.replace(path)
+        replace_file(path, json.dumps(value))
 
 
 class BackgroundPanel:
@@ -121,7 +120,7 @@ class BackgroundPanel:
             ended = self._process.poll() is not None  # looked at first: a result may come last
             path = self._folder.result(self._step)
             if path.exists():
-                found = json.loads(path.read_text(encoding="utf-8"))
+                found = read_json(path)
                 path.unlink()
                 audit, self._step = Audit(self._step, **found), 0
                 return audit
@@ -155,7 +154,7 @@ class BackgroundPanel:
         step, folder = self._step, self._folder
         self._step = 0
         try:
-            told: dict[str, Any] = json.loads(folder.failure.read_text(encoding="utf-8"))
+            told: dict[str, Any] = read_json(folder.failure)
         except (OSError, ValueError):
             assert self._process is not None
             return DDRLError(

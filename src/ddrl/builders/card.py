@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from ddrl.builders.describe import label, method
 from ddrl.builders.runs import LoadedRun
-from ddrl.disk import read_document
+from ddrl.disk import read_json
 from ddrl.recipe import Recipe, dump_toml
 
 __all__ = ["base_name", "render_card", "shared_path"]
@@ -160,7 +160,7 @@ def _audit(run: LoadedRun) -> str:
     """The verdict of the run's report, if ``ddrl evaluate`` has written one beside it."""
     try:
         path = run.folder / "evaluation" / "report.json"
-        found = json.loads(read_document(path))["runs"][run.name]
+        found = read_json(path)["runs"][run.name]
         sentence, step = str(found["verdict"]["sentence"]), int(found["num_steps"])
     except (OSError, ValueError, LookupError, TypeError):
         return "None yet: `ddrl evaluate` judges whether the reward was hacked."

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import json
 import logging
 import os
 import signal
@@ -20,9 +19,9 @@ import torch
 
 from ddrl.builders.assets import Assets, build_judge, check_named, limit_threads, load_splits
 from ddrl.builders.runs import RunFolder
-from ddrl.disk import read_document
-from ddrl.errors import DDRLError, GuardStop, UsageError
-from ddrl.recipe import Recipe, dump_toml
+from ddrl.disk import read_document, read_json
+from ddrl.errors import DDRLError, GuardStop, RecipeError, UsageError
+from ddrl.recipe import Recipe, parse_recipe
 from ddrl.recipe.comparison import PlannedRun
 
 __all__ = ["Outcome", "audit_of", "execute", "pick_workers", "prepare", "read_outcome"]
@@ -254,9 +253,9 @@ def read_outcome(run: PlannedRun, *, failure: str = "") -> Outcome:
     if failure:
         return Outcome(run, "failed", failure)
     folder = RunFolder(run.folder)
-    try:
-        is_same = read_document(folder.recipe) == dump_toml(run.recipe)
-    except OSError:
+    try:  # by value: a key that is newer than the file has its default
+        is_same = parse_recipe(read_document(folder.recipe)) == run.recipe
+    except (OSError, ValueError, RecipeError):
         is_same = False
     if not is_same:
         return Outcome(run, "missing")
@@ -287,7 +286,7 @@ def _metrics(folder: RunFolder) -> list[Mapping[str, Any]]:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        value: object = json.loads(read_document(path))
+        value: object = read_json(path)
     except (OSError, ValueError):
         return {}
     return value if isinstance(value, dict) else {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import shlex
 from collections.abc import Mapping, Sequence
@@ -13,7 +12,7 @@ from typing import Any
 import torch
 
 from ddrl.builders.runs import LoadedRun, RunFolder
-from ddrl.disk import read_document
+from ddrl.disk import read_json
 from ddrl.evaluation.result import Curves, RunResult
 from ddrl.recipe import Recipe
 
@@ -120,7 +119,7 @@ def commits_in_words(origin: Mapping[str, Any]) -> str:
 def _info(run: LoadedRun) -> dict[str, Any]:
     """What the run was started with; a report does not fail for want of it."""
     try:
-        info = json.loads(read_document(RunFolder(run.folder).info))
+        info = read_json(RunFolder(run.folder).info)
     except (OSError, ValueError):
         return {}
     return info if isinstance(info, dict) else {}

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from ddrl.builders.card import base_name, render_card, shared_path
 from ddrl.builders.runs import LoadedRun, Step, load_run
 from ddrl.builders.store import Progress
-from ddrl.disk import apply_umask, read_document
+from ddrl.disk import apply_umask, read_json
 from ddrl.errors import UsageError
 from ddrl.models.lora import has_lora
 from ddrl.models.lora_export import save_lora
@@ -148,7 +148,7 @@ def _check_target(target: Path) -> None:
 def _earlier(target: Path) -> list[str] | None:
     """The files of the export that is there, or None where there is none."""
     try:
-        manifest: object = json.loads(read_document(target / MANIFEST))
+        manifest: object = read_json(target / MANIFEST)
     except (OSError, ValueError):
         return None
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import platform
 import subprocess
@@ -13,6 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from ddrl.disk import read_json
 from ddrl.recipe import Recipe
 
 __all__ = [
@@ -172,7 +172,7 @@ def _shown(path: Path) -> str:
 def _commits_of_run(folder: Path) -> list[str]:
     """The commits that a run was trained at; a result does not fail for want of them."""
     try:
-        info = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        info = read_json(folder / "run.json")
     except (OSError, ValueError):
         return [""]
     if not isinstance(info, dict):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ from ddrl.builders.identity import base_parts, trained_part
 from ddrl.builders.store import Progress
 from ddrl.builders.verify import DataRow, check_base, check_data, reading_hint
 from ddrl.data.digits import DigitSplits
-from ddrl.disk import read_document
+from ddrl.disk import read_document, read_json
 from ddrl.errors import CheckpointError, UsageError
 from ddrl.models.diffusers_model import DiffusersModel
 from ddrl.models.lora import has_lora
@@ -260,7 +259,7 @@ def read_recipe(run: RunFolder) -> Recipe:
 def _read_info(run: RunFolder) -> Mapping[str, Any]:
     """What ``run.json`` says; nothing depends on it, so that a run without it is still a run."""
     try:
-        info: object = json.loads(read_document(run.info))
+        info: object = read_json(run.info)
     except (OSError, ValueError):
         return {}
     return info if isinstance(info, dict) else {}

@@ -26,6 +26,7 @@ from ddrl.builders.scorers import reward_key
 from ddrl.builders.store import Progress
 from ddrl.builders.synthetic import Drawn, Synthetic, with_samples
 from ddrl.data.digits import DigitSplits
+from ddrl.disk import parse_json
 from ddrl.errors import DataError, RewardError
 from ddrl.models.base import DiffusionModel
 from ddrl.models.diffusers_model import DiffusersModel
@@ -209,7 +210,7 @@ def _read(path: Path) -> dict[str, Column]:
     found: dict[str, Column] = {}
     for line in text.split("\n"):
         try:
-            record: object = json.loads(line)
+            record: object = parse_json(line)
         except ValueError:
             continue
         match record:

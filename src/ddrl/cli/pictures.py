@@ -193,11 +193,11 @@ def slug(text: str) -> str:
 
 def _remove_earlier(folder: Path) -> None:
     """Remove what an earlier manifest lists, so that the folder holds one set of samples."""
-    from ddrl.disk import read_document
+    from ddrl.disk import read_json
 
     path = folder / "manifest.json"
     try:
-        manifest: object = json.loads(read_document(path))
+        manifest: object = read_json(path)
     except (OSError, ValueError):
         return
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:

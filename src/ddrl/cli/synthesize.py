@@ -97,10 +97,10 @@ def _earlier(folder: Path) -> dict[str, list[Path]]:
 
 
 def _is_ours(path: Path) -> bool:
-    from ddrl.disk import read_document
+    from ddrl.disk import read_json
 
     try:
-        record: object = json.loads(read_document(path))
+        record: object = read_json(path)
     except (OSError, ValueError):
         return False
     return isinstance(record, dict) and record.get("format") == FORMAT

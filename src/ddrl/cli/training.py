@@ -16,6 +16,7 @@ from ddrl.cli.interrupts import Interrupted, Interrupts
 from ddrl.cli.lock import FolderLock
 from ddrl.cli.progress import Reporter, make_reporter
 from ddrl.cli.terminal import format_change, say
+from ddrl.disk import read_json, replace_file
 from ddrl.errors import CheckpointError, GuardStop, RecipeError, UsageError
 
 if TYPE_CHECKING:
@@ -129,8 +130,8 @@ class TrainingRun:
             info["started"] = before.get("started", info["started"])
             info["resumed"] = [*before.get("resumed", []), resumed]
         try:
-            _replace(self._folder.recipe, self._text)
-            _replace(self._folder.info, json.dumps(info, indent=1) + "\n")
+            replace_file(self._folder.recipe, self._text)
+            replace_file(self._folder.info, json.dumps(info, indent=1) + "\n")
             self._folder.stopped.unlink(missing_ok=True)
         except OSError as error:
             raise UsageError(
@@ -214,7 +215,7 @@ class TrainingRun:
             "step": step,
         }
         try:
-            _replace(self._folder.stopped, json.dumps(stop, indent=1) + "\n")
+            replace_file(self._folder.stopped, json.dumps(stop, indent=1) + "\n")
         except OSError as failure:
             logger.warning("%s can't be written: %s", self._folder.stopped, failure.strerror)
         logger.info("%s", self._kept())
@@ -245,14 +246,7 @@ class TrainingRun:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        value: object = json.loads(path.read_text(encoding="utf-8"))
+        value: object = read_json(path)
     except (OSError, ValueError):
         return {}
     return value if isinstance(value, dict) else {}
-
-
-def _replace(path: Path, text: str) -> None:
-    """Put a text in place of a file at once."""
-    beside = path.with_name(f".{path.name}.writing")
-    beside.write_text(text, encoding="utf-8")
-    beside.replace(path)

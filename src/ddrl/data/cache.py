@@ -29,7 +29,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ddrl.data.framing import Bucket, Framing
-from ddrl.disk import BESIDE, check_regular, read_document, replace_file
+from ddrl.disk import BESIDE, check_regular, read_json, replace_file
 from ddrl.errors import DataError
 
 __all__ = ["EncodedCache", "given_key", "media_key", "text_key"]
@@ -185,7 +185,7 @@ class EncodedCache:
         """
         path = self.folder / "index.json"
         try:
-            index = json.loads(read_document(path))
+            index = read_json(path)
         except (OSError, ValueError) as error:
             raise DataError(f"{path} can't be read: {error}.", hint=_ENCODE) from error
         if not isinstance(index, dict) or index.get("format") != FORMAT:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import posixpath
 import unicodedata
 from collections.abc import Callable, Mapping
@@ -13,6 +12,7 @@ from ddrl.data.formats import MEDIA_SUFFIXES, suffix_of
 from ddrl.data.locators import MAX_TEXT, Locator, read_text
 from ddrl.data.problems import BrokenFileError, Problem, ProblemKind
 from ddrl.data.samples import Sample, sample_id
+from ddrl.disk import parse_json
 from ddrl.errors import printable
 
 __all__ = [
@@ -181,8 +181,8 @@ def parse_object(content: bytes) -> dict[str, object]:
     """
     text = decode_text(content)
     try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        value = parse_json(text)
+    except ValueError as error:
         raise CaptionError("bad_caption", f"is no JSON ({error})") from error
     if not isinstance(value, dict):
         raise CaptionError("bad_caption", 'is no JSON object like {"caption": "..."}')

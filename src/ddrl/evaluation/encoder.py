@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ddrl.disk import read_document
+from ddrl.disk import read_json
 from ddrl.errors import UsageError, WeightsError
 
 __all__ = ["Encoder", "load_vision_encoder"]
@@ -78,7 +77,7 @@ def load_vision_encoder(path: str, *, device: torch.device | str = "cpu") -> Enc
         file = cached_file(
             path, "preprocessor_config.json", _raise_exceptions_for_missing_entries=False
         )
-        settings = {} if file is None else json.loads(read_document(Path(file)))
+        settings = {} if file is None else read_json(Path(file))
     except (OSError, ValueError, RuntimeError) as error:
         raise WeightsError(
             f"The encoder {path} can't be loaded: {' '.join(str(error).split())[:200]}.",

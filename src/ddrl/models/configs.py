@@ -9,7 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from ddrl.disk import read_document
+from ddrl.disk import read_json
 from ddrl.errors import WeightsError
 
 __all__ = ["PipelineConfigs", "known_releases", "split_revision"]
@@ -98,7 +98,7 @@ def _read(path: str, file: str) -> Config:
 
             name, revision = split_revision(path)
             found = Path(hf_hub_download(name, file, revision=revision))
-        value = json.loads(read_document(found))
+        value = read_json(found)
     except (OSError, ValueError) as error:
         raise _missing(path, file) from error
     if not isinstance(value, dict):

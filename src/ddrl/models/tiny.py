@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ddrl.diffusion.process import RectifiedFlow
-from ddrl.disk import check_regular, read_document
+from ddrl.disk import check_regular, read_json
 from ddrl.errors import DataError, WeightsError
 from ddrl.models.given_frames import GivenFrames
 from ddrl.models.spelling import pieces
@@ -222,7 +222,7 @@ class TinyModel(GivenFrames):
             WeightsError: a file is missing, unreadable, or of another model.
         """
         try:
-            values = json.loads(read_document(folder / "config.json"))
+            values = read_json(folder / "config.json")
             family = values.pop("family", None)
             if family != "tiny":
                 raise WeightsError(f"{folder} holds a model of family {family!r}, not 'tiny'.")

@@ -15,7 +15,6 @@ beta = [0.1, 0.3, 1.0]                        # a run for each; left out: the re
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,10 +22,9 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field, ValidationError
 
-from ddrl.disk import read_document
 from ddrl.errors import RecipeError
 from ddrl.recipe.keys import nearest
-from ddrl.recipe.load import load_recipe
+from ddrl.recipe.load import load_recipe, parse_tables, read_text
 from ddrl.recipe.schema import Recipe
 from ddrl.recipe.sections import Section, as_tuple
 
@@ -168,14 +166,7 @@ def _has_variants(path: Path) -> bool:
 
 
 def _read(path: Path) -> dict[str, object]:
-    try:
-        return tomllib.loads(read_document(path))
-    except FileNotFoundError:
-        raise RecipeError(f"there is no recipe {path}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path} can't be read as text: {error}") from None
-    except tomllib.TOMLDecodeError as error:
-        raise RecipeError(f"{path} is not valid TOML: {error}") from None
+    return parse_tables(read_text(path), origin=str(path))
 
 
 def _explain(error: ValidationError, path: Path) -> RecipeError:

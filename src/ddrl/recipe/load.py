@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -16,9 +17,9 @@ from ddrl.errors import RecipeError
 from ddrl.recipe.overrides import apply_override
 from ddrl.recipe.problems import Problem, explain
 from ddrl.recipe.schema import Recipe
-from ddrl.recipe.toml import KeyPath, line_numbers
+from ddrl.recipe.toml import KeyPath, line_numbers, parse_toml
 
-__all__ = ["load_recipe", "parse_recipe"]
+__all__ = ["load_recipe", "parse_recipe", "parse_tables", "read_text"]
 
 _NUM_SUGGESTIONS = 6
 
@@ -34,8 +35,17 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         RecipeError: the file can't be read, or is not a recipe that can be run.
     """
     path = Path(path)
+    return parse_recipe(read_text(path), origin=str(path), overrides=overrides)
+
+
+def read_text(path: Path) -> str:
+    """The text of a recipe, a comparison or a service's file.
+
+    Raises:
+        RecipeError: it can't be read.
+    """
     try:
-        text = read_document(path)
+        return read_document(path)
     except FileNotFoundError:
         raise RecipeError(f"there is no recipe {path}", hint=_nearby_recipes(path)) from None
     except IsADirectoryError:
@@ -45,8 +55,21 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
             f"{path} is not UTF-8 text (byte {error.start})", hint="a recipe is a TOML file"
         ) from None
     except OSError as error:
-        raise RecipeError(f"{path} can't be read: {error.strerror or error}") from error
-    return parse_recipe(text, origin=str(path), overrides=overrides)
+        raise RecipeError(
+            f"{path} can't be read: {error.strerror or error}", hint="name a TOML file"
+        ) from error
+
+
+def parse_tables(text: str, *, origin: str) -> dict[str, Any]:
+    """The tables of such a text.
+
+    Raises:
+        RecipeError: it is not valid TOML; the message says where.
+    """
+    try:
+        return parse_toml(text)
+    except tomllib.TOMLDecodeError as error:
+        raise _syntax_error(text, origin, str(error)) from None
 
 
 def parse_recipe(text: str, *, origin: str = "recipe", overrides: Sequence[str] = ()) -> Recipe:
@@ -60,10 +83,7 @@ def parse_recipe(text: str, *, origin: str = "recipe", overrides: Sequence[str] 
     Raises:
         RecipeError: it is not a recipe that can be run.
     """
-    try:
-        data: dict[str, object] = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise _syntax_error(text, origin, str(error)) from None
+    data = parse_tables(text, origin=origin)
     lines = line_numbers(text)
     overridden = {apply_override(data, override): override for override in overrides}
     places = _Places(origin, lines, overridden)
@@ -125,11 +145,13 @@ def _first_error(
 def _syntax_error(text: str, origin: str, message: str) -> RecipeError:
     # Python's parser gives the place in words only.
     match = re.search(r" \(at line (\d+), column (\d+)\)$", message)
+    at_end = "(at end of document)" in message
     line = int(match[1]) if match else text.count("\n") + (not text.endswith("\n"))
+    where = f"{origin}:{line}" if match or at_end else origin
     reason = re.sub(r" \(at [^()]*\)$", "", message)
-    column = f" at column {match[2]}" if match else " at the end of the file"
+    column = f" at column {match[2]}" if match else " at the end of the file" if at_end else ""
     return RecipeError(
-        f"{origin}:{line}: not valid TOML{column}: {reason[:1].lower()}{reason[1:]}",
+        f"{where}: not valid TOML{column}: {reason[:1].lower()}{reason[1:]}",
         hint='text goes in "quotes", lists in [brackets]; true and false are lower case; '
         "a section and a key can be given once",
     )

@@ -6,7 +6,7 @@ import tomllib
 
 from ddrl.errors import RecipeError
 from ddrl.recipe.keys import LISTS, KeySpec, key_hint, key_specs, nearest, section_names
-from ddrl.recipe.toml import KeyPath
+from ddrl.recipe.toml import KeyPath, parse_toml
 
 __all__ = ["apply_override"]
 
@@ -116,7 +116,7 @@ def _parse(value: str, spec: KeySpec) -> object:
             except ValueError:
                 continue
     try:
-        parsed: object = tomllib.loads(f"value = {value}")["value"]
+        parsed: object = parse_toml(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:
         return value
     return parsed

@@ -14,16 +14,15 @@ replicas = 2
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import BeforeValidator, Field, ValidationError
 
-from ddrl.disk import read_document
 from ddrl.errors import RecipeError
 from ddrl.recipe.keys import nearest
+from ddrl.recipe.load import parse_tables, read_text
 from ddrl.recipe.sections import Scalar, Section, as_tuple
 from ddrl.recipe.toml import KeyPath, format_value, line_numbers
 
@@ -116,16 +115,8 @@ def load_serving(path: Path) -> Serving:
     Raises:
         RecipeError: it can't be read, or is not what it should be; names file, line and key.
     """
-    try:
-        text = read_document(path)
-    except FileNotFoundError:
-        raise RecipeError(f"there is no file {path}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path} can't be read as text: {error}") from None
-    try:
-        data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise RecipeError(f"{path} is not valid TOML: {error}") from None
+    text = read_text(path)
+    data = parse_tables(text, origin=str(path))
     lines = line_numbers(text)
     try:
         serving = Serving.model_validate(data)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 from pydantic import BaseModel
 
@@ -21,6 +22,7 @@ __all__ = [
     "format_key",
     "format_value",
     "line_numbers",
+    "parse_toml",
     "resume_conflicts",
 ]
 
@@ -46,6 +48,25 @@ CHANGEABLE_ON_RESUME: tuple[str, ...] = (
 what is computed. Keys of a reward stand without its position."""
 
 _ESCAPES = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\t": "\\t"}
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """The tables of a TOML text of which nothing is known.
+
+    Raises:
+        tomllib.TOMLDecodeError: it is no TOML, nested deeper than Python can follow, or holds a
+            number of too many digits.
+    """
+    try:
+        found = tomllib.loads(text)
+        copy.deepcopy(found)  # what reads it goes as deep
+    except tomllib.TOMLDecodeError:
+        raise
+    except RecursionError:
+        raise tomllib.TOMLDecodeError("it is nested too deeply") from None
+    except ValueError as error:  # Python's limit of digits
+        raise tomllib.TOMLDecodeError(str(error).partition(";")[0]) from None
+    return found
 
 
 def dump_toml(recipe: Recipe) -> str:

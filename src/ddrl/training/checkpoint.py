@@ -11,7 +11,6 @@ They can be changed later, since a manifest is replaced at once.
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 import shutil
@@ -26,6 +25,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from ddrl.disk import apply_umask, read_json
 from ddrl.errors import CheckpointError
 from ddrl.training.manifest import Checkpoint, read_manifest, replace_json, step_of, write_manifest
 
@@ -108,6 +108,7 @@ class CheckpointFolder:
                     save_file(contiguous, beside / f"{name}.safetensors")
                 torch.save(dict(state), beside / "state.pt")
                 write_manifest(beside, checkpoint)
+                apply_umask(beside)
                 self._make_way(final)
                 beside.rename(final)
             except BaseException:
@@ -146,7 +147,7 @@ class CheckpointFolder:
         path = self.path(step) / "manifest.json"
         with _named_errors(path.parent):
             try:
-                manifest = json.loads(path.read_text(encoding="utf-8"))
+                manifest = read_json(path)
                 manifest["notes"] = {**manifest.get("notes", {}), **notes}
             except (FileNotFoundError, ValueError, AttributeError, TypeError):
                 return  # not whole: a resume passes over it
@@ -172,11 +173,11 @@ class CheckpointFolder:
         found = []
         for step in self.steps():
             try:
-                notes = json.loads((self.path(step) / "manifest.json").read_text(encoding="utf-8"))
+                notes = read_json(self.path(step) / "manifest.json")
                 audits = notes["notes"]["audits"]
                 if audits["step"] == step and audits["score"] is not None:
                     found.append(Best(step, float(audits["score"])))
-            except (OSError, ValueError, KeyError, TypeError):
+            except (OSError, ValueError, LookupError, TypeError, OverflowError):
                 continue
         return sorted(found, key=lambda best: (-best.score, best.step))
 

@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from ddrl.disk import open_regular, read_json, replace_file
 from ddrl.errors import CheckpointError
 
 __all__ = ["Checkpoint", "read_manifest", "replace_json", "step_of", "write_manifest"]
@@ -89,12 +90,7 @@ def write_manifest(folder: Path, checkpoint: Checkpoint) -> None:
 
 def replace_json(path: Path, value: object) -> None:
     """Put JSON in place of a file at once."""
-    beside = path.with_name(f".{path.name}.part")
-    with beside.open("w", encoding="utf-8") as text:
-        json.dump(value, text, indent=1, allow_nan=False)
-        text.flush()
-        os.fsync(text.fileno())
-    beside.replace(path)
+    replace_file(path, json.dumps(value, indent=1, allow_nan=False))
 
 
 def read_manifest(folder: Path) -> Checkpoint:
@@ -106,19 +102,21 @@ def read_manifest(folder: Path) -> Checkpoint:
     """
     path = folder / "manifest.json"
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        manifest = read_json(path)
         if manifest.get("format") != FORMAT:
             raise CheckpointError(
                 f"{path} has format {manifest.get('format')!r}, not {FORMAT!r}.",
                 hint="it was written by another program or version",
             )
         for name, expected in manifest["files"].items():
-            with (folder / name).open("rb") as file:
+            if Path(name).name != name:
+                raise CheckpointError(f"{path} names a file elsewhere, {name!r}.")
+            with open_regular(folder / name) as file:
                 if hashlib.file_digest(file, "sha256").hexdigest() != expected:
                     raise CheckpointError(f"{folder / name} is damaged or truncated.")
         step, notes = int(manifest["step"]), dict(manifest.get("notes", {}))
         if step_of(folder) not in (None, step):
             raise CheckpointError(f"{folder} is a copy of the checkpoint of step {step}.")
         return Checkpoint(folder, step, str(manifest["recipe"]), notes)
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+    except (OSError, ValueError, LookupError, AttributeError, TypeError, OverflowError) as error:
         raise CheckpointError(f"{folder} is not a whole checkpoint: {error}.") from error

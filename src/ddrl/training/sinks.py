@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
+from ddrl.disk import open_regular, parse_json, replace_file
 from ddrl.errors import CheckpointError, UsageError
 
 __all__ = ["JSONLSink", "MetricSink", "TensorBoardSink", "WandbSink", "read_metrics"]
@@ -54,10 +55,8 @@ class JSONLSink:
                 for row in _rows(path)
                 if row["step"] <= (resume_at if "seconds" in row else audited_at)
             ]
-            beside = path.with_suffix(".writing")
-            beside.write_text("".join(json.dumps(row) + "\n" for row in kept))
-            beside.replace(path)
-            self._file = path.open("a")
+            replace_file(path, "".join(json.dumps(row) + "\n" for row in kept))
+            self._file = path.open("a", encoding="utf-8")
 
     def write(self, metrics: Mapping[str, float], *, step: int) -> None:
         """Append a row; a number that is not finite is null, since JSON has no word for it."""
@@ -87,12 +86,20 @@ def _named_errors(path: Path) -> Iterator[None]:
 
 def _rows(path: Path) -> list[dict[str, Any]]:
     """The rows of a metrics file as they are; a line cut short by a kill is left out."""
-    if not path.exists():
+    try:
+        with open_regular(path) as file:
+            lines = file.read().decode(errors="replace").split("\n")
+    except FileNotFoundError:
         return []
+    except OSError as error:
+        raise CheckpointError(
+            f"Metrics can't be read from {path}: {error.strerror or error}.",
+            hint="make it a file that can be read, or remove it: metrics start again without it",
+        ) from error
     rows = []
-    for text in path.read_text(encoding="utf-8", errors="replace").split("\n"):
+    for text in lines:
         try:
-            row = json.loads(text)
+            row = parse_json(text)
         except ValueError:
             continue
         if isinstance(row, dict) and isinstance(row.get("step"), int):
@@ -100,19 +107,25 @@ def _rows(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
+def _is_figure(value: object) -> bool:
+    try:
+        return isinstance(value, int | float) and math.isfinite(value)
+    except OverflowError:  # an integer beyond any float
+        return False
+
+
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """Read a metrics file: one mapping per step, in order, of all that is known about the step.
 
     Names that a later row of the step has again are taken from there. Numbers that are not finite
     are left out: they stopped the run, and are no figures. Empty where there is no file.
+
+    Raises:
+        CheckpointError: the file can't be read.
     """
     steps: dict[int, dict[str, Any]] = {}
     for row in _rows(path):
-        known = {
-            name: value
-            for name, value in row.items()
-            if isinstance(value, int | float) and math.isfinite(value)
-        }
+        known = {name: value for name, value in row.items() if _is_figure(value)}
         steps.setdefault(row["step"], {}).update(known)
     return [steps[step] for step in sorted(steps)]
 
