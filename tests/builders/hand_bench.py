@@ -35,10 +35,16 @@ class Script:
     """What each measurement of a model finds, in turn; the last again and again."""
 
     found: list[Found] = field(default_factory=list)
-    at: int = -1
+    sampled: int = 0
+    measured: int = 0
+
+    def values(self) -> Values:
+        self.sampled += 1
+        return self.found[min(self.sampled, len(self.found)) - 1].values
 
     def losses(self, forward: Forward, condition: object) -> Tensor:
-        return torch.from_numpy(self.found[self.at].losses)
+        self.measured += 1
+        return torch.from_numpy(self.found[min(self.measured, len(self.found)) - 1].losses)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,11 +62,10 @@ class HandBench(Bench):
         samples_per_prompt: int = 0,
     ) -> SampleSet:
         self.asked.append(samples_per_prompt)
-        self.script.at = min(self.script.at + 1, len(self.script.found) - 1)
         return SampleSet(torch.zeros(1, 3, 1, 1), Prompts.numbered(["a"], []))
 
     def values(self, samples: SampleSet) -> Values:
-        return self.script.found[self.script.at].values
+        return self.script.values()
 
 
 def make_bench(

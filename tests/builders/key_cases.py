@@ -119,8 +119,8 @@ CHANGES: dict[str, Case] = {
     "optimizer.ema": Case("0.5"),
     "guard.max_grad_norm": Case("0.000001"),
     "guard.max_ratio": Case("1.0001", FAST),
-    "guard.max_latent_std": Case("0.01"),
-    "guard.min_latent_std": Case("100"),
+    "guard.max_latent_std": Case("0.01", ("guard.min_latent_std=0",)),
+    "guard.min_latent_std": Case("100", ("guard.max_latent_std=0",)),
     "guard.max_drift": Case(
         "0.000001", ("evaluation.every=1", "objective.regularizer=none", *FAST)
     ),
@@ -162,6 +162,7 @@ ELSEWHERE: dict[str, str] = {
     "model.compile": "flow/test_weight_switches.py::test_compiling_changes_little",
     "data.source": "flow/test_prompts.py::test_it_trains_and_drift_is_measured",
     "data.fps": "builders/test_corpus.py::test_clips_are_sampled_at_the_recipe_s_rate",
+    "data.outside": "builders/test_corpus.py::test_files_outside_are_read_if_the_recipe_allows_it",
     "data.on_broken": "cli/test_encode.py",
     "evaluation.encoder": "flow/test_audit.py",
     "evaluation.panel_samples": "flow/test_panel.py",

@@ -102,8 +102,7 @@ class Jobs:
             where += ["rollout.prompts_per_step=2", "rollout.group_size=2", "rollout.steps=2"]
         try:
             trainer = build_job(parse_recipe(text, overrides=[*where, *filled])).trainer
-            for _ in range(NUM_ITERATIONS):
-                trainer.iteration()
+            train(trainer, NUM_ITERATIONS)
         except DDRLError as error:
             return f"{type(error).__name__}: {error.message}"
         network = trainer.forward.model.transformer
@@ -164,6 +163,7 @@ def test_a_key_that_changes_training(key: str, jobs: Jobs) -> None:
     if isinstance(after, str):
         stops = key.startswith("guard.") or key == "scoring.max_failed_share"
         assert stops, f"the job with {key} stops: {after}"
+        assert not after.startswith("RecipeError"), after
     elif before.keys() == after.keys():
         moved = [
             float((after[name] - value).abs().max()) if value.shape == after[name].shape else 1.0

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ddrl.evaluation.reward_audit import PROMPTS, Copy, RewardAudit, as_json, shuffled
 from ddrl.evaluation.reward_chart import audit_chart
 from ddrl.evaluation.reward_findings import findings
-from ddrl.evaluation.reward_page import render_audit, table
+from ddrl.evaluation.reward_page import facts, render_audit, table
 
 Numbers = NDArray[np.float64]
 
@@ -137,12 +137,20 @@ def test_intervals_are_over_prompts_where_prompts_share_samples() -> None:
     assert only.rows[0].difference.high == pytest.approx(ten.value), "the prompts stay the same"
 
 
-def test_few_prompts_can_not_tell_and_the_findings_say_so() -> None:
-    audit = make(
-        VALUES, {"blur": VALUES[::-1] + 1}, prompt_id=np.zeros(100, dtype=int), num_prompts=1
-    )
+def test_what_is_found_of_few_prompts_is_about_these() -> None:
+    prompt_id, change = np.repeat(np.arange(4), 25), np.tile([1.0, 1.1, 0.9, 1.2, 0.8], 20)
+    audit = make(VALUES, {"blur": VALUES + change}, prompt_id=prompt_id, num_prompts=4)
+    assert audit.unit == "sample"
+    assert "prefers_blur" in [one.kind for one in findings(audit)]
+    assert "4 distinct; intervals are over samples of these prompts" in facts(audit).values()
+    assert as_json(audit, ())["unit"] == "sample"
+
+
+def test_few_samples_of_few_prompts_can_not_tell_and_the_findings_say_so() -> None:
+    few, prompt_id = VALUES[:12], np.repeat(np.arange(4), 3)
+    audit = make(few, {"blur": few[::-1] + 1}, prompt_id=prompt_id, num_prompts=4)
     kinds = [one.kind for one in findings(audit)]
-    assert "too_few_prompts" in kinds
+    assert "too_few_samples" in kinds
     assert "prefers_blur" not in kinds
     assert as_json(audit, ())["copies"][0]["interval"] == [None, None]
     assert "no interval" in render_audit(audit, findings(audit))

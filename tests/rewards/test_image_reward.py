@@ -159,7 +159,9 @@ def test_half_precision_is_near(folder: Path) -> None:
 
 
 def test_it_keeps_to_the_contract(folder: Path) -> None:
-    check_reward(reward(folder, frames=2), pictures(3, 3, 40, 60), prompts(*TEXTS[:3]))
+    samples = pictures(3, 3, 40, 60), prompts(*TEXTS[:3])
+    # Some processors' convolutions of one picture round otherwise than those of three.
+    check_reward(reward(folder, frames=2), *samples, tolerance=1e-4)
 
 
 @pytest.mark.skipif(

@@ -78,11 +78,7 @@ def evaluate_runs(
         UsageError: a folder is no run, or is named twice.
         CheckpointError: a run has no whole checkpoint.
     """
-    twice = [folder for folder in folders if folders.count(folder) > 1]
-    if twice:
-        raise UsageError(f"Run {twice[0]} is named twice.")
-    runs = [load_run(folder, step=step, needs_base=True) for folder in folders]
-    _check_comparable(runs)
+    runs = _load(folders, step)
     limit_threads(runs[0].recipe)
     first, names = runs[0], _unique_names(runs)
     for each in runs:
@@ -133,6 +129,15 @@ def _origin(folders: Sequence[Path], runs: Sequence[LoadedRun], bench: Bench) ->
     )
     facts = {**environment(runs, made), "Encoder": bench.encoder.name}
     return {"environment": facts, "reproduce": again, "provenance": made}
+
+
+def _load(folders: Sequence[Path], step: Step | None) -> list[LoadedRun]:
+    twice = [folder for folder in folders if folders.count(folder) > 1]
+    if twice:
+        raise UsageError(f"Run {twice[0]} is named twice.")
+    runs = [load_run(folder, step=step, needs_base=True) for folder in folders]
+    _check_comparable(runs)
+    return runs
 
 
 def _check_comparable(runs: Sequence[LoadedRun]) -> None:

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ddrl.evaluation.statistics import Interval, Unit, mean_interval
+from ddrl.evaluation.statistics import LEAST_FREEDOM, Interval, Unit, mean_interval
 
 __all__ = [
     "FORMAT",
@@ -123,7 +123,8 @@ class RewardAudit:
         samples_per_second: of scoring the originals for the second time.
         num_prompts: distinct prompts.
         prompt_id: (N,) the prompt of each sample, which intervals are over; None: each has another.
-        unit: what intervals are over; samples, where all prompts that matter are there.
+        unit: what intervals are over; samples, where all prompts that matter are there. Of fewer
+            than five prompts it is samples, too: what is found is then about these prompts.
         cause: why the first original without a score has none.
         picture: uint8 (H, W, 3), the first sample; of a clip its middle frame.
         ignores_prompt: whether its card says that the prompt counts for nothing.
@@ -149,6 +150,8 @@ class RewardAudit:
     rows: tuple[Row, ...] = field(init=False)
 
     def __post_init__(self) -> None:
+        if self.num_prompts <= LEAST_FREEDOM:
+            object.__setattr__(self, "unit", "sample")
         level = 1 - 0.05 / max(len(self.copies), 1)
         rows = tuple(self._row(copy, level) for copy in self.copies)
         object.__setattr__(self, "rows", rows)
@@ -234,6 +237,7 @@ def as_json(audit: RewardAudit, findings: Sequence[Finding]) -> dict[str, Any]:
         "num_failed": len(audit.originals) - len(known),
         "first_failure": audit.cause,
         "num_prompts": audit.num_prompts,
+        "unit": audit.unit,
         "mean": _finite(float(known.mean())),
         "standard_deviation": _finite(audit.deviation),
         "range": [_finite(float(known.min())), _finite(float(known.max()))],

@@ -155,8 +155,11 @@ def _too_few(audit: RewardAudit) -> list[Finding]:
     unsure = [row.label for row in audit.rows if row.num and not row.joint.has_ends]
     if not unsure:
         return []
-    text = f"The prompts are too few to say whether changes are chance ({'; '.join(unsure)}): "
-    return [Finding("too_few_prompts", "note", f"{text}there are {audit.num_prompts}.")]
+    text = (
+        f"Five prompts, or five samples of each, are needed to say whether a change is chance "
+        f"({'; '.join(unsure)}): there are {len(audit.originals)} samples of {audit.num_prompts}."
+    )
+    return [Finding("too_few_samples", "note", text)]
 
 
 def _size(row: Row) -> str:

@@ -122,7 +122,8 @@ def facts(audit: RewardAudit) -> dict[str, str]:
     options = ", ".join(f"{key} = {value}" for key, value in audit.options.items())
     return {
         "data": audit.data,
-        "prompts": f"{audit.num_prompts} distinct",
+        "prompts": f"{audit.num_prompts} distinct; intervals are over "
+        + ("prompts" if audit.unit == "prompt" else "samples of these prompts"),
         **({"options": options} if options else {}),
         "range": f"{low} to {high}, standard deviation {score_text(audit, audit.deviation)}",
         "largest change": ", ".join(said),
