@@ -15,7 +15,7 @@ import torch
 from tests.models.families.test_sd3 import build_pipeline
 
 from ddrl.builders import keys
-from ddrl.builders.identity import _sums, base_parts, encoder_hash
+from ddrl.builders.identity import _settings, _sums, base_parts, encoder_hash
 from ddrl.builders.scorers import reward_key
 from ddrl.builders.selection import scores_path
 from ddrl.builders.store import make_once
@@ -239,3 +239,14 @@ def test_sums_do_not_depend_on_layout_and_see_every_place() -> None:
     assert not torch.equal(_sums(whole.flip(0)), expected)
     assert not torch.equal(_sums(torch.roll(whole, 4)), expected)
     assert len(_sums(torch.empty(0))) == 0
+
+
+def test_what_an_object_says_of_its_place_in_memory_is_no_setting() -> None:
+    class Checker:
+        pass
+
+    one, other = Checker(), Checker()
+    assert repr(one) != repr(other)
+    assert _settings({"checker": one}) == _settings({"checker": other})
+    assert _settings({"checker": one}) != _settings({"checker": 1})
+    assert _settings({"names": {"b", "a"}}) == {"names": ["a", "b"]}

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -119,7 +120,12 @@ def _settings(config: Any) -> Any:  # noqa: ANN401 - of any library
         }
     if isinstance(config, list | tuple):
         return [_settings(value) for value in config]
-    return config if isinstance(config, bool | int | float | str | None) else str(config)
+    if isinstance(config, set | frozenset):
+        return sorted(map(str, map(_settings, config)))
+    if isinstance(config, bool | int | float | str | None):
+        return config
+    # An object may tell its place in memory, which every process has another of.
+    return re.sub(r" at 0x[0-9a-f]+", "", str(config))
 
 
 def _told(part: Any) -> object:  # noqa: ANN401 - of any library

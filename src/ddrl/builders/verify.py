@@ -167,8 +167,9 @@ def _note(checkpoint: Checkpoint, name: str) -> Mapping[str, Any]:
 
 
 def _changes(saved: Sequence[Sequence[str]], now: Sequence[Sequence[str]]) -> Iterable[str]:
-    """What has changed, one sample after another, in words."""
+    """What has changed, in words; last what follows from the rest: what is held out, the order."""
     before, after = _by_name(saved), _by_name(now)
+    moved = []
     for name, count in before:
         if (name, count) not in after:
             yield f"{name!r} is gone"
@@ -182,7 +183,8 @@ def _changes(saved: Sequence[Sequence[str]], now: Sequence[Sequence[str]]) -> It
         elif caption != old_caption:
             yield f"{name!r} has another caption"
         elif kind != old_kind:
-            yield f"{name!r} is {'' if kind == 'heldout' else 'no longer '}held out"
+            moved.append(f"{name!r} is {'' if kind == 'heldout' else 'no longer '}held out")
+    yield from moved
     if before.keys() == after.keys():
         pairs = zip(before, after, strict=True)
         yield from [f"the order changes at {new[0]!r}" for old, new in pairs if old != new][:1]
