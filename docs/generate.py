@@ -66,14 +66,15 @@ def evidence_page() -> str:
 
 {MADE}{note}Every number on this page was measured by this code: the tables, and the figures in the sentences beside them, are made
 from the files in `benchmarks/results`, which name commits, sources, hardware and seeds. A sentence that new results do not bear out
-stops the script that makes this page.
+stops the script that makes this page. Tables of earlier versions say so beneath them; their intervals, where they have any, are
+percentiles of a bootstrap, and those of later ones Student's (see [Evaluation](evaluation.md)).
 
 {evidence()}"""
 
 
 def security_page() -> str:
     """SECURITY.md, which lies where hosts of repositories look for it."""
-    text = (DOCS.parent / "SECURITY.md").read_text(encoding="utf-8")
+    text = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
     return text.replace("# Security\n\n", f"# Security\n\n{MADE}", 1)
 
 

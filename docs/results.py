@@ -84,10 +84,18 @@ def commits(result: dict[str, Any]) -> list[str]:
     return [name for key in keys for name in origin.get(key, [""])]
 
 
+def earlier(result: dict[str, Any]) -> str:
+    """The commit that a result of an earlier version names; empty for one of today's form."""
+    if "provenance" in result:
+        return ""
+    told = result.get("environment", {}).get("Code", "").partition("commit ")[2]
+    return str(result.get("commit") or told)
+
+
 def unfit(result: dict[str, Any]) -> str:
     """Why a result must not be published; empty where it may."""
     if "provenance" not in result:
-        return "does not say which sources it was made from"
+        return "" if earlier(result) else "does not say which sources it was made from"
     if any(not name for name in commits(result)):
         return "was made outside of a commit"
     if any(name.endswith(DIRTY) for name in commits(result)):
@@ -99,7 +107,13 @@ def source(result: dict[str, Any], note: str = "") -> str:
     """Where a table is from, in one line."""
     origin = result.get("provenance")
     if origin is None:
-        return made("Made before results recorded their sources.")
+        machine = result.get("hardware") or result.get("machine")
+        machine = machine or result["environment"]["Hardware"]
+        again = f" Repeat: `{result['reproduce']}`." if "reproduce" in result else ""
+        return made(
+            f"Measured by an earlier version, at commit {_short(earlier(result))}, {machine}; not measured again "
+            f"since results record their sources.{again}"
+        )
     trained, audited = (
         " and ".join(_short(name) for name in origin[key]) for key in ("trained_at", "audited_at")
     )

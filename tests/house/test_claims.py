@@ -189,6 +189,21 @@ def test_what_is_published(docs: dict[str, ModuleType], origin: object, why: str
     assert (why in found) if why else (found == "")
 
 
+@pytest.mark.parametrize(
+    "result",
+    [
+        {"commit": "c" * 40 + "-dirty", "hardware": "a machine"},
+        {"environment": {"Code": f"ddrl 0.1.0, commit {'c' * 40}-dirty", "Hardware": "a machine"}},
+    ],
+)
+def test_a_result_of_an_earlier_version_is_shown_as_one(
+    docs: dict[str, ModuleType], result: dict[str, object]
+) -> None:
+    assert docs["results"].unfit(result) == ""
+    line = docs["results"].plain(docs["results"].source(result))
+    assert f"by an earlier version, at commit `{'c' * 12}-dirty`, a machine; not measured" in line
+
+
 def test_two_commits_and_a_dirty_one_are_shown(docs: dict[str, ModuleType]) -> None:
     origin = {
         "trained_at": ["a" * 40],
