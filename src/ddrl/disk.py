@@ -8,8 +8,9 @@ import os
 import secrets
 import stat
 from collections.abc import Callable
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 __all__ = [
     "BESIDE",
@@ -30,7 +31,7 @@ MAX_DOCUMENT = 64 << 20
 """Bytes of a recipe, a manifest or another document that are read at once."""
 
 
-def open_regular(path: Path) -> BinaryIO:
+def open_regular(path: Path) -> BufferedReader:
     """Open a regular file for reading, or what a link to one leads to.
 
     A pipe may never give a byte and a device may never end, so that neither is opened.
