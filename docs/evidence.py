@@ -86,8 +86,8 @@ def digits_table(result: dict[str, Any], *, ranges: bool) -> str:
     """The methods side by side: mean over seeds, and the range where asked for."""
     cell = _range if ranges else _mean
     rows = [
-        "| method | reward | held-out judge | Fréchet distance | diversity | held-out loss | training, s |",
-        "|---|---|---|---|---|---|---|",
+        "| method | reward | held-out judge | Fréchet distance | diversity | held-out loss |",
+        "|---|---|---|---|---|---|",
     ]
     for method, row in result["results"].items():
         loss = [100 * v for v in row["heldout_loss_change"]]
@@ -97,7 +97,6 @@ def digits_table(result: dict[str, Any], *, ranges: bool) -> str:
             cell(row["frechet"], "{:.1f}"),
             cell(row["diversity"], "{:.2f}"),
             "0" if method == "Base" else cell(loss, "{:+.1f} %"),
-            f"{statistics.mean(row['seconds']):.0f}" if "seconds" in row else "",
         ]
         rows.append(f"| {method} | " + " | ".join(cells) + " |")
     return made("\n".join(rows))
