@@ -32,13 +32,18 @@ Ids = NDArray[np.int64]
 
 @dataclass
 class Script:
-    """What each measurement of a model finds, in turn; the last again and again."""
+    """What each measurement of a model finds, in turn; the last again and again.
+
+    Losses and samples each have their turn, since either may be measured first.
+    """
 
     found: list[Found] = field(default_factory=list)
     at: int = -1
+    losses_at: int = -1
 
     def losses(self, forward: Forward, condition: object) -> Tensor:
-        return torch.from_numpy(self.found[self.at].losses)
+        self.losses_at = min(self.losses_at + 1, len(self.found) - 1)
+        return torch.from_numpy(self.found[self.losses_at].losses)
 
 
 @dataclass(frozen=True, kw_only=True)
