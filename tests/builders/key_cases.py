@@ -163,6 +163,7 @@ ELSEWHERE: dict[str, str] = {
     "data.source": "flow/test_prompts.py::test_it_trains_and_drift_is_measured",
     "data.fps": "builders/test_corpus.py::test_clips_are_sampled_at_the_recipe_s_rate",
     "data.on_broken": "cli/test_encode.py",
+    "data.outside": "builders/test_corpus.py",
     "evaluation.encoder": "flow/test_audit.py",
     "evaluation.panel_samples": "flow/test_panel.py",
     "evaluation.panel": "flow/test_panel.py",

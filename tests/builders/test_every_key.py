@@ -102,8 +102,7 @@ class Jobs:
             where += ["rollout.prompts_per_step=2", "rollout.group_size=2", "rollout.steps=2"]
         try:
             trainer = build_job(parse_recipe(text, overrides=[*where, *filled])).trainer
-            for _ in range(NUM_ITERATIONS):
-                trainer.iteration()
+            train(trainer, NUM_ITERATIONS)
         except DDRLError as error:
             return f"{type(error).__name__}: {error.message}"
         network = trainer.forward.model.transformer
