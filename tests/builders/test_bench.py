@@ -36,6 +36,10 @@ options = { fault = "raise" }
 """
 
 
+def half_as_bright(media: Tensor, prompts: Prompts) -> Tensor:
+    return media.flatten(1).mean(1) / 2
+
+
 def measure(media: Tensor) -> Values:
     """The values of samples of two prompts, by the bench itself."""
     recipe = parse_recipe(RECIPE)
@@ -44,7 +48,7 @@ def measure(media: Tensor) -> Values:
         recipe=recipe,
         scorer=build_scorer(recipe, None),
         heldout=build_heldout(recipe, None),
-        judges={"halves": lambda media, prompts: media.flatten(1).mean(1) / 2},
+        judges={"halves": half_as_bright},
     )
     prompts = Prompts.numbered(["a", "b"]).select([0, 0, 1, 1])
     return Bench.values(bench, SampleSet(media, prompts))

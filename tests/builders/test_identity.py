@@ -100,7 +100,11 @@ def test_sums_are_of_this_tensor_and_not_of_one_before() -> None:
     large = torch.arange(600_000)
     first = _sums(torch.cat([large, torch.zeros(3, dtype=torch.int64)]))
     assert torch.equal(first[:2], _sums(torch.cat([large, torch.zeros(1, dtype=torch.int64)]))[:2])
-    ends = [_sums(torch.cat([start, torch.tensor([5])]))[-1] for start in (
-        torch.zeros(1 << 18, dtype=torch.int64), torch.ones(1 << 18, dtype=torch.int64)
-    )]
+    ends = [
+        _sums(torch.cat([start, torch.tensor([5])]))[-1]
+        for start in (
+            torch.zeros(1 << 18, dtype=torch.int64),
+            torch.ones(1 << 18, dtype=torch.int64),
+        )
+    ]
     assert ends[0] == ends[1], "what follows the last number is 0"
