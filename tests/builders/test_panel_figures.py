@@ -33,7 +33,7 @@ def model(
         inner + spread * (CLOUD - inner),
         IDS,
         reward=REWARD + gain,
-        losses=np.full(24, 1 + drift),
+        losses=np.full(24, 2 * (1 + drift)),
         measures={} if quality is None else {"quality": QUALITY + quality},
     )
 
@@ -58,8 +58,8 @@ UNSURE = model(gain=1, spread=0.3, quality=5)
 
 def test_metrics_of_one_audit() -> None:
     (found,) = audits([model(gain=1, drift=0.05, quality=0.5)])
-    assert found["heldout_loss"] == pytest.approx(1.05)
-    assert found["heldout_loss_change"] == pytest.approx(0.05), "a share, and not 0.05 of loss"
+    assert found["heldout_loss"] == pytest.approx(2.1)
+    assert found["heldout_loss_change"] == pytest.approx(0.05), "a share, and not 0.1 of loss"
     assert found["audit/reward"] == pytest.approx(REWARD.mean() + 1)
     assert found["audit/diversity"] == pytest.approx(1.0)
     assert found["audit/frechet"] == pytest.approx(4.0), "data are 1 away in each of 4 features"
