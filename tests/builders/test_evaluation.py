@@ -201,7 +201,7 @@ def test_real_data_are_of_the_prompts_that_they_stand_beside(run: Path, report: 
     assert grid is not None
     for prompt in range(10):
         first = int((real.caption_id == prompt).nonzero()[0])
-        picture = (real.media[first].permute(1, 2, 0).numpy() * 255).round()
+        picture = (real.media[first : first + 1][0].permute(1, 2, 0).numpy() * 255).round()
         assert (np.abs(grid[prompt, 0] - picture) <= 1).all()
     assert report.real_frechet is not None
     assert report.real_frechet > 0.01, "two sets of pictures are never quite alike"

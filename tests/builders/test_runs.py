@@ -106,4 +106,4 @@ def test_another_embedded_base_matters_where_its_weights_do(
     assert "its own weights do not depend on it" in caplog.text
     for options in ({"needs_base": True}, {"weights": "base"}):
         with pytest.raises(CheckpointError, match="network differs"):
-            load_run(own, **options)  # type: ignore[arg-type]
+            load_run(own, **options)

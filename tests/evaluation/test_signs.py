@@ -80,10 +80,12 @@ def test_each_kind_of_variety_has_its_own_floor() -> None:
 
 @pytest.mark.parametrize("figure", ["diversity", "vendi"])
 def test_without_pairs_variety_fell_where_its_interval_is_below_the_base(figure: str) -> None:
-    base = dataclasses.replace(BASE, **{figure: about(0.6)})
-    one = run()
+    start: dict[str, Any] = {figure: about(0.6)}
     for half, expected in ((0.05, [("variety", figure)]), (0.2, [])):
-        found = find_signs(dataclasses.replace(one, **{figure: about(0.5, half)}), base, Marks())
+        low: dict[str, Any] = {figure: about(0.5, half)}
+        found = find_signs(
+            dataclasses.replace(run(), **low), dataclasses.replace(BASE, **start), Marks()
+        )
         assert [(sign.kind, sign.alarm) for sign in found] == expected
 
 
