@@ -32,7 +32,10 @@ Ids = NDArray[np.int64]
 
 @dataclass
 class Script:
-    """What each measurement of a model finds, in turn; the last again and again."""
+    """What each measurement of a model finds, in turn; the last again and again.
+
+    Losses and samples each have their turn, since either may be measured first.
+    """
 
     found: list[Found] = field(default_factory=list)
     sampled: int = 0

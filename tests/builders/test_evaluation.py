@@ -178,3 +178,59 @@ def test_a_report_of_two_pictures_claims_nothing(
     page = (part / "evaluation" / "report.html").read_text()
     assert "Each model made 2 samples of 2 prompts" in page
     assert "no interval" in page
+
+
+def test_what_is_known_of_the_training_stands_beside(report: Report, run: Path) -> None:
+    mine = one(report)
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    iterations = [row for row in rows if "seconds" in row]
+    assert mine.num_steps == len(iterations) == 4
+    assert mine.seconds == pytest.approx(sum(row["seconds"] for row in iterations))
+    assert mine.curves.steps == (1, 2, 3, 4)
+    assert mine.curves.rewards == tuple(row["reward"] for row in iterations)
+    assert [step for step, _ in mine.curves.evaluations] == [0, 2, 4]
+    assert report.provenance["seeds"] == [0]
+    earlier = evaluate_runs([run], step=2)
+    assert one(earlier).num_steps == 2
+    assert one(earlier).reward.value != mine.reward.value
+
+
+def test_real_data_are_of_the_prompts_that_they_stand_beside(run: Path, report: Report) -> None:
+    loaded = load_run(run)
+    real, grid = loaded.corpus.real, report.real
+    assert grid is not None
+    for prompt in range(10):
+        first = int((real.caption_id == prompt).nonzero()[0])
+        picture = (real.media[first : first + 1][0].permute(1, 2, 0).numpy() * 255).round()
+        assert (np.abs(grid[prompt, 0] - picture) <= 1).all()
+    assert report.real_frechet is not None
+    assert report.real_frechet > 0.01, "two sets of pictures are never quite alike"
+
+
+def test_two_runs_each_have_their_own_row(
+    run: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Of one method and one name, with another timeout and the same mark."""
+    options = ["objective.regularizer=none", "run.steps=2", "evaluation.drift_limit=0.2"]
+    first = train(tmp_path / "first", tmp_path_factory, *options)
+    second = train(
+        tmp_path / "base",
+        tmp_path_factory,
+        *options,
+        "optimizer.learning_rate=0.02",
+        "reward.0.timeout=77",
+    )
+    (tmp_path / "last").mkdir()
+    named = (tmp_path / "last" / "base").resolve()
+    second.rename(named)
+    found = evaluate_runs([first, named])
+    assert found.drift_limit == 0.2
+    base, *mine = found.runs
+    assert [one.name for one in mine] == ["run", str(named)]
+    assert mine[0].drift.value != mine[1].drift.value
+    assert [one.label for one in mine] == [f"No regularizer ({one.name})" for one in mine]
+    assert (base.drift.value, base.is_base) == (0.0, True)
+    again = other_recipe(first, tmp_path, "drift_limit", "drift_limit")
+    same = again.rename(tmp_path / "last" / "run")
+    names = [one.name for one in evaluate_runs([first, same]).runs]
+    assert names == ["base", str(first), str(same)]

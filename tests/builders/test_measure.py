@@ -198,3 +198,72 @@ def test_measures_are_paired_with_the_base() -> None:
     assert sharp.value.value == pytest.approx(np.nanmean(after))
     assert sharp.scale == pytest.approx(np.delete(before, 3).std())
     assert ink.change.value == pytest.approx(1.0)
+
+
+def test_the_base_is_told_from_runs() -> None:
+    bench, base = make_bench(clouds(), IDS), find(clouds(), IDS)
+    start = measure_model(bench, base, base, name="base", is_base=True)
+    assert (start.is_base, start.label) == (True, "Base model")
+    assert not row(bench, base, base).is_base
+
+
+def test_the_cause_of_a_missing_value_stands_beside_its_measure() -> None:
+    found = find(clouds(), IDS, measures={"sharp": np.full(48, math.nan), "ink": np.ones(48)})
+    values = dataclasses.replace(found.values, causes={"sharp": "it is down"})
+    got = row(make_bench(clouds(), IDS), dataclasses.replace(found, values=values), found)
+    assert [one.cause for one in got.measures] == ["it is down", ""]
+    assert math.isnan(got.measures[0].scale)
+
+
+def test_clips_of_one_frame_do_not_move() -> None:
+    bench = make_bench(clouds(), IDS, frames=clips(2.0)[:, :1])
+    one = find(clouds(), IDS, frames=clips(3.0)[:, :1])
+    assert math.isnan(row(bench, one, one).temporal_change.value)
+
+
+def test_motion_is_compared_with_data_and_not_with_the_base() -> None:
+    bench = make_bench(clouds(), IDS, frames=clips(2.0))
+    still, moving = (find(clouds(), IDS, frames=clips(rate)) for rate in (1.0, 2.0))
+    assert row(bench, moving, still).temporal_frechet.value == pytest.approx(0, abs=1e-9)
+    assert row(bench, still, moving).motion_moved.value == pytest.approx(math.log(2))
+    turned = find(clouds(), IDS, frames=clips(2.0) * np.array([1, -1, 1, -1])[None, :, None])
+    assert row(bench, turned, moving).temporal_consistency.value == pytest.approx(-1.0)
+
+
+def test_without_an_interval_of_distances_there_is_none() -> None:
+    bench, base = make_bench(clouds(), IDS), find(clouds(2), IDS)
+    quick = measure_model(bench, base, base, name="run", quick=True)
+    assert quick.frechet.value == row(bench, base, base).frechet.value
+    assert not quick.frechet.has_ends
+
+
+def test_a_statistic_that_stays_as_far_on_the_other_side_did_not_move() -> None:
+    real = clouds()
+    run, base = real.copy(), real.copy()
+    run[:, 0] -= 2.0
+    base[:, 0] += 2.0
+    (shift,) = row(make_bench(real, IDS), find(run, IDS), find(base, IDS)).pixels
+    assert shift.moved.value == pytest.approx(0.0, abs=1e-9)
+    assert shift.difference.value == pytest.approx(-2.0 / real[:, 0].std())
+
+
+def test_the_distance_s_interval_is_over_prompts() -> None:
+    """Prompts that differ more than their samples."""
+    ids = np.repeat(np.arange(6), 20)
+    values = find(clouds(1, spread=0.1, each=20), ids)
+    widths = []
+    for whole in (True, False):
+        got = row(make_bench(clouds(0, each=20), ids, whole=whole), values, values).frechet
+        assert got.basis is not None
+        assert got.basis.unit == ("sample" if whole else "prompt")
+        widths.append(got.high - got.low)
+    assert widths[1] > 2 * widths[0]
+
+
+def test_the_unit_of_a_measure_is_the_base_s_spread() -> None:
+    quality = np.random.default_rng(0).standard_normal(48)
+    base = find(clouds(), IDS, measures={"sharp": quality})
+    (got,) = row(
+        make_bench(clouds(), IDS), find(clouds(), IDS, measures={"sharp": 3 * quality}), base
+    ).measures
+    assert got.scale == pytest.approx(quality.std())

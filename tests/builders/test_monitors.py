@@ -5,19 +5,23 @@ from __future__ import annotations
 import math
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from tests.cli.command import write_recipe
 
+from ddrl.builders.bench import Bench
 from ddrl.builders.training import Job, build_job
 from ddrl.errors import GuardStop
+from ddrl.evaluation.generate import SampleSet
 from ddrl.recipe import load_recipe
 from ddrl.training.checkpoint import CheckpointFolder
 from ddrl.training.loop import train
 from ddrl.training.sinks import JSONLSink, read_metrics
 
 DRIFT = ["evaluation.every=2"]
+BUDGET = [*DRIFT, "objective.drift_budget=0.05", "objective.drift_budget_every=3"]
 PANEL = [*DRIFT, "evaluation.panel_samples=20", "evaluation.steps=2"]
 
 
@@ -69,3 +73,45 @@ def test_samples_that_are_not_finite_are_the_guard_s(
     job.trainer.step = 2
     with pytest.raises(GuardStop, match="The audit's samples are not finite at step 2"):
         job.trainer.audit()
+
+
+def test_drift_is_a_share_of_the_base_s_loss(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """For the monitor, the panel and the budget alike."""
+    job = make_job(tmp_path, tmp_path_factory, BUDGET)
+    monitor, budget = job.trainer.monitor, job.trainer.budget
+    assert monitor is not None
+    assert budget is not None
+    panel = make_job(tmp_path, tmp_path_factory, PANEL).trainer
+    start = monitor(0).metrics
+    assert start["heldout_loss_change"] == pytest.approx(0, abs=1e-6)
+    with torch.no_grad():
+        for trainer in (job.trainer, panel):
+            for weight in trainer.forward.model.transformer.parameters():
+                weight.add_(0.1)
+    moved = monitor(1).metrics
+    expected = moved["heldout_loss"] / start["heldout_loss"] - 1
+    assert abs(expected) > 0.01
+    assert moved["heldout_loss_change"] == pytest.approx(expected)
+    assert budget.correct()["budget_drift"] == pytest.approx(expected)
+    assert [budget.is_due(step) for step in (1, 2, 3, 4)] == [False, False, True, False]
+    assert panel.monitor is not None
+    found = panel.monitor(1).metrics
+    assert found["heldout_loss_change"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_panel_has_as_many_samples_as_the_recipe_says(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    sample = Bench.sample
+
+    def counted(*args: Any, **kwargs: Any) -> SampleSet:
+        made = sample(*args, **kwargs)
+        asked.append(len(made.media))
+        return made
+
+    monkeypatch.setattr(Bench, "sample", counted)
+    make_job(tmp_path, tmp_path_factory, [*PANEL, "evaluation.panel_samples=30"])
+    assert asked == [30]

@@ -33,7 +33,7 @@ def model(
         inner + spread * (CLOUD - inner),
         IDS,
         reward=REWARD + gain,
-        losses=np.full(24, 1 + drift),
+        losses=np.full(24, 2 * (1 + drift)),
         measures={} if quality is None else {"quality": QUALITY + quality},
     )
 
@@ -58,8 +58,8 @@ UNSURE = model(gain=1, spread=0.3, quality=5)
 
 def test_metrics_of_one_audit() -> None:
     (found,) = audits([model(gain=1, drift=0.05, quality=0.5)])
-    assert found["heldout_loss"] == pytest.approx(1.05)
-    assert found["heldout_loss_change"] == pytest.approx(0.05), "a share, and not 0.05 of loss"
+    assert found["heldout_loss"] == pytest.approx(2.1)
+    assert found["heldout_loss_change"] == pytest.approx(0.05), "a share, and not 0.1 of loss"
     assert found["audit/reward"] == pytest.approx(REWARD.mean() + 1)
     assert found["audit/diversity"] == pytest.approx(1.0)
     assert found["audit/frechet"] == pytest.approx(4.0), "data are 1 away in each of 4 features"
@@ -123,3 +123,64 @@ def test_a_reward_that_can_not_be_measured_gives_no_score() -> None:
     found = audits([dataclasses.replace(lost, values=values)])
     assert "audit/score" not in found[0]
     assert "audit/reward" not in found[0]
+
+
+def test_the_pixels_that_moved_farthest_are_logged() -> None:
+    """Of two statistics, one stays."""
+    found = [model(), model(gain=1)]
+    pixels = [{"brightness": CLOUD[:, 0], "contrast": CLOUD[:, 1] + 3 * i} for i in range(2)]
+    both = [
+        dataclasses.replace(one, values=dataclasses.replace(one.values, pixels=of))
+        for one, of in zip(found, pixels, strict=True)
+    ]
+    bench = make_bench(CLOUD, IDS)
+    bench.real.pixels["contrast"] = CLOUD[:, 1]  # type: ignore[index]
+    bench.script.found = both
+    panel = Panel(bench, cast("Forward", None), (1, 1, 1), num_samples=24)
+    moved = panel(1).metrics["audit/pixels"]
+    assert moved == pytest.approx(3 / CLOUD[:, 1].std(), rel=0.1)
+
+
+def test_a_measure_that_is_equal_for_all_of_the_base_s_samples_gives_no_score() -> None:
+    """It has no unit; the others count, and where there is none, the reward."""
+    flat = {"flat": np.ones(24)}
+    base, good = model(), model(gain=1, quality=0.5)
+    for quality, expected in ((True, 0.5 / QUALITY.std()), (False, 1 / REWARD.std())):
+        found = [
+            dataclasses.replace(
+                one,
+                values=dataclasses.replace(
+                    one.values, measures={**(one.values.measures if quality else {}), **flat}
+                ),
+            )
+            for one in (base, good)
+        ]
+        assert panel(found)(1).metrics["audit/score"] == pytest.approx(expected)
+
+
+def test_the_score_is_the_mean_over_measures() -> None:
+    base, good = (
+        dataclasses.replace(
+            one, values=dataclasses.replace(one.values, measures={"a": QUALITY, "b": QUALITY + b})
+        )
+        for one, b in ((model(), 0.0), (model(gain=1), 0.5))
+    )
+    found = panel([base, good])(1)
+    assert found.metrics["audit/score"] == pytest.approx(0.25 / QUALITY.std())
+    assert found.sentence.startswith("no sign of hacking: the reward rose from 2.5 to 3.5")
+
+
+def test_a_base_whose_rewards_are_all_equal() -> None:
+    base, better = (
+        dataclasses.replace(
+            one, values=dataclasses.replace(one.values, reward=np.full(24, 1.0 + i), measures={})
+        )
+        for i, one in enumerate((model(), model()))
+    )
+    assert panel([base, better])(1).metrics["audit/score"] == pytest.approx(1.0)
+
+
+def test_signs_of_two_kinds_are_hacking_whatever_the_drift() -> None:
+    (found,) = audits([model(gain=1, quality=-5, spread=0.3)])
+    assert found["audit/hacked"] == 1.0
+    assert "audit/score" not in found

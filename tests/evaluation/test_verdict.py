@@ -224,6 +224,7 @@ def test_hacked_without_a_reward_says_so() -> None:
 def test_small_numbers_stay_told_apart() -> None:
     sentence = judge_run(run(reward=-0.03), BASE).sentence
     assert "rose from -2.10 to -0.03" in sentence
+    assert "data went from 55 to 80." in judge_run(run(frechet=80), BASE).sentence
 
 
 @pytest.mark.parametrize("name", [one.name for one in dataclasses.fields(Marks)])

@@ -228,6 +228,14 @@ def test_the_best_score_is_the_highest_so_far() -> None:
     ]
 
 
+@pytest.mark.parametrize("score", [-math.inf, math.inf, math.nan])
+def test_a_score_that_is_no_number_is_never_the_best(score: float) -> None:
+    """Neither as the first one nor after others."""
+    for start in (AuditRecord(), AuditRecord(best=-1.0)):
+        found = start.after(Audit(2, {"audit/hacked": 0.0, "audit/score": score}))
+        assert (found.score, found.is_best, found.best) == (None, False, start.best)
+
+
 def test_a_record_is_what_its_checkpoint_notes(tmp_path: Path) -> None:
     record = AuditRecord().after(found(3, score=0.1 + 0.2)).after(found(6, hacked=True))
     folder = CheckpointFolder(tmp_path)

@@ -86,8 +86,7 @@ def evaluate_runs(
     bench = build_bench(first.recipe, first.corpus, first.scorer, first.splits, first.device)
     shown = min(MAX_SHOWN, first.recipe.evaluation.samples_per_prompt)
     results: list[RunResult] = []
-    grids: dict[str, NDArray[np.uint8]] = {}
-    clips: dict[str, NDArray[np.uint8]] = {}
+    grids, clips = dict[str, NDArray[np.uint8]](), dict[str, NDArray[np.uint8]]()
     base: Found | None = None
     for name, run in [("base", None), *zip(names, runs, strict=True)]:
         if progress is not None:
