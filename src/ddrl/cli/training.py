@@ -16,7 +16,6 @@ from ddrl.cli.interrupts import Interrupted, Interrupts
 from ddrl.cli.lock import FolderLock
 from ddrl.cli.progress import Reporter, make_reporter
 from ddrl.cli.terminal import format_change, say
-from ddrl.disk import read_json, replace_file
 from ddrl.errors import CheckpointError, GuardStop, RecipeError, UsageError
 
 if TYPE_CHECKING:
@@ -118,6 +117,7 @@ class TrainingRun:
     def _write_start(self, checkpoint: Checkpoint | None) -> None:
         """Write what the run is, at its start before anything that takes time."""
         from ddrl.builders.provenance import describe_start
+        from ddrl.disk import replace_file
 
         info = describe_start(self._recipe, shlex.split(self._command))
         if checkpoint is not None:
@@ -214,6 +214,8 @@ class TrainingRun:
             "hint": error.hint,
             "step": step,
         }
+        from ddrl.disk import replace_file
+
         try:
             replace_file(self._folder.stopped, json.dumps(stop, indent=1) + "\n")
         except OSError as failure:
@@ -245,6 +247,8 @@ class TrainingRun:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
+    from ddrl.disk import read_json
+
     try:
         value: object = read_json(path)
     except (OSError, ValueError):
