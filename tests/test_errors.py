@@ -63,9 +63,9 @@ def test_text_of_the_limit_is_whole() -> None:
 
 
 def test_an_error_never_makes_a_second_line() -> None:
-    error = DDRLError("a\nerror: b\x1b[2J is broken.", hint="rm\r\n-rf " + "y" * 1000)
+    error = DDRLError("a\nerror: b\x1b[2J is broken.", hint="rm\r\n-rf " + "y" * 3000)
     assert error.message == r"a\nerror: b\x1b[2J is broken."
     assert error.args == (error.message,)
     assert error.hint.startswith(r"rm\r\n-rf yyy")
-    assert len(error.hint) == 500
+    assert len(error.hint) == 2000
     assert len(str(error).split("\n")) == 2

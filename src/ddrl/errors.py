@@ -34,7 +34,7 @@ __all__ = [
 
 # Characters of an error's two texts that are shown: what a stranger said may be without end.
 MAX_MESSAGE = 4000
-MAX_HINT = 500
+MAX_HINT = 2000
 
 # What moves the cursor, colours, begins a line, turns the direction of writing, or can't be seen:
 # C0, C1 and DEL; marks, embeddings and isolates of direction; separators; invisible characters
