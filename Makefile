@@ -25,6 +25,8 @@ INPUTS := pyproject.toml constraints.txt
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 PYTEST := $(ONE_THREAD) $(PY) -m pytest
 WORKERS ?= 2
+# A file's tests share what is costly to make, so one worker runs them all.
+BY_FILE := --dist loadfile --no-loadscope-reorder
 
 ##@ The two commands of the README
 
@@ -36,7 +38,7 @@ demo: $(RUN_READY) ## train with DDRL and without a regularizer, compare the two
 
 .PHONY: test
 test: $(DEV_READY) ## every fast test
-	$(PYTEST) -n $(WORKERS)
+	$(PYTEST) -n $(WORKERS) $(BY_FILE)
 
 ##@ For a change
 
@@ -45,7 +47,7 @@ check: $(DEV_READY) ## lint, format, types and tests: what CI runs
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
-	$(PYTEST) -n $(WORKERS)
+	$(PYTEST) -n $(WORKERS) $(BY_FILE)
 
 .PHONY: fix
 fix: $(DEV_READY) ## apply the linter's fixes and the format

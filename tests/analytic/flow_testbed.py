@@ -148,6 +148,7 @@ class Setup:
     num_samples: int = 128
     iterations: int = 800
     learning_rate: float = 4e-3
+    ema_decay: float = 0.995
     seed: int = 0
     # Breaks the shared step weight, as ports of the method do: the data term alone is weighted.
     plain_velocity_coefficient: float | None = None
@@ -178,7 +179,7 @@ def train(model: LineModel, setup: Setup, *, reference: LineModel | None = None)
         gradient._regularizer_weight = torch.full((setup.num_steps,), coefficient)
     optimizer = torch.optim.Adam(model.transformer.parameters(), lr=setup.learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, setup.iterations)
-    ema = EMA(model.transformer, decay=0.995)
+    ema = EMA(model.transformer, decay=setup.ema_decay)
     data = draw(DATA, 100_000, seed=2)
     partition = torch.tensor([log_partition(reward(data[:, 0]), beta=BETA)])
     condition = model.encode([""])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -102,11 +103,16 @@ def finish(process: subprocess.Popen[str]) -> Result:
     return Result(process.returncode, stdout, stderr)
 
 
+def shared_cache(factory: pytest.TempPathFactory) -> Path:
+    """A cache for the tests of all workers: a key says all, so bases and judges are made once."""
+    root = factory.getbasetemp()
+    return (root.parent if "PYTEST_XDIST_WORKER" in os.environ else root) / "ddrl-cache"
+
+
 def write_recipe(folder: Path, factory: pytest.TempPathFactory, *, more: str = "") -> Path:
     """Write the smallest recipe; its run goes to ``folder / "run"``, and all share a cache."""
     path = folder / "recipe.toml"
-    cache = factory.getbasetemp() / "ddrl-cache"
-    path.write_text(RECIPE.format(folder=folder / "run", cache=cache) + more)
+    path.write_text(RECIPE.format(folder=folder / "run", cache=shared_cache(factory)) + more)
     return path
 
 

@@ -10,7 +10,15 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from tests.cli.command import contents, ddrl, finish, metrics_of, spawn, write_recipe
+from tests.cli.command import (
+    contents,
+    ddrl,
+    finish,
+    metrics_of,
+    shared_cache,
+    spawn,
+    write_recipe,
+)
 from tests.flow.test_stop_and_resume import assert_same
 
 from ddrl.data.files import find_samples, usable
@@ -22,7 +30,7 @@ SMALL = ("data.anchor=synthetic", "data.synthetic.per_prompt=2")
 def own(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The smallest recipe, with a cache of its own that has the base model already."""
     recipe = write_recipe(tmp_path, tmp_path_factory)
-    shared = tmp_path_factory.getbasetemp() / "ddrl-cache"
+    shared = shared_cache(tmp_path_factory)
     text = recipe.read_text().replace(str(shared), str(tmp_path / "cache"))
     recipe.write_text(text)
     for folder in shared.glob("[bc]*"):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from tests.cli.command import ddrl, metrics_of
+from tests.cli.command import ddrl, metrics_of, shared_cache
 from tests.data.making import write_image
 
 from ddrl.builders.assets import build_tiny, load_splits
@@ -70,7 +70,7 @@ cache = "{cache}"
 def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("moving")
     path = folder / "recipe.toml"
-    path.write_text(RECIPE.format(folder=folder / "run", cache=folder / "cache"))
+    path.write_text(RECIPE.format(folder=folder / "run", cache=shared_cache(tmp_path_factory)))
     return path
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.cli.command import metrics_of
+from tests.cli.command import metrics_of, shared_cache
 
 from ddrl.rewards.catalog import catalog
 
@@ -71,9 +71,11 @@ def test_it_is_audited(run: Run) -> None:
     assert (report["reward"], report["options"]) == ("sharpness", {"scale": 2.0})
 
 
-def test_it_is_trained_on(run: Run, tmp_path: Path) -> None:
+def test_it_is_trained_on(
+    run: Run, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     train = ("-m", "ddrl", "train", ROOT / "recipes" / "digits.toml", "reward.0.name=sharpness")
-    folders = (f"run.folder={tmp_path / 'run'}", f"run.cache={tmp_path / 'cache'}")
+    folders = (f"run.folder={tmp_path / 'run'}", f"run.cache={shared_cache(tmp_path_factory)}")
     done = run(*train, *SMALL, *folders)
     assert done.returncode == 0, done.stderr
     lines = metrics_of(tmp_path / "run")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.cli.command import ddrl, metrics_of
+from tests.cli.command import ddrl, metrics_of, shared_cache
 
 from ddrl.builders.assets import load_splits
 from ddrl.builders.embedded import build_judge, build_judges
@@ -55,7 +55,7 @@ cache = "{cache}"
 def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("words")
     path = folder / "recipe.toml"
-    path.write_text(RECIPE.format(folder=folder / "run", cache=folder / "cache"))
+    path.write_text(RECIPE.format(folder=folder / "run", cache=shared_cache(tmp_path_factory)))
     return path
 
 
