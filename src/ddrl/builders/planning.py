@@ -18,9 +18,10 @@ from ddrl.builders.assets import check_named, load_splits, pick_device, tiny_con
 from ddrl.builders.corpus import check_path
 from ddrl.builders.pretrained import adapt, warn_of_distilled
 from ddrl.builders.sampler import build_transitions
-from ddrl.errors import UsageError
+from ddrl.errors import DDRLError, UsageError, WeightsError
 from ddrl.models.base import DiffusionModel
 from ddrl.models.blank import blank_condition
+from ddrl.models.configs import building
 from ddrl.models.diffusers_model import DiffusersModel
 from ddrl.models.footprint import peak_bytes
 from ddrl.models.tiny import TinyModel
@@ -125,12 +126,13 @@ def check_model(recipe: Recipe) -> tuple[TinyModel | DiffusersModel, tuple[int, 
         config = tiny_config(recipe, splits.train)
         tiny = TinyModel(config)
         return tiny, tiny.latent_shape(config.height, config.columns, config.frames)
-    from ddrl.models.sketch import sketch_model  # takes seconds, which the embedded job need not
+    from ddrl.models.sketch import OTHER_VERSION, sketch_model  # takes seconds
 
     model = sketch_model(recipe.model.path, dtype=getattr(torch, recipe.model.dtype))
-    adapt(recipe, model)
-    warn_of_distilled(recipe, model)
-    return model, model.latent_shape(data.height, data.width, data.frames)
+    with building(f"{recipe.model.path} can't be planned", hint=OTHER_VERSION):
+        adapt(recipe, model)
+        warn_of_distilled(recipe, model)
+        return model, model.latent_shape(data.height, data.width, data.frames)
 
 
 def _footprint(
@@ -156,6 +158,14 @@ def _footprint(
         reason = " ".join(str(error).split())[:120]
         logger.warning("%s can't be traced: %s", type(model).__name__, reason)
         return footprint
+    except DDRLError:
+        raise
+    except Exception as error:  # the network itself refuses this size, or its own config
+        reason = " ".join(str(error).split())[:200]
+        raise WeightsError(
+            f"The network of {recipe.model.path} can't compute at this size: {reason}",
+            hint="choose data.height, data.width and data.frames as its own pipeline takes them",
+        ) from error
     return replace(footprint, condition=condition, working=working)
 
 

@@ -3,20 +3,37 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from ddrl.disk import read_json
-from ddrl.errors import WeightsError
+from ddrl.errors import DDRLError, WeightsError
 
-__all__ = ["PipelineConfigs", "known_releases", "split_revision"]
+__all__ = ["PipelineConfigs", "building", "known_releases", "split_revision"]
 
 Config = Mapping[str, Any]
 
 _RELEASES = "ddrl.models.releases"
+
+
+@contextmanager
+def building(what: str, *, hint: str) -> Iterator[None]:
+    """Within this context a library builds from configs, which may hold anything.
+
+    Raises:
+        WeightsError: for whatever it raises but ddrl's own errors.
+    """
+    try:
+        yield
+    except DDRLError:
+        raise
+    except Exception as error:  # a config of another kind fails anywhere in the library
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise WeightsError(f"{what}: {reason}", hint=hint) from error
 
 
 @dataclass(frozen=True)

@@ -225,6 +225,13 @@ class DiffusersModel(GivenFrames, Offloading, FewStep, ABC):
                 f"{height}x{width}.",
                 hint=f"the nearest is {_nearest(height, multiple)}x{_nearest(width, multiple)}",
             )
+        largest = self.largest_side()
+        if largest is not None and max(height, width) > largest:
+            raise DataError(
+                f"{type(self).__name__} makes media of at most {largest}x{largest}, not "
+                f"{height}x{width}.",
+                hint=f"set data.height and data.width to at most {largest}",
+            )
         factor = self.temporal_factor
         if factor == 1 and frames != 1:
             raise DataError(
@@ -254,6 +261,11 @@ class DiffusersModel(GivenFrames, Offloading, FewStep, ABC):
         """Sides in pixels have to be multiples of this: the VAE's factor times the patch."""
         patch = getattr(self.transformer.config, "patch_size", 1)
         return self.spatial_factor * int(patch if isinstance(patch, int) else patch[-1])
+
+    def largest_side(self) -> int | None:
+        """The pixels that the network's table of positions covers; None: it has no table."""
+        table = getattr(self.transformer.config, "pos_embed_max_size", None)
+        return None if table is None else int(table) * self.size_multiple()
 
     def time_shift(
         self,

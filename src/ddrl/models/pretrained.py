@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from ddrl.errors import UsageError, WeightsError
-from ddrl.models.configs import PipelineConfigs, split_revision
+from ddrl.models.configs import PipelineConfigs, building, split_revision
 from ddrl.models.diffusers_model import DiffusersModel
 
 __all__ = ["FAMILIES", "adapter_of", "import_diffusers", "load_model"]
@@ -77,17 +77,13 @@ def load_model(path: str | Path, *, dtype: torch.dtype = torch.float32) -> Diffu
     _refuse_pipes(path)
     left_out = {part: _NotLoaded() for part in NOT_LOADED.get(name, ())}
     where, revision = (str(path), None) if Path(path).exists() else split_revision(str(path))
-    try:
-        with torch.random.fork_rng(devices=[]):  # some constructors draw what is then overwritten
-            pipeline = pipelines.from_pretrained(
-                where, revision=revision, dtype=dtype, trust_remote_code=False, **left_out
-            )
-    except (OSError, ValueError, ImportError) as error:
-        raise WeightsError(
-            f"{path} can't be loaded: {' '.join(str(error).split())[:300]}",
-            hint="download the whole model to a folder and give that folder as model.path",
-        ) from error
-    return adapter(pipeline)
+    hint = "download the whole model to a folder and give that folder as model.path"
+    # Some constructors draw what is then overwritten.
+    with building(f"{path} can't be loaded", hint=hint), torch.random.fork_rng(devices=[]):
+        pipeline = pipelines.from_pretrained(
+            where, revision=revision, dtype=dtype, trust_remote_code=False, **left_out
+        )
+        return adapter(pipeline)
 
 
 def _refuse_pipes(path: str | Path) -> None:

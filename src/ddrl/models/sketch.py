@@ -21,12 +21,14 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ddrl.errors import WeightsError
-from ddrl.models.configs import PipelineConfigs
+from ddrl.models.configs import PipelineConfigs, building
 from ddrl.models.diffusers_model import DiffusersModel
 from ddrl.models.pretrained import NOT_LOADED, adapter_of, import_diffusers
 from ddrl.models.wan_experts import WanExperts
 
-__all__ = ["materialize", "sketch_model"]
+__all__ = ["OTHER_VERSION", "materialize", "sketch_model"]
+
+OTHER_VERSION = "its config.json may be of another version of diffusers or transformers"
 
 
 class _Part:
@@ -54,10 +56,12 @@ def sketch_model(path: str | Path, *, dtype: torch.dtype = torch.float32) -> Dif
     pipelines = getattr(diffusers, configs.class_name)
     known = inspect.signature(pipelines.__init__).parameters
     values: dict[str, Any] = {name: None for name in known if name != "self"}
-    with _torchvision_stand_in(), torch.random.fork_rng(devices=[]):
+    whole = building(f"{configs.path} can't be planned", hint=OTHER_VERSION)
+    with whole, _torchvision_stand_in(), torch.random.fork_rng(devices=[]):
         for name, value in configs.index.items():
             if isinstance(value, list) and name in known:
-                values[name] = _part(configs, name, value, dtype)
+                with building(f"The {name} of {configs.path} can't be planned", hint=OTHER_VERSION):
+                    values[name] = _part(configs, name, value, dtype)
             elif name in known:
                 values[name] = value
         for name, parameter in known.items():
@@ -83,17 +87,11 @@ def _part(configs: PipelineConfigs, name: str, named: list[str | None], dtype: t
     if not _is_network(kind):
         return None if "Tokenizer" in class_name else _Part()
     config = dict(configs.part(name))
-    try:
-        with torch.device("meta"):
-            if hasattr(kind, "config_class") and hasattr(kind.config_class, "from_dict"):
-                module = kind(kind.config_class.from_dict(config))
-            else:
-                module = kind.from_config(config)
-    except (TypeError, ValueError, KeyError) as error:
-        raise WeightsError(
-            f"The {name} of {configs.path} can't be planned: {' '.join(str(error).split())[:200]}",
-            hint="its config.json may be of another version of diffusers or transformers",
-        ) from error
+    with torch.device("meta"):
+        if hasattr(kind, "config_class") and hasattr(kind.config_class, "from_dict"):
+            module = kind(kind.config_class.from_dict(config))
+        else:
+            module = kind.from_config(config)
     return _cast(module.eval(), dtype)
 
 

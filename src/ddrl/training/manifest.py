@@ -22,6 +22,7 @@ from ddrl.errors import CheckpointError
 __all__ = ["Checkpoint", "read_manifest", "replace_json", "step_of", "write_manifest"]
 
 FORMAT = "ddrl-checkpoint/1"
+ANOTHER = "remove that folder to go on from the checkpoint before it"
 _NAME = re.compile(r"step-([0-9]{8}|[1-9][0-9]{8,})")
 
 
@@ -56,7 +57,9 @@ class Checkpoint:
         try:
             return load_file(self.folder / f"{name}.safetensors")
         except (OSError, SafetensorError) as error:
-            raise CheckpointError(f"{self.folder}/{name}.safetensors: {error}.") from error
+            raise CheckpointError(
+                f"{self.folder}/{name}.safetensors: {error}.", hint=ANOTHER
+            ) from error
 
     def state(self) -> dict[str, Any]:
         """Read the optimizer's and other state.
@@ -67,7 +70,9 @@ class Checkpoint:
         try:
             state: dict[str, Any] = torch.load(self.folder / "state.pt", weights_only=True)
         except Exception as error:  # torch.load raises a dozen types for a broken file
-            raise CheckpointError(f"{self.folder}/state.pt can't be read: {error}.") from error
+            raise CheckpointError(
+                f"{self.folder}/state.pt can't be read: {error}.", hint=ANOTHER
+            ) from error
         return state
 
 
@@ -110,13 +115,17 @@ def read_manifest(folder: Path) -> Checkpoint:
             )
         for name, expected in manifest["files"].items():
             if Path(name).name != name:
-                raise CheckpointError(f"{path} names a file elsewhere, {name!r}.")
+                raise CheckpointError(f"{path} names a file elsewhere, {name!r}.", hint=ANOTHER)
             with open_regular(folder / name) as file:
                 if hashlib.file_digest(file, "sha256").hexdigest() != expected:
-                    raise CheckpointError(f"{folder / name} is damaged or truncated.")
+                    raise CheckpointError(f"{folder / name} is damaged or truncated.", hint=ANOTHER)
         step, notes = int(manifest["step"]), dict(manifest.get("notes", {}))
         if step_of(folder) not in (None, step):
-            raise CheckpointError(f"{folder} is a copy of the checkpoint of step {step}.")
+            raise CheckpointError(
+                f"{folder} is a copy of the checkpoint of step {step}.", hint=ANOTHER
+            )
         return Checkpoint(folder, step, str(manifest["recipe"]), notes)
     except (OSError, ValueError, LookupError, AttributeError, TypeError, OverflowError) as error:
-        raise CheckpointError(f"{folder} is not a whole checkpoint: {error}.") from error
+        raise CheckpointError(
+            f"{folder} is not a whole checkpoint: {error}.", hint=ANOTHER
+        ) from error
