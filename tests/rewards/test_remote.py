@@ -199,7 +199,7 @@ def test_a_server_that_hangs_is_left() -> None:
 
     with serving(hang) as server:
         start = time.monotonic()
-        with pytest.raises(RewardError, match=rf"{server.url}: no answer in 0.3 s"):
+        with pytest.raises(RewardError, match=rf"{server.url}: no whole answer came within 0.3 s"):
             RemoteReward(url=server.url, timeout=0.3).score(MEDIA, PROMPTS)
         assert time.monotonic() - start < 5
         release.set()
