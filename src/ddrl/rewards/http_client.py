@@ -167,7 +167,7 @@ async def send(
             return await _read(client, method, url, content, max_reply)
     except TimeoutError:
         raise ExchangeError(
-            f"no whole answer came within {timeout:g} s", hint="see the option timeout"
+            f"no whole answer came within {timeout:.3g} s", hint="see the option timeout"
         ) from None
     except httpx.InvalidURL as error:
         raise ExchangeError(f"it is no url ({quoted(error)})", refused=True) from error
