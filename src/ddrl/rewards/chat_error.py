@@ -89,8 +89,8 @@ def first_choice(reply: object) -> dict[str, Any]:
         error = whole.get("error") if isinstance(whole, dict) else None
         if error:
             code = error.get("code") if isinstance(error, dict) else None
-            is_status = isinstance(code, int) and 400 <= code < 600
-            raise _refused(code if is_status else 500, {"error": error})
+            status = code if isinstance(code, int) and 400 <= code < 600 else 500
+            raise _refused(status, {"error": error})
     if not isinstance(first, dict) or not isinstance(first.get("message"), dict):
         raise ExchangeError(f"the reply has no choices with a message: {_short(reply)}")
     refusal = first["message"].get("refusal")
