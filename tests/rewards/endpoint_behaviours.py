@@ -181,6 +181,9 @@ FORMS = {
         "answered 400: 'max_tokens is too large",
         RUBRIC,
     ),
+    "echo": Behaviour(
+        lambda body, count: refused(f"bad picture in {sorted(body)}"), "bad picture", RUBRIC
+    ),
     "another-field": Behaviour(
         unless(without("top_k", refused("top_k is not supported"))),
         "top_k is not supported",

@@ -59,6 +59,17 @@ TEXTS: dict[str, tuple[Said, float | str]] = {
     "thousands": (choice('{"score": "3,000"}'), "'3,000'.*no number"),
     "alone": (choice("3"), 0.3),
     "share": (choice("I give it **3/10**."), 0.3),
+    "number": (choice(3), 0.3),
+    "last-line": (choice("Two of the 9 dogs are missing.\n\n**3**"), 0.3),
+    "rated": (choice("I rate it 3 out of 10."), 0.3),
+    "labelled-range": (choice("Score (0-10): 3"), 0.3),
+    "labelled-de": (choice("Bewertung: 3 von 10"), 0.3),
+    "labelled-zh": (choice("墙是红色的。评分：3"), 0.3),
+    "other-key": (choice('{"final_score": 3, "reason": "x"}'), 0.3),
+    "several-keys": (choice('{"colour_score": 9, "score": 3}'), 0.3),
+    "a-fraction": (choice("1/2 of the wall is red: 3/10"), 0.3),
+    "spaced-range": (choice("Score: 3 - 4"), "has no score"),
+    "a-share-of": (choice("2 of 10 dogs are missing."), "has no score"),
     "out-of": (choice("3 out of 10."), 0.3),
     "labelled": (choice("Reason: 2 dogs are missing.\n**Score:** 3"), 0.3),
     "capital": (choice('{"Score": 3.0, "Reason": "x"}'), 0.3),
@@ -101,7 +112,10 @@ TEXTS: dict[str, tuple[Said, float | str]] = {
     "error-200": ((200, {"error": {"code": 402, "message": "no credit"}}, {}), "answered 402"),
     "error-choice": ((200, {"choices": [{"error": {"code": 400, "message": "bad"}}]}, {}), "'bad'"),
     "quota": (refused("pay first", status=429, code="insufficient_quota"), "answered 429: 'pay"),
-    "moved": ((308, b"", {"location": "http://127.0.0.1:1/"}), "308 .it moved; redirects are not"),
+    "moved": (
+        (308, b"", {"location": "http://127.0.0.1:1/"}),
+        "308 .it moved to .http://127.0.0.1:1/.; no redirect",
+    ),
 }
 
 WAITS = {

@@ -77,7 +77,7 @@ def test_a_question_and_a_rubric_of_ones_own() -> None:
         reward = judge(server.url, mode="rubric", question=question, low=-10, high=30, max_tokens=9)
         found = reward.score(walls(1.0), prompts("a red wall"))
         (body,) = server.requests
-    assert text_of(body) == "Rate a red wall, -10 to 30."
+    assert text_of(body).startswith("Rate a red wall, -10 to 30. Answer with one JSON object")
     assert body["max_tokens"] == 9
     assert float(found) == pytest.approx((10 + 10) / 40)  # the server says 10
 

@@ -67,7 +67,8 @@ def parsed(answered: Answered) -> Any:  # noqa: ANN401 - whatever it is
             said = read_json(text)
         except ValueError:
             said = text
-        raise _refused(answered.status, said, wait=told_wait(answered.headers))
+        place = quoted(answered.headers.get("location", ""))
+        raise _refused(answered.status, said, wait=told_wait(answered.headers), place=place)
     try:
         return read_json(text)
     except ValueError as error:
@@ -99,14 +100,20 @@ def first_choice(reply: object) -> dict[str, Any]:
     return first
 
 
-def _refused(status: int, found: Any, *, wait: float | None = None) -> RefusedError:  # noqa: ANN401
+def _refused(
+    status: int,
+    found: Any,  # noqa: ANN401
+    *,
+    wait: float | None = None,
+    place: str = "",
+) -> RefusedError:
     """What a status other than 200 means, with what came with it."""
     error = found.get("error") or found.get("detail") or found if isinstance(found, dict) else found
     said, param, code = _told(error)
     if code in _FILTERS:
         return RefusedError(f"the judge refused: {_short(said or code)}")
     no_money = status == 402 or code in _NO_MONEY
-    where = " (it moved; redirects are not followed)" if 300 <= status < 400 else ""
+    where = f" (it moved to {place!r}; no redirect is followed)" if 300 <= status < 400 else ""
     return RefusedError(
         f"the endpoint answered {status}{where}" + (f": {_short(said)}" if said.strip() else ""),
         hint=_HINTS[402] if no_money else _HINTS.get(404 if where else status, ""),

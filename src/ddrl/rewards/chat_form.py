@@ -27,6 +27,7 @@ _JSON_SCHEMA = {
     "type": "json_schema",
     "json_schema": {"name": "judgement", "strict": True, "schema": _SCHEMA},
 }
+_SHAPES = ("response_format", "guided_json", "structured_outputs")
 _AS_JSON = (
     'Answer with one JSON object and nothing else: {"reason": "one sentence", "score": number}'
 )
@@ -39,12 +40,12 @@ LEAST = 16
 
 # The order in which fields are looked for in a refusal, and how it may call them.
 _NAMES = {
-    "max_tokens": r"max_(?:output_)?tokens",
-    "max_completion_tokens": r"max_completion_tokens",
-    "top_logprobs": r"top_logprobs|logprobs|log[- ]?prob\w*",
-    "logprobs": r"top_logprobs|logprobs|log[- ]?prob\w*",
-    "response_format": r"response[_ ]format|json[_ ]schema|json[_ ]object|json[_ ]mode|"
-    r"structured[_ ]outputs?|guided\w*|grammar",
+    "max_tokens": r"max_?(?:output_?)?tokens",
+    "max_completion_tokens": r"max_?completion_?tokens",
+    "top_logprobs": r"(?:top_?|response_?)?logprobs|log[- ]?prob\w*",
+    "logprobs": r"(?:top_?|response_?)?logprobs|log[- ]?prob\w*",
+    "response_format": r"response[_ ]?(?:format|schema|mime_?type)|json[_ ]?(?:schema|object|mode)|"
+    r"structured[_ ]?outputs?|guided\w*|grammar",
     "temperature": r"temperature",
 }
 _UNKNOWN = re.compile(
@@ -99,14 +100,10 @@ class ChatForm:
 
     def body(self, content: list[dict[str, Any]]) -> dict[str, Any]:
         """A request about a message's content."""
-        shape = self._form.get("response_format")
-        if self._mode == "rubric" and shape is not _JSON_SCHEMA and not self._has_own_shape:
+        if self._mode == "rubric" and not any(key in self._extra for key in _SHAPES):
+            # In words, too: some servers take a schema and pay no attention to it.
             content = [*content, {"type": "text", "text": _AS_JSON}]
         return {"messages": [{"role": "user", "content": content}], **self._form, **self._extra}
-
-    @property
-    def _has_own_shape(self) -> bool:
-        return any(key in self._extra for key in ("response_format", "guided_json"))
 
     def learn(self, sent: Mapping[str, Any], said: str, *, param: str = "") -> str | None:
         """Take a refusal into account.
@@ -120,10 +117,11 @@ class ChatForm:
             What is different from now on, as a clause; empty: it was already, so that asking
             again is worth it; None: nothing can be done.
         """
-        # A field is one of a request and no part of what a server quotes from its messages.
         names = [name for name in _NAMES if name in sent and name not in self._extra]
         named = [name for name in names if param.split(".")[0] == name]
         named = named or [name for name in names if _mentions(said, name)]
+        if len(named) > 2 and set(named) == {*self._form} & {*names}:
+            return None  # it repeats the whole request, and means none of it
         for name in named:
             if name not in self._form or sent[name] != self._form[name]:
                 return ""

@@ -87,11 +87,15 @@ def make_client(
     """
     import httpx
 
-    context = _certificates(ca_file)
+    proxies = {url: find_proxy(url) for url in urls}
+    addresses = [*urls, *(proxy.url for proxy in proxies.values() if proxy)]
+    if any(one.lower().startswith("https:") for one in addresses) or ca_file:
+        context = _certificates(ca_file)
+    else:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # which trusts nobody
     limits = httpx.Limits(max_connections=connections)
     routes: dict[str, httpx.AsyncHTTPTransport] = {}
-    for url in urls:
-        proxy = find_proxy(url)
+    for url, proxy in proxies.items():
         if proxy is None:
             continue
         parts = urlsplit(url)

@@ -29,12 +29,16 @@ _MARKS = re.compile(
 # a thousand.
 _NUMBER = (
     r"(?P<number>[-+\N{MINUS SIGN}]?\d+(?:[.]\d+|,\d{1,2})?)"
-    r"(?:\s*(?:/|out of)\s*(?P<of>\d+(?:[.]\d+)?))?"
+    r"(?:\s*(?:/|(?:out )?of|von|sur|de|su|van|av|из)\s*(?P<of>\d+(?:[.]\d+)?))?"
 )
-_END = r"(?![\w.,/%\N{EN DASH}-]*[\w/%])"
+_END = r"(?![\w.,/%\N{EN DASH}-]*[\w/%])(?!\s*[\N{EN DASH}-]\s*\d)"  # no part, range or percentage
 _WHOLE = re.compile(rf"{_NUMBER}\s*[.!]?")
+_LABELS = (
+    r"(?<!\w)(?:score|rating|rate (?:it|this)|give (?:it|this)(?: an?)?|note|bewertung|punktzahl|"
+    r"puntuación|puntaje|pontuação|nota|punteggio|оценка)|评分|分数|得分|スコア|点数|점수"
+)
 _LABELLED = re.compile(
-    rf"(?i)\b(?:score|rating)\b[\"']?\s*(?:is|of|:|=|\s)\s*[\"']?\s*{_NUMBER}{_END}"
+    rf"(?i)(?:{_LABELS})[\"']?(?:\s*\([^()]*\))?\s*(?:is|of|ist|:|=|\N{FULLWIDTH COLON}|是|は|\s)\s*[\"']?\s*{_NUMBER}{_END}"
 )
 _SHARE = re.compile(rf"(?<![\d.,/]){_NUMBER}{_END}")
 _MAX_TEXT = 100_000  # characters that are searched
@@ -100,6 +104,8 @@ def _joined(content: object) -> str:
     if isinstance(content, list):
         parts = [part.get("text") for part in content if _is_text(part)]
         return "".join(part for part in parts if isinstance(part, str))
+    if isinstance(content, int | float) and not isinstance(content, bool):
+        return repr(content)
     return content if isinstance(content, str) else ""
 
 
@@ -137,8 +143,9 @@ def _scores(found: object) -> Iterator[object]:
         if not isinstance(found, dict):
             return
         named = {str(key).strip().casefold(): value for key, value in found.items()}
-        if "score" in named:
-            yield named["score"]
+        alike = [value for key, value in named.items() if "score" in key or key == "rating"]
+        if "score" in named or len(alike) == 1:
+            yield named.get("score", alike[0])
             return
         found = next(iter(found.values())) if len(found) == 1 else None
 
@@ -167,7 +174,11 @@ def _in_words(text: str, high: float) -> list[float]:
         return [_value(match, high)]
     if labelled := [_value(match, high) for match in _LABELLED.finditer(plain)]:
         return labelled
-    return [_value(match, high) for match in _SHARE.finditer(plain) if match["of"]]
+    shares = [match for match in _SHARE.finditer(plain) if "/" in match[0]]
+    right = [match for match in shares if float(match["of"]) == high] or shares[:1]
+    last = _WHOLE.fullmatch(plain.rpartition("\n")[2].strip())
+    found = right or ([last] if last else [])
+    return [_value(match, high) for match in found]
 
 
 def _value(match: re.Match[str], high: float) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -20,7 +19,7 @@ from ddrl.rewards.http_client import make_client
 from ddrl.rewards.http_loop import HttpLoop
 from ddrl.rewards.http_retry import NoAnswerError, Patience, persist
 from ddrl.rewards.level import plan_calls
-from ddrl.rewards.server_words import check_url
+from ddrl.rewards.server_words import check_url, read_token
 from ddrl.rewards.wire import CONTENT_TYPE, Reply, Request, encode_request
 from ddrl.rewards.wire_exchange import Sent, exchange
 from ddrl.rewards.wire_media import Array
@@ -90,13 +89,7 @@ class RemoteReward:
             raise ValueError("timeout and fps must be above 0, samples_per_request at least 0")
         if connections < 1:
             raise ValueError("connections must be at least 1")
-        token = os.environ.get(token_env, "") if token_env else ""
-        if token_env and not token:
-            raise RewardError(
-                f"Reward 'remote' is to send the token in the environment variable {token_env}, "
-                "which is not set.",
-                hint=f"export {token_env}=...",
-            )
+        token = read_token(token_env)
         self.level = level
         self._endpoints, self._reward, self._timeout = Endpoints(urls), reward, timeout
         self._encoding, self._fps, self._size = encoding, fps, samples_per_request

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal
@@ -23,6 +22,7 @@ from ddrl.rewards.frames import sample_frames
 from ddrl.rewards.http_retry import Patience
 from ddrl.rewards.judge_text import rubric_score
 from ddrl.rewards.judge_words import YesNo
+from ddrl.rewards.server_words import read_token
 
 __all__ = ["VlmJudge"]
 
@@ -138,7 +138,7 @@ class VlmJudge:
         self._endpoint = ChatEndpoint(
             url,
             model=model,
-            token=_token(token_env),
+            token=read_token(token_env),
             timeout=timeout,
             patience=Patience(attempts, pause, deadline),
             concurrency=concurrency,
@@ -283,14 +283,3 @@ def _checked_fields(
     except (TypeError, ValueError) as error:
         raise ValueError(f"extra_body can't be sent as JSON: {error}") from None
     return extra, omit
-
-
-def _token(variable: str) -> str:
-    if not variable:
-        return ""
-    if token := os.environ.get(variable, "").strip():
-        return token
-    raise RewardError(
-        f"The environment variable {variable} is not set, which holds the judge's token.",
-        hint="set it, or leave the option token_env out if the endpoint needs none",
-    )
