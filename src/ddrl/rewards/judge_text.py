@@ -37,9 +37,8 @@ _LABELS = (
     r"(?<!\w)(?:score|rating|rate (?:it|this)|give (?:it|this)(?: an?)?|note|bewertung|punktzahl|"
     r"puntuación|puntaje|pontuação|nota|punteggio|оценка)|评分|分数|得分|スコア|点数|점수"
 )
-_LABELLED = re.compile(
-    rf"(?i)(?:{_LABELS})[\"']?(?:\s*\([^()]*\))?\s*(?:is|of|ist|:|=|\N{FULLWIDTH COLON}|是|は|\s)\s*[\"']?\s*{_NUMBER}{_END}"
-)
+_IS = r"[\"']?(?:\s*\([^()]*\))?\s*(?:is|of|ist|:|=|\uff1a|是|は|\s)\s*[\"']?\s*"
+_LABELLED = re.compile(rf"(?i)(?:{_LABELS}){_IS}{_NUMBER}{_END}")
 _SHARE = re.compile(rf"(?<![\d.,/]){_NUMBER}{_END}")
 _MAX_TEXT = 100_000  # characters that are searched
 
