@@ -51,7 +51,7 @@ class HttpLoop:
                     daemon=True,
                 )
                 thread.start()
-                weakref.finalize(self, _stop, self._loop, thread)
+                weakref.finalize(self, _stop, self._loop)
             return self._loop
 
 
@@ -68,8 +68,8 @@ def _serve(loop: asyncio.AbstractEventLoop, client: httpx.AsyncClient) -> None:
         loop.close()
 
 
-def _stop(loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:
+def _stop(loop: asyncio.AbstractEventLoop) -> None:
+    # Without waiting for it: this runs wherever objects happen to be collected, in a thread that
+    # imports something too, and closing connections needs the import lock.
     with suppress(RuntimeError):  # it is closed already
         loop.call_soon_threadsafe(loop.stop)
-    if thread is not threading.current_thread():
-        thread.join(2)
