@@ -72,8 +72,8 @@ BAD_ANSWERS: dict[str, tuple[Fault, str, str]] = {
         "yes_no",
         "answered 400: 'image too big'",
     ),
-    "hang": (hang, "yes_no", "no whole answer came within 1 s"),
-    "drip": (drip, "yes_no", "no whole answer came within 1 s"),
+    "hang": (hang, "yes_no", "no whole answer came within 0.4 s"),
+    "drip": (drip, "yes_no", "no whole answer came within 0.4 s"),
     "garbage": (raw(b"<html>bad gateway</html>"), "yes_no", "the reply is no JSON: '<html>"),
     "truncated": (raw(b'{"choices": []}', cut=5), "yes_no", "the reply is cut off"),
     "too long": (raw(b" " * (MAX_REPLY + 1)), "yes_no", "larger than the limit of 4194304 bytes"),
@@ -117,7 +117,7 @@ def test_a_fault_costs_its_sample_and_gives_no_number(name: str) -> None:
         return "blue" in text_of(body) and fault(handler, body)
 
     with chat_server(for_the_second) as server:
-        limit = 1.0 if fault in (hang, drip) else 20.0
+        limit = 0.4 if fault in (hang, drip) else 20.0
         reward = judge(server.url, mode=mode, attempts=2, timeout=limit)
         asked = prompts("a red wall", "a blue wall", "a red wall")
         with pytest.raises(SampleError, match="1 of 3 samples have no reward") as caught:

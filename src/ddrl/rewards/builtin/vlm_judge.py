@@ -7,6 +7,7 @@ import logging
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -114,7 +115,7 @@ class VlmJudge:
         deadline: float = 600.0,
         min_mass: float = 0.1,
         max_tokens: int = 512,
-        extra_body: Mapping[str, Any] | None = None,
+        extra_body: Mapping[str, Any] = MappingProxyType({}),
         omit: Sequence[str] = (),
         yes: Sequence[str] = (),
         no: Sequence[str] = (),
@@ -133,7 +134,7 @@ class VlmJudge:
         self.card.require("vlm_judge")
         self._question, self._frames, self._low, self._high = question, frames, low, high
         self._max_tokens, self._token_env = max_tokens, token_env
-        self._extra, self._omit = _checked_fields(extra_body or {}, omit)
+        self._extra, self._omit = _checked_fields(extra_body, omit)
         self._words = YesNo(yes, no, min_mass)
         self._endpoint = ChatEndpoint(
             url,
@@ -279,7 +280,7 @@ def _checked_fields(
     if unknown := [name for name in omit if name not in FIELDS]:
         raise ValueError(f"omit names {unknown[0]!r}; it may name {', '.join(FIELDS)}")
     try:
-        json.dumps(extra, allow_nan=False)
+        json.dumps(dict(extra), allow_nan=False)
     except (TypeError, ValueError) as error:
         raise ValueError(f"extra_body can't be sent as JSON: {error}") from None
     return extra, omit
