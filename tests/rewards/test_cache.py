@@ -166,16 +166,20 @@ def test_a_file_per_reward_and_options(tmp_path: Path) -> None:
 
 
 def test_what_a_reward_has_settled_by_itself_tells_files_apart(tmp_path: Path) -> None:
+    refuses = [False, True, False]  # log-probabilities, each time that the reward is made
+
     def no_logprobs(handler: Handler, body: dict[str, Any]) -> bool:
-        if refuses and "logprobs" in body:
+        refused = refuses[0] and "logprobs" in body
+        if refused:
             handler.reply(400, {"error": {"message": "logprobs is not supported"}})
-        return refuses and "logprobs" in body
+        return refused
 
     with chat_server(no_logprobs) as server:
         text = '[[reward]]\nname = "vlm_judge"\ncache = true\n[reward.options]\nmode = "auto"\n'
         text += f'url = "{server.url}"\n[run]\ncache = "{tmp_path}"\n'
-        for refuses in (False, True, False):
+        while refuses:
             build_scorer(parse_recipe(text), None)
+            refuses.pop(0)
     assert len(list((tmp_path / "rewards").glob("*.sqlite"))) == 2
 
 
