@@ -18,7 +18,7 @@ def test_reads_dumps_and_overrides() -> None:
     assert made.evaluation.reward[0].options == {"scale": 2.0}
     assert parse_recipe(dump_toml(made)) == made
     changed = parse_recipe(REWARD + HELD_OUT, overrides=["evaluation.reward.0.options.a.b=3"])
-    assert changed.evaluation.reward[0].options == {"scale": 2.0, "a.b": 3}
+    assert changed.evaluation.reward[0].options == {"scale": 2.0, "a": {"b": 3}}
 
 
 def test_none_is_no_key_so_that_one_can_be_added_to_a_dump() -> None:
@@ -43,7 +43,12 @@ def test_lines_of_the_list() -> None:
             "hold out another",
         ),
         (HELD_OUT + HELD_OUT, [], "a.toml:8: held-out reward ink is in the recipe twice", "one"),
-        (HELD_OUT + "[evaluation.reward.options.x]\ny=1\n", [], "a.toml:", "single value"),
+        (
+            HELD_OUT + "[evaluation.reward.options.x]\ny=12:00:00\n",
+            [],
+            "options.x.y is a date or time",
+            "quotes",
+        ),
         ("[[evaluation.reward]]\nweight = 1.0\n", [], "unknown key evaluation.reward.0.weight", ""),
         ("[evaluation.reward]\nname = 'a'\n", [], "must be a list", "[[evaluation.reward]]"),
         (HELD_OUT, ["evaluation.reward.name=x"], "rewards are a list", "evaluation.reward.0.name"),

@@ -154,9 +154,9 @@ def test_unknown_names(text: str, message: str, hint: str) -> None:
             "write [[reward]] above",
         ),
         (
-            "[[reward]]\nname = 'a'\n[reward.options]\nx = 1\ny = [1]",
-            "a.toml:5: reward.0.options.y is the list [1], but must be text, a finite number, or",
-            "single value",
+            "[[reward]]\nname = 'a'\n[reward.options]\nx = 1\ny = [2, 1979-05-27]",
+            "a.toml:5: reward.0.options.y.1 is a date or time, but must be text, a finite number, ",
+            "in quotes",
         ),
         (
             "[[reward]]\nname = 'a'\noptions = 3",

@@ -39,7 +39,7 @@ def test_values_are_typed_by_their_key() -> None:
     assert made.rollout.stochastic_steps == "all"
     assert made.reward[0].weight == 2
     assert made.reward[0].name == "3"
-    assert made.reward[0].options == {"x": 1, "y": "a=b", "deep.z": True}
+    assert made.reward[0].options == {"x": 1, "y": "a=b", "deep": {"z": True}}
     assert made.model.pretrain.steps == 10
     assert made.run.seed == 7
     assert made.run.wandb_project == ""
@@ -147,10 +147,10 @@ def test_an_override_can_mend_the_file() -> None:
             "",
         ),
         (
-            "reward.0.options.x=[1]",
-            'override "reward.0.options.x=[1]": reward.0.options.x is the list [1], but must be '
-            "text, a finite number, or true or false",
-            "single value",
+            "reward.0.options.x=[nan]",
+            'override "reward.0.options.x=[nan]": reward.0.options.x.0 is nan, but must be text, a '
+            "finite number, true or false, or a list or table of these",
+            "",
         ),
     ],
 )

@@ -29,11 +29,16 @@ from ddrl.recipe.toml import format_value, line_numbers
 
 texts = st.text(min_size=1)
 numbers = st.floats(allow_nan=False, allow_infinity=False)
+options = st.recursive(
+    st.one_of(st.booleans(), st.integers(), numbers, st.text()),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=4,
+)
 rewards = st.builds(
     RewardSection,
     name=texts,
     weight=st.floats(0.5, 2),
-    options=st.dictionaries(st.text(), st.one_of(st.booleans(), st.integers(), numbers, st.text())),
+    options=st.dictionaries(st.text(), options),
 )
 recipes = st.builds(
     Recipe,
@@ -76,7 +81,8 @@ def test_every_line_of_a_dump_is_found(made: Recipe) -> None:
             assert tomllib.loads(line)
             assert path[0] in Recipe.model_fields
         else:
-            assert list(tomllib.loads(line)) == [last]
+            (name,) = tomllib.loads(line)
+            assert name == last or ("options" in path and name in path)  # within an inline table
 
 
 def test_a_dump_says_everything() -> None:

@@ -7,7 +7,7 @@ import io
 import json
 import math
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -113,7 +113,8 @@ class Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         server = self.server
         with server.lock:
-            server.requests.append({**body, "token": self.headers.get("Authorization")})
+            said = {"token": self.headers.get("Authorization"), "path": self.path}
+            server.requests.append({**body, **said})
             server.under_way += 1
             server.most_under_way = max(server.most_under_way, server.under_way)
         try:
@@ -123,12 +124,16 @@ class Handler(BaseHTTPRequestHandler):
             with server.lock:
                 server.under_way -= 1
 
-    def reply(self, status: int, body: object, *, cut: int = 0) -> None:
+    def reply(
+        self, status: int, body: object, *, cut: int = 0, headers: Mapping[str, str] | None = None
+    ) -> None:
         """Answer with JSON or bytes, of which the last ``cut`` never come."""
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(data)))
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
         self.end_headers()
         self.wfile.write(data[: len(data) - cut])
 

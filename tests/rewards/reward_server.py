@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -33,12 +33,14 @@ class Answer:
         status: of HTTP.
         length: the content length that it claims; None = the right one.
         location: of a redirection.
+        headers: further ones.
     """
 
     body: bytes | dict[str, Any]
     status: int = 200
     length: int | None = None
     location: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -72,6 +74,8 @@ def serving(plan: Callable[[Request], Answer]) -> Iterator[Server]:
             self.send_response(answer.status)
             if answer.location:
                 self.send_header("location", answer.location)
+            for name, value in answer.headers.items():
+                self.send_header(name, value)
             claimed = len(body) if answer.length is None else answer.length
             self.send_header("content-length", str(claimed))
             self.end_headers()

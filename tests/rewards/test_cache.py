@@ -6,9 +6,11 @@ import logging
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from tests.rewards.chat_server import Handler, chat_server
 from torch import Tensor
 
 from ddrl.builders.scorers import build_heldout, build_scorer
@@ -161,6 +163,24 @@ def test_a_file_per_reward_and_options(tmp_path: Path) -> None:
     assert held_out.measure(media, PROMPTS, GROUP)[0].num_cached == 0
     assert held_out.measure(media, PROMPTS, GROUP)[0].num_cached == SIZE
     assert len(list((tmp_path / "rewards").glob("*.sqlite"))) == 3
+
+
+def test_what_a_reward_has_settled_by_itself_tells_files_apart(tmp_path: Path) -> None:
+    refuses = [False, True, False]  # log-probabilities, each time that the reward is made
+
+    def no_logprobs(handler: Handler, body: dict[str, Any]) -> bool:
+        refused = refuses[0] and "logprobs" in body
+        if refused:
+            handler.reply(400, {"error": {"message": "logprobs is not supported"}})
+        return refused
+
+    with chat_server(no_logprobs) as server:
+        text = '[[reward]]\nname = "vlm_judge"\ncache = true\n[reward.options]\nmode = "auto"\n'
+        text += f'url = "{server.url}"\n[run]\ncache = "{tmp_path}"\n'
+        while refuses:
+            build_scorer(parse_recipe(text), None)
+            refuses.pop(0)
+    assert len(list((tmp_path / "rewards").glob("*.sqlite"))) == 2
 
 
 def test_a_reward_of_whole_groups_has_none(tmp_path: Path) -> None:

@@ -47,6 +47,18 @@ def test_a_password_is_refused_and_not_repeated(name: str, url: str) -> None:
     assert "ter2" not in said
 
 
+@pytest.mark.parametrize("name", ["remote", "vlm_judge"])
+@pytest.mark.parametrize("token", ["hunter2\nhunter3", "hünter2", "hunter2 3"])
+def test_a_token_that_cannot_be_sent_is_not_repeated(
+    name: str, token: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("A_TOKEN", token)
+    options = {"url": "http://127.0.0.1:9/v1", "token_env": "A_TOKEN"}
+    with pytest.raises(RewardError, match="variable A_TOKEN holds no token") as caught:
+        make_reward(name, options)
+    assert "nter" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     "url", ["http://h", "https://h:1/a/@b", "http://[::1]:8000/v1", "HTTP://H/"]
 )

@@ -23,8 +23,8 @@ from tests.rewards.rendering import prompts
 
 from ddrl.errors import RewardError
 from ddrl.rewards.base import make_reward
-from ddrl.rewards.builtin.vlm_judge import yes_share
 from ddrl.rewards.chat import Failure
+from ddrl.rewards.judge_words import YesNo
 from ddrl.testing.rewards import check_reward
 
 ASKED = prompts("a red wall", "a red wall", "a blue wall")
@@ -77,7 +77,7 @@ def test_a_question_and_a_rubric_of_ones_own() -> None:
         reward = judge(server.url, mode="rubric", question=question, low=-10, high=30, max_tokens=9)
         found = reward.score(walls(1.0), prompts("a red wall"))
         (body,) = server.requests
-    assert text_of(body) == "Rate a red wall, -10 to 30."
+    assert text_of(body).startswith("Rate a red wall, -10 to 30. Answer with one JSON object")
     assert body["max_tokens"] == 9
     assert float(found) == pytest.approx((10 + 10) / 40)  # the server says 10
 
@@ -96,11 +96,14 @@ def test_no_more_questions_at_once_than_said() -> None:
     barrier = threading.Barrier(3)
 
     def together(handler: Handler, body: dict[str, Any]) -> bool:
-        barrier.wait(5)  # breaks unless three are under way
+        if len(handler.server.requests) > 1:  # the first is asked alone
+            barrier.wait(5)  # breaks unless three are under way
         return False
 
     with chat_server(together) as server:
-        found = judge(server.url, concurrency=3).score(walls(*[0.5] * 9), prompts(*["red"] * 9))
+        reward = judge(server.url, concurrency=3)
+        reward.score(walls(0.5), prompts("red"))
+        found = reward.score(walls(*[0.5] * 9), prompts(*["red"] * 9))
         assert server.most_under_way == 3
     assert bool(found.isfinite().all())
 
@@ -138,11 +141,11 @@ def test_pixels_that_are_no_numbers_are_not_sent() -> None:
 def test_spellings(words: dict[str, float], share: float) -> None:
     top: list[dict[str, Any]] = [{"token": t, "logprob": math.log(p)} for t, p in words.items()]
     found: dict[str, Any] = {"logprobs": {"content": [{"top_logprobs": top}]}}
-    assert yes_share(found, min_mass=0.1) == pytest.approx(share)
+    assert YesNo().share(found) == pytest.approx(share)
     for each in top:
         each["logprob"] -= 9  # what is left is not worth asking
     with pytest.raises(Failure, match="neither yes nor no"):
-        yes_share(found, min_mass=0.1)
+        YesNo().share(found)
 
 
 @pytest.mark.parametrize(

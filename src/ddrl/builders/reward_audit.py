@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import JsonValue
 from torch import Tensor
 
 from ddrl.builders.audited import EMBEDDED, Audited, embedded_samples, file_samples
@@ -38,12 +39,10 @@ _RECIPES = {
     "words": '[data]\nsource = "words"\n[model]\nnetwork = "dit"\npatch = 8\n',
 }
 
-Scalar = str | int | float | bool
-
 
 def audit_reward(
     name: str,
-    options: Mapping[str, Scalar],
+    options: Mapping[str, JsonValue],
     data: str,
     *,
     limit: int = 200,
@@ -116,7 +115,7 @@ def _scored(
 
 
 def _embedded(
-    name: str, options: Mapping[str, Scalar], data: str, limit: int
+    name: str, options: Mapping[str, JsonValue], data: str, limit: int
 ) -> tuple[Audited, Reward]:
     """The embedded samples, and the reward with what it can take from them."""
     recipe = parse_recipe(f'{_RECIPES[data]}[[reward]]\nname = "ink"\n')

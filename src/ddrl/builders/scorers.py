@@ -69,7 +69,9 @@ def _weighted(
     reward = make_reward(section.name, options)
     cache = None
     if section.cache and not is_group_level(reward):
-        cache = RewardCache(_cache_path(recipe, section.name, options, reward))
+        # A reward that settles an option by itself scores as if the recipe had said so.
+        settled = {**options, **getattr(reward, "settled", {})}
+        cache = RewardCache(_cache_path(recipe, section.name, settled, reward))
     elif section.cache:
         raise RewardError(
             f"Reward {section.title!r} looks at whole groups, so it can't have a cache, which "

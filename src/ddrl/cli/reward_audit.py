@@ -17,6 +17,8 @@ from ddrl.errors import UsageError, printable
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pydantic import JsonValue
+
     from ddrl.evaluation.reward_audit import RewardAudit
 
 __all__ = ["audit"]
@@ -78,7 +80,7 @@ def audit(
         say(page)
 
 
-def _parse(text: str) -> tuple[str, str | int | float | bool]:
+def _parse(text: str) -> tuple[str, JsonValue]:
     """``key=value``; the value is TOML's, or text without quotation marks.
 
     Raises:
@@ -93,7 +95,7 @@ def _parse(text: str) -> tuple[str, str | int | float | bool]:
         parsed: object = tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:
         return key, value
-    return key, parsed if isinstance(parsed, str | int | float | bool) else value
+    return key, parsed if isinstance(parsed, str | int | float | bool | list | dict) else value
 
 
 def _show(report: RewardAudit) -> None:

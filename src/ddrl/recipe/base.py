@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, JsonValue
 
-__all__ = ["Scalar", "Section", "as_tuple"]
+__all__ = ["Options", "Section", "as_tuple"]
 
-Scalar = str | int | float | bool
-"""A value that a reward's own option can take."""
+Options = dict[str, JsonValue]
+"""A reward's own options: text, numbers, true and false, and lists and tables of these."""
 
 
 def as_tuple(value: object) -> object:

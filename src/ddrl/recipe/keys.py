@@ -154,7 +154,7 @@ def _expected(kind: Kind, choices: tuple[str, ...], info: FieldInfo) -> str:
         "float": "a number",
         "bool": "true or false",
         "steps": '"all" or a list of step numbers',
-        "options": "a table of text, numbers, true and false",
+        "options": "a table of text, numbers, true and false, or lists and tables of these",
     }
     bounds = [
         f"{word} {bound:g}"

@@ -110,16 +110,19 @@ class _Places:
     def line(self, problem: Problem) -> int:
         """The line to sort a problem by; overrides come after the file."""
         written = [self.lines[path] for path in problem.paths if path in self.lines]
-        is_override = any(path in self.overrides for path in problem.paths)
-        return (
-            written[0] if written and not is_override else max(self.lines.values(), default=0) + 1
-        )
+        if written and self._override(problem) is None:
+            return written[0]
+        return max(self.lines.values(), default=0) + 1
+
+    def _override(self, problem: Problem) -> str | None:
+        """The override that set a key of the problem, or the table or list that it is in."""
+        parts = [path[:end] for path in problem.paths for end in range(len(path), 0, -1)]
+        return next((self.overrides[part] for part in parts if part in self.overrides), None)
 
     def describe(self, problem: Problem) -> str:
         """``override "..."``, ``file:line``, or the file alone for keys that nobody wrote."""
-        for path in problem.paths:
-            if path in self.overrides:
-                return f'override "{self.overrides[path]}"'
+        if (override := self._override(problem)) is not None:
+            return f'override "{override}"'
         for path in problem.paths:
             if path in self.lines:
                 return f"{self.origin}:{self.lines[path]}"

@@ -17,7 +17,8 @@ def apply_override(data: dict[str, object], text: str) -> KeyPath:
     Args:
         data: the recipe as tables and lists.
         text: ``section.key=value``; text needs no quotes, ``reward.0.weight`` is the first
-            reward's, and ``reward.0.options.NAME`` sets an option.
+            reward's, and ``reward.0.options.NAME`` sets an option, or ``NAME.KEY`` of one that is a
+            table.
 
     Returns:
         The path that was set.
@@ -50,9 +51,9 @@ def _resolve(data: dict[str, object], text: str, key: str) -> tuple[KeyPath, Key
     dotted = ".".join([*named, *rest])
     options = f"{'.'.join(named)}.options"
     if named[-1] == "reward" and dotted.startswith(f"{options}."):
-        # Everything after it is the option's own name, which may hold a dot.
-        name = dotted.removeprefix(f"{options}.")
-        return (*prefix, "options", name), key_specs()[options]
+        # An option may be a table, whose keys follow it.
+        names = dotted.removeprefix(f"{options}.").split(".")
+        return (*prefix, "options", *names), key_specs()[options]
     if dotted == options and options in key_specs():
         raise RecipeError(
             f'override "{text}": {key} is a table',

@@ -66,7 +66,7 @@ def _split(key: str) -> KeyPath:
 
 
 def _reach(location: KeyPath, data: Mapping[str, object]) -> tuple[KeyPath, object]:
-    """Follow a location as far as the recipe goes: the validation adds names of its own types."""
+    """Follow a location as far as the recipe goes, past names of the validation's own types."""
     value: object = data
     path: KeyPath = ()
     for part in location:
@@ -74,8 +74,10 @@ def _reach(location: KeyPath, data: Mapping[str, object]) -> tuple[KeyPath, obje
         if key in key_specs() and not key.endswith("reward.options"):
             break
         inner = dict(enumerate(value)) if isinstance(value, list) else value
-        if not isinstance(inner, Mapping) or part not in inner:
+        if not isinstance(inner, Mapping):
             break
+        if part not in inner:
+            continue
         value = inner[part]
         path += (part,)
     return path, value
@@ -119,8 +121,9 @@ def _wrong_value(path: KeyPath, value: object) -> Problem:
         # Only the names below reward.options are not keys of the schema.
         return Problem(
             (path,),
-            f"{name} is {_found(value)}, but must be text, a finite number, or true or false",
-            "a reward's option is a single value",
+            f"{name} is {_found(value)}, but must be text, a finite number, true or false, or a "
+            "list or table of these",
+            "a date or time is written in quotes",
         )
     return Problem(
         (path,), f"{name} is {_found(value)}, but must be {spec.expected}", _tip(spec, value)

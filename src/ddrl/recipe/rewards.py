@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from ddrl.recipe.base import Scalar, Section
+from ddrl.recipe.base import Options, Section
 
 __all__ = ["HeldoutRewardSection", "RewardSection"]
 
@@ -59,7 +59,7 @@ class _Called(Section):
         description="Keep results in `run.cache`, by content of sample and prompt, and take those "
         "of the same samples from there; for rewards that cost much and are deterministic.",
     )
-    options: dict[str, Scalar] = Field(
+    options: Options = Field(
         default_factory=dict, description="The reward's own options, one key each."
     )
 

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
-from ddrl.recipe.base import Scalar, Section, as_tuple
+from ddrl.recipe.base import Section, as_tuple
 from ddrl.recipe.rewards import HeldoutRewardSection
 
 __all__ = [
@@ -22,7 +22,6 @@ __all__ = [
     "OptimizerSection",
     "RolloutSection",
     "RunSection",
-    "Scalar",
     "Section",
     "StepSelection",
     "as_tuple",

@@ -21,9 +21,9 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field, ValidationError
 
 from ddrl.errors import RecipeError
+from ddrl.recipe.base import Options, Section, as_tuple
 from ddrl.recipe.keys import nearest
 from ddrl.recipe.load import parse_tables, read_text
-from ddrl.recipe.sections import Scalar, Section, as_tuple
 from ddrl.recipe.toml import KeyPath, format_value, line_numbers
 
 __all__ = ["ServeSection", "ServedRewardSection", "Serving", "load_serving", "serving_table"]
@@ -69,7 +69,7 @@ class ServedRewardSection(Section):
         min_length=1, description="Registered name of the reward, or `package.module:Class`."
     )
     route: str = Field("", description="Last part of its URL; empty = its name.")
-    options: dict[str, Scalar] = Field(
+    options: Options = Field(
         default_factory=dict, description="The reward's own options, one key each."
     )
     requirements: Texts = Field(

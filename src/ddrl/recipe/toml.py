@@ -93,7 +93,7 @@ def _blocks(header: str, path: str, section: object) -> list[str]:
         if _is_list_of_sections(value):
             for item in value:
                 tables += _blocks(f"[[{inner}]]", inner, item)
-        elif isinstance(value, BaseModel | Mapping):
+        elif isinstance(section, BaseModel) and isinstance(value, BaseModel | Mapping):
             # An empty table of options says nothing.
             if _items(value):
                 tables += _blocks(f"[{inner}]", inner, value)

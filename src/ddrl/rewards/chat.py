@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
-import collections
 import io
-import threading
-import time
+import json
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,16 +14,29 @@ from PIL import Image
 from torch import Tensor
 
 from ddrl.errors import RewardError
+from ddrl.rewards.chat_error import RefusedError, first_choice, parsed
+from ddrl.rewards.chat_form import ChatForm
+from ddrl.rewards.endpoints import Endpoints
 from ddrl.rewards.frames import as_bytes
-from ddrl.rewards.server_words import check_url, quoted, read_json
+from ddrl.rewards.http_client import Answered, ExchangeError, make_client, send
+from ddrl.rewards.http_loop import HttpLoop
+from ddrl.rewards.http_retry import NoAnswerError, Patience, persist
+from ddrl.rewards.server_words import check_url, quoted
 
-__all__ = ["Answer", "ChatEndpoint", "Failure", "picture_part"]
+__all__ = ["Answer", "ChatEndpoint", "Content", "Failure", "picture_part"]
+
+logger = logging.getLogger(__name__)
 
 MAX_REPLY = 4 << 20
-LONGEST_PAUSE = 60.0  # seconds between two attempts
+
+MAX_LESSONS = 8
+"""Refusals of one question that may teach a form."""
 
 Answer = dict[str, Any]
 """The first of a reply's choices."""
+
+Content = list[dict[str, Any]]
+"""The parts of a message: pictures and text."""
 
 
 class Failure(Exception):  # noqa: N818 - an outcome of one question, which becomes a cause
@@ -31,16 +44,16 @@ class Failure(Exception):  # noqa: N818 - an outcome of one question, which beco
 
     Args:
         cause: why, as a clause.
-        again: whether it may be asked again.
+        hint: what the user can do about it.
         down: whether the endpoint was not reached at all.
         refused: whether every other question would meet the same.
     """
 
     def __init__(
-        self, cause: str, *, again: bool = False, down: bool = False, refused: bool = False
+        self, cause: str, *, hint: str = "", down: bool = False, refused: bool = False
     ) -> None:
         super().__init__(cause)
-        self.cause, self.again, self.down, self.refused = cause, again, down, refused
+        self.cause, self.hint, self.down, self.refused = cause, hint, down, refused
 
 
 class ChatEndpoint:
@@ -51,13 +64,14 @@ class ChatEndpoint:
         model: which of its models; empty: the only one that it lists.
         token: sent as a bearer token; empty: none.
         timeout: seconds that one attempt may take.
-        attempts: how often a question is asked when the endpoint is busy or breaks off.
+        patience: how often a question is asked when the endpoint is busy or breaks off.
         concurrency: questions under way at once.
-        pause: seconds before the second attempt; each further pause is twice as long.
+        ca_file: certificates to trust; see :func:`~ddrl.rewards.http_client.make_client`.
 
     Raises:
         ValueError: the url is no address, or holds a password.
-        RewardError: no model is named and the endpoint does not list exactly one.
+        RewardError: no model is named and the endpoint does not list exactly one; a proxy or the
+            file can't be used.
     """
 
     def __init__(
@@ -67,124 +81,120 @@ class ChatEndpoint:
         model: str = "",
         token: str = "",
         timeout: float = 60.0,
-        attempts: int = 3,
+        patience: Patience | None = None,
         concurrency: int = 8,
-        pause: float = 1.0,
+        ca_file: str = "",
     ) -> None:
-        import httpx
-
         check_url(url)
         self.url = url.rstrip("/").removesuffix("/chat/completions")
-        self._timeout, self._attempts, self._pause = timeout, attempts, pause
+        self._timeout, self._patience = timeout, patience or Patience()
         self._concurrency = concurrency
-        self._client = httpx.Client(
-            timeout=timeout,
-            headers={
-                "Accept-Encoding": "identity",  # a small reply can't unpack to a large one
-                **({"Authorization": f"Bearer {token}"} if token else {}),
-            },
-            limits=httpx.Limits(max_connections=concurrency),
+        self._endpoints = Endpoints([self.url])
+        headers = {"content-type": "application/json"}
+        if token:
+            headers["authorization"] = f"Bearer {token}"
+        self._loop = HttpLoop(
+            make_client([self.url], headers=headers, connections=concurrency, ca_file=ca_file)
         )
+        self._has_answered = False
         self.model = model or self._only_model()
 
     def ask_all(
-        self, questions: Sequence[dict[str, Any]], read: Callable[[Answer], float]
+        self,
+        questions: Sequence[Content],
+        form: ChatForm,
+        read: Callable[[Answer], float],
     ) -> list[float | Failure]:
         """Ask every question and read its answer; a list in the order of the questions.
 
+        Until the endpoint has answered for the first time it is asked one question alone, so that
+        it refuses what it does not take once and not for every question.
+
         Args:
-            questions: bodies of requests, without the model.
+            questions: the contents of messages.
+            form: of the requests; it learns from refusals.
             read: makes a number of an answer, or raises :class:`Failure`.
         """
-        result: list[float | Failure] = [Failure("it was not asked") for _ in questions]
-        waiting = collections.deque(enumerate(questions))
-        stop = threading.Event()
+        return self._loop.run(self._ask_all(questions, form, read))
 
-        def work() -> None:
-            while not stop.is_set():
+    async def _ask_all(
+        self, questions: Sequence[Content], form: ChatForm, read: Callable[[Answer], float]
+    ) -> list[float | Failure]:
+        turn = asyncio.Semaphore(self._concurrency)
+
+        async def one(question: Content) -> float | Failure:
+            async with turn:
                 try:
-                    index, question = waiting.popleft()
-                except IndexError:
-                    return
-                try:
-                    result[index] = read(self._ask(question, stop))
+                    return read(await self._ask(question, form))
                 except Failure as failure:
-                    result[index] = failure
+                    return failure
                 except Exception as error:  # whatever it is, it is no number
-                    result[index] = Failure(f"{type(error).__name__}: {quoted(error)}")
+                    return Failure(f"{type(error).__name__}: {quoted(error)}")
 
-        # Daemons, so that a hanging endpoint does not keep a stopped process.
-        count = min(self._concurrency, len(questions))
-        threads = [threading.Thread(target=work, daemon=True) for _ in range(count)]
-        for thread in threads:
-            thread.start()
+        first = 0 if self._has_answered else 1
+        found = [await one(question) for question in questions[:first]]
+        return [*found, *await asyncio.gather(*map(one, questions[first:]))]
+
+    async def _ask(self, question: Content, form: ChatForm) -> Answer:
+        async def ask(url: str, left: float) -> Answer:
+            return await self._ask_in_form(url, question, form, min(self._timeout, left))
+
         try:
-            for thread in threads:
-                thread.join()
-        finally:
-            stop.set()
-        return result
+            answer = await persist(self._endpoints, ask, self._patience)
+        except NoAnswerError as error:
+            raise _failure(error, self.url) from error
+        self._has_answered = True
+        return answer
 
-    def _ask(self, question: dict[str, Any], stop: threading.Event) -> Answer:
-        body = {"model": self.model, **question}
-        pause = self._pause
-        for attempt in range(1, self._attempts + 1):
+    async def _ask_in_form(
+        self, url: str, question: Content, form: ChatForm, timeout: float
+    ) -> Answer:
+        """One attempt; a refusal that teaches the form is none."""
+        for _ in range(MAX_LESSONS):
+            body = form.body(question)
+            content = json.dumps({"model": self.model, **body}).encode()
             try:
-                return _first_choice(self._request("POST", "chat/completions", body))
-            except Failure as failure:
-                if not failure.again or attempt == self._attempts:
+                answered = await self._send("POST", f"{url}/chat/completions", timeout, content)
+                return first_choice(parsed(answered))
+            except ExchangeError as error:
+                if not isinstance(error, RefusedError) or not error.is_of_form:
                     raise
-                if stop.wait(min(pause, LONGEST_PAUSE)):
+                lesson = form.learn(body, error.said, param=error.param)
+                if lesson is None:
                     raise
-                pause *= 2
-        raise Failure("it was not asked")
+                if lesson:
+                    logger.warning("%s: %s; from now on, %s", url, error.cause, lesson)
+        raise ExchangeError("it refuses every form of the question")
 
-    def _request(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:  # noqa: ANN401
-        """The JSON of a reply.
-
-        Raises:
-            Failure: there is none in time, or of another status than 200.
-        """
-        import httpx
-
-        start = time.monotonic()
-        data = bytearray()
-        try:
-            with self._client.stream(method, f"{self.url}/{path}", json=body) as reply:
-                for chunk in reply.iter_raw():
-                    data += chunk
-                    if len(data) > MAX_REPLY:
-                        raise Failure(f"the reply is larger than {MAX_REPLY} bytes")
-                    if time.monotonic() - start > self._timeout:
-                        raise Failure(f"no whole reply came within {self._timeout:g} s")
-        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-            cause = f"{self.url} can't be reached ({quoted(error)})"
-            raise Failure(cause, again=True, down=True) from error
-        except httpx.TimeoutException as error:
-            raise Failure(f"no reply came within {self._timeout:g} s") from error
-        except httpx.InvalidURL as error:
-            raise Failure(f"{self.url} is no url ({quoted(error)})", refused=True) from error
-        except httpx.HTTPError as error:
-            raise Failure(f"the connection broke ({quoted(error)})", again=True) from error
-        text = data.decode("utf-8", errors="replace")
-        if reply.status_code != 200:
-            raise _refusal(reply.status_code, text)
-        try:
-            return read_json(text)
-        except ValueError as error:
-            raise Failure(f"the reply is no JSON: {_short(text)}") from error
+    async def _send(
+        self, method: str, url: str, timeout: float, content: bytes | None = None
+    ) -> Answered:
+        return await send(
+            self._loop.client,
+            method,
+            url,
+            timeout=timeout,
+            max_reply=MAX_REPLY,
+            content=content,
+        )
 
     def _only_model(self) -> str:
+        async def ask(url: str, left: float) -> object:
+            timeout = min(self._timeout, left)
+            return parsed(await self._send("GET", f"{url}/models", timeout))
+
         try:
-            listed = self._request("GET", "models")
-        except Failure as failure:
+            listed = self._loop.run(persist(self._endpoints, ask, self._patience))
+        except NoAnswerError as error:
+            failure = _failure(error, self.url)
             raise RewardError(
                 f"{self.url} does not list its models: {failure.cause}.",
-                hint="is the endpoint running, and does its url end in /v1? Or set the option "
-                "model",
-            ) from failure
+                hint=failure.hint
+                or "is the endpoint running, and does its url end in /v1? Or set the option model",
+            ) from error
         entries = listed.get("data") if isinstance(listed, dict) else None
-        names = [quoted(e["id"]) for e in entries or () if isinstance(e, dict) and "id" in e]
+        entries = entries if isinstance(entries, list) else []
+        names = [quoted(e["id"]) for e in entries if isinstance(e, dict) and "id" in e]
         if len(names) != 1:
             raise RewardError(
                 f"{self.url} lists {len(names)} models.",
@@ -201,30 +211,8 @@ def picture_part(frame: Tensor) -> dict[str, Any]:
     return {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{data}"}}
 
 
-def _refusal(status: int, text: str) -> Failure:
-    """What a status other than 200 means."""
-    try:
-        parsed = read_json(text)
-        error = parsed.get("error", parsed) if isinstance(parsed, dict) else parsed
-        text = quoted(error.get("message", error) if isinstance(error, dict) else error)
-    except ValueError:
-        pass
-    said = f"the endpoint answered {status}" + (f": {_short(text)}" if text.strip() else "")
-    return Failure(
-        said, again=status in (408, 429) or status >= 500, refused=status in (401, 403, 404)
-    )
-
-
-def _first_choice(reply: object) -> Answer:
-    choices = reply.get("choices") if isinstance(reply, dict) else None
-    first = choices[0] if isinstance(choices, list) and choices else None
-    if not isinstance(first, dict) or not isinstance(first.get("message"), dict):
-        raise Failure(f"the reply has no choices with a message: {_short(reply)}")
-    refusal = first["message"].get("refusal")
-    if refusal or first.get("finish_reason") == "content_filter":
-        raise Failure(f"the judge refused: {_short(refusal or 'content filter')}")
-    return first
-
-
-def _short(said: object) -> str:
-    return repr(quoted(said))
+def _failure(error: NoAnswerError, url: str) -> Failure:
+    """What an endpoint without an answer is to a question."""
+    told = error.told[url]
+    cause = f"{url} can't be reached: {told.cause}" if told.down else told.cause
+    return Failure(cause, hint=told.hint, down=told.down, refused=told.refused)

@@ -32,13 +32,14 @@ class Endpoints:
         self._rest, self._longest, self._clock = rest, longest, clock
         self._failures = dict.fromkeys(self.urls, 0)
         self._until = dict.fromkeys(self.urls, 0.0)
+        self._held = dict.fromkeys(self.urls, 0.0)
         self._lock = threading.Lock()
 
     def order(self) -> list[str]:
         """All of them, those that rest behind the others; each part in the order of preference."""
         with self._lock:
             now = self._clock()
-            return sorted(self.urls, key=lambda url: self._until[url] > now)
+            return sorted(self.urls, key=lambda url: max(self._until[url], self._held[url]) > now)
 
     def failed(self, url: str) -> None:
         """One gave no answer: it rests."""
@@ -53,3 +54,16 @@ class Endpoints:
         """One gave an answer: what was before is forgotten."""
         with self._lock:
             self._failures[url], self._until[url] = 0, 0.0
+
+    def hold(self, url: str, seconds: float) -> bool:
+        """One asked not to be asked again for a while; returns whether it was not held already."""
+        with self._lock:
+            now = self._clock()
+            is_new = self._held[url] <= now
+            self._held[url] = max(self._held[url], now + seconds)
+            return is_new
+
+    def wait(self, url: str) -> float:
+        """Seconds until one may be asked again; 0 where it asked for nothing."""
+        with self._lock:
+            return max(0.0, self._held[url] - self._clock())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import weakref
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -23,14 +23,13 @@ class HttpLoop:
     It starts with the first call and ends with the object, or with the process.
 
     Args:
-        make: makes the client.
+        client: what work asks with.
     """
 
-    def __init__(self, make: Callable[[], httpx.AsyncClient]) -> None:
-        self._make = make
+    def __init__(self, client: httpx.AsyncClient) -> None:
+        self.client = client
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self.client: httpx.AsyncClient
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Wait for work in the thread; an exception of the waiting (Ctrl-C) cancels it."""
@@ -44,13 +43,15 @@ class HttpLoop:
     def _started(self) -> asyncio.AbstractEventLoop:
         with self._lock:
             if self._loop is None:
-                self.client = self._make()
                 self._loop = asyncio.new_event_loop()
                 thread = threading.Thread(
-                    target=_serve, args=(self._loop, self.client), name="remote reward", daemon=True
+                    target=_serve,
+                    args=(self._loop, self.client),
+                    name="asking servers",
+                    daemon=True,
                 )
                 thread.start()
-                weakref.finalize(self, _stop, self._loop, thread)
+                weakref.finalize(self, _stop, self._loop)
             return self._loop
 
 
@@ -67,8 +68,8 @@ def _serve(loop: asyncio.AbstractEventLoop, client: httpx.AsyncClient) -> None:
         loop.close()
 
 
-def _stop(loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:
+def _stop(loop: asyncio.AbstractEventLoop) -> None:
+    # Without waiting for it: this runs wherever objects happen to be collected, in a thread that
+    # imports something too, and closing connections needs the import lock.
     with suppress(RuntimeError):  # it is closed already
         loop.call_soon_threadsafe(loop.stop)
-    if thread is not threading.current_thread():
-        thread.join(2)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -17,11 +15,13 @@ from ddrl.rewards.base import SampleError
 from ddrl.rewards.card import RewardCard
 from ddrl.rewards.endpoints import Endpoints
 from ddrl.rewards.frames import batches
-from ddrl.rewards.http_client import ExchangeError, Sent, exchange, make_client
+from ddrl.rewards.http_client import make_client
 from ddrl.rewards.http_loop import HttpLoop
+from ddrl.rewards.http_retry import NoAnswerError, Patience, persist
 from ddrl.rewards.level import plan_calls
-from ddrl.rewards.server_words import check_url
-from ddrl.rewards.wire import Reply, Request, encode_request
+from ddrl.rewards.server_words import check_url, read_token
+from ddrl.rewards.wire import CONTENT_TYPE, Reply, Request, encode_request
+from ddrl.rewards.wire_exchange import Sent, exchange
 from ddrl.rewards.wire_media import Array
 
 __all__ = ["RemoteReward"]
@@ -44,7 +44,11 @@ class RemoteReward:
         samples_per_request: samples that are sent at once; 0: all.
         connections: requests that are under way at the same time.
         attempts: how often all addresses are gone through when what failed may pass: a refused or
-            broken connection, or a server's own failure.
+            broken connection, a busy server, or a server's own failure.
+        deadline: seconds that a request may take with all attempts and pauses, also those that a
+            server asks for.
+        ca_file: file of the certificates to trust, in PEM format; empty: the one of SSL_CERT_FILE,
+            else the usual ones.
         level: ``sample``, or ``group`` for a reward that looks at all samples of a prompt
             together: groups are then sent whole, as many as ``samples_per_request`` holds.
     """
@@ -71,6 +75,8 @@ class RemoteReward:
         samples_per_request: int = 16,
         connections: int = 4,
         attempts: int = 3,
+        deadline: float = 600.0,
+        ca_file: str = "",
         level: Literal["sample", "group"] = "sample",
     ) -> None:
         self.card.require("remote")
@@ -81,21 +87,20 @@ class RemoteReward:
             raise ValueError("url names no address, or one of them twice")
         if timeout <= 0 or fps <= 0 or samples_per_request < 0:
             raise ValueError("timeout and fps must be above 0, samples_per_request at least 0")
-        if connections < 1 or attempts < 1:
-            raise ValueError("connections and attempts must be at least 1")
-        token = os.environ.get(token_env, "") if token_env else ""
-        if token_env and not token:
-            raise RewardError(
-                f"Reward 'remote' is to send the token in the environment variable {token_env}, "
-                "which is not set.",
-                hint=f"export {token_env}=...",
-            )
+        if connections < 1:
+            raise ValueError("connections must be at least 1")
+        token = read_token(token_env)
         self.level = level
         self._endpoints, self._reward, self._timeout = Endpoints(urls), reward, timeout
-        self._encoding, self._fps, self._attempts = encoding, fps, attempts
-        self._size = samples_per_request
+        self._encoding, self._fps, self._size = encoding, fps, samples_per_request
+        self._patience = Patience(attempts, PAUSE, deadline)
         self._connections = connections
-        self._loop = HttpLoop(lambda: make_client(token, connections))
+        headers = {"content-type": CONTENT_TYPE}
+        if token:
+            headers["authorization"] = f"Bearer {token}"
+        self._loop = HttpLoop(
+            make_client(urls, headers=headers, connections=connections, ca_file=ca_file)
+        )
 
     def score(self, media: Tensor, prompts: Prompts, group: Tensor | None = None) -> Tensor:
         """Shape (B, 3, H, W) or (B, T, 3, H, W) -> (B,); the server's numbers as they are.
@@ -178,32 +183,19 @@ class RemoteReward:
         Raises:
             RewardError: none of them has values.
         """
-        told: dict[str, ExchangeError] = {}
-        for attempt in range(self._attempts):
-            if attempt:
-                if not any(error.passing for error in told.values()):
-                    break
-                await asyncio.sleep(PAUSE * 2 ** (attempt - 1))
-            for url in self._endpoints.order():
-                if url in told and not told[url].passing:
-                    continue
-                try:
-                    reply = await exchange(self._loop.client, url, sent, timeout=self._timeout)
-                except ExchangeError as error:
-                    self._endpoints.failed(url)
-                    told[url] = error
-                    continue
-                self._endpoints.worked(url)
-                return reply
-        raise _none_answered(told)
 
+        async def ask(url: str, left: float) -> Reply:
+            return await exchange(self._loop.client, url, sent, timeout=min(self._timeout, left))
 
-def _none_answered(told: Mapping[str, ExchangeError]) -> RewardError:
-    causes = "; ".join(f"{url}: {error.cause}" for url, error in told.items())
-    hint = next((error.hint for error in told.values() if error.hint), "")
-    if len(told) == 1:
-        return RewardError(f"{causes}.", hint=hint)
-    return RewardError(f"none of {len(told)} addresses gave a reward: {causes}.", hint=hint)
+        try:
+            return await persist(self._endpoints, ask, self._patience)
+        except NoAnswerError as error:
+            hint = next((each.hint for each in error.told.values() if each.hint), "")
+            if len(error.told) == 1:
+                raise RewardError(f"{error}.", hint=hint) from error
+            raise RewardError(
+                f"none of {len(error.told)} addresses gave a reward: {error}.", hint=hint
+            ) from error
 
 
 def _as_array(media: Tensor, *, levels: bool) -> Array:

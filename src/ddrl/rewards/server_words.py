@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from typing import Any
 from urllib.parse import urlsplit
 
-from ddrl.errors import printable
+from ddrl.errors import RewardError, printable
 
-__all__ = ["check_url", "quoted", "read_json"]
+__all__ = ["check_url", "quoted", "read_json", "read_token"]
 
 MAX_TEXT = 200
 """Characters of what a server says that are repeated."""
@@ -42,6 +44,29 @@ def check_url(url: str, *, beside: str = "") -> None:
         raise ValueError(
             "a url ends with its path, because a key behind it would be kept; use token_env"
         )
+
+
+def read_token(variable: str) -> str:
+    """The token in an environment variable; empty where no variable is named.
+
+    Raises:
+        RewardError: it is not set, or holds what no header can carry; it is not repeated.
+    """
+    if not variable:
+        return ""
+    token = os.environ.get(variable, "").strip()
+    if not token:
+        raise RewardError(
+            f"The environment variable {variable} is not set, which holds the server's token.",
+            hint=f"export {variable}=..., or leave the option token_env out if it needs none",
+        )
+    if not re.fullmatch(r"[!-~]+", token):
+        raise RewardError(
+            f"The environment variable {variable} holds no token: it has spaces, line ends or "
+            "letters that are not ASCII.",
+            hint=f"export {variable}=... again, with the token alone",
+        )
+    return token
 
 
 def read_json(text: str | bytes) -> Any:  # noqa: ANN401 - whatever it is

@@ -219,7 +219,12 @@ class RewardService:
         if before is None:
             everywhere = "EveryNode" if self._address else "HeadOnly"
             options = HTTPOptions(host=self._host, port=self._port)
-            serve.start(http_options=options, proxy_location=everywhere)
+            try:
+                serve.start(http_options=options, proxy_location=everywhere)
+            except Exception as error:  # of no class of its own
+                if "Failed to bind" not in str(error):
+                    raise
+                raise self._port_taken("somebody else took the port meanwhile") from error
             return True
         taken = [one.path for one in self._rewards if APP + one.path in before]
         if taken:
@@ -240,10 +245,13 @@ class RewardService:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 probe.bind((self._host, self._port))
         except OSError as error:
-            raise UsageError(
-                f"Can't listen on {self._host}:{self._port}: {error.strerror or error}.",
-                hint="choose another port in [serve]",
-            ) from error
+            raise self._port_taken(error.strerror or str(error)) from error
+
+    def _port_taken(self, why: str) -> UsageError:
+        return UsageError(
+            f"Can't listen on {self._host}:{self._port}: {why}.",
+            hint="choose another port in [serve]",
+        )
 
     def _check_resources(self) -> None:
         import ray

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import math
-import os
 import re
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -14,35 +17,38 @@ from ddrl.errors import RewardError
 from ddrl.records import Prompts
 from ddrl.rewards.base import SampleError
 from ddrl.rewards.card import RewardCard
-from ddrl.rewards.chat import Answer, ChatEndpoint, Failure, picture_part
+from ddrl.rewards.chat import Answer, ChatEndpoint, Content, Failure, picture_part
+from ddrl.rewards.chat_form import FIELDS, ChatForm, Mode
 from ddrl.rewards.frames import sample_frames
-from ddrl.rewards.server_words import quoted, read_json
+from ddrl.rewards.http_retry import Patience
+from ddrl.rewards.judge_text import rubric_score
+from ddrl.rewards.judge_words import YesNo
+from ddrl.rewards.server_words import read_token
 
-__all__ = ["VlmJudge", "rubric_score", "yes_share"]
+__all__ = ["VlmJudge"]
 
-Mode = Literal["yes_no", "rubric"]
+logger = logging.getLogger(__name__)
 
-YES_NO = 'Does this show "{prompt}", with everything that is asked for? Answer with yes or no.'
-RUBRIC = (
-    'How well does this show "{prompt}"? Name what is missing or wrong in one sentence, then give '
-    "a score from {low} (nothing of it) to {high} (everything, without a fault)."
-)
-_SCHEMA = {
-    "type": "object",
-    "properties": {"reason": {"type": "string"}, "score": {"type": "number"}},
-    "required": ["reason", "score"],
-    "additionalProperties": False,
+QUESTIONS: dict[Mode, str] = {
+    "yes_no": 'Does this show "{prompt}", with everything that is asked for? '
+    "Answer with yes or no.",
+    "rubric": 'How well does this show "{prompt}"? Name what is missing or wrong in one sentence, '
+    "then give a score from {low} (nothing of it) to {high} (everything, without a fault).",
 }
 _FIELD = re.compile(r"\{(\w*)\}")
-_NO_LETTERS = re.compile(r"[\W_▁Ġ]+")  # with the marks of a space of two kinds of tokenizer
+_NOT_EXTRA = ("messages", "model", "stream")
+_PROBED = "a red wall"
+_NO_PICTURES = re.compile(r"(?i)image|vision|multi-?modal|picture|content type|must be a string")
 
 
 class VlmJudge:
     """What a vision-language model answers to a question about picture and prompt, in [0, 1].
 
     ``yes_no``: P(yes) / (P(yes) + P(no)) of the first token of the answer, each summed over all
-    spellings among the 20 likeliest tokens. ``rubric``: the number in the answer, a JSON object
-    that follows a schema, from ``low`` to ``high``, scaled to [0, 1].
+    spellings among the 20 likeliest tokens, in many languages. ``rubric``: the number in the
+    answer, a JSON object that follows a schema, from ``low`` to ``high``, scaled to [0, 1].
+    ``auto``: a red picture is asked about first, and it is ``yes_no`` where the endpoint gives
+    log-probabilities and else ``rubric``; the log says which.
 
     Args:
         url: of the API of vLLM, a llama.cpp server or any other, usually ending in ``/v1``.
@@ -57,13 +63,23 @@ class VlmJudge:
         concurrency: questions under way at once.
         timeout: seconds that one attempt may take.
         attempts: how often a question is asked when the endpoint is busy or breaks off, after
-            1, 2, 4, ... times ``pause`` seconds.
+            1, 2, 4, ... times ``pause`` seconds, or as long as the endpoint asks to wait.
         pause: seconds before the second attempt.
+        deadline: seconds that a question may take with all attempts and pauses.
         min_mass: ``yes_no``: least probability of yes and no together; below, there is no answer.
-        max_tokens: ``rubric``: of the answer.
+        max_tokens: ``rubric``: of the answer, its reasoning included.
+        extra_body: a table of fields that are added to every request, such as ``top_k``, or
+            ``chat_template_kwargs`` of vLLM; they stand in place of ddrl's own.
+        omit: a list of fields that are not sent: ``temperature``, ``max_tokens``, ``logprobs``,
+            ``top_logprobs``, ``response_format``.
+        yes: a list of further words for yes.
+        no: a list of further words for no.
+        ca_file: file of the certificates to trust, in PEM format; empty: the one of SSL_CERT_FILE,
+            else the usual ones.
 
     Raises:
-        RewardError: httpx is not installed, an option is wrong, or no model can be found out.
+        RewardError: httpx is not installed, an option is wrong, no model can be found out, or
+            ``auto`` finds nothing that the endpoint can do.
     """
 
     card: ClassVar[RewardCard] = RewardCard(
@@ -86,7 +102,7 @@ class VlmJudge:
         *,
         url: str,
         model: str = "",
-        mode: Mode = "yes_no",
+        mode: Literal["yes_no", "rubric", "auto"] = "yes_no",
         question: str = "",
         low: float = 0.0,
         high: float = 10.0,
@@ -96,33 +112,45 @@ class VlmJudge:
         timeout: float = 60.0,
         attempts: int = 3,
         pause: float = 1.0,
+        deadline: float = 600.0,
         min_mass: float = 0.1,
         max_tokens: int = 512,
+        extra_body: Mapping[str, Any] = MappingProxyType({}),
+        omit: Sequence[str] = (),
+        yes: Sequence[str] = (),
+        no: Sequence[str] = (),
+        ca_file: str = "",
     ) -> None:
-        if min(frames, concurrency, attempts, max_tokens) < 1:
-            raise ValueError("frames, concurrency, attempts and max_tokens must be at least 1")
-        if not (0 < timeout < math.inf and 0 <= pause < math.inf and 0 < min_mass <= 1):
-            raise ValueError("timeout must be above 0, pause at least 0, min_mass in (0, 1]")
+        if min(frames, concurrency, max_tokens) < 1:
+            raise ValueError("frames, concurrency and max_tokens must be at least 1")
+        if not (0 < timeout < math.inf and 0 < min_mass <= 1):
+            raise ValueError("timeout must be above 0, min_mass in (0, 1]")
         if not -math.inf < low < high < math.inf:
             raise ValueError("low must be less than high")
-        question = question or (YES_NO if mode == "yes_no" else RUBRIC)
         if unknown := set(_FIELD.findall(question)) - {"prompt", "low", "high"}:
             raise ValueError(
                 f"question has {{{sorted(unknown)[0]}}}; it may have {{prompt}}, {{low}}, {{high}}"
             )
         self.card.require("vlm_judge")
-        self._mode, self._question, self._frames = mode, question, frames
-        self._low, self._high, self._min_mass = low, high, min_mass
+        self._question, self._frames, self._low, self._high = question, frames, low, high
         self._max_tokens, self._token_env = max_tokens, token_env
+        self._extra, self._omit = _checked_fields(extra_body, omit)
+        self._words = YesNo(yes, no, min_mass)
         self._endpoint = ChatEndpoint(
             url,
             model=model,
-            token=_token(token_env),
+            token=read_token(token_env),
             timeout=timeout,
-            attempts=attempts,
+            patience=Patience(attempts, pause, deadline),
             concurrency=concurrency,
-            pause=pause,
+            ca_file=ca_file,
         )
+        self.settled: dict[str, object] = {}
+        if mode == "auto":
+            self._mode, self._form = self._choose()
+            self.settled["mode"] = self._mode
+        else:
+            self._mode, self._form = mode, self._new_form(mode)
 
     def score(self, media: Tensor, prompts: Prompts) -> Tensor:
         """Shape (B, 3, H, W) or (B, T, 3, H, W) -> (B,); NaN where a pixel is not finite.
@@ -133,111 +161,126 @@ class VlmJudge:
         """
         frames = sample_frames(media, self._frames).detach().cpu()
         rows = [i for i in range(len(frames)) if bool(frames[i].isfinite().all())]
-        questions = [self._request(frames[i], prompts.text[i]) for i in rows]
-        answers = self._endpoint.ask_all(questions, self._read)
+        questions = [self._content(self._mode, frames[i], prompts.text[i]) for i in rows]
+        read = self._reader(self._mode, self._form)
+        answers = self._endpoint.ask_all(questions, self._form, read)
         failures = {
             i: answer
             for i, answer in zip(rows, answers, strict=True)
             if isinstance(answer, Failure)
         }
         if rows and len(failures) == len(rows):
-            self._check_reachable(next(iter(failures.values())), failures)
+            self._check_reachable(list(failures.values()))
         value = torch.full((len(frames),), torch.nan)
         for i, answer in zip(rows, answers, strict=True):
             if not isinstance(answer, Failure):
                 value[i] = answer
         if failures:
-            raise SampleError(value, {i: failure.cause for i, failure in failures.items()})
+            hint = next((each.hint for each in failures.values() if each.hint), "")
+            causes = {i: failure.cause for i, failure in failures.items()}
+            raise SampleError(value, causes, hint=hint)
         return value
 
-    def _check_reachable(self, first: Failure, failures: dict[int, Failure]) -> None:
-        if all(failure.down for failure in failures.values()):
+    def _new_form(self, mode: Mode) -> ChatForm:
+        return ChatForm(mode, max_tokens=self._max_tokens, extra=self._extra, omit=self._omit)
+
+    def _choose(self) -> tuple[Mode, ChatForm]:
+        """Find out what the endpoint can do, by a question about a red picture in each mode.
+
+        Raises:
+            RewardError: it can't be reached, takes no pictures, or gives nothing that is a score.
+        """
+        picture = torch.zeros(1, 3, 64, 64)
+        picture[:, 0] = 1.0
+        failures = []
+        for mode in QUESTIONS:
+            form = self._new_form(mode)
+            content = self._content(mode, picture, _PROBED, question=QUESTIONS[mode])
+            read = self._reader(mode, form)
+            (found,) = self._endpoint.ask_all([content], form, read)
+            if mode == "yes_no" and not form.has_logprobs:
+                found = Failure("it gives no log-probabilities")
+            if not isinstance(found, Failure):
+                logger.info(
+                    "%s is asked with mode = %r, by what it can do; a red picture scores %.3g as "
+                    "%r%s",
+                    self._endpoint.url,
+                    mode,
+                    found,
+                    _PROBED,
+                    ", so that it may not see pictures" if found < 0.5 else "",
+                )
+                return mode, form
+            failures.append(found)
+            self._check_reachable([found])
+        causes = "; ".join(
+            f"{mode}: {each.cause}" for mode, each in zip(QUESTIONS, failures, strict=True)
+        )
+        blind = all(_NO_PICTURES.search(each.cause) for each in failures)
+        what = "takes no pictures" if blind else "gives no score in any mode"
+        raise RewardError(
+            f"{self._endpoint.url} {what}: {causes}.",
+            hint="name a vision-language model with the option model"
+            if blind
+            else failures[-1].hint,
+        )
+
+    def _check_reachable(self, failures: Sequence[Failure]) -> None:
+        """See whether an endpoint that has answered nothing would answer something else.
+
+        Raises:
+            RewardError: it would not.
+        """
+        first = failures[0]
+        if all(failure.down for failure in failures):
             raise RewardError(
                 f"The judge has no answer: {first.cause}.", hint="is the endpoint running?"
             )
-        if all(failure.refused for failure in failures.values()):
+        if all(failure.refused for failure in failures):
+            now = f"now {self._token_env}" if self._token_env else "now no token is sent"
             raise RewardError(
                 f"{self._endpoint.url} refuses every question: {first.cause}.",
-                hint="check the options url and model, and token_env"
-                + (f" (now {self._token_env})" if self._token_env else " (now no token is sent)"),
+                hint=first.hint.replace("token_env", f"token_env ({now})"),
             )
 
-    def _request(self, frames: Tensor, prompt: str) -> dict[str, Any]:
-        """The body of a request about the frames of one sample, shape (F, 3, H, W)."""
+    def _content(self, mode: Mode, frames: Tensor, prompt: str, *, question: str = "") -> Content:
+        """A question about the frames of one sample, shape (F, 3, H, W)."""
         values = {"prompt": prompt, "low": f"{self._low:g}", "high": f"{self._high:g}"}
-        text = _FIELD.sub(lambda field: values[field[1]], self._question)
+        question = question or self._question or QUESTIONS[mode]
+        text = _FIELD.sub(lambda field: values[field[1]], question)
         if len(frames) > 1:
             text = f"These are {len(frames)} frames of one video, in their order. {text}"
-        content = [*map(picture_part, frames), {"type": "text", "text": text}]
-        body: dict[str, Any] = {"messages": [{"role": "user", "content": content}]}
-        body["temperature"] = 0
-        if self._mode == "yes_no":
-            return {**body, "max_tokens": 1, "logprobs": True, "top_logprobs": 20}
-        schema = {"name": "judgement", "strict": True, "schema": _SCHEMA}
-        form = {"type": "json_schema", "json_schema": schema}
-        return {**body, "max_tokens": self._max_tokens, "response_format": form}
+        return [*map(picture_part, frames), {"type": "text", "text": text}]
 
-    def _read(self, answer: Answer) -> float:
-        if self._mode == "yes_no":
-            return yes_share(answer, min_mass=self._min_mass)
-        return rubric_score(answer, low=self._low, high=self._high)
+    def _reader(self, mode: Mode, form: ChatForm) -> Callable[[Answer], float]:
+        """What makes a score of an answer to a request of this form."""
 
+        def read(answer: Answer) -> float:
+            if mode == "rubric":
+                return rubric_score(
+                    answer, low=self._low, high=self._high, max_tokens=form.max_tokens
+                )
+            if form.has_logprobs:
+                return self._words.share(answer)
+            return self._words.said(answer, max_tokens=form.max_tokens)
 
-def yes_share(answer: Answer, *, min_mass: float) -> float:
-    """P(yes) / (P(yes) + P(no)) of the first token.
-
-    Raises:
-        Failure: the log-probabilities are missing or wrong, or it is neither.
-    """
-    try:
-        top = answer["logprobs"]["content"][0]["top_logprobs"]
-        tokens = [(str(each["token"]), float(each["logprob"])) for each in top]
-    except (LookupError, TypeError, ValueError, OverflowError):
-        raise Failure(
-            "the answer comes without the log-probabilities of its first token (top_logprobs)"
-        ) from None
-    if any(math.isnan(logprob) or logprob > 1e-3 for _, logprob in tokens):
-        raise Failure("a log-probability of the answer is NaN or above 0")
-    mass = {"yes": 0.0, "no": 0.0}
-    for token, logprob in tokens:
-        word = _NO_LETTERS.sub("", token).casefold()
-        if word in mass:
-            mass[word] += math.exp(logprob)
-    both = sum(mass.values())
-    if both < min_mass:
-        likeliest = max(tokens, key=lambda each: each[1])[0] if tokens else ""
-        raise Failure(f"the answer is neither yes nor no; it begins with {quoted(likeliest)!r}")
-    return mass["yes"] / both
+        return read
 
 
-def rubric_score(answer: Answer, *, low: float, high: float) -> float:
-    """The score in the answer's JSON, scaled from [low, high] to [0, 1].
+def _checked_fields(
+    extra: Mapping[str, Any], omit: Sequence[str]
+) -> tuple[Mapping[str, Any], Sequence[str]]:
+    """The user's fields of a request.
 
     Raises:
-        Failure: there is none in this range.
+        ValueError: they can't be sent, or are ddrl's alone.
     """
-    if answer.get("finish_reason") == "length":
-        raise Failure("the answer was cut off at max_tokens")
-    content = answer["message"].get("content")
+    if taken := [name for name in _NOT_EXTRA if name in extra]:
+        raise ValueError(f"extra_body can't hold {taken[0]}")
+    if unknown := [name for name in omit if name not in FIELDS]:
+        raise ValueError(f"omit names {unknown[0]!r}; it may name {', '.join(FIELDS)}")
     try:
-        score = read_json(content)["score"]
-    except (LookupError, TypeError, ValueError):
-        raise Failure(f"the answer is not the JSON asked for: {quoted(content)!r}") from None
-    if isinstance(score, bool) or not isinstance(score, int | float):
-        raise Failure(f"the answer's score is {quoted(repr(score))}, which is no number")
-    if not low <= score <= high:  # NaN is not
-        raise Failure(
-            f"the answer's score is {quoted(repr(score))}, which is not from {low:g} to {high:g}"
-        )
-    return (score - low) / (high - low)
-
-
-def _token(variable: str) -> str:
-    if not variable:
-        return ""
-    if token := os.environ.get(variable, "").strip():
-        return token
-    raise RewardError(
-        f"The environment variable {variable} is not set, which holds the judge's token.",
-        hint="set it, or leave the option token_env out if the endpoint needs none",
-    )
+        json.dumps(dict(extra), allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"extra_body can't be sent as JSON: {error}") from None
+    return extra, omit

@@ -11,23 +11,22 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from tests.rewards.service_process import Service, service
+from tests.rewards.service_process import Service
 
 from ddrl.errors import RewardError
 from ddrl.records import Prompts
 from ddrl.rewards.remote import RemoteReward
 from ddrl.rewards.wire import CONTENT_TYPE
 
-pytestmark = pytest.mark.timeout(600)
-
 NOBODY = 65534
 
-REWARDS = """
+SLOW = """
 [[reward]]
 name = "beside_it:Slow"
 cpus = 0.25
@@ -46,36 +45,38 @@ class Slow:
 STRANGERS = ("dill", "yaml", "numpy", "PIL", "torch", "sitecustomize", "usercustomize", "starlette")
 
 
-@pytest.fixture(autouse=True)
-def _token(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SERVICE_TOKEN", "secret")
+def strange_folder(folder: Path, ran: Path) -> Path:
+    """A folder to run a service in: modules of its rewards, and those of a stranger.
+
+    Args:
+        folder: to make it in.
+        ran: the file that a stranger's module writes when it is imported.
+    """
+    work = folder / "work"
+    work.mkdir()
+    (work / "beside_it.py").write_text(MODULE)
+    (work / "served.py").write_bytes((Path(__file__).parent / "served.py").read_bytes())
+    for name in STRANGERS:
+        (work / f"{name}.py").write_text(f"open({str(ran)!r}, 'a').write({name!r})\n")
+    return work
 
 
-@pytest.fixture
-def temporary() -> Iterator[Path]:
+@contextmanager
+def short_folder() -> Iterator[Path]:
     """A folder that everybody may enter, with a short path: Ray's sockets lie there."""
     with tempfile.TemporaryDirectory(prefix="d", dir="/tmp") as folder:
         Path(folder).chmod(0o755)
         yield Path(folder)
 
 
-def test_what_a_service_keeps_to_itself(tmp_path: Path, temporary: Path) -> None:
-    work = tmp_path / "work"
-    work.mkdir()
-    (work / "beside_it.py").write_text(MODULE)
-    for name in STRANGERS:
-        (work / f"{name}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'a').write({name!r})\n")
-    env = {"RAY_AUTH_MODE": "disabled", "TMPDIR": str(temporary)}
-    with service(tmp_path, REWARDS, cwd=work, keys="body_seconds = 2\n", env=env) as running:
-        assert not (tmp_path / "ran").exists(), (tmp_path / "ran").read_text()
-        assert "RAY_AUTH_MODE=disabled does not count here" in running.stderr()
-        check_folders(temporary)
-        check_processes(running)
-        check_ports(running)
-        check_slow_bodies(running)
-        check_many_samples(running)
-        assert running.interrupt() == 130
-    assert list(temporary.iterdir()) == []
+def check_limits(running: Service, temporary: Path) -> None:
+    """All of it."""
+    assert "RAY_AUTH_MODE=disabled does not count here" in running.stderr()
+    check_folders(temporary)
+    check_processes(running)
+    check_ports(running)
+    check_slow_bodies(running)
+    check_many_samples(running)
 
 
 def check_folders(temporary: Path) -> None:
@@ -207,20 +208,3 @@ def check_many_samples(running: Service) -> None:
     assert answers[0].tolist() == [1.0 + i for i in range(3200)]
     assert seconds > 4
     assert max(waits) < 1.5, waits
-
-
-def test_the_token_stays_where_a_served_reward_needs_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from ddrl.cli.reward_serve import _token
-    from ddrl.recipe.serving import load_serving
-
-    file = tmp_path / "rewards.toml"
-    text = '[serve]\ntoken_env = "SERVICE_TOKEN"\n[[reward]]\nname = "remote"\n'
-    asked = 'options = {{ url = "http://h/a", token_env = "{}" }}\n'
-    file.write_text(text + asked.format("SERVICE_TOKEN"))
-    assert _token(load_serving(file)) == "secret"
-    assert os.environ["SERVICE_TOKEN"] == "secret"
-    file.write_text(text + asked.format("OTHER_TOKEN"))
-    assert _token(load_serving(file)) == "secret"
-    assert "SERVICE_TOKEN" not in os.environ
