@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -18,6 +21,7 @@ from ddrl.data.framing import (
 )
 from ddrl.data.images import image_size, read_image
 from ddrl.data.locators import Locator, locate
+from ddrl.data.problems import Problem
 from ddrl.data.videos import Timeline, check_length, read_timeline, read_video
 
 __all__ = ["Facts", "Framed", "frame_media", "probe", "to_unit"]
@@ -25,14 +29,14 @@ __all__ = ["Facts", "Framed", "frame_media", "probe", "to_unit"]
 
 @dataclass(frozen=True)
 class Facts:
-    """What a media file is, known without decoding all of it.
+    """What a media file is: of an image by its head, of a video by all of its frames.
 
     Attributes:
         media_format: png, jpeg, webp, mp4, webm or gif, by its content.
         misnamed: whether its name says another format.
         height: pixels.
         width: pixels.
-        timeline: of a video; None for an image.
+        timeline: of a video; None for an image, which a GIF of one frame is, too.
     """
 
     media_format: str
@@ -70,7 +74,7 @@ class Framed:
 
 
 def probe(source: Locator | Path, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Facts:
-    """Look at a media file: its head if it is an image, its packets if it is a video.
+    """Look at a media file: the head of an image, every frame of a video.
 
     Raises:
         BrokenFileError: that much can't be read.
@@ -81,7 +85,8 @@ def probe(source: Locator | Path, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Fa
     misnamed = expected_format(locator.name) not in {found, ""}
     if is_video(found):
         line = read_timeline(locator, max_pixels=max_pixels)
-        return Facts(found, misnamed, line.height, line.width, line)
+        is_still = found == "gif" and len(line.stamps) == 1
+        return Facts(found, misnamed, line.height, line.width, None if is_still else line)
     return Facts(found, misnamed, *image_size(locator, max_pixels=max_pixels))
 
 
