@@ -141,7 +141,7 @@ class Decoding:
             frames = self.stream.decode(packet)
             if self._with_alpha is not None:
                 frames = self._with_alpha.decode(packet)
-        except MemoryError:
+        except (MemoryError, av.BlockingIOError):
             raise
         except av.FFmpegError as error:
             if packet.pts is not None and packet.pts < start:
@@ -243,7 +243,7 @@ def opened(locator: Locator, file: BinaryIO, max_pixels: int) -> Iterator[Decodi
             height, width = stream.codec_context.height, stream.codec_context.width
             check_size(locator.name, height, width, max_pixels)
             yield Decoding(locator, file, container, stream, max_pixels)
-    except MemoryError as error:
+    except (MemoryError, av.BlockingIOError) as error:  # the latter: no thread could be started
         raise no_memory(locator.name) from error
     except (av.FFmpegError, ValueError, EOFError) as error:
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())
