@@ -207,7 +207,7 @@ def _examine(sample: Sample, *, max_pixels: int) -> tuple[Facts, list[Problem]]:
     if facts.timeline is None:
         notes = [*read_picture(sample.media, max_pixels=max_pixels).notes]
     else:
-        notes = [*facts.timeline.notes]
+        notes = [*facts.notes]
     if sample.first_frame is not None:
         try:
             given = read_picture(sample.first_frame, max_pixels=max_pixels)

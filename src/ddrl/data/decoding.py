@@ -32,7 +32,10 @@ _WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 # Their decoders leave out by themselves what a cut has made undecodable, and nothing else.
 _KNOWS_LEADING = frozenset({"hevc", "av1"})
 # Without these a decoder hides damage: it copies what lies around it, or before it.
-_ERRORS = {"err_detect": "crccheck+explode"}
+_ERRORS = "crccheck+explode"
+# After a cut, frames list others as their references that are gone, but that they do not use.
+_ERRORS_AFTER_CUT = "crccheck"
+_IDR = 5  # the type of an H.264 unit before which no other frame is needed
 _TAIL = 64  # bytes at the end of a file that may be padding
 _MICROSECOND = Fraction(1, 1_000_000)
 
@@ -70,7 +73,7 @@ class Decoding:
         self._first: int | None = None  # the stamp of the first frame that is shown
         self._size: tuple[int, int] | None = None
         # Frames may grow in mid-stream: the decoder refuses before it unpacks one.
-        stream.codec_context.options = {"max_pixels": str(max_pixels), **_ERRORS}
+        stream.codec_context.options = {"max_pixels": str(max_pixels), "err_detect": _ERRORS}
         self._with_alpha = self._alpha_decoder()
 
     def frames(self) -> Iterator[VideoFrame]:
@@ -124,11 +127,16 @@ class Decoding:
             if not ours:
                 continue
             if packet.pts is not None and self._start is None:
-                begin = packet.pts if begin is None else min(begin, packet.pts)
+                if not packet.is_discard:
+                    begin = packet.pts if begin is None else min(begin, packet.pts)
                 if not packet.is_keyframe:
                     continue
                 self._start = packet.pts
-                self.lost = (packet.pts - begin) * self.unit
+                if begin is not None:
+                    self.lost = max(packet.pts - begin, 0) * self.unit
+                codec = self.stream.codec_context
+                if codec.name == "h264" and not _has_idr(packet, codec.extradata):
+                    codec.options = {**codec.options, "err_detect": _ERRORS_AFTER_CUT}
             if self._start is not None:
                 yield packet
 
@@ -208,6 +216,18 @@ class Decoding:
         size = self._file.seek(0, os.SEEK_END)
         self._file.seek(max(size - _TAIL, 0))
         return self._file.read().rstrip(b"\0").endswith(b";")
+
+
+def _has_idr(packet: Packet, head: bytes | None) -> bool:
+    """Whether an H.264 packet starts the decoding of a stream of this head ("avcC") afresh."""
+    if not head or len(head) < 5 or head[0] != 1:
+        return True
+    content, at, size = bytes(packet), 0, (head[4] & 3) + 1
+    while at + size < len(content):
+        if content[at + size] & 31 == _IDR:
+            return True
+        at += size + int.from_bytes(content[at : at + size])
+    return False
 
 
 def _rewound(file: BinaryIO) -> BinaryIO:

@@ -15,6 +15,7 @@ from ddrl.data.framing import (
     DEFAULT_MAX_PIXELS,
     Bucket,
     Framing,
+    check_size,
     choose_bucket,
     fit,
     num_available,
@@ -24,7 +25,7 @@ from ddrl.data.locators import Locator, locate
 from ddrl.data.problems import Problem
 from ddrl.data.videos import Timeline, check_length, read_timeline, read_video
 
-__all__ = ["Facts", "Framed", "frame_media", "probe", "to_unit"]
+__all__ = ["Facts", "Framed", "frame_media", "probe", "recall", "to_unit"]
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,23 @@ class Facts:
     height: int
     width: int
     timeline: Timeline | None = None
+
+    @property
+    def notes(self) -> tuple[Problem, ...]:
+        """What is worth knowing of a video."""
+        return () if self.timeline is None else self.timeline.notes
+
+    def as_json(self) -> dict[str, object]:
+        """What depends on the content alone, for :func:`recall`."""
+        line = self.timeline
+        return {
+            "media_format": self.media_format,
+            "height": self.height,
+            "width": self.width,
+            "stamps": None if line is None else line.stamps,
+            "unit": "1" if line is None else str(line.unit),
+            "notes": [[note.kind, note.message] for note in self.notes],
+        }
 
     def bucket(self, name: str, framing: Framing) -> Bucket:
         """Return the bucket that the file goes to.
@@ -88,6 +106,31 @@ def probe(source: Locator | Path, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Fa
         is_still = found == "gif" and len(line.stamps) == 1
         return Facts(found, misnamed, line.height, line.width, None if is_still else line)
     return Facts(found, misnamed, *image_size(locator, max_pixels=max_pixels))
+
+
+def recall(
+    source: Locator, known: Mapping[str, Any], *, max_pixels: int = DEFAULT_MAX_PIXELS
+) -> Facts:
+    """The facts of a file whose content was probed before.
+
+    Args:
+        source: the file.
+        known: of :meth:`Facts.as_json`.
+        max_pixels: a larger picture is refused.
+
+    Raises:
+        BrokenFileError: it is too large, or of another kind than its name says.
+    """
+    with source.open() as file:
+        found = sniff(source, file)
+    height, width = known["height"], known["width"]
+    check_size(source.name, height, width, max_pixels)
+    notes = tuple(Problem(source.name, kind, message) for kind, message in known["notes"])
+    line = None
+    if known["stamps"] is not None:
+        line = Timeline(height, width, tuple(known["stamps"]), Fraction(known["unit"]), notes)
+    misnamed = expected_format(source.name) not in {found, ""}
+    return Facts(found, misnamed, height, width, line)
 
 
 def frame_media(source: Locator | Path, framing: Framing, *, facts: Facts | None = None) -> Framed:
