@@ -139,6 +139,7 @@ def recut(
     skip: int = 0,
     without: int | None = None,
     earlier: int = 0,
+    hold: int = 1,
     change: Callable[[bytes], bytes] | None = None,
     changed: int = 0,
 ) -> Path:
@@ -150,6 +151,7 @@ def recut(
         skip: how many packets are left out at the start.
         without: one that is left out.
         earlier: how many frames lie before zero, as an edit list puts them.
+        hold: for how many frames the last one is shown.
         change: done to the content of a packet.
         changed: which.
     """
@@ -167,6 +169,8 @@ def recut(
                 made.pts, made.dts, made.time_base = packet.pts, packet.dts, packet.time_base
                 made.is_keyframe = packet.is_keyframe
             made.pts, made.dts, made.stream = made.pts - shift, made.dts - shift, copy
+            if number == len(packets) - 1:
+                made.duration = round(hold / FPS / stream.time_base)
             new.mux(made)
     return path
 

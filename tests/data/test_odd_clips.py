@@ -350,6 +350,7 @@ CUTS = {
     "edit list, later group": Cut(groups("libx264", earlier=8), range(8, 16)),
     "edit list, within a later group": Cut(groups("libx264", earlier=10), range(10, 16)),
     "delay": Cut(groups("libx264", earlier=-20), range(16)),
+    "a long last frame": Cut(groups("libx264", hold=90), range(16)),
     "off a key frame": Cut(groups("libx264", skip=3), range(8, 16), LOST),
     "at an open group": Cut(groups("libx264", skip=7), range(8, 16), "|" + LOST),
     "HEVC, edit list": Cut(groups("libx265", earlier=3), range(3, 16)),

@@ -69,6 +69,7 @@ class Decoding:
         self.lost = Fraction(0)
         self._locator, self._file, self._container = locator, file, container
         self._end = Fraction(0)  # of what has been read of all streams, in seconds
+        self._own_end = 0  # of what has been read of ours, in its units
         self._start: int | None = None  # the stamp of the first key frame
         self._first: int | None = None  # the stamp of the first frame that is shown
         self._size: tuple[int, int] | None = None
@@ -126,6 +127,7 @@ class Decoding:
                 self._end = max(self._end, end)
             if not ours:
                 continue
+            self._own_end = max(self._own_end, (packet.pts or 0) + (packet.duration or 0))
             if packet.pts is not None and self._start is None:
                 if not packet.is_discard:
                     begin = packet.pts if begin is None else min(begin, packet.pts)
@@ -204,7 +206,7 @@ class Decoding:
         margin = Fraction(3 * (stamps[-1] - stamps[0]), len(stamps) - 1)
         if self.stream.duration is not None:
             end = (self.stream.start_time or 0) + self.stream.duration
-            return stamps[-1] + margin < end
+            return max(stamps[-1] + margin, self._own_end) < end
         # Matroska tells the length of the whole file only: sound may last longer than pictures.
         duration = self._container.duration
         return duration is not None and self._end + margin * self.unit < duration * _MICROSECOND

@@ -151,7 +151,7 @@ def settle(problems: Sequence[Problem], *, on_broken: OnBroken, where: str) -> N
             f"{named}{f'; and {more} more' if more > 0 else ''}.",
             hint=OUTSIDE_HINT
             if any(problem.kind == "outside" for problem in broken)
-            else '`ddrl data check` lists all; mend them, or skip them with data.on_broken = "skip"',
+            else '`ddrl data check` lists all; mend them, or skip them with on_broken = "skip"',
         )
     for problem in broken:
         logger.warning("skipped %s", problem)
