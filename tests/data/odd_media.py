@@ -56,13 +56,13 @@ def write_flat(
     alpha: float | None = None,
     width: int = SIDE,
     height: int = SIDE,
-    **how: Any,  # noqa: ANN401 - of write_frames
+    **how: Any,  # of write_frames
 ) -> Path:
     """A clip of one colour in [0, 1]; ``matrix`` is how it is stored, and need not be stated."""
     bits = 10 if "10" in pix_fmt else 8
-    numbers = ycbcr(rgb, matrix=matrix, bits=bits, full=full)
+    numbers = [*ycbcr(rgb, matrix=matrix, bits=bits, full=full)]
     if alpha is not None:
-        numbers += (round(alpha * ((1 << bits) - 1)),)
+        numbers.append(round(alpha * ((1 << bits) - 1)))
     frames = [flat(numbers, pix_fmt, width=width, height=height) for _ in range(4)]
     return write_frames(path, frames, **how)
 
@@ -210,9 +210,9 @@ def profile(space: str, *, columns: str = "rgb", gamma: float = 2.2) -> bytes:
             tags[f"{name}XYZ".encode()] = point(column)
             tags[f"{name}TRC".encode()] = curve
     table, data, offset = b"", b"", 128 + 4 + 12 * len(tags)
-    for name, value in tags.items():
+    for tag, value in tags.items():
         padded = value + bytes(-len(value) % 4)
-        table += name + struct.pack(">II", offset + len(data), len(value))
+        table += tag + struct.pack(">II", offset + len(data), len(value))
         data += padded
     size = offset + len(data)
     head = struct.pack(

@@ -1,4 +1,4 @@
-"""Clips of odd kinds: each is read as a player shows it, or refused with the reason and the time."""
+"""Clips of odd kinds: each is read as a player shows it, or refused with reason and time."""
 
 from __future__ import annotations
 
@@ -81,7 +81,6 @@ TEN = "yuv420p10le"
 WIDE = tags(9, 14, 9)
 PQ, HLG = tags(9, 16, 9), tags(9, 18, 9)
 VP8, VP9 = {"cpu-used": "8", "crf": "4", "b": "5M"}, {"lossless": "1", "cpu-used": "8"}
-CLEAR = {"alpha": 0.0}
 
 COLOURS = {
     "stated BT.709": Colour(lambda p: write_flat(p / "a.mp4", tags=tags()), RED),
@@ -195,7 +194,7 @@ COLOURS = {
             codec="libvpx",
             matrix=6,
             options={**VP8, "auto-alt-ref": "0"},
-            **CLEAR,
+            alpha=0.0,
         ),
         WHITE,
     ),
@@ -213,7 +212,7 @@ COLOURS = {
     ),
     "VP9, clear": Colour(
         lambda p: write_flat(
-            p / "a.webm", pix_fmt="yuva420p", codec="libvpx-vp9", matrix=6, options=VP9, **CLEAR
+            p / "a.webm", pix_fmt="yuva420p", codec="libvpx-vp9", matrix=6, options=VP9, alpha=0.0
         ),
         WHITE,
     ),
@@ -231,7 +230,7 @@ COLOURS = {
             codec="prores_ks",
             options={"alpha_bits": "16"},
             tags=tags(),
-            **CLEAR,
+            alpha=0.0,
         ),
         WHITE,
     ),
@@ -413,6 +412,9 @@ REFUSED = {
     "H.264, a frame empty": Refused(
         groups("libx264", change=lambda content: bytes(len(content)), changed=4),
         r"damaged at 0\.\d\d s",
+    ),
+    "H.264, cut and damaged": Refused(
+        groups("libx264", skip=7, change=spoiled, changed=11), r"damaged at 0\.\d\d s"
     ),
     "HEVC, a frame lost": Refused(groups("libx265", without=1), r"damaged at 0\.\d\d s"),
     "MPEG-4, damaged inside": Refused(

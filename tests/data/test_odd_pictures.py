@@ -1,4 +1,4 @@
-"""Pictures of odd kinds: each is read as a browser shows it, with notes, or refused with the reason."""
+"""Pictures of odd kinds: each is read as a browser shows it, with notes, or refused."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -41,20 +42,20 @@ class Shown:
     off: int = 1
 
 
-def save(folder: Path, name: str, mode: str, colour: object, **options: object) -> Path:
+def save(folder: Path, name: str, mode: str, colour: object, **options: Any) -> Path:
     """A picture of one colour."""
     Image.new(mode, SIZE, colour).save(folder / name, **options)  # type: ignore[arg-type]
     return folder / name
 
 
-def frames(folder: Path, name: str, number: int, **options: object) -> Path:
+def frames(folder: Path, name: str, number: int, **options: Any) -> Path:
     """An animation whose first picture is red."""
     first, *others = (Image.new("RGB", SIZE, (255 - 50 * n, 0, 0)) for n in range(number))
     first.save(folder / name, save_all=True, append_images=others, duration=100, **options)
     return folder / name
 
 
-def palette(folder: Path, name: str, **options: object) -> Path:
+def palette(folder: Path, name: str, **options: Any) -> Path:
     """A picture with a palette, red throughout."""
     image = Image.new("P", SIZE, 1)
     image.putpalette([0, 0, 0, *RED])

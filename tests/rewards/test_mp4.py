@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import av
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 
@@ -14,12 +16,12 @@ from ddrl.rewards.mp4 import write_mp4
 COLOURS = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0), (100, 150, 200)]
 
 
-def frames(height: int, width: int) -> np.ndarray:
+def frames(height: int, width: int) -> npt.NDArray[np.uint8]:
     return np.stack([np.full((height, width, 3), colour, np.uint8) for colour in COLOURS])
 
 
 @pytest.mark.parametrize(("height", "width"), [(16, 32), (720, 16), (16, 1280)])
-def test_a_clip_states_its_colour_and_keeps_it(tmp_path, height: int, width: int) -> None:
+def test_a_clip_states_its_colour_and_keeps_it(tmp_path: Path, height: int, width: int) -> None:
     pixels = frames(height, width)
     (tmp_path / "a.mp4").write_bytes(mp4(torch.from_numpy(pixels), 1, fps=8))
     with av.open(str(tmp_path / "a.mp4")) as container:

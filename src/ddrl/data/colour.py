@@ -123,8 +123,7 @@ def _hdr_light(pixels: NDArray[np.uint16], hdr: str) -> Floats:
     scene = np.where(signal <= 0.5, signal**2 / 3, (np.exp((signal - c) / a) + b) / 12)
     light = scene.astype(np.float32)[pixels]
     luminance = light @ np.array([0.2627, 0.6780, 0.0593], np.float32)
-    shown: Floats = light * (_PEAK * luminance**0.2)[..., None]
-    return shown
+    return (light * (_PEAK * luminance**0.2)[..., None]).astype(np.float32)
 
 
 _M1, _M2 = 2610 / 16384, 2523 / 32  # SMPTE ST 2084
@@ -134,15 +133,14 @@ _C1, _C2, _C3 = 3424 / 4096, 2413 / 128, 2392 / 128
 def _pq_light(signal: NDArray[np.float64]) -> NDArray[np.float64]:
     """PQ signal in [0, 1] to cd/m^2."""
     power = signal ** (1 / _M2)
-    light: NDArray[np.float64] = (np.maximum(power - _C1, 0) / (_C2 - _C3 * power)) ** (1 / _M1)
-    return light * _PQ_PEAK
+    light = (np.maximum(power - _C1, 0) / (_C2 - _C3 * power)) ** (1 / _M1)
+    return np.asarray(light * _PQ_PEAK)
 
 
 def _pq_signal(light: Floats | float) -> Floats:
     """Light in cd/m^2 to PQ signal in [0, 1]."""
     power = (np.asarray(light, np.float32) / _PQ_PEAK) ** _M1
-    signal: Floats = ((_C1 + _C2 * power) / (1 + _C3 * power)) ** _M2
-    return signal
+    return np.asarray(((_C1 + _C2 * power) / (1 + _C3 * power)) ** _M2, np.float32)
 
 
 def _tone_mapped(light: Floats, peak: float) -> Floats:
@@ -170,8 +168,7 @@ def _tone_mapped(light: Floats, peak: float) -> Floats:
     )
     mapped = _pq_light(np.where(signal < knee, signal, rolled).astype(np.float64) * top)
     scale = mapped / np.maximum(brightest, 1e-6) / _WHITE
-    fitted: Floats = light * scale.astype(np.float32)[..., None]
-    return fitted
+    return np.asarray(light * scale[..., None], np.float32)
 
 
 def _peak(frame: VideoFrame, hdr: str) -> float:
@@ -189,7 +186,9 @@ def _peak(frame: VideoFrame, hdr: str) -> float:
 def _srgb_light() -> Floats:
     """Light of the 256 levels of sRGB."""
     level = np.arange(256) / 255
-    light = np.where(level <= 0.04045, level / 12.92, ((level + 0.055) / 1.055) ** 2.4)
+    light: NDArray[np.float64] = np.where(
+        level <= 0.04045, level / 12.92, ((level + 0.055) / 1.055) ** 2.4
+    )
     return light.astype(np.float32)
 
 
@@ -197,14 +196,16 @@ def _srgb_light() -> Floats:
 def _srgb_levels() -> NDArray[np.uint8]:
     """The level of sRGB for 65536 steps of light."""
     light = np.arange(_FULL + 1) / _FULL
-    level = np.where(light <= 0.0031308, light * 12.92, 1.055 * light ** (1 / 2.4) - 0.055)
-    return np.rint(level * 255).astype(np.uint8)
+    level: NDArray[np.float64] = np.where(
+        light <= 0.0031308, light * 12.92, 1.055 * light ** (1 / 2.4) - 0.055
+    )
+    return np.asarray(np.rint(level * 255), np.uint8)
 
 
 def _to_srgb(light: Floats) -> NDArray[np.uint8]:
     """Levels of light of which 1 is white; what is beyond the gamut is cut off."""
     steps = np.rint(light.clip(0, 1) * _FULL).astype(np.uint16)
-    return _srgb_levels()[steps]
+    return np.asarray(_srgb_levels()[steps])
 
 
 @functools.cache

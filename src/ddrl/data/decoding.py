@@ -29,8 +29,6 @@ __all__ = ["Decoding", "opened"]
 _DEMUXERS = {"mp4": "mp4", "webm": "matroska", "gif": "gif"}
 # The decoders that come with FFmpeg leave the transparency of a webm out.
 _WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
-# Their decoders leave out by themselves what a cut has made undecodable, and nothing else.
-_KNOWS_LEADING = frozenset({"hevc", "av1"})
 # Without these a decoder hides damage: it copies what lies around it, or before it.
 _ERRORS = "crccheck+explode"
 # After a cut, frames list others as their references that are gone, but that they do not use.
@@ -143,10 +141,9 @@ class Decoding:
                 yield packet
 
     def _decoded(self, packet: Packet) -> list[VideoFrame]:
-        """What comes out of the decoder for a packet, but for what needs frames before a cut."""
+        """What comes out of the decoder for a packet: nothing, if it needs frames before a cut."""
         import av
 
-        start = self._start or 0
         try:
             frames = self.stream.decode(packet)
             if self._with_alpha is not None:
@@ -154,11 +151,7 @@ class Decoding:
         except (MemoryError, av.BlockingIOError):
             raise
         except av.FFmpegError as error:
-            if packet.pts is not None and packet.pts < start:
-                return []
             raise self._damage(packet.pts, error.strerror) from error
-        if self.stream.codec_context.name not in _KNOWS_LEADING:
-            frames = [frame for frame in frames if frame.pts is None or frame.pts >= start]
         for frame in frames:
             if frame.is_corrupt:
                 raise self._damage(frame.pts, "the decoder had to guess a part of a frame")
@@ -205,8 +198,8 @@ class Decoding:
     def _ends_early(self, stamps: Sequence[int]) -> bool:
         margin = Fraction(3 * (stamps[-1] - stamps[0]), len(stamps) - 1)
         if self.stream.duration is not None:
-            end = (self.stream.start_time or 0) + self.stream.duration
-            return max(stamps[-1] + margin, self._own_end) < end
+            end: int = (self.stream.start_time or 0) + self.stream.duration
+            return stamps[-1] + margin < end and self._own_end < end
         # Matroska tells the length of the whole file only: sound may last longer than pictures.
         duration = self._container.duration
         return duration is not None and self._end + margin * self.unit < duration * _MICROSECOND

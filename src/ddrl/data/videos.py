@@ -180,9 +180,7 @@ def _notes(locator: Locator, frame: VideoFrame, video: Decoding) -> list[Problem
     return notes
 
 
-def _picture(
-    locator: Locator, frame: VideoFrame, video: Decoding, max_pixels: int
-) -> Image.Image:
+def _picture(locator: Locator, frame: VideoFrame, video: Decoding, max_pixels: int) -> Image.Image:
     """A frame as an upright RGB image with square pixels.
 
     Raises:
