@@ -23,7 +23,7 @@ from ddrl.data.framing import Bucket, Framing
 from ddrl.data.images import image_size, read_image
 from ddrl.data.media import frame_media, probe
 from ddrl.data.problems import BrokenFileError
-from ddrl.data.videos import count_frames, read_timeline, read_video
+from ddrl.data.videos import read_timeline, read_video
 
 
 def write_changing(path: Path, sizes: list[tuple[int, int]], *, each: int = 6) -> Path:
@@ -66,11 +66,14 @@ def peak() -> int:
 def test_frames_that_grow_beyond_the_limit_are_refused_before_they_are_unpacked(
     tmp_path: Path,
 ) -> None:
-    path = write_changing(tmp_path / "a.webm", [(32, 16), (12_000, 9_000)], each=2)
-    assert path.stat().st_size < 200_000
-    assert read_timeline(path).width == 32
+    path = write_changing(tmp_path / "a.webm", [(32, 16), (64, 32)], each=2)
+    content = path.read_bytes()
+    key_frame = b"\x9d\x01\x2a"  # of VP8; its size follows
+    small, large = (struct.pack("<3s2H", key_frame, *size) for size in ((64, 32), (12_000, 9_000)))
+    assert content.count(small) == 1
+    path.write_bytes(content.replace(small, large))
     before = peak()
-    for read in (read_video, count_frames):
+    for read in (read_video, probe):
         with pytest.raises(BrokenFileError, match=r"a\.webm") as caught:
             read(path)
         assert caught.value.problem.kind == "broken"
@@ -85,10 +88,10 @@ def test_frames_that_change_their_size_are_refused(
 ) -> None:
     path = caption(write_changing(tmp_path / "a.webm", sizes))
     one, other = (f"{width} x {height}" for width, height in sizes)
-    phrase = f"changes its size at frame 7, from {one} to {other} pixels"
+    phrase = f"changes its size at 0.50 s, from {one} to {other} pixels"
     readers: list[Callable[[], object]] = [
         lambda: read_video(path),
-        lambda: count_frames(path),
+        lambda: probe(path),
         lambda: frame_media(path, Framing((Bucket(16, 16, 12),))),
     ]
     for read in readers:
@@ -96,7 +99,6 @@ def test_frames_that_change_their_size_are_refused(
             read()
         assert caught.value.problem.kind == "broken"
     assert check(tmp_path).broken_by_kind == {"broken": 1}
-    assert read_video(path, num_frames=6).shape[0] == 6  # those before are what they say
 
 
 def write_aspect(path: Path, aspect: Fraction, *, side: int = 32) -> Path:
@@ -175,7 +177,7 @@ from pathlib import Path
 from ddrl.data.check import check
 check(Path(sys.argv[1]) / "warm")  # what is imported when it is needed
 used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-resource.setrlimit(resource.RLIMIT_AS, (used + (100 << 20), resource.RLIM_INFINITY))
+resource.setrlimit(resource.RLIMIT_AS, (used + (40 << 20), resource.RLIM_INFINITY))
 report = check(Path(sys.argv[1]))
 print(report.num_samples, [(problem.path, problem.kind) for problem in report.broken])
 """
@@ -186,12 +188,12 @@ def test_memory_that_one_file_lacks_is_not_the_end_of_the_check(tmp_path: Path) 
     for folder in (tmp_path, tmp_path / "warm"):
         caption(write_image(folder / "good.png"))
         caption(write_video(folder / "good_too.mp4"))
-    large = Image.new("1", (8000, 8000))
+    large = Image.new("1", (4000, 4000))
     large.save(caption(tmp_path / "large.png"))
     large.convert("P").save(
         caption(tmp_path / "large_too.gif"), save_all=True, append_images=[large]
     )
-    caption(write_aspect(tmp_path / "wide.mp4", Fraction(16), side=1500))  # 36 million pixels
+    caption(write_aspect(tmp_path / "wide.mp4", Fraction(16), side=1000))  # 16 million pixels
     done = subprocess.run(
         [sys.executable, "-c", IN_LITTLE_MEMORY, tmp_path], capture_output=True, check=False
     )

@@ -7,7 +7,6 @@ import io
 import json
 import re
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -154,21 +153,17 @@ def mp4(frames: Tensor, scale: int, *, fps: float) -> bytes:
     """
     import numpy as np
 
-    try:
-        import av
-    except ImportError as error:
-        raise UsageError("Writing a clip needs av.", hint="pip install 'ddrl[models]'") from error
+    from ddrl.rewards.mp4 import write_mp4
+
     large = frames.repeat_interleave(scale, dim=1).repeat_interleave(scale, dim=2).numpy()
     odd = [(0, side % 2) for side in large.shape[1:3]]
     large = np.pad(large, [(0, 0), *odd, (0, 0)], mode="edge")
     buffer = io.BytesIO()
-    with av.open(buffer, "w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
-        stream.height, stream.width, stream.pix_fmt = *large.shape[1:3], "yuv420p"
-        stream.options = {"crf": "12", "threads": "1"}
-        for frame in large:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
-        container.mux(stream.encode())
+    options = {"crf": "12", "threads": "1"}
+    try:
+        write_mp4(buffer, large, fps=fps, pix_fmt="yuv420p", options=options)
+    except ImportError as error:
+        raise UsageError("Writing a clip needs av.", hint="pip install 'ddrl[models]'") from error
     return buffer.getvalue()
 
 

@@ -6,7 +6,9 @@ key of what is asked for has changed, and what lies under the old key is not loo
 - media: the file's content, the encoder's fingerprint, bucket, frame rate, dtype;
 - text: the text, the text encoders' fingerprint, dtype; stored once per distinct text;
 - given: the content of the file that the frames come from, their number, the encoders'
-  fingerprint, bucket, dtype; and frame rate, if that file is the clip itself.
+  fingerprint, bucket, dtype; and frame rate, if that file is the clip itself;
+- facts: the content of a video that was decoded as a whole and found sound, so that the next run
+  need not decode it again.
 
 Files are written beside and renamed, so a killed run leaves no half file and goes on where it
 was, and two processes may share the folder. :mod:`ddrl.data.encoding` fills it.
@@ -35,7 +37,7 @@ from ddrl.errors import DataError
 __all__ = ["EncodedCache", "given_key", "media_key", "text_key"]
 
 # Part of every key: raise it when the reading or framing of media changes.
-FORMAT = "ddrl-cache/1"
+FORMAT = "ddrl-cache/2"
 
 Kind = Literal["media", "text", "given"]
 
@@ -91,7 +93,7 @@ def text_key(text: str, *, fingerprint: str, dtype: torch.dtype) -> str:
     return _hash("text", [text, fingerprint, str(dtype)])
 
 
-def _hash(kind: Kind, made_from: Sequence[object]) -> str:
+def _hash(kind: Kind | Literal["facts"], made_from: Sequence[object]) -> str:
     text = json.dumps([FORMAT, kind, *made_from], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -168,6 +170,22 @@ class EncodedCache:
         except (SafetensorError, OSError, TypeError, KeyError) as error:
             raise DataError(f"{path} can't be read: {error}.", hint=_ENCODE) from error
 
+    def facts(self, content: str) -> dict[str, Any] | None:
+        """What is known of a video with this content; None if nothing is, or it can't be read."""
+        try:
+            facts = read_json(self._facts_path(content))
+        except (OSError, ValueError):
+            return None
+        return facts if isinstance(facts, dict) else None
+
+    def write_facts(self, content: str, facts: Mapping[str, object]) -> None:
+        """Store what is known of a video with this content.
+
+        Raises:
+            DataError: the cache can't be written.
+        """
+        self._replace(self._facts_path(content), json.dumps(facts) + "\n")
+
     def write_index(self, index: Mapping[str, object]) -> None:
         """Write ``index.json``: what the last encoding was about, for people and tools.
 
@@ -204,6 +222,10 @@ class EncodedCache:
 
     def _path(self, kind: Kind, key: str) -> Path:
         return self.folder / kind / key[:2] / f"{key}.safetensors"
+
+    def _facts_path(self, content: str) -> Path:
+        key = _hash("facts", [content])
+        return self.folder / "facts" / key[:2] / f"{key}.json"
 
     def _read(self, kind: Kind, key: str) -> dict[str, Tensor]:
         path = self._path(kind, key)

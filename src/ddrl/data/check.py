@@ -12,11 +12,11 @@ from pathlib import Path
 from ddrl.data.bounds import Outside
 from ddrl.data.files import Layout, find_samples
 from ddrl.data.framing import DEFAULT_MAX_PIXELS, Framing, num_available
-from ddrl.data.images import read_image
+from ddrl.data.images import read_picture
 from ddrl.data.media import Facts, probe
 from ddrl.data.problems import BrokenFileError, Problem, ProblemKind
 from ddrl.data.samples import Sample
-from ddrl.data.videos import check_length, count_frames
+from ddrl.data.videos import check_length
 
 __all__ = ["DataReport", "Spread", "check"]
 
@@ -175,7 +175,7 @@ def check(
     fps, max_pixels = (framing.fps, framing.max_pixels) if framing else (fps, max_pixels)
     for done, sample in enumerate(found.samples, 1):
         try:
-            facts = _examine(sample, max_pixels=max_pixels)
+            facts, notes = _examine(sample, max_pixels=max_pixels)
             if facts.timeline is not None:
                 needed = None if framing else num_frames
                 check_length(sample.name, facts.timeline, fps=fps, num_frames=needed)
@@ -183,6 +183,7 @@ def check(
         except BrokenFileError as error:
             tally.problems.append(dataclasses.replace(error.problem, path=sample.shown))
         else:
+            tally.problems += [dataclasses.replace(note, path=sample.shown) for note in notes]
             _count(tally, sample, facts, bucket, fps)
         if progress is not None:
             progress(done, len(found.samples))
@@ -200,24 +201,25 @@ def check(
     )
 
 
-def _examine(sample: Sample, *, max_pixels: int) -> Facts:
-    """Decode all of a sample, and its first frame."""
-    facts = probe(sample.media, max_pixels=max_pixels)
+def _examine(sample: Sample, *, max_pixels: int) -> tuple[Facts, list[Problem]]:
+    """Decode all of a sample, and its first frame; what is worth knowing of them."""
+    facts = probe(sample.media, max_pixels=max_pixels)  # which decodes all of a video
     if facts.timeline is None:
-        read_image(sample.media, max_pixels=max_pixels)
+        notes = [*read_picture(sample.media, max_pixels=max_pixels).notes]
     else:
-        decoded = count_frames(sample.media, max_pixels=max_pixels)
-        if decoded < len(facts.timeline.times):
-            message = f"only {decoded} of its {len(facts.timeline.times)} frames can be decoded"
-            raise BrokenFileError(sample.name, "broken", message)
+        notes = [*facts.notes]
     if sample.first_frame is not None:
         try:
-            read_image(sample.first_frame, max_pixels=max_pixels)
+            given = read_picture(sample.first_frame, max_pixels=max_pixels)
         except BrokenFileError as error:
             problem = error.problem
             message = f"its first frame {problem.message}"
             raise BrokenFileError(sample.name, problem.kind, message) from error
-    return facts
+        notes += [
+            dataclasses.replace(note, message=f"its first frame {note.message}")
+            for note in given.notes
+        ]
+    return facts, notes
 
 
 def _count(tally: _Tally, sample: Sample, facts: Facts, bucket: str, fps: float | None) -> None:

@@ -84,6 +84,6 @@ def as_stored(tensor: Tensor, dtype: torch.dtype, what: str) -> Tensor:
     if not bool(stored.isfinite().all()):
         raise DataError(
             f"The encoder's output for {what} is not finite in {dtype}.",
-            hint="encode in float32 or bfloat16: float16 ends at 65504",
+            hint='set model.dtype = "float32"',
         )
     return stored

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -15,12 +17,14 @@ from ddrl.data.encoders import GivenEncoder, MediaEncoder, TextEncoder, as_store
 from ddrl.data.framing import Bucket, Framing, fit
 from ddrl.data.images import read_image
 from ddrl.data.locators import Locator, content_hash
-from ddrl.data.media import frame_media, probe, to_unit
+from ddrl.data.media import Facts, frame_media, probe, recall, to_unit
 from ddrl.data.problems import BrokenFileError
 from ddrl.data.samples import Sample
 from ddrl.errors import DataError
 
 __all__ = ["Filler", "Placed", "Progress"]
+
+logger = logging.getLogger(__name__)
 
 Progress = Callable[[str, int, int], None]
 """(``media`` or ``texts``, done, of how many)."""
@@ -83,9 +87,9 @@ class Filler:
             BrokenFileError: a file of it can't be read, or fits no bucket.
             DataError: an encoder returns what can't be stored, or the cache can't be written.
         """
-        facts = probe(sample.media, max_pixels=self.framing.max_pixels)
-        bucket = facts.bucket(sample.name, self.framing)
         content = content_hash(sample.media)
+        facts = self._facts(sample, content)
+        bucket = facts.bucket(sample.name, self.framing)
 
         @functools.cache
         def pixels() -> Tensor:  # decoded at most once, and not at all if everything is there
@@ -97,6 +101,20 @@ class Filler:
             return Placed(bucket, key, content=content, made=frozenset(made))
         given, seen = self._given(sample, self.given, bucket, content, pixels, made)
         return Placed(bucket, key, given, seen, content, frozenset(made))
+
+    def _facts(self, sample: Sample, content: str) -> Facts:
+        """What a sample's file is; a video is decoded for that once, and then remembered."""
+        max_pixels = self.framing.max_pixels
+        known = self.cache.facts(content)
+        if known is not None:
+            with contextlib.suppress(KeyError, TypeError, ValueError):  # it was tampered with
+                return recall(sample.media, known, max_pixels=max_pixels)
+        facts = probe(sample.media, max_pixels=max_pixels)
+        for note in facts.notes:
+            logger.info("%s", note)
+        if facts.timeline is not None:
+            self.cache.write_facts(content, facts.as_json())
+        return facts
 
     def _media(
         self,

@@ -13,6 +13,7 @@ __all__ = [
     "MEDIA_SUFFIXES",
     "VIDEO_SUFFIXES",
     "expected_format",
+    "is_image",
     "is_video",
     "sniff",
     "suffix_of",
@@ -44,8 +45,13 @@ def suffix_of(name: str) -> str:
 
 
 def is_video(media_format: str) -> bool:
-    """Whether a format is read as a video, shape (T, 3, H, W); a GIF is."""
+    """Whether a format may be a video, shape (T, 3, H, W)."""
     return media_format in _VIDEO
+
+
+def is_image(media_format: str) -> bool:
+    """Whether a format may be a single image, shape (3, H, W); a GIF may be either."""
+    return media_format == "gif" or media_format not in _VIDEO
 
 
 def expected_format(name: str) -> str:

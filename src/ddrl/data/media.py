@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -12,27 +15,29 @@ from ddrl.data.framing import (
     DEFAULT_MAX_PIXELS,
     Bucket,
     Framing,
+    check_size,
     choose_bucket,
     fit,
     num_available,
 )
 from ddrl.data.images import image_size, read_image
 from ddrl.data.locators import Locator, locate
+from ddrl.data.problems import Problem
 from ddrl.data.videos import Timeline, check_length, read_timeline, read_video
 
-__all__ = ["Facts", "Framed", "frame_media", "probe", "to_unit"]
+__all__ = ["Facts", "Framed", "frame_media", "probe", "recall", "to_unit"]
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What a media file is, known without decoding all of it.
+    """What a media file is: of an image by its head, of a video by all of its frames.
 
     Attributes:
         media_format: png, jpeg, webp, mp4, webm or gif, by its content.
         misnamed: whether its name says another format.
         height: pixels.
         width: pixels.
-        timeline: of a video; None for an image.
+        timeline: of a video; None for an image, which a GIF of one frame is, too.
     """
 
     media_format: str
@@ -40,6 +45,23 @@ class Facts:
     height: int
     width: int
     timeline: Timeline | None = None
+
+    @property
+    def notes(self) -> tuple[Problem, ...]:
+        """What is worth knowing of a video."""
+        return () if self.timeline is None else self.timeline.notes
+
+    def as_json(self) -> dict[str, object]:
+        """What depends on the content alone, for :func:`recall`."""
+        line = self.timeline
+        return {
+            "media_format": self.media_format,
+            "height": self.height,
+            "width": self.width,
+            "stamps": None if line is None else line.stamps,
+            "unit": "1" if line is None else str(line.unit),
+            "notes": [[note.kind, note.message] for note in self.notes],
+        }
 
     def bucket(self, name: str, framing: Framing) -> Bucket:
         """Return the bucket that the file goes to.
@@ -70,7 +92,7 @@ class Framed:
 
 
 def probe(source: Locator | Path, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Facts:
-    """Look at a media file: its head if it is an image, its packets if it is a video.
+    """Look at a media file: the head of an image, every frame of a video.
 
     Raises:
         BrokenFileError: that much can't be read.
@@ -81,8 +103,34 @@ def probe(source: Locator | Path, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Fa
     misnamed = expected_format(locator.name) not in {found, ""}
     if is_video(found):
         line = read_timeline(locator, max_pixels=max_pixels)
-        return Facts(found, misnamed, line.height, line.width, line)
+        is_still = found == "gif" and len(line.stamps) == 1
+        return Facts(found, misnamed, line.height, line.width, None if is_still else line)
     return Facts(found, misnamed, *image_size(locator, max_pixels=max_pixels))
+
+
+def recall(
+    source: Locator, known: Mapping[str, Any], *, max_pixels: int = DEFAULT_MAX_PIXELS
+) -> Facts:
+    """The facts of a file whose content was probed before.
+
+    Args:
+        source: the file.
+        known: of :meth:`Facts.as_json`.
+        max_pixels: a larger picture is refused.
+
+    Raises:
+        BrokenFileError: it is too large, or of another kind than its name says.
+    """
+    with source.open() as file:
+        found = sniff(source, file)
+    height, width = known["height"], known["width"]
+    check_size(source.name, height, width, max_pixels)
+    notes = tuple(Problem(source.name, kind, message) for kind, message in known["notes"])
+    line = None
+    if known["stamps"] is not None:
+        line = Timeline(height, width, tuple(known["stamps"]), Fraction(known["unit"]), notes)
+    misnamed = expected_format(source.name) not in {found, ""}
+    return Facts(found, misnamed, height, width, line)
 
 
 def frame_media(source: Locator | Path, framing: Framing, *, facts: Facts | None = None) -> Framed:

@@ -22,11 +22,15 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 ProblemKind = Literal[
+    "animation",
     "bad_caption",
     "bad_line",
     "broken",
     "broken_shard",
     "caption_encoding",
+    "colour_profile",
+    "cut_start",
+    "decoder_warning",
     "duplicate_folder",
     "duplicate_name",
     "empty_caption",
@@ -40,14 +44,27 @@ ProblemKind = Literal[
     "outside_allowed",
     "repeated_frames",
     "symlink_loop",
+    "tone_mapped",
     "too_large",
     "too_short",
+    "unknown_colour",
     "unreadable",
     "wrong_extension",
 ]
 
 # What is only worth knowing: the sample is used all the same.
-NOTES = frozenset({"other_format", "outside_allowed", "repeated_frames"})
+NOTES = frozenset(
+    {
+        "animation",
+        "colour_profile",
+        "cut_start",
+        "decoder_warning",
+        "other_format",
+        "outside_allowed",
+        "repeated_frames",
+        "tone_mapped",
+    }
+)
 
 OnBroken = Literal["skip", "stop"]
 """``skip``: what is broken is left out and logged by name. ``stop``: it is an error."""

@@ -1,20 +1,21 @@
-"""Videos by PyAV: frames at the times that are asked for."""
+"""Videos: frames at the times that are asked for, upright and with square pixels."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import functools
+import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 import torch
 from PIL import Image
 from torch import Tensor
 
-from ddrl.data.formats import is_video, sniff
+from ddrl.data.colour import hdr_name, picture
+from ddrl.data.decoding import Decoding, opened
 from ddrl.data.framing import (
     DEFAULT_MAX_PIXELS,
     ClipStart,
@@ -24,86 +25,85 @@ from ddrl.data.framing import (
     pick_frames,
 )
 from ddrl.data.locators import Locator, locate
-from ddrl.data.problems import BrokenFileError, no_memory
-from ddrl.errors import DataError
+from ddrl.data.problems import BrokenFileError, Problem
 
 if TYPE_CHECKING:
     from av import VideoFrame
-    from av.container import InputContainer
-    from av.video.stream import VideoStream
 
-__all__ = ["Timeline", "count_frames", "read_timeline", "read_video"]
+__all__ = ["Timeline", "check_length", "read_timeline", "read_video"]
 
-# A forced demuxer: a playlist that calls itself a video could open other files.
-_DEMUXERS = {"mp4": "mp4", "webm": "matroska", "gif": "gif"}
-_TAIL = 64  # bytes at the end of a file that may be padding
 _MAX_ASPECT = Fraction(16)  # of a pixel, to either side; those of film and television are below 3
-_MICROSECOND = Fraction(1, 1_000_000)
+# How the signs of a display matrix's four numbers turn or mirror a picture.
+_TURNS = {
+    (1, 0, 0, 1): None,
+    (-1, 0, 0, 1): Image.Transpose.FLIP_LEFT_RIGHT,
+    (1, 0, 0, -1): Image.Transpose.FLIP_TOP_BOTTOM,
+    (-1, 0, 0, -1): Image.Transpose.ROTATE_180,
+    (0, 1, 1, 0): Image.Transpose.TRANSPOSE,
+    (0, 1, -1, 0): Image.Transpose.ROTATE_270,
+    (0, -1, 1, 0): Image.Transpose.ROTATE_90,
+    (0, -1, -1, 0): Image.Transpose.TRANSVERSE,
+}
 
 
 @dataclass(frozen=True)
 class Timeline:
-    """What a video says of itself without being decoded, but for its first frame.
+    """When a video shows its frames, all of which can be decoded.
 
     Attributes:
         height: of the upright picture, in pixels.
         width: of the upright picture, in pixels.
-        times: when each frame is shown, in seconds from the first, ascending.
-        stamps: the same, in the file's own unit.
+        stamps: when each frame is shown, in units from the first, ascending.
+        unit: in seconds.
+        notes: what is worth knowing.
     """
 
     height: int
     width: int
-    times: tuple[Fraction, ...]
     stamps: tuple[int, ...]
+    unit: Fraction
+    notes: tuple[Problem, ...] = ()
+
+    @functools.cached_property
+    def times(self) -> tuple[Fraction, ...]:
+        """When each frame is shown, in seconds from the first, ascending."""
+        return tuple(stamp * self.unit for stamp in self.stamps)
 
     @property
     def fps(self) -> float:
         """Frames per second, on average; 0 for a single frame."""
-        span = float(self.times[-1])
-        return (len(self.times) - 1) / span if span else 0.0
+        span = float(self.stamps[-1] * self.unit)
+        return (len(self.stamps) - 1) / span if span else 0.0
 
     @property
     def seconds(self) -> float:
         """How long the video is shown; 0 for a single frame."""
-        return len(self.times) / self.fps if self.fps else 0.0
+        return len(self.stamps) / self.fps if self.fps else 0.0
 
 
 def read_timeline(source: Locator | Path, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Timeline:
-    """Read when each frame is shown, from the packets of the file.
+    """Decode all of a video, keep nothing, and say when it shows which frame.
+
+    This is the judgement of a video: a damage anywhere in it is one of the whole file.
 
     Raises:
-        BrokenFileError: it is truncated, too large, or no video; the file is named.
+        BrokenFileError: it is damaged, truncated, too large, or no video; the file and the time
+            in the clip are named.
     """
     locator = locate(source)
-    with locator.open() as file, _opened(locator, file, max_pixels) as (container, stream):
-        stamps: set[int] = set()
-        first: Image.Image | None = None
-        end = Fraction(0)
-
-        def pictured(frame: VideoFrame) -> Image.Image:
-            return _picture(locator, frame, stream, max_pixels)
-
-        for packet in container.demux():
-            if packet.is_corrupt:
-                raise _cut_off(locator, len(stamps))
-            if packet.pts is None or packet.is_discard:
-                continue
-            end = max(end, (packet.pts + (packet.duration or 0)) * Fraction(packet.time_base))
-            if packet.stream_index != stream.index:
-                continue
-            stamps.add(packet.pts)
-            if first is None:
-                first = next((pictured(frame) for frame in stream.decode(packet)), None)
-        first = first or next((pictured(frame) for frame in stream.decode(None)), None)
-        if first is None:
-            raise BrokenFileError(locator.name, "broken", "has no frame that can be decoded")
-        ordered = sorted(stamps)
-        unit = Fraction(stream.time_base or _MICROSECOND)
-        times = tuple((stamp - ordered[0]) * unit for stamp in ordered)
-        if _ends_early(container, stream, times, end) or not _has_trailer(container, file):
-            raise _cut_off(locator, len(times))
-    return Timeline(first.height, first.width, times, tuple(ordered))
+    stamps: list[int] = []
+    height = width = 0
+    notes: list[Problem] = []
+    with locator.open() as file, opened(locator, file, max_pixels) as video:
+        for frame in video.frames():
+            if not stamps:
+                shown = _picture(locator, frame, video, max_pixels)
+                height, width = shown.height, shown.width
+                notes = _notes(locator, frame, video)
+            stamps.append(frame.pts)
+        video.check_end(stamps)
+        relative = tuple(stamp - stamps[0] for stamp in stamps)
+        return Timeline(height, width, relative, video.unit, tuple(notes))
 
 
 def read_video(
@@ -137,20 +137,17 @@ def read_video(
     line = timeline or read_timeline(locator, max_pixels=max_pixels)
     check_length(locator.name, line, fps=fps, num_frames=num_frames)
     picked = pick_frames(line.times, fps=fps, num_frames=num_frames, start=start)
-    wanted = [line.stamps[i] for i in picked]
-    frames: dict[int, Tensor] = {}
-    with locator.open() as file, _opened(locator, file, max_pixels) as (container, stream):
-        missing = set(wanted)
-        for frame in _decoded(locator, container, stream):
-            if frame.pts in missing:
-                pixels = as_tensor(_picture(locator, frame, stream, max_pixels))
-                frames[frame.pts] = pixels if transform is None else transform(pixels)
-                missing.remove(frame.pts)
-                if not missing:
+    wanted, frames = set(picked), dict[int, Tensor]()
+    with locator.open() as file, opened(locator, file, max_pixels) as video:
+        for number, frame in enumerate(video.frames()):
+            if number in wanted:
+                pixels = as_tensor(_picture(locator, frame, video, max_pixels))
+                frames[number] = pixels if transform is None else transform(pixels)
+                if len(frames) == len(wanted):
                     break
-    if missing:
-        raise _cut_off(locator, len(frames))
-    return torch.stack([frames[stamp] for stamp in wanted])
+    if len(frames) < len(wanted):
+        raise BrokenFileError(locator.name, "broken", "has changed while it was read")
+    return torch.stack([frames[number] for number in picked])
 
 
 def check_length(name: str, line: Timeline, *, fps: float | None, num_frames: int | None) -> None:
@@ -171,123 +168,41 @@ def check_length(name: str, line: Timeline, *, fps: float | None, num_frames: in
     raise BrokenFileError(name, "too_short", f"{has}; {needed} are needed")
 
 
-def count_frames(source: Locator | Path, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> int:
-    """Decode all of a video, keep nothing, and return how many frames came out.
-
-    Raises:
-        BrokenFileError: a frame can't be decoded; the file is named.
-    """
-    locator = locate(source)
-    count = 0
-    with locator.open() as file, _opened(locator, file, max_pixels) as (container, stream):
-        for frame in _decoded(locator, container, stream):
-            if frame.is_corrupt:
-                raise _cut_off(locator, count)
-            count += 1
-    return count
+def _notes(locator: Locator, frame: VideoFrame, video: Decoding) -> list[Problem]:
+    """What is worth knowing of a video, from its first frame."""
+    notes: list[Problem] = []
+    if video.lost:
+        message = f"starts off a key frame: its first {float(video.lost):.2f} s can't be shown"
+        notes.append(Problem(locator.name, "cut_start", message))
+    if hdr := hdr_name(frame):
+        message = f"is HDR ({hdr}), and is tone mapped to standard range"
+        notes.append(Problem(locator.name, "tone_mapped", message))
+    return notes
 
 
-@contextmanager
-def _opened(
-    locator: Locator, file: BinaryIO, max_pixels: int
-) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """Open a video; whatever goes wrong with it inside names the file."""
-    try:
-        import av
-    except ImportError as error:
-        raise DataError(
-            f"{locator.name} is a video, and reading videos needs PyAV.",
-            hint="pip install 'ddrl[models]'",
-        ) from error
-    media_format = sniff(locator, file)
-    if not is_video(media_format):
-        raise BrokenFileError(locator.name, "wrong_extension", f"is no video, but {media_format}")
-    try:
-        with av.open(file, "r", format=_DEMUXERS[media_format]) as container:
-            if not container.streams.video:
-                raise BrokenFileError(locator.name, "broken", "has no video in it")
-            stream = container.streams.video[0]
-            if stream.codec_context is None:
-                raise BrokenFileError(locator.name, "broken", "is of a codec that is not known")
-            height, width = stream.codec_context.height, stream.codec_context.width
-            check_size(locator.name, height, width, max_pixels)
-            # Frames may grow in mid-stream: the decoder refuses before it unpacks one.
-            stream.codec_context.options = {"max_pixels": str(max_pixels)}
-            yield container, stream
-    except MemoryError as error:
-        raise no_memory(locator.name) from error
-    except (av.FFmpegError, ValueError, EOFError) as error:
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
-        message = f"is a broken or truncated {media_format} ({reason})"
-        raise BrokenFileError(locator.name, "broken", message) from error
-
-
-def _decoded(
-    locator: Locator, container: InputContainer, stream: VideoStream
-) -> Iterator[VideoFrame]:
-    """The frames of a video, all of one size.
-
-    Raises:
-        BrokenFileError: one has another size than the first.
-    """
-    first: tuple[int, int] | None = None
-    for number, frame in enumerate(container.decode(stream), 1):
-        size = (frame.width, frame.height)
-        first = first or size
-        if size != first:
-            sizes = f"{first[0]} x {first[1]} to {size[0]} x {size[1]} pixels"
-            message = f"changes its size at frame {number}, from {sizes}"
-            raise BrokenFileError(locator.name, "broken", message)
-        yield frame
-
-
-def _cut_off(locator: Locator, num_frames: int) -> BrokenFileError:
-    plural = "" if num_frames == 1 else "s"
-    return BrokenFileError(locator.name, "broken", f"is cut off after {num_frames} frame{plural}")
-
-
-def _ends_early(
-    container: InputContainer, stream: VideoStream, times: tuple[Fraction, ...], end: Fraction
-) -> bool:
-    """Whether the frames stop long before the file says: by more than two frames."""
-    if len(times) < 2:
-        return False
-    margin = 3 * times[-1] / (len(times) - 1)
-    if stream.duration is not None:
-        return times[-1] + margin < stream.duration * Fraction(stream.time_base or _MICROSECOND)
-    # Matroska tells the length of the whole file only: sound may last longer than pictures.
-    return container.duration is not None and end + margin < container.duration * _MICROSECOND
-
-
-def _has_trailer(container: InputContainer, file: BinaryIO) -> bool:
-    """Whether a GIF has the byte that ends it: nothing else in it says how long it is."""
-    if container.format.name != "gif":
-        return True
-    size = file.seek(0, os.SEEK_END)
-    file.seek(max(size - _TAIL, 0))
-    return file.read().rstrip(b"\0").endswith(b";")
-
-
-def _picture(
-    locator: Locator, frame: VideoFrame, stream: VideoStream, max_pixels: int
-) -> Image.Image:
+def _picture(locator: Locator, frame: VideoFrame, video: Decoding, max_pixels: int) -> Image.Image:
     """A frame as an upright RGB image with square pixels.
 
     Raises:
-        BrokenFileError: its pixels have no shape that a video's have, or are too many if square.
+        BrokenFileError: its pixels have no shape that a video's have, or are too many if square;
+            or it is turned by no right angle.
     """
-    aspect = stream.sample_aspect_ratio or Fraction(1)
+    aspect = video.stream.sample_aspect_ratio or Fraction(1)
     if not 1 / _MAX_ASPECT <= aspect <= _MAX_ASPECT:
         message = f"has pixels {aspect.numerator}:{aspect.denominator} as wide as high"
         raise BrokenFileError(locator.name, "broken", message)
     width = max(round(frame.width * aspect), 1)
     check_size(locator.name, frame.height, width, max_pixels)
-    if any(component.is_alpha for component in frame.format.components):
-        picture = Image.fromarray(frame.to_ndarray(format="rgba"))
-        white = Image.new("RGBA", picture.size, (255, 255, 255, 255))
-        image = Image.alpha_composite(white, picture).convert("RGB")
-    else:
-        image = Image.fromarray(frame.to_ndarray(format="rgb24"))
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    signs = (1, 0, 0, 1)
+    if matrix is not None:
+        a, b, _, c, d, *_ = struct.unpack_from("=9i", bytes(matrix))
+        signs = tuple((number > 0) - (number < 0) for number in (a, b, c, d))
+    if signs not in _TURNS:
+        message = f"is to be shown turned by {abs(frame.rotation)} degrees"
+        hint = "turn its frames and encode it again"
+        raise BrokenFileError(locator.name, "broken", message, hint=hint)
+    image, turn = picture(frame), _TURNS[signs]
     if aspect != 1:
         image = image.resize((width, image.height), Image.Resampling.BICUBIC)
-    return image.rotate(frame.rotation, expand=True) if frame.rotation else image
+    return image if turn is None else image.transpose(turn)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Iterator, Sequence
-from fractions import Fraction
 from typing import Any, Literal
 
 import numpy as np
@@ -15,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from ddrl.errors import RewardError, printable
+from ddrl.rewards.mp4 import write_mp4
 
 __all__ = ["DTYPES", "MAX_NUMBERS", "Array", "Encoding", "MediaError", "count", "decode"]
 __all__ += ["encode"]
@@ -151,19 +151,12 @@ def _from_png(part: bytes, number: int, height: int, width: int) -> Array:
 
 
 def _to_mp4(frames: Array, fps: float) -> bytes:
-    av = _av()
+    _av()
     file = io.BytesIO()
-    height, width = frames.shape[1:3]
-    even = height % 2 == 0 and width % 2 == 0
-    with av.open(file, "w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1000))
-        stream.width, stream.height = width, height
-        stream.pix_fmt = "yuv420p" if even else "yuv444p"  # half of an odd number is no size
-        stream.options = {"crf": "18"}
-        for picture in frames:
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
+    even = frames.shape[1] % 2 == 0 and frames.shape[2] % 2 == 0
+    # Half of an odd number is no size.
+    pix_fmt = "yuv420p" if even else "yuv444p"
+    write_mp4(file, frames, fps=fps, pix_fmt=pix_fmt, options={"crf": "18"})
     return file.getvalue()
 
 

@@ -9,7 +9,6 @@ import math
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from fractions import Fraction
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -21,6 +20,7 @@ from ddrl.records import Prompts
 from ddrl.rewards.base import SampleError
 from ddrl.rewards.card import RewardCard
 from ddrl.rewards.frames import as_bytes, pick_device
+from ddrl.rewards.mp4 import write_mp4
 
 __all__ = ["DEFAULT", "DIMENSIONS", "VBenchReward", "read_results", "write_clip"]
 
@@ -198,14 +198,7 @@ def read_results(result: Sequence[Any], dimension: str) -> dict[int, float]:
 
 def write_clip(path: Path, clip: Tensor, *, fps: float) -> None:
     """Write pixels in [0, 1], shape (T, 3, H, W), as an H.264 MP4 without subsampling or loss."""
-    av = importlib.import_module("av")
-    frames = as_bytes(clip).numpy()
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1000))
-        stream.height, stream.width = frames.shape[1:3]
-        stream.pix_fmt = "yuv444p"
-        stream.options = {"crf": "0", "preset": "veryfast"}
-        for frame in frames:
-            picture = av.VideoFrame.from_ndarray(frame, format="rgb24")
-            container.mux(stream.encode(picture))
-        container.mux(stream.encode())
+    with path.open("wb") as file:
+        options = {"crf": "0", "preset": "veryfast"}
+        frames = as_bytes(clip).numpy()
+        write_mp4(file, frames, fps=fps, pix_fmt="yuv444p", options=options)
