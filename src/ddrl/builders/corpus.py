@@ -17,6 +17,7 @@ from ddrl.builders.keys import encoder_fingerprint
 from ddrl.builders.store import Progress
 from ddrl.builders.verify import DataRow
 from ddrl.data.cache import EncodedCache
+from ddrl.data.columns import Columns
 from ddrl.data.encoders import GivenEncoder, MediaEncoder, TextEncoder
 from ddrl.data.encoding import EncodedSample, EncodeReport, encode
 from ddrl.data.files import find_samples, usable
@@ -191,7 +192,13 @@ def encode_files(
     """
     section = recipe.data
     model.latent_shape(section.height, section.width, section.frames)  # refuses a wrong size
-    found = find_samples(Path(section.path), outside=section.outside)
+    found = find_samples(
+        Path(section.path),
+        layout=section.layout,
+        outside=section.outside,
+        split=section.split,
+        columns=Columns(section.caption_column, section.media_column),
+    )
     samples = usable(found, on_broken=section.on_broken)
     fingerprint = encoder_fingerprint(model)
     num_given = model.given_frames

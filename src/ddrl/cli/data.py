@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
@@ -51,6 +51,19 @@ def check(
             help="Read files outside of PATH that its links or lists name: data.outside.",
         ),
     ] = False,
+    split: Annotated[
+        str, typer.Option("--split", metavar="NAMES", help="Splits that are read: data.split.")
+    ] = "auto",
+    layout: Annotated[
+        str, typer.Option("--layout", metavar="NAME", help="How PATH is laid out: data.layout.")
+    ] = "auto",
+    caption_column: Annotated[
+        str,
+        typer.Option("--caption-column", metavar="NAME", help="Captions: data.caption_column."),
+    ] = "",
+    media_column: Annotated[
+        str, typer.Option("--media-column", metavar="NAME", help="Media: data.media_column.")
+    ] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     verbose: Verbose = False,  # noqa: ARG001 - its callback does the work
 ) -> None:
@@ -61,10 +74,18 @@ def check(
     if fps is not None and not 0 < fps < float("inf"):
         raise UsageError(f"--fps must be above 0, not {fps:g}.", hint="for example --fps 16")
     from ddrl.data.check import check as check_data
+    from ddrl.data.columns import Columns
+    from ddrl.data.files import Layout
     from ddrl.data.problems import OUTSIDE_HINT
 
+    layouts = get_args(Layout)
+    if layout not in layouts:
+        raise UsageError(f"--layout has no value {layout!r}.", hint=f"one of {', '.join(layouts)}")
     report = check_data(
         path,
+        layout=next(one for one in layouts if one == layout),
+        split=split,
+        columns=Columns(caption_column, media_column),
         fps=fps,
         num_frames=frames,
         outside="allow" if allow_outside else "refuse",

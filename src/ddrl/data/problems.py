@@ -35,10 +35,14 @@ ProblemKind = Literal[
     "missing_first_frame",
     "missing_media",
     "no_bucket",
+    "not_downloaded",
+    "other_captions",
     "other_format",
+    "other_splits",
     "outside",
     "outside_allowed",
     "repeated_frames",
+    "repeats",
     "symlink_loop",
     "too_large",
     "too_short",
@@ -46,8 +50,11 @@ ProblemKind = Literal[
     "wrong_extension",
 ]
 
-# What is only worth knowing: the sample is used all the same.
-NOTES = frozenset({"other_format", "outside_allowed", "repeated_frames"})
+# What is only worth knowing: the sample is used all the same, or was never meant to be.
+NOTES = frozenset(
+    {"not_downloaded", "other_captions", "other_format", "other_splits", "outside_allowed"}
+    | {"repeated_frames", "repeats"}
+)
 
 OnBroken = Literal["skip", "stop"]
 """``skip``: what is broken is left out and logged by name. ``stop``: it is an error."""
@@ -83,7 +90,7 @@ class Problem:
 
     @property
     def is_note(self) -> bool:
-        """Whether nothing is lost by it: the sample is used all the same."""
+        """Whether nothing is lost by it: a sample is used all the same, or was not to be."""
         return self.kind in NOTES
 
     def __str__(self) -> str:
@@ -134,7 +141,7 @@ def settle(problems: Sequence[Problem], *, on_broken: OnBroken, where: str) -> N
             f"{named}{f'; and {more} more' if more > 0 else ''}.",
             hint=OUTSIDE_HINT
             if any(problem.kind == "outside" for problem in broken)
-            else '`ddrl data check` lists all; mend them, or skip them with on_broken = "skip"',
+            else '`ddrl data check` lists all; mend them, or set data.on_broken = "skip"',
         )
     for problem in broken:
         logger.warning("skipped %s", problem)

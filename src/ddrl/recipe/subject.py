@@ -140,9 +140,32 @@ class DataSection(Section):
     )
     path: str = Field(
         "",
-        description="A folder of media with captions beside them, a .jsonl list, webdataset "
-        "shards or parquet tables (`files`); a text file with a prompt a line, or a .jsonl list "
+        description="A folder of media with captions beside them, a .jsonl or .csv list, "
+        "webdataset shards or parquet tables (`files`); a text file with a prompt a line, or a .jsonl list "
         "(`prompts`).",
+    )
+    split: str = Field(
+        "auto",
+        min_length=1,
+        description="Splits of the set that are used: names with `+` between them, or `all`; "
+        "`auto`: `train` where the set has named splits, in folders or tables (`files`).",
+    )
+    layout: Literal["auto", "folder", "jsonl", "shards", "parquet"] = Field(
+        "auto",
+        description="How `path` is laid out: media with captions beside them, lists (.jsonl, "
+        ".csv), webdataset shards or tables; `auto` goes by what is there (`files`).",
+    )
+    caption_column: str = Field(
+        "",
+        description="Column of a table, key of a list, or key of the .json beside a medium that "
+        "holds captions; empty = one of the usual names, such as `caption`, `text`, `prompt` "
+        "(`files`).",
+    )
+    media_column: str = Field(
+        "",
+        description="Column or key that holds media or paths to them, or in folders and shards the "
+        "end of their names, such as `jpg`; empty = one of the usual names, such as `image`, "
+        "`video`, `file_name` (`files`).",
     )
     height: int = Field(512, ge=1, description="Height in pixels (not `digits`, `words`).")
     width: int = Field(512, ge=1, description="Width in pixels (not `digits`, `words`).")
