@@ -16,6 +16,7 @@ from tests.models.families.test_wan_ti2v import build as build_ti2v
 
 from ddrl.builders.corpus import Corpus, Part, encode_files, files_corpus, heldout_ids
 from ddrl.builders.pretrained import build_pretrained
+from ddrl.builders.samples import find_files
 from ddrl.data.framing import Framing
 from ddrl.data.images import read_image
 from ddrl.data.locators import Locator
@@ -24,7 +25,7 @@ from ddrl.data.videos import read_video
 from ddrl.errors import DataError
 from ddrl.models.diffusers_model import DiffusersModel
 from ddrl.models.wan import WanCondition
-from ddrl.recipe import Recipe, load_recipe
+from ddrl.recipe import Recipe, load_recipe, parse_recipe
 
 CPU = torch.device("cpu")
 # Of the clips: a and b are of one prompt, since they have both caption and beginning in common.
@@ -181,6 +182,34 @@ def test_files_outside_are_read_if_the_recipe_allows_it(job: Job, tmp_path: Path
     recipe, model = opened(job, tmp_path, override)
     samples, report = encode_files(recipe, model)
     assert len(samples) == len(report.samples) == len(CLIPS)
+
+
+def test_a_recipe_names_splits_layout_and_columns(tmp_path: Path) -> None:
+    for split in ("train", "val", "test"):
+        image = write_image(tmp_path / split / f"a.{'jpg' if split == 'val' else 'png'}")
+        record = {"long": f"of {split} at length", "caption": f"of {split}"}
+        image.with_suffix(".json").write_text(json.dumps(record))
+    text = f"""
+model = {{ family = "diffusers", path = "none" }}
+data = {{ source = "files", path = "{tmp_path}" }}
+[[reward]]
+name = "ink"
+"""
+
+    def captions(*overrides: str) -> list[str]:
+        recipe = parse_recipe(text, overrides=list(overrides))
+        return [sample.caption for sample in find_files(recipe)]
+
+    assert captions() == ["of train"]
+    assert captions("data.split=train+val") == ["of train", "of val"]
+    assert captions("data.caption_column=long") == ["of train at length"]
+    assert captions("data.split=val", "data.media_column=jpg") == ["of val"]
+    with pytest.raises(DataError, match="it has test, train, validation"):
+        captions("data.split=tests")
+    with pytest.raises(DataError, match=r"has no \.tar file"):
+        captions("data.layout=shards")
+    with pytest.raises(DataError, match="is a caption without media"):
+        captions("data.media_column=jpg")
 
 
 def test_clips_are_sampled_at_the_recipe_s_rate(job: Job, tmp_path: Path) -> None:

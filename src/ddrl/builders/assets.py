@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from threadpoolctl import threadpool_limits
 
-from ddrl.builders.corpus import Corpus, check_path
+from ddrl.builders.corpus import Corpus
 from ddrl.builders.embedded import build_judge, check_embedded, load_splits
 from ddrl.builders.identity import base_parts
 from ddrl.builders.pretrained import adapt, build_pretrained

@@ -14,16 +14,14 @@ from torch import Tensor
 
 from ddrl.builders.identity import text_hash
 from ddrl.builders.keys import encoder_fingerprint
+from ddrl.builders.samples import find_files
 from ddrl.builders.store import Progress
 from ddrl.builders.verify import DataRow
 from ddrl.data.cache import EncodedCache
-from ddrl.data.columns import Columns
 from ddrl.data.encoders import GivenEncoder, MediaEncoder, TextEncoder
 from ddrl.data.encoding import EncodedSample, EncodeReport, encode
-from ddrl.data.files import find_samples, usable
 from ddrl.data.framing import Bucket, Framing
 from ddrl.data.media import frame_media, to_unit
-from ddrl.data.prompts import read_prompts
 from ddrl.data.samples import Sample
 from ddrl.data.stored import StoredConditions, StoredLatents
 from ddrl.errors import DataError
@@ -36,7 +34,6 @@ __all__ = [
     "Corpus",
     "Part",
     "Real",
-    "check_path",
     "encode_files",
     "encoded_cache",
     "files_corpus",
@@ -119,22 +116,6 @@ class Corpus:
     rows: tuple[DataRow, ...] = ()
 
 
-def check_path(recipe: Recipe) -> None:
-    """Refuse a path that is not there; costs nothing, so that it comes before a model is loaded.
-
-    Raises:
-        DataError: ``data.path`` is missing, or holds no prompts although it should.
-    """
-    section = recipe.data
-    if section.source == "prompts":
-        read_prompts(Path(section.path), on_broken=section.on_broken)
-    if section.source == "files" and not Path(section.path).exists():
-        raise DataError(
-            f"There is no data at {section.path}.",
-            hint="set data.path to a folder of captioned media, or a file that lists them",
-        )
-
-
 def files_corpus(
     recipe: Recipe, model: DiffusersModel, *, progress: Progress | None = None
 ) -> Corpus:
@@ -192,14 +173,7 @@ def encode_files(
     """
     section = recipe.data
     model.latent_shape(section.height, section.width, section.frames)  # refuses a wrong size
-    found = find_samples(
-        Path(section.path),
-        layout=section.layout,
-        outside=section.outside,
-        split=section.split,
-        columns=Columns(section.caption_column, section.media_column),
-    )
-    samples = usable(found, on_broken=section.on_broken)
+    samples = find_files(recipe)
     fingerprint = encoder_fingerprint(model)
     num_given = model.given_frames
 

@@ -33,6 +33,20 @@ def start(context: typer.Context) -> None:
         typer.echo(context.get_help())
 
 
+_Split = Annotated[
+    str, typer.Option("--split", metavar="NAMES", help="Splits that are read: data.split.")
+]
+_Layout = Annotated[
+    str, typer.Option("--layout", metavar="NAME", help="How PATH is laid out: data.layout.")
+]
+_CaptionColumn = Annotated[
+    str, typer.Option("--caption-column", metavar="NAME", help="Captions: data.caption_column.")
+]
+_MediaColumn = Annotated[
+    str, typer.Option("--media-column", metavar="NAME", help="Media: data.media_column.")
+]
+
+
 @data.command()
 def check(
     path: Annotated[Path, typer.Argument(metavar="PATH", help="A folder, .jsonl, .tar or table.")],
@@ -51,19 +65,10 @@ def check(
             help="Read files outside of PATH that its links or lists name: data.outside.",
         ),
     ] = False,
-    split: Annotated[
-        str, typer.Option("--split", metavar="NAMES", help="Splits that are read: data.split.")
-    ] = "auto",
-    layout: Annotated[
-        str, typer.Option("--layout", metavar="NAME", help="How PATH is laid out: data.layout.")
-    ] = "auto",
-    caption_column: Annotated[
-        str,
-        typer.Option("--caption-column", metavar="NAME", help="Captions: data.caption_column."),
-    ] = "",
-    media_column: Annotated[
-        str, typer.Option("--media-column", metavar="NAME", help="Media: data.media_column.")
-    ] = "",
+    split: _Split = "auto",
+    layout: _Layout = "auto",
+    caption_column: _CaptionColumn = "",
+    media_column: _MediaColumn = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     verbose: Verbose = False,  # noqa: ARG001 - its callback does the work
 ) -> None:

@@ -26,6 +26,8 @@ CAPTION_SUFFIXES = (".txt", ".caption", ".json")
 LIST_SUFFIXES = (".jsonl", ".csv", ".tsv")
 """Suffixes of lists of media with captions."""
 
+_TABLES = (".csv", ".tsv")
+
 # What macOS, Windows, Synology and Python put into folders; hidden files are clutter, too.
 _SYSTEM = frozenset(
     {"__MACOSX", "__pycache__", "@eaDir", "#recycle", "$RECYCLE.BIN", "lost+found"}
@@ -114,6 +116,8 @@ def look(root: Path) -> Listing:
     found.tables = [root / name for name in saved or _tables(names)]
     found.splits = {root / name: split for name, split in saved.items() if split}
     found.lists = [root / name for name in _lists(names, is_alone=not found.kinds())]
+    if media and not found.has_pairs and not found.kinds():
+        found.lists = [root / n for n in sorted(names) if "/" not in n and n.endswith(_TABLES)]
     return found
 
 

@@ -141,8 +141,8 @@ class DataSection(Section):
     path: str = Field(
         "",
         description="A folder of media with captions beside them, a .jsonl or .csv list, "
-        "webdataset shards or parquet tables (`files`); a text file with a prompt a line, or a .jsonl list "
-        "(`prompts`).",
+        "webdataset shards or parquet tables (`files`); a text file with a prompt a line, or a "
+        ".jsonl list (`prompts`).",
     )
     split: str = Field(
         "auto",
