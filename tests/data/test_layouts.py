@@ -353,6 +353,12 @@ def test_a_csv_beside_pictures_is_a_list(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.parametrize("text", [b"a cat", '{"caption": "a cat"}', ["a cat"], {"text": "a cat"}])
+def test_captions_of_tables_come_in_forms(tmp_path: Path, pixels: bytes, text: object) -> None:
+    parquet.write_table(pa.table({"PNG": [pixels], "TXT": [text]}), tmp_path / "a.parquet")
+    assert texts(find_samples(tmp_path)) == ["a cat"]
+
+
 @pytest.mark.parametrize("name", ["list.jsonl", "list.csv", "list.tsv"])
 def test_keys_of_lists_are_named(tmp_path: Path, name: str) -> None:
     row = {"photo": write_image(tmp_path / "a.png").name, "caption": "a cat", "long": "on a mat"}

@@ -64,7 +64,7 @@ def _check_what_is_here(recipe: Recipe) -> None:
     """
     check_named(recipe, is_here=False)
     path = recipe.data.path
-    if path and not Path(path).exists():
+    if path and recipe.data.source != "hub" and not Path(path).exists():
         logger.warning("not here yet: there is no data at %s", path)
     else:
         check_path(recipe)

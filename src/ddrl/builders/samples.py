@@ -1,28 +1,34 @@
-"""The samples that a recipe names: found, and not decoded yet."""
+"""The samples that a recipe names: found, or to be streamed, and not decoded yet."""
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from ddrl.data.columns import Columns
 from ddrl.data.files import find_samples, usable
+from ddrl.data.hub import HubStream, check_name, pin
 from ddrl.data.prompts import read_prompts
 from ddrl.data.samples import Sample
 from ddrl.errors import DataError
 from ddrl.recipe import Recipe
 
-__all__ = ["check_path", "find_files"]
+__all__ = ["check_path", "find_files", "hub_folder", "hub_stream"]
+
+logger = logging.getLogger(__name__)
 
 
 def check_path(recipe: Recipe) -> None:
     """Refuse a path that is not there; costs nothing, so that it comes before a model is loaded.
 
     Raises:
-        DataError: ``data.path`` is missing, or holds no prompts although it should.
+        DataError: ``data.path`` is missing, holds no prompts although it should, or names no set.
     """
     section = recipe.data
     if section.source == "prompts":
         read_prompts(Path(section.path), on_broken=section.on_broken)
+    if section.source == "hub":
+        check_name(section.path)
     if section.source == "files" and not Path(section.path).exists():
         raise DataError(
             f"There is no data at {section.path}.",
@@ -45,3 +51,24 @@ def find_files(recipe: Recipe) -> tuple[Sample, ...]:
         columns=Columns(section.caption_column, section.media_column),
     )
     return usable(found, on_broken=section.on_broken)
+
+
+def hub_folder(recipe: Recipe) -> Path:
+    """Where what is known of sets of the hub is kept."""
+    return Path(recipe.run.cache) / "hub"
+
+
+def hub_stream(recipe: Recipe) -> tuple[HubStream, list[object]]:
+    """The recipe's set of the hub, and all that its samples depend on, as JSON.
+
+    Raises:
+        DataError: there is no such set, or the hub can't be reached and was never asked before.
+    """
+    section = recipe.data
+    source = pin(section.path, refs=hub_folder(recipe) / "refs")
+    logger.info("the data are %s, revision %s", source.name, source.revision)
+    columns = Columns(section.caption_column, section.media_column)
+    stream = HubStream(source, section.config, section.split, columns, section.outside)
+    name = "" if source.is_local else source.name  # a folder that has moved is the same set
+    key = [name, source.revision, section.config, section.split, section.outside]
+    return stream, [*key, columns.caption, columns.media]

@@ -128,18 +128,18 @@ def encode(
             "data.source prompts has no media: there is nothing to encode.",
             hint="`ddrl data synthesize` makes the samples that stand for them",
         )
-    if loaded.data.source != "files":
+    if loaded.data.source not in {"files", "hub"}:
         raise UsageError(
             f"data.source {loaded.data.source} is embedded: there is nothing to encode.",
             hint='set data.source = "files" and data.path, with a diffusers model',
         )
     from ddrl.builders.assets import build_pretrained, limit_threads, pick_device
-    from ddrl.builders.corpus import encode_files
+    from ddrl.builders.corpus import encode_data
 
     limit_threads(loaded)
     with make_reporter() as reporter:
         model = build_pretrained(loaded, pick_device(loaded))
-        _, report = encode_files(loaded, model, progress=reporter.made)
+        _, report = encode_data(loaded, model, progress=reporter.made)
     for line in report.lines():
         say(line)
 

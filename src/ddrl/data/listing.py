@@ -18,7 +18,7 @@ from ddrl.data.formats import MEDIA_SUFFIXES
 from ddrl.disk import read_json
 from ddrl.errors import DataError, printable
 
-__all__ = ["CAPTION_SUFFIXES", "Listing", "is_clutter", "is_paper", "look"]
+__all__ = ["CAPTION_SUFFIXES", "Listing", "files_of", "is_clutter", "is_paper", "look"]
 
 CAPTION_SUFFIXES = (".txt", ".caption", ".json")
 """Suffixes of captions beside media."""
@@ -97,7 +97,7 @@ def look(root: Path) -> Listing:
     Raises:
         DataError: a saved set lists files that are not there, or metadata is there twice.
     """
-    names = set(_names(root))
+    names = set(files_of(root))
     found = Listing()
     stems: set[str] = set()
     media: set[str] = set()
@@ -124,7 +124,7 @@ def look(root: Path) -> Listing:
 _UNREAD = frozenset({".zip", ".tgz", ".gz", ".zst", ".7z", ".rar", ".tfrecord", ".h5", ".lmdb"})
 
 
-def _names(root: Path) -> Iterator[str]:
+def files_of(root: Path) -> Iterator[str]:
     """The paths of all files, relative to the folder; links to folders are not followed."""
     for folder, folders, files in os.walk(root):
         folders[:] = [name for name in folders if not is_clutter(name)]

@@ -80,13 +80,13 @@ class Splits:
     is_chosen: bool = False
 
     def choose(
-        self, splits: Iterable[str], *, unit: str, may_be_subject: bool = False
+        self, splits: Iterable[str], *, unit: str = "", may_be_subject: bool = False
     ) -> frozenset[str]:
         """Which splits are taken.
 
         Args:
             splits: the split of every file or row, an empty string where it has none.
-            unit: what is counted, such as "file".
+            unit: what is counted, such as "file"; nothing is where it is empty.
             may_be_subject: whether ``train``, where it is the only name, may say what is shown: a
                 folder beside those of other things may hold pictures of trains.
 
@@ -177,5 +177,5 @@ def _list(names: Iterable[str], counts: Mapping[str, int], unit: str) -> str:
     said = []
     for name in sorted(names):
         count = counts[name]
-        said.append(f"{name or '(no name)'} ({count} {unit}{'s' * (count != 1)})")
+        said.append((name or "(no name)") + (unit and f" ({count} {unit}{'s' * (count != 1)})"))
     return ", ".join(said)

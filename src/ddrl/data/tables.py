@@ -26,7 +26,7 @@ from ddrl.data.splits import Splits, split_of_value
 from ddrl.disk import check_regular
 from ddrl.errors import DataError, printable
 
-__all__ = ["CellLocator", "find_in_tables"]
+__all__ = ["DOWNLOAD_HINT", "CellLocator", "caption_of_cell", "find_in_tables", "is_failed"]
 
 EXTRA = "parquet"
 DOWNLOAD_HINT = "download what is there first, for example with img2dataset"
@@ -145,7 +145,6 @@ def _read(path: Path, where: str, bounds: Bounds, columns: Columns) -> _Table:
     title = f"The table {path}"
     caption, media = columns.of_caption(title, names), columns.of_media(title, names)
     first, split = find_column(names, FIRST_FRAMES), find_column(names, ("split",))
-    # img2dataset keeps the rows that it could not download, without media.
     status = "status" if {"status", "url"} <= set(names) else ""
     table = _Table([], [])
     number = failed = several = 0
@@ -157,14 +156,14 @@ def _read(path: Path, where: str, bounds: Bounds, columns: Columns) -> _Table:
         for row, (cell, of, state) in enumerate(zip(captions, *told, strict=True)):
             name = printable(f"{where}:{number}")
             number += 1
-            if isinstance(state, str) and state.startswith("failed"):
+            if is_failed(state):
                 failed += 1
                 continue
             places = [(one, part, row, number - 1, bounds) for one in (media, first) if one]
             cells = [CellLocator(path, *place) for place in places]
             several += isinstance(cell, list) and len(cell) > 1
             try:
-                text = clean_caption(_text(cell))
+                text = clean_caption(caption_of_cell(cell))
                 table.rows.append(
                     _Row(Sample(sample_id(name), name, text, *cells), split_of_value(of))
                 )
@@ -180,7 +179,12 @@ def _read(path: Path, where: str, bounds: Bounds, columns: Columns) -> _Table:
     return table
 
 
-def _text(cell: object) -> object:
+def is_failed(status: object) -> bool:
+    """Whether img2dataset could not download a row, which it keeps without media."""
+    return isinstance(status, str) and status.startswith("failed")
+
+
+def caption_of_cell(cell: object) -> object:
     """The caption of a cell: a text, its bytes, a list of texts, or the record of a sample."""
     if isinstance(cell, list) and cell:
         cell = cell[0]
