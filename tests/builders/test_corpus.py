@@ -5,18 +5,20 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import datasets
 import pytest
 import torch
 from diffusers import WanPipeline
-from tests.data.making import caption, write_image, write_video
+from tests.data.making import caption, write_image, write_lines, write_video
 from tests.flow.diffusers_jobs import Job
 from tests.models.families import wan_parts
 from tests.models.families.test_wan_i2v import build_pipeline as build_i2v
 from tests.models.families.test_wan_ti2v import build as build_ti2v
 
-from ddrl.builders.corpus import Corpus, Part, encode_files, files_corpus, heldout_ids
+from ddrl.builders.corpus import Corpus, Part, files_corpus, heldout_ids
+from ddrl.builders.encoding import encode_files
 from ddrl.builders.pretrained import build_pretrained
-from ddrl.builders.samples import find_files
+from ddrl.builders.samples import find_files, hub_stream
 from ddrl.data.framing import Framing
 from ddrl.data.images import read_image
 from ddrl.data.locators import Locator
@@ -210,6 +212,40 @@ name = "ink"
         captions("data.layout=shards")
     with pytest.raises(DataError, match="is a caption without media"):
         captions("data.media_column=jpg")
+
+
+def test_a_set_of_the_hub_is_the_same_data_as_its_files(
+    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "datasets")
+    datasets.disable_progress_bars()
+    rows = []
+    for number in range(4):
+        path = tmp_path / "data" / "train" / f"{number}.mp4"
+        write_video(path, frames=5, width=32, height=32, first=number * 9)
+        rows.append({"file_name": path.name, "text": f"of kind {number % 3}", "long": str(number)})
+    write_lines(tmp_path / "data" / "train" / "metadata.jsonl", *rows)
+    found = {}
+    for source in ("files", "hub"):
+        overrides = [f"data.source={source}", "data.heldout=0.5", f"run.cache={tmp_path}/{source}"]
+        recipe, model = opened(job, tmp_path, *overrides)
+        corpus = files_corpus(recipe, model)
+        assert (len(corpus.heldout.x0), len(corpus.real.media[:])) == (2, 2)
+        parts = (corpus.train, corpus.heldout)
+        texts = [part.captions[i] for part in parts for i in part.caption_id.tolist()]
+        latents = torch.cat([part.x0[:] for part in parts])
+        order = sorted(range(4), key=lambda row: (texts[row], float(latents[row].sum())))
+        found[source] = (sorted(texts), latents[order])
+        assert torch.equal(corpus.real.media[:], files_corpus(recipe, model).real.media[:])
+    assert found["files"][0] == found["hub"][0]
+    assert torch.equal(found["files"][1], found["hub"][1])
+    stream, key = hub_stream(opened(job, tmp_path, "data.source=hub", "data.split=train")[0])
+    assert (stream.split, stream.config) == ("train", "")
+    for override in ("data.config=x", "data.split=all", "data.caption_column=long"):
+        assert hub_stream(opened(job, tmp_path, "data.source=hub", override)[0])[1] != key
+    recipe, model = opened(job, tmp_path, "data.source=hub", "data.config=x")
+    with pytest.raises(DataError, match="has no config 'x'"):
+        files_corpus(recipe, model)
 
 
 def test_clips_are_sampled_at_the_recipe_s_rate(job: Job, tmp_path: Path) -> None:

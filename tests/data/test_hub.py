@@ -23,8 +23,9 @@ from ddrl.data.cache import EncodedCache
 from ddrl.data.columns import Columns
 from ddrl.data.filling import Filler
 from ddrl.data.framing import Bucket, Framing
-from ddrl.data.hub import HubSet, HubStream, check_name, pin
+from ddrl.data.hub import HubStream
 from ddrl.data.images import read_image
+from ddrl.data.pinned import HubSet, check_name, pin
 from ddrl.data.problems import BrokenFileError, OnBroken, Problem
 from ddrl.data.samples import Sample
 from ddrl.data.streamed import Streamed, encode_stream
@@ -188,7 +189,7 @@ def test_a_set_is_known_by_its_content(tmp_path: Path) -> None:
 def test_broken_rows_are_named(tmp_path: Path) -> None:
     text = ["a cat", None, " ", "a dog", "a fox", "an owl"]
     cells = [write_image(tmp_path / "a.png").read_bytes(), None, b"", b"no image", None, None]
-    media = [{"bytes": cell, "path": None} for cell in cells]
+    media: list[dict[str, Any]] = [{"bytes": cell, "path": None} for cell in cells]
     media[4] = {"bytes": None, "path": "/etc/hostname"}
     media[5] = {"bytes": None, "path": "https://example.org/a.png"}
     root, work = tmp_path / "set", Work(tmp_path)

@@ -11,6 +11,7 @@ import json
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import datasets
 import pyarrow as pa
@@ -170,7 +171,7 @@ def webdataset(root: Path, pixels: bytes) -> None:
 
 
 def archive_of_folders(root: Path, pixels: bytes) -> None:
-    members = {}
+    members: dict[str, bytes] = {}
     for split, captions in SPLITS.items():
         for number, text in enumerate(captions):
             members |= {f"set/{split}/{number}.jpg": pixels}
@@ -182,7 +183,7 @@ def webdataset_tables(root: Path, pixels: bytes) -> None:
     """As ``datasets`` converts shards: a column for each suffix."""
     (root / "data").mkdir()
     for split, captions in SPLITS.items():
-        members = {}
+        members: dict[str, bytes] = {}
         for number, text in enumerate(captions):
             record = json.dumps({"caption": text}).encode()
             members |= {f"{number}.jpg": pixels, f"{number}.json": record, f"{number}.cls": b"3"}
@@ -251,9 +252,10 @@ def img2dataset(root: Path, pixels: bytes, *, output: str) -> None:
     states = ("success", "failed_to_download", "success", "failed_to_resize")
     captions = ("a cat", "gone", "a dog", "odd")
     keys = [f"00000{number:04d}" for number in range(4)]
-    columns = {"url": [f"http://x/{key}" for key in keys], "caption": captions, "key": keys}
+    columns: dict[str, Any] = {"caption": captions, "key": keys}
+    columns["url"] = [f"http://x/{key}" for key in keys]
     columns |= {"status": states, "error_message": ["", "404", "", "too small"]}
-    members = {}
+    members: dict[str, bytes] = {}
     for key, text, state in zip(keys, captions, states, strict=True):
         if state == "success":
             record = {"caption": text, "url": f"http://x/{key}", "key": key, "status": state}

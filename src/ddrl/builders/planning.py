@@ -17,7 +17,7 @@ from torch import Tensor
 from ddrl.builders.assets import check_named, load_splits, pick_device, tiny_config
 from ddrl.builders.pretrained import adapt, warn_of_distilled
 from ddrl.builders.sampler import build_transitions
-from ddrl.builders.samples import check_path
+from ddrl.builders.source import check_path
 from ddrl.errors import UsageError
 from ddrl.models.base import DiffusionModel
 from ddrl.models.blank import blank_condition

@@ -7,33 +7,14 @@ from pathlib import Path
 
 from ddrl.data.columns import Columns
 from ddrl.data.files import find_samples, usable
-from ddrl.data.hub import HubStream, check_name, pin
-from ddrl.data.prompts import read_prompts
+from ddrl.data.hub import HubStream
+from ddrl.data.pinned import pin
 from ddrl.data.samples import Sample
-from ddrl.errors import DataError
 from ddrl.recipe import Recipe
 
-__all__ = ["check_path", "find_files", "hub_folder", "hub_stream"]
+__all__ = ["find_files", "hub_folder", "hub_stream"]
 
 logger = logging.getLogger(__name__)
-
-
-def check_path(recipe: Recipe) -> None:
-    """Refuse a path that is not there; costs nothing, so that it comes before a model is loaded.
-
-    Raises:
-        DataError: ``data.path`` is missing, holds no prompts although it should, or names no set.
-    """
-    section = recipe.data
-    if section.source == "prompts":
-        read_prompts(Path(section.path), on_broken=section.on_broken)
-    if section.source == "hub":
-        check_name(section.path)
-    if section.source == "files" and not Path(section.path).exists():
-        raise DataError(
-            f"There is no data at {section.path}.",
-            hint="set data.path to a folder of captioned media, or a file that lists them",
-        )
 
 
 def find_files(recipe: Recipe) -> tuple[Sample, ...]:

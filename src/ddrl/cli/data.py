@@ -134,7 +134,7 @@ def encode(
             hint='set data.source = "files" and data.path, with a diffusers model',
         )
     from ddrl.builders.assets import build_pretrained, limit_threads, pick_device
-    from ddrl.builders.corpus import encode_data
+    from ddrl.builders.encoding import encode_data
 
     limit_threads(loaded)
     with make_reporter() as reporter:

@@ -118,7 +118,7 @@ def _what_helps(found: Found) -> str:
     if any(problem.kind == "outside" for problem in found.problems):
         return OUTSIDE_HINT
     if found.others and not found.problems:
-        return f"unpack the archives in it ({', '.join(found.others)}): none is read packed"
+        return f"unpack what is in {', '.join(found.others)} files, or pack it in .tar or .parquet"
     return "`ddrl data check` says what is there; name.png goes with name.txt or name.json"
 
 

@@ -1,15 +1,11 @@
 """Data sets of the Hugging Face hub as streams of samples, read by its library ``datasets``.
 
-A set is pinned before it is read: to a commit of the hub, or to the content of a local folder.
 Nothing that a set brings is run: ``datasets`` has no loading scripts any more, and rows name no
 files outside of the set.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import logging
 import posixpath
 import re
 from collections.abc import Iterator, Mapping
@@ -20,140 +16,17 @@ from typing import Any
 from ddrl.data.bounds import Bounds, Outside
 from ddrl.data.captions import CaptionError, clean_caption
 from ddrl.data.columns import FIRST_FRAMES, Columns, find_column
-from ddrl.data.listing import files_of
-from ddrl.data.locators import BytesLocator, FileLocator, Locator, content_hash
+from ddrl.data.locators import BytesLocator, FileLocator, Locator
+from ddrl.data.pinned import HubSet, datasets_library, reason_of
 from ddrl.data.problems import OUTSIDE_HINT, BrokenFileError, Problem
 from ddrl.data.samples import Sample, sample_id
 from ddrl.data.splits import Splits
 from ddrl.data.tables import DOWNLOAD_HINT, caption_of_cell, is_failed
-from ddrl.disk import replace_file
 from ddrl.errors import DataError, DDRLError
 
-__all__ = ["HubSet", "HubStream", "check_name", "pin"]
+__all__ = ["HubStream"]
 
-EXTRA = "hub"
-TIMEOUT = 30.0  # seconds that the hub may take to say what a revision is
-
-_NAME = re.compile(r"(\w[\w.-]*/\w[\w.-]*)(?:@([\w./-]+))?")
-_COMMIT = re.compile(r"[0-9a-f]{40}")
 _PACKED = re.compile(r"(zip|tar|gzip|bz2|xz)://.*")
-
-logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class HubSet:
-    """A data set that can't change.
-
-    Attributes:
-        name: ``owner/name`` on the hub, or a folder.
-        revision: the commit, or a hash of all files in the folder.
-        is_local: whether it is a folder.
-    """
-
-    name: str
-    revision: str
-    is_local: bool
-
-    def __str__(self) -> str:
-        return self.name if self.is_local else f"{self.name}@{self.revision[:8]}"
-
-
-def check_name(path: str) -> tuple[str, str]:
-    """Take the name of a set apart; costs nothing.
-
-    Args:
-        path: a folder, ``owner/name`` or ``owner/name@revision``.
-
-    Returns:
-        The folder or the name, and the revision, empty where it says none.
-
-    Raises:
-        DataError: it is neither, or ``datasets`` is not installed.
-    """
-    _datasets()
-    if Path(path).exists():
-        return path, ""
-    match = _NAME.fullmatch(path)
-    if match is None:
-        raise DataError(
-            f"{path!r} is neither a folder nor the name of a data set on the hub.",
-            hint='set data.path to a folder, to "owner/name" or to "owner/name@revision"',
-        )
-    return match[1], match[2] or ""
-
-
-def pin(path: str, *, refs: Path) -> HubSet:
-    """Find out which commit a name means now, or what is in a folder.
-
-    Args:
-        path: as :func:`check_name` takes it.
-        refs: a folder that keeps the answers, for when the hub can't be reached.
-
-    Raises:
-        DataError: there is no such set, or the hub can't be reached and was never asked before.
-    """
-    name, revision = check_name(path)
-    if Path(name).exists():
-        root = Path(name)
-        if not root.is_dir():
-            raise DataError(f"{path} is no folder.", hint='set data.source = "files"')
-        files = [[one, content_hash(root / one)] for one in sorted(files_of(root))]
-        digest = hashlib.sha256(json.dumps(files).encode("utf-8", "surrogateescape"))
-        return HubSet(name, digest.hexdigest(), is_local=True)
-    if _COMMIT.fullmatch(revision):
-        return HubSet(name, revision, is_local=False)
-    known = refs / f"{name.replace('/', '--')}@{revision.replace('/', '--') or 'newest'}"
-    try:
-        from huggingface_hub import HfApi
-
-        asked = HfApi().dataset_info(name, revision=revision or None, timeout=TIMEOUT)
-        commit = str(asked.sha)
-    except Exception as error:  # of several libraries, depending on where it fails
-        commit = _known(known, error)
-        if not commit:
-            raise _unreachable(path, error) from error
-        logger.warning("the hub can't be asked for %s: taking its commit %s", path, commit)
-    else:
-        refs.mkdir(parents=True, exist_ok=True)
-        replace_file(known, commit)
-    return HubSet(name, commit, is_local=False)
-
-
-def _known(path: Path, error: Exception) -> str:
-    """The commit that the hub named before, if it can't be reached now; it may say no, too."""
-    if getattr(error, "response", None) is not None or not path.is_file():
-        return ""
-    commit = path.read_text(encoding="utf-8").strip()
-    return commit if _COMMIT.fullmatch(commit) else ""
-
-
-def _unreachable(path: str, error: Exception) -> DataError:
-    if type(error).__name__ == "OfflineModeIsEnabled":
-        return DataError(
-            f"The data set {path} is on the hub, and HF_HUB_OFFLINE is set.",
-            hint="unset HF_HUB_OFFLINE, or set data.path to a folder that holds the set",
-        )
-    reason = _reason(error)
-    return DataError(
-        f"The hub can't be asked for the data set {path}: {reason}.",
-        hint="check the name, the network and, for a private or gated set, `hf auth login`",
-    )
-
-
-def _reason(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[0] if lines else type(error).__name__).rstrip(".")
-
-
-def _datasets() -> Any:  # noqa: ANN401 - of datasets, which may not be there
-    try:
-        import datasets
-    except ImportError as error:
-        raise DataError(
-            'data.source = "hub" needs the library datasets.', hint=f"pip install 'ddrl[{EXTRA}]'"
-        ) from error
-    return datasets
 
 
 @dataclass
@@ -208,7 +81,7 @@ class HubStream:
         return {**self._place, "inner": self._current.state_dict()}
 
     def _load(self) -> Any:  # noqa: ANN401 - of datasets
-        library = _datasets()
+        library = datasets_library()
         name, where = self.source.name, f"The data set {self.source}"
         revision = None if self.source.is_local else self.source.revision
         try:
@@ -232,7 +105,7 @@ class HubStream:
     def _broken(self, error: Exception) -> DataError:
         hint = "a folder of save_to_disk" if "save_to_disk" in str(error) else ""
         return DataError(
-            f"The data set {self.source} can't be read: {_reason(error)}.",
+            f"The data set {self.source} can't be read: {reason_of(error)}.",
             hint=f'set data.source = "files" for {hint}' if hint else "see that it can be loaded",
         )
 
@@ -247,7 +120,7 @@ class HubStream:
             except Exception as error:  # of the network, or of whatever reads the format
                 raise DataError(
                     f"The data set {self.source} can't be read beyond row {self._place['row']} of "
-                    f"{split}: {_reason(error)}.",
+                    f"{split}: {reason_of(error)}.",
                     hint="run it again: it goes on from there",
                 ) from error
             if row is None:
@@ -265,12 +138,13 @@ class HubStream:
         first = find_column(names, FIRST_FRAMES)
         try:
             text = clean_caption(caption_of_cell(row.get(caption)))
-            cells = [self._medium(name, row.get(one)) for one in (media, first) if one]
+            medium = self._medium(name, row.get(media))
+            frame = self._medium(name, row.get(first)) if first else None
         except CaptionError as fault:
             return Problem(name, fault.kind, fault.message)
         except BrokenFileError as fault:
             return fault.problem
-        return Sample(sample_id(name), name, text, *cells)
+        return Sample(sample_id(name), name, text, medium, frame)
 
     def _medium(self, name: str, cell: object) -> Locator:
         content = cell.get("bytes") if isinstance(cell, dict) else cell
@@ -310,7 +184,7 @@ def _fetch(name: str, path: str) -> bytes:
         with fsspec.open(path, "rb") as file:
             return bytes(file.read())
     except Exception as error:  # of the network, the archive or the file
-        raise BrokenFileError(name, "unreadable", f"can't be read: {_reason(error)}") from error
+        raise BrokenFileError(name, "unreadable", f"can't be read: {reason_of(error)}") from error
 
 
 def _raw(rows: Any) -> Any:  # noqa: ANN401 - of datasets

@@ -159,14 +159,14 @@ def _read(path: Path, where: str, bounds: Bounds, columns: Columns) -> _Table:
             if is_failed(state):
                 failed += 1
                 continue
-            places = [(one, part, row, number - 1, bounds) for one in (media, first) if one]
-            cells = [CellLocator(path, *place) for place in places]
+            place = (part, row, number - 1, bounds)
+            frame = CellLocator(path, first, *place) if first else None
             several += isinstance(cell, list) and len(cell) > 1
             try:
                 text = clean_caption(caption_of_cell(cell))
-                table.rows.append(
-                    _Row(Sample(sample_id(name), name, text, *cells), split_of_value(of))
-                )
+                medium = CellLocator(path, media, *place)
+                sample = Sample(sample_id(name), name, text, medium, frame)
+                table.rows.append(_Row(sample, split_of_value(of)))
             except CaptionError as fault:
                 problem = Problem(name, fault.kind, fault.message)
                 table.rows.append(_Row(problem, split_of_value(of)))
