@@ -129,5 +129,5 @@ $(RUN_READY): $(VENV_READY) $(INPUTS)
 # What development needs holds what running needs: one installation serves both stamps.
 $(DEV_READY): $(VENV_READY) $(INPUTS)
 	@echo "Installing ddrl and its development tools into $(VENV) (the first time takes some minutes)"
-	$(PY) -m pip install --constraint constraints.txt $(PIP_ARGS) --editable ".[dev,models,ocr,parquet,serve]"
+	$(PY) -m pip install --constraint constraints.txt $(PIP_ARGS) --editable ".[dev,hub,models,ocr,parquet,serve]"
 	@touch $(RUN_READY) $@

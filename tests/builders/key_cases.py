@@ -163,6 +163,11 @@ ELSEWHERE: dict[str, str] = {
     "data.source": "flow/test_prompts.py::test_it_trains_and_drift_is_measured",
     "data.fps": "builders/test_corpus.py::test_clips_are_sampled_at_the_recipe_s_rate",
     "data.outside": "builders/test_corpus.py::test_files_outside_are_read_if_the_recipe_allows_it",
+    **dict.fromkeys(
+        ("data.split", "data.layout", "data.caption_column", "data.media_column"),
+        "builders/test_corpus.py::test_a_recipe_names_splits_layout_and_columns",
+    ),
+    "data.config": "builders/test_corpus.py::test_a_set_of_the_hub_is_the_same_data_as_its_files",
     "data.on_broken": "cli/test_encode.py",
     "evaluation.encoder": "flow/test_audit.py",
     "evaluation.panel_samples": "flow/test_panel.py",

@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import datasets
 import pytest
 import torch
 from diffusers import WanPipeline
-from tests.data.making import caption, write_image, write_video
+from tests.data.making import caption, write_image, write_lines, write_video
 from tests.flow.diffusers_jobs import Job
 from tests.models.families import wan_parts
 from tests.models.families.test_wan_i2v import build_pipeline as build_i2v
 from tests.models.families.test_wan_ti2v import build as build_ti2v
 
-from ddrl.builders.corpus import Corpus, Part, encode_files, files_corpus, heldout_ids
+from ddrl.builders.corpus import Corpus, Part, files_corpus, heldout_ids
+from ddrl.builders.encoding import encode_files
 from ddrl.builders.pretrained import build_pretrained
+from ddrl.builders.samples import find_files, hub_stream
 from ddrl.data.framing import Framing
 from ddrl.data.images import read_image
 from ddrl.data.locators import Locator
@@ -24,7 +27,7 @@ from ddrl.data.videos import read_video
 from ddrl.errors import DataError
 from ddrl.models.diffusers_model import DiffusersModel
 from ddrl.models.wan import WanCondition
-from ddrl.recipe import Recipe, load_recipe
+from ddrl.recipe import Recipe, load_recipe, parse_recipe
 
 CPU = torch.device("cpu")
 # Of the clips: a and b are of one prompt, since they have both caption and beginning in common.
@@ -181,6 +184,68 @@ def test_files_outside_are_read_if_the_recipe_allows_it(job: Job, tmp_path: Path
     recipe, model = opened(job, tmp_path, override)
     samples, report = encode_files(recipe, model)
     assert len(samples) == len(report.samples) == len(CLIPS)
+
+
+def test_a_recipe_names_splits_layout_and_columns(tmp_path: Path) -> None:
+    for split in ("train", "val", "test"):
+        image = write_image(tmp_path / split / f"a.{'jpg' if split == 'val' else 'png'}")
+        record = {"long": f"of {split} at length", "caption": f"of {split}"}
+        image.with_suffix(".json").write_text(json.dumps(record))
+    text = f"""
+model = {{ family = "diffusers", path = "none" }}
+data = {{ source = "files", path = "{tmp_path}" }}
+[[reward]]
+name = "ink"
+"""
+
+    def captions(*overrides: str) -> list[str]:
+        recipe = parse_recipe(text, overrides=list(overrides))
+        return [sample.caption for sample in find_files(recipe)]
+
+    assert captions() == ["of train"]
+    assert captions("data.split=train+val") == ["of train", "of val"]
+    assert captions("data.caption_column=long") == ["of train at length"]
+    assert captions("data.split=val", "data.media_column=jpg") == ["of val"]
+    with pytest.raises(DataError, match="it has test, train, validation"):
+        captions("data.split=tests")
+    with pytest.raises(DataError, match=r"has no \.tar file"):
+        captions("data.layout=shards")
+    with pytest.raises(DataError, match="is a caption without media"):
+        captions("data.media_column=jpg")
+
+
+def test_a_set_of_the_hub_is_the_same_data_as_its_files(
+    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "datasets")
+    datasets.disable_progress_bars()
+    rows = []
+    for number in range(4):
+        path = tmp_path / "data" / "train" / f"{number}.mp4"
+        write_video(path, frames=5, width=32, height=32, first=number * 9)
+        rows.append({"file_name": path.name, "text": f"of kind {number % 3}", "long": str(number)})
+    write_lines(tmp_path / "data" / "train" / "metadata.jsonl", *rows)
+    found = {}
+    for source in ("files", "hub"):
+        overrides = [f"data.source={source}", "data.heldout=0.5", f"run.cache={tmp_path}/{source}"]
+        recipe, model = opened(job, tmp_path, *overrides)
+        corpus = files_corpus(recipe, model)
+        assert (len(corpus.heldout.x0), len(corpus.real.media[:])) == (2, 2)
+        parts = (corpus.train, corpus.heldout)
+        texts = [part.captions[i] for part in parts for i in part.caption_id.tolist()]
+        latents = torch.cat([part.x0[:] for part in parts])
+        order = sorted(range(4), key=lambda row: (texts[row], float(latents[row].sum())))
+        found[source] = (sorted(texts), latents[order])
+        assert torch.equal(corpus.real.media[:], files_corpus(recipe, model).real.media[:])
+    assert found["files"][0] == found["hub"][0]
+    assert torch.equal(found["files"][1], found["hub"][1])
+    stream, key = hub_stream(opened(job, tmp_path, "data.source=hub", "data.split=train")[0])
+    assert (stream.split, stream.config) == ("train", "")
+    for override in ("data.config=x", "data.split=all", "data.caption_column=long"):
+        assert hub_stream(opened(job, tmp_path, "data.source=hub", override)[0])[1] != key
+    recipe, model = opened(job, tmp_path, "data.source=hub", "data.config=x")
+    with pytest.raises(DataError, match="has no config 'x'"):
+        files_corpus(recipe, model)
 
 
 def test_clips_are_sampled_at_the_recipe_s_rate(job: Job, tmp_path: Path) -> None:

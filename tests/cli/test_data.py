@@ -40,6 +40,23 @@ def test_check_of_nothing(tmp_path: Path) -> None:
     ddrl("data", "check", tmp_path, "--frames", "0").failed(2)
 
 
+def test_check_reads_the_split_that_is_named(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        image = write_image(tmp_path / split / "a.png")
+        image.with_suffix(".json").write_text(json.dumps({"caption": "x", "long": "x y z"}))
+    result = ddrl("data", "check", tmp_path)
+    assert "takes the split train (1 file) and leaves out test (1 file)" in result.stdout
+    assert result.code == 0
+    assert "samples       2:" in ddrl("data", "check", tmp_path, "--split", "all").stdout
+    ddrl("data", "check", tmp_path, "--split", "dev").failed(
+        3, "no split 'dev'; it has test, train"
+    )
+    named = ddrl("data", "check", tmp_path, "--layout", "folder", "--caption-column", "long")
+    assert "characters  5 to 5" in named.stdout
+    ddrl("data", "check", tmp_path, "--layout", "tar").failed(2, "--layout has no value 'tar'")
+    assert ddrl("data", "check", tmp_path, "--media-column", "jpg").code == 3
+
+
 def test_help_and_no_command() -> None:
     assert "check" in ddrl("data").stdout
     assert ddrl("data", "--help").code == 0

@@ -272,11 +272,16 @@ def test_a_data_set_that_is_not_there_or_not_one(tmp_path: Path) -> None:
         find_samples(write_image(tmp_path / "a.png"))
     with pytest.raises(DataError, match="is no folder"):
         find_samples(tmp_path / "a.png", layout="folder")
-    with pytest.raises(DataError, match=r"has no \*\*/\*\.tar"):
+    with pytest.raises(DataError, match=r"has no \.tar file"):
         find_samples(tmp_path, layout="shards")
     write_shard(tmp_path / "a.tar", tmp_path)
-    with pytest.raises(DataError, match="in more than one way: as shards or folder"):
+    assert len(find_samples(tmp_path).samples) == 3  # a picture without a caption is no data set
+    caption(tmp_path / "a.png")
+    with pytest.raises(DataError, match="in more than one way: as shards or folder") as caught:
         find_samples(tmp_path)
+    assert 'data.layout = "shards"' in caught.value.hint
+    assert len(find_samples(tmp_path, layout="shards").samples) == 3
+    assert list(captions(find_samples(tmp_path, layout="folder"))) == ["a.png"]
 
 
 def test_nothing_usable_is_an_error(tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ def test_duplicates_count_once_and_are_told(
 BROKEN = [
     ("prompts.txt", b"a cat\ncaf\xe9\n", "prompts.txt:2: is not UTF-8 (byte 3 is 0xe9)"),
     ("prompts.jsonl", b'{"caption": "a cat"}\na dog\n', "prompts.jsonl:2: is no JSON"),
-    ("prompts.jsonl", b'{"caption": "a cat"}\n{"text": "x"}', 'prompts.jsonl:2: has no "caption"'),
+    ("prompts.jsonl", b'{"caption": "a cat"}\n{"title": "x"}', 'prompts.jsonl:2: has no "caption"'),
     ("prompts.jsonl", b'{"caption": "a cat"}\n{"caption": ""}', "2: is an empty caption"),
     (
         "prompts.jsonl",

@@ -11,12 +11,12 @@ from typing import Any
 import torch
 from threadpoolctl import threadpool_limits
 
-from ddrl.builders.corpus import Corpus, check_path
+from ddrl.builders.corpus import Corpus
 from ddrl.builders.embedded import build_judge, check_embedded, load_splits
 from ddrl.builders.identity import base_parts
 from ddrl.builders.pretrained import adapt, build_pretrained
 from ddrl.builders.scorers import build_scorer
-from ddrl.builders.source import build_corpus
+from ddrl.builders.source import build_corpus, check_path
 from ddrl.builders.store import Progress, fingerprint, make_once
 from ddrl.builders.verify import check_base, check_data, identity_notes, resume_hint
 from ddrl.data.digits import DigitSplits

@@ -16,6 +16,7 @@ from ddrl.data.framing import Bucket, Framing
 from ddrl.data.media import Facts, frame_media, probe, to_unit
 from ddrl.data.samples import Sample
 from ddrl.data.sources import CaptionedMedia
+from ddrl.data.splits import ALL
 from ddrl.errors import DataError
 from ddrl.seeding import permutation
 
@@ -100,7 +101,7 @@ def file_samples(path: Path, *, limit: int) -> Audited:
     Raises:
         DataError: there are none, one of the chosen can't be read, or there are images and clips.
     """
-    samples = usable(find_samples(path), on_broken="skip")
+    samples = usable(find_samples(path, split=ALL), on_broken="skip")
     chosen = [samples[i] for i in _choose(len(samples), limit)]
     found = [_Found(sample, probe(sample.media)) for sample in chosen]
     lengths = [len(one.facts.timeline.times) for one in found if one.facts.timeline is not None]

@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from ddrl.builders.encoding import encode_data, encoded_cache, framing_of
 from ddrl.builders.identity import text_hash
-from ddrl.builders.keys import encoder_fingerprint
 from ddrl.builders.store import Progress
 from ddrl.builders.verify import DataRow
 from ddrl.data.cache import EncodedCache
-from ddrl.data.encoders import GivenEncoder, MediaEncoder, TextEncoder
-from ddrl.data.encoding import EncodedSample, EncodeReport, encode
-from ddrl.data.files import find_samples, usable
-from ddrl.data.framing import Bucket, Framing
+from ddrl.data.encoding import EncodedSample
+from ddrl.data.framing import Framing
+from ddrl.data.locators import Locator
 from ddrl.data.media import frame_media, to_unit
-from ddrl.data.prompts import read_prompts
-from ddrl.data.samples import Sample
 from ddrl.data.stored import StoredConditions, StoredLatents
 from ddrl.errors import DataError
 from ddrl.models.diffusers_model import DiffusersModel
@@ -31,17 +26,7 @@ from ddrl.recipe import Recipe
 from ddrl.records import Condition, ConditionRows, LatentRows, Prompts
 from ddrl.seeding import derive_seed
 
-__all__ = [
-    "Corpus",
-    "Part",
-    "Real",
-    "check_path",
-    "encode_files",
-    "encoded_cache",
-    "files_corpus",
-    "heldout_ids",
-    "text_encoder",
-]
+__all__ = ["Corpus", "Part", "Real", "files_corpus", "heldout_ids"]
 
 logger = logging.getLogger(__name__)
 
@@ -118,39 +103,22 @@ class Corpus:
     rows: tuple[DataRow, ...] = ()
 
 
-def check_path(recipe: Recipe) -> None:
-    """Refuse a path that is not there; costs nothing, so that it comes before a model is loaded.
-
-    Raises:
-        DataError: ``data.path`` is missing, or holds no prompts although it should.
-    """
-    section = recipe.data
-    if section.source == "prompts":
-        read_prompts(Path(section.path), on_broken=section.on_broken)
-    if section.source == "files" and not Path(section.path).exists():
-        raise DataError(
-            f"There is no data at {section.path}.",
-            hint="set data.path to a folder of captioned media, or a file that lists them",
-        )
-
-
 def files_corpus(
     recipe: Recipe, model: DiffusersModel, *, progress: Progress | None = None
 ) -> Corpus:
-    """Captioned files, encoded once and found again in the cache.
+    """Captioned files, or a set of the hub, encoded once and found again in the cache.
 
     Raises:
         DataError: there is no data, it is broken, or the model can't make media of this size.
     """
-    samples, report = encode_files(recipe, model, progress=progress)
+    media, report = encode_data(recipe, model, progress=progress)
     cache = encoded_cache(recipe)
     held = heldout_ids([sample.id for sample in report.samples], recipe.data.heldout)
     train = [sample for sample in report.samples if sample.id not in held]
     rest = [sample for sample in report.samples if sample.id in held]
-    by_id = {sample.id: sample for sample in samples}
     kind = type(model.encode([""]))
     heldout = _part(rest, cache, kind, model.device)
-    pixels = _Decoded([by_id[sample.id] for sample in rest], _framing(recipe))
+    pixels = _Decoded(media(rest), framing_of(recipe))
     section = recipe.data
     return Corpus(
         train=_part(train, cache, kind, model.device),
@@ -169,74 +137,16 @@ def _row(sample: EncodedSample, *, is_heldout: bool) -> DataRow:
 class _Decoded:
     """Media files by row, decoded when they are asked for."""
 
-    def __init__(self, samples: Sequence[Sample], framing: Framing) -> None:
-        self._samples, self._framing = tuple(samples), framing
+    def __init__(self, media: Sequence[Locator], framing: Framing) -> None:
+        self._media, self._framing = tuple(media), framing
 
     def __len__(self) -> int:
-        return len(self._samples)
+        return len(self._media)
 
     def __getitem__(self, index: Tensor | slice) -> Tensor:
         rows = torch.arange(len(self))[index].tolist()
-        media = [frame_media(self._samples[row].media, self._framing).pixels for row in rows]
+        media = [frame_media(self._media[row], self._framing).pixels for row in rows]
         return to_unit(torch.stack(media))
-
-
-def encode_files(
-    recipe: Recipe, model: DiffusersModel, *, progress: Progress | None = None
-) -> tuple[tuple[Sample, ...], EncodeReport]:
-    """Encode the recipe's files: latents and texts that are not in the cache yet.
-
-    Raises:
-        DataError: as :func:`files_corpus`.
-    """
-    section = recipe.data
-    model.latent_shape(section.height, section.width, section.frames)  # refuses a wrong size
-    found = find_samples(Path(section.path), outside=section.outside)
-    samples = usable(found, on_broken=section.on_broken)
-    fingerprint = encoder_fingerprint(model)
-    num_given = model.given_frames
-
-    def encode_media(pixels: Tensor) -> Tensor:
-        return model.encode_media(pixels.to(model.device)).cpu()
-
-    def encode_given(pixels: Tensor, frames: int) -> dict[str, Tensor]:
-        return model.encode_given(pixels.to(model.device), frames=frames)
-
-    report = encode(
-        samples,
-        encoded_cache(recipe),
-        # Latents lack the latent frames that are given, so that these are part of what they are.
-        media=MediaEncoder(encode_media, f"{fingerprint}/{model.given_latents}", torch.float32),
-        text=text_encoder(model),
-        given=GivenEncoder(encode_given, fingerprint, num_given) if num_given else None,
-        framing=_framing(recipe),
-        on_broken=section.on_broken,
-        progress=None if progress is None else lambda what, i, n: progress(what, i, n, ""),
-    )
-    logger.info("%s", "; ".join(" ".join(line.split()) for line in report.lines()))
-    return samples, report
-
-
-def text_encoder(model: DiffusersModel) -> TextEncoder:
-    """The model's text encoders, for the cache."""
-
-    def encode_text(texts: Sequence[str]) -> dict[str, Tensor]:
-        condition = model.encode(texts)
-        values = {f.name: getattr(condition, f.name) for f in dataclasses.fields(condition)}
-        return {name: value for name, value in values.items() if value is not None}
-
-    return TextEncoder(encode_text, encoder_fingerprint(model), model.dtype)
-
-
-def encoded_cache(recipe: Recipe) -> EncodedCache:
-    """Where what was encoded is kept."""
-    return EncodedCache(Path(recipe.run.cache) / "encoded")
-
-
-def _framing(recipe: Recipe) -> Framing:
-    section = recipe.data
-    bucket = Bucket(section.height, section.width, section.frames)
-    return Framing((bucket,), fps=section.fps or None)
 
 
 def heldout_ids(ids: Sequence[int], share: float) -> set[int]:

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from ddrl.builders.assets import check_named, load_splits, pick_device, tiny_config
-from ddrl.builders.corpus import check_path
 from ddrl.builders.pretrained import adapt, warn_of_distilled
 from ddrl.builders.sampler import build_transitions
+from ddrl.builders.source import check_path
 from ddrl.errors import DDRLError, UsageError, WeightsError
 from ddrl.models.base import DiffusionModel
 from ddrl.models.blank import blank_condition
@@ -65,7 +65,7 @@ def _check_what_is_here(recipe: Recipe) -> None:
     """
     check_named(recipe, is_here=False)
     path = recipe.data.path
-    if path and not Path(path).exists():
+    if path and recipe.data.source != "hub" and not Path(path).exists():
         logger.warning("not here yet: there is no data at %s", path)
     else:
         check_path(recipe)

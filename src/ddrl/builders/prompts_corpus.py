@@ -9,7 +9,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ddrl.builders.corpus import Corpus, Part, Real, encoded_cache, heldout_ids, text_encoder
+from ddrl.builders.corpus import Corpus, Part, Real, heldout_ids
+from ddrl.builders.encoding import encoded_cache, text_encoder
 from ddrl.builders.identity import text_hash
 from ddrl.builders.store import Progress
 from ddrl.builders.synthetic import synthesize

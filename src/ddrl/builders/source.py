@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 
 from ddrl.builders.corpus import Corpus, Part, Real, files_corpus
@@ -9,12 +11,33 @@ from ddrl.builders.prompts_corpus import prompts_corpus
 from ddrl.builders.store import Progress, fingerprint
 from ddrl.builders.verify import DataRow
 from ddrl.data.digits import DigitSplits
+from ddrl.data.pinned import check_name
+from ddrl.data.prompts import read_prompts
 from ddrl.data.sources import CaptionedMedia
+from ddrl.errors import DataError
 from ddrl.models.diffusers_model import DiffusersModel
 from ddrl.models.tiny import TinyModel
 from ddrl.recipe import Recipe
 
-__all__ = ["build_corpus", "digits_corpus"]
+__all__ = ["build_corpus", "check_path", "digits_corpus"]
+
+
+def check_path(recipe: Recipe) -> None:
+    """Refuse a path that is not there; costs nothing, so that it comes before a model is loaded.
+
+    Raises:
+        DataError: ``data.path`` is missing, holds no prompts although it should, or names no set.
+    """
+    section = recipe.data
+    if section.source == "prompts":
+        read_prompts(Path(section.path), on_broken=section.on_broken)
+    if section.source == "hub":
+        check_name(section.path)
+    if section.source == "files" and not Path(section.path).exists():
+        raise DataError(
+            f"There is no data at {section.path}.",
+            hint="set data.path to a folder of captioned media, or a file that lists them",
+        )
 
 
 def build_corpus(

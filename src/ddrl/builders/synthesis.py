@@ -9,8 +9,8 @@ from torch import Tensor
 
 from ddrl.builders.anchors import make_anchors
 from ddrl.builders.assets import build_model, build_scorer, load_splits, pick_device
-from ddrl.builders.corpus import Part, check_path
-from ddrl.builders.source import build_corpus
+from ddrl.builders.corpus import Part
+from ddrl.builders.source import build_corpus, check_path
 from ddrl.builders.store import Progress
 from ddrl.builders.synthetic import Synthetic
 from ddrl.models.diffusers_model import DiffusersModel

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
@@ -33,6 +33,20 @@ def start(context: typer.Context) -> None:
         typer.echo(context.get_help())
 
 
+_Split = Annotated[
+    str, typer.Option("--split", metavar="NAMES", help="Splits that are read: data.split.")
+]
+_Layout = Annotated[
+    str, typer.Option("--layout", metavar="NAME", help="How PATH is laid out: data.layout.")
+]
+_CaptionColumn = Annotated[
+    str, typer.Option("--caption-column", metavar="NAME", help="Captions: data.caption_column.")
+]
+_MediaColumn = Annotated[
+    str, typer.Option("--media-column", metavar="NAME", help="Media: data.media_column.")
+]
+
+
 @data.command()
 def check(
     path: Annotated[Path, typer.Argument(metavar="PATH", help="A folder, .jsonl, .tar or table.")],
@@ -51,6 +65,10 @@ def check(
             help="Read files outside of PATH that its links or lists name: data.outside.",
         ),
     ] = False,
+    split: _Split = "auto",
+    layout: _Layout = "auto",
+    caption_column: _CaptionColumn = "",
+    media_column: _MediaColumn = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     verbose: Verbose = False,  # noqa: ARG001 - its callback does the work
 ) -> None:
@@ -61,10 +79,18 @@ def check(
     if fps is not None and not 0 < fps < float("inf"):
         raise UsageError(f"--fps must be above 0, not {fps:g}.", hint="for example --fps 16")
     from ddrl.data.check import check as check_data
+    from ddrl.data.columns import Columns
+    from ddrl.data.files import Layout
     from ddrl.data.problems import OUTSIDE_HINT
 
+    layouts = get_args(Layout)
+    if layout not in layouts:
+        raise UsageError(f"--layout has no value {layout!r}.", hint=f"one of {', '.join(layouts)}")
     report = check_data(
         path,
+        layout=next(one for one in layouts if one == layout),
+        split=split,
+        columns=Columns(caption_column, media_column),
         fps=fps,
         num_frames=frames,
         outside="allow" if allow_outside else "refuse",
@@ -102,18 +128,18 @@ def encode(
             "data.source prompts has no media: there is nothing to encode.",
             hint="`ddrl data synthesize` makes the samples that stand for them",
         )
-    if loaded.data.source != "files":
+    if loaded.data.source not in {"files", "hub"}:
         raise UsageError(
             f"data.source {loaded.data.source} is embedded: there is nothing to encode.",
             hint='set data.source = "files" and data.path, with a diffusers model',
         )
     from ddrl.builders.assets import build_pretrained, limit_threads, pick_device
-    from ddrl.builders.corpus import encode_files
+    from ddrl.builders.encoding import encode_data
 
     limit_threads(loaded)
     with make_reporter() as reporter:
         model = build_pretrained(loaded, pick_device(loaded))
-        _, report = encode_files(loaded, model, progress=reporter.made)
+        _, report = encode_data(loaded, model, progress=reporter.made)
     for line in report.lines():
         say(line)
 

@@ -8,7 +8,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ddrl.data.columns import CAPTIONS, FIRST_FRAMES, Columns, find_column
 from ddrl.data.formats import MEDIA_SUFFIXES, suffix_of
+from ddrl.data.listing import is_paper
 from ddrl.data.locators import MAX_TEXT, Locator, read_text
 from ddrl.data.problems import BrokenFileError, Problem, ProblemKind
 from ddrl.data.samples import Sample, sample_id
@@ -25,7 +27,7 @@ __all__ = [
 ]
 
 # Keys of a list's line that say something of its own; all others are the prompt's metadata.
-_OWN_KEYS = frozenset({"caption", "prompt", "path", "first_frame"})
+_OWN_KEYS = frozenset({"caption", "prompt", "path", *FIRST_FRAMES})
 
 
 class CaptionError(Exception):
@@ -48,7 +50,12 @@ class _Group:
 
 
 def pair(
-    entries: Mapping[str, Locator], *, prefix: str = "", key_of: Callable[[str], str]
+    entries: Mapping[str, Locator],
+    *,
+    prefix: str = "",
+    key_of: Callable[[str], str],
+    columns: Columns,
+    frames: Mapping[str, Locator] | None = None,
 ) -> tuple[list[Sample], list[Problem]]:
     """Make samples of the files that share a name.
 
@@ -56,13 +63,12 @@ def pair(
         entries: every file by its path.
         prefix: what goes before a path to make it relative to the data set.
         key_of: the part of a path that a medium and its caption share.
+        columns: of captions: the key of a record, which counts before a text if it is named; of
+            media: the end of their names, such as ``jpg``.
+        frames: where first frames may be, too.
     """
-    groups: dict[str, _Group] = {}
-    for name in sorted(entries):
-        group = groups.setdefault(_normal(key_of(name)), _Group())
-        suffix = suffix_of(name)
-        kinds = {".txt": group.text, ".json": group.record}
-        (group.media if suffix in MEDIA_SUFFIXES else kinds.get(suffix, group.other)).append(name)
+    groups = _group(entries, key_of, columns)
+    entries = {**(frames or {}), **entries}
     by_normal = {_normal(name): name for name in entries}
     samples: list[Sample] = []
     problems: list[Problem] = []
@@ -73,7 +79,8 @@ def pair(
             uncaptioned += group.media
             continue
         try:
-            if (sample := _sample(group, entries, by_normal, prefix, first_frames)) is not None:
+            sample = _sample(group, entries, by_normal, prefix, first_frames, columns)
+            if sample is not None:
                 samples.append(sample)
         except _GroupError as fault:
             problems += fault.problems
@@ -87,6 +94,23 @@ def pair(
         if name not in first_frames
     ]
     return samples, problems
+
+
+def _group(
+    entries: Mapping[str, Locator], key_of: Callable[[str], str], columns: Columns
+) -> dict[str, _Group]:
+    groups: dict[str, _Group] = {}
+    for name in sorted(entries):
+        group = groups.setdefault(_normal(key_of(name)), _Group())
+        suffix = suffix_of(name)
+        if suffix in MEDIA_SUFFIXES and name.lower().endswith(columns.media.lower()):
+            group.media.append(name)
+        else:
+            kinds = {".txt": group.text, ".caption": group.text, ".json": group.record}
+            kinds.get(suffix, group.other).append(name)
+    for group in groups.values():  # a text of kohya's default suffix gives way to a .txt
+        group.text = [n for n in group.text if suffix_of(n) == ".txt"] or group.text
+    return groups
 
 
 class _GroupError(Exception):
@@ -103,10 +127,13 @@ def _sample(
     by_normal: Mapping[str, str],
     prefix: str,
     first_frames: set[str],
+    columns: Columns,
 ) -> Sample | None:
     """The sample of a group; None where nothing in it is ours."""
     captions = group.text + group.record
-    if not captions:
+    if not captions or (
+        not group.media and not any(_is_caption(entries[name], name, columns) for name in captions)
+    ):
         return None
     for names in (group.media, group.text, group.record):
         if len(names) > 1:
@@ -121,13 +148,12 @@ def _sample(
         raise _GroupError([prefix + name for name in captions], "missing_media", message)
     (medium,) = group.media
     caption, frame_name = "", ""
-    for name in (*group.record, *group.text):  # where both have a caption, the text counts
+    order = (*group.record, *group.text)  # where both have a caption, the text counts
+    for name in reversed(order) if columns.caption else order:
         content = read_text(entries[name])
         try:
-            caption, frame = _read_caption(content, name, is_alone=len(captions) == 1) or (
-                caption,
-                "",
-            )
+            text, frame = _read_caption(content, name, columns, is_alone=len(captions) == 1)
+            caption = text or caption
             frame_name = frame or frame_name
         except CaptionError as fault:
             raise _GroupError([prefix + name], fault.kind, fault.message) from fault
@@ -144,17 +170,35 @@ def _sample(
     return Sample(sample_id(name), name, caption, entries[medium], first_frame)
 
 
-def _read_caption(content: bytes, name: str, *, is_alone: bool) -> tuple[str, str] | None:
-    """Caption and first frame of a caption file; None for a record that need not have any."""
-    if suffix_of(name) == ".txt":
+def _is_caption(locator: Locator, name: str, columns: Columns) -> bool:
+    """Whether a text or record that no medium goes with was the caption of one."""
+    if suffix_of(name) != ".json":
+        return not is_paper(name)
+    try:
+        record = parse_object(read_text(locator))
+    except CaptionError:
+        return False
+    return isinstance(record.get(_caption_key(record, columns)), str)
+
+
+def _read_caption(
+    content: bytes, name: str, columns: Columns, *, is_alone: bool
+) -> tuple[str, str]:
+    """Caption and first frame of a caption file; a record need not have any beside a text."""
+    if suffix_of(name) != ".json":
         return clean_caption(decode_text(content)), ""
     record = parse_object(content)
-    frame = record.get("first_frame") or ""
+    frame = record.get(find_column(record, FIRST_FRAMES)) or ""
     if not isinstance(frame, str):
         raise CaptionError("bad_caption", "has a first_frame that is no text")
-    if "caption" not in record and not is_alone:
+    key = _caption_key(record, columns)
+    if key not in record and not is_alone:
         return "", frame
-    return clean_caption(record.get("caption")), frame
+    return clean_caption(record.get(key)), frame
+
+
+def _caption_key(record: Mapping[str, object], columns: Columns) -> str:
+    return columns.caption or find_column(record, CAPTIONS)
 
 
 def decode_text(content: bytes) -> str:
@@ -189,16 +233,25 @@ def parse_object(content: bytes) -> dict[str, object]:
     return value
 
 
-def caption_of_line(record: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+def caption_of_line(
+    record: Mapping[str, Any], columns: Columns, *, path: str = ""
+) -> tuple[str, dict[str, Any]]:
     """The caption of a list's line, its ``caption`` or else its ``prompt``, and the metadata.
+
+    Args:
+        record: the line.
+        columns: which key holds the caption, if the user names one.
+        path: the key of the path to the medium, which is no metadata.
 
     Raises:
         CaptionError: there is none, it is no text, or it is empty.
     """
-    if "caption" not in record and "prompt" not in record:
+    key = columns.caption or find_column(record, ("caption", "prompt", *CAPTIONS))
+    if key not in record:
         raise CaptionError("bad_caption", 'has no "caption" and no "prompt"')
-    caption = clean_caption(record.get("caption", record.get("prompt")))
-    return caption, {key: value for key, value in record.items() if key not in _OWN_KEYS}
+    own = _OWN_KEYS | {key, path}
+    metadata = {name: value for name, value in record.items() if name not in own}
+    return clean_caption(record[key]), metadata
 
 
 def clean_caption(value: object) -> str:

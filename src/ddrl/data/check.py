@@ -10,12 +10,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ddrl.data.bounds import Outside
+from ddrl.data.columns import Columns
 from ddrl.data.files import Layout, find_samples
 from ddrl.data.framing import DEFAULT_MAX_PIXELS, Framing, num_available
 from ddrl.data.images import read_picture
 from ddrl.data.media import Facts, probe
 from ddrl.data.problems import BrokenFileError, Problem, ProblemKind
 from ddrl.data.samples import Sample
+from ddrl.data.splits import AUTO
 from ddrl.data.videos import check_length
 
 __all__ = ["DataReport", "Spread", "check"]
@@ -153,6 +155,8 @@ def check(
     num_frames: int | None = None,
     max_pixels: int = DEFAULT_MAX_PIXELS,
     outside: Outside = "refuse",
+    split: str = AUTO,
+    columns: Columns | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> DataReport:
     """Decode every file of a data set; nothing stops it but a data set that is not there.
@@ -165,12 +169,16 @@ def check(
         num_frames: how many frames clips must have at that rate.
         max_pixels: images and frames with more are refused.
         outside: what becomes of files that links or paths find outside of the data set.
+        split: which of its splits are read.
+        columns: of captions and media, where they have no usual names.
         progress: called with how many samples are done, and of how many.
 
     Raises:
         DataError: there is no such path, or its layout can't be told.
     """
-    found = find_samples(path, layout=layout, outside=outside)
+    found = find_samples(
+        path, layout=layout, outside=outside, split=split, columns=columns or Columns()
+    )
     tally = _Tally(problems=list(found.problems))
     fps, max_pixels = (framing.fps, framing.max_pixels) if framing else (fps, max_pixels)
     for done, sample in enumerate(found.samples, 1):

@@ -3,33 +3,41 @@
 Nothing is decoded here; :mod:`ddrl.data.check` and :mod:`ddrl.data.cache` do that. What does not
 fit together becomes a :class:`~ddrl.data.problems.Problem`. The layouts:
 
-- ``folder``: ``name.png`` (jpg, jpeg, webp, mp4, webm, mov, gif) beside ``name.txt``, or beside
-  ``name.json`` with ``{"caption": ..., "first_frame": ...}``; in folders of any depth;
+- ``folder``: ``name.png`` (jpg, jpeg, webp, mp4, webm, mov, gif) beside ``name.txt`` or
+  ``name.caption``, or beside ``name.json`` with ``{"caption": ..., "first_frame": ...}``; in
+  folders of any depth;
 - ``jsonl``: lines of ``{"caption": ..., "path": ..., "first_frame": ...}``, paths relative to it;
+  or such a table as ``.csv``, or the ``metadata.jsonl`` and ``metadata.csv`` of an imagefolder;
 - ``shards``: webdataset ``.tar`` archives, uncompressed, members paired as files of a folder are;
 - ``parquet``: ``.parquet`` files, or a folder that ``datasets`` has saved.
+
+Where a set has named splits, training takes ``train``; :mod:`ddrl.data.splits` tells them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from ddrl.data.bounds import Bounds, Outside
+from ddrl.data.columns import Columns
 from ddrl.data.folders import find_in_folder
-from ddrl.data.formats import MEDIA_SUFFIXES, suffix_of
+from ddrl.data.listing import LIST_SUFFIXES, Listing, look
 from ddrl.data.lists import find_in_lists
 from ddrl.data.problems import OUTSIDE_HINT, OnBroken, Problem, settle
 from ddrl.data.samples import Sample
 from ddrl.data.shards import find_in_shards
+from ddrl.data.splits import AUTO, Splits, check_numbers, split_of
 from ddrl.data.tables import find_in_tables
 from ddrl.errors import DataError, printable
 
 __all__ = ["Found", "Layout", "find_samples", "usable"]
 
 Layout = Literal["auto", "folder", "jsonl", "shards", "parquet"]
+
+_USUAL = Columns()
 
 
 @dataclass(frozen=True)
@@ -40,43 +48,54 @@ class Found:
         root: the data set.
         samples: in the order of their names.
         problems: what does not fit together, in the order of its paths.
+        others: suffixes of files that can't be read, such as ``.zip``.
     """
 
     root: Path
     samples: tuple[Sample, ...]
     problems: tuple[Problem, ...] = ()
+    others: tuple[str, ...] = ()
 
 
-def find_samples(path: Path, *, layout: Layout = "auto", outside: Outside = "refuse") -> Found:
+def find_samples(
+    path: Path,
+    *,
+    layout: Layout = "auto",
+    outside: Outside = "refuse",
+    split: str = AUTO,
+    columns: Columns = _USUAL,
+) -> Found:
     """Find the samples of a folder, list, shard or table.
 
     Args:
         path: the data set.
         layout: how it is laid out; ``auto`` goes by what is there.
         outside: what becomes of files that links or paths find outside of it.
+        split: which of its splits are taken: ``auto``, ``all``, or names with ``+`` between them.
+        columns: of captions and media, where they have no usual names.
 
     Raises:
-        DataError: there is no such path, or its layout can't be told.
+        DataError: there is no such path, its layout can't be told, or it has no such split.
     """
     if not path.exists():
         raise DataError(f"There is no data at {path}.", hint="give a folder or a file")
-    bounds = Bounds.of(path, outside)
-    kind = _layout_of(path) if layout == "auto" else layout
+    bounds, splits = Bounds.of(path, outside), Splits(split, str(path))
+    listing = look(path) if path.is_dir() else None
+    kind = _layout_of(path, listing) if layout == "auto" else layout
     if kind == "folder":
-        if not path.is_dir():
+        if listing is None:
             raise DataError(f"{path} is no folder.", hint="give the folder that holds the media")
-        samples, problems = find_in_folder(path, bounds)
-    elif kind == "jsonl":
-        samples, problems = find_in_lists(path, _parts(path, "*.jsonl"), bounds)
-    elif kind == "shards":
-        samples, problems = find_in_shards(path, _parts(path, "**/*.tar"), bounds)
+        samples, problems = find_in_folder(path, bounds, splits, columns)
     else:
-        samples, problems = find_in_tables(path, _parts(path, "**/*.parquet", "**/*.arrow"), bounds)
-    problems += bounds.notes()
+        find = {"jsonl": find_in_lists, "shards": find_in_shards, "parquet": find_in_tables}[kind]
+        parts = [path] if listing is None else _parts(path, kind, listing, splits)
+        samples, problems = find(path, parts, bounds, splits, columns)
+    splits.check_met()
+    problems += bounds.notes() + ([] if splits.note is None else [splits.note])
     samples.sort(key=lambda sample: (sample.name, sample.id))
     problems.sort(key=lambda problem: (problem.path, problem.kind, problem.message))
     _check_ids(samples)
-    return Found(path, tuple(samples), tuple(problems))
+    return Found(path, tuple(samples), tuple(problems), () if listing is None else listing.others)
 
 
 def usable(found: Found, *, on_broken: OnBroken) -> tuple[Sample, ...]:
@@ -87,36 +106,45 @@ def usable(found: Found, *, on_broken: OnBroken) -> tuple[Sample, ...]:
     """
     settle(found.problems, on_broken=on_broken, where=str(found.root))
     if not found.samples:
-        reason = f": {found.problems[0]}" if found.problems else ""
-        is_outside = any(problem.kind == "outside" for problem in found.problems)
+        broken = [problem for problem in found.problems if not problem.is_note]
+        reason = f": {broken[0]}" if broken else ""
         raise DataError(
-            f"There is no captioned media file in {found.root}{reason}.",
-            hint=OUTSIDE_HINT
-            if is_outside
-            else "`ddrl data check` says what is there; name.png goes with name.txt or name.json",
+            f"There is no captioned media file in {found.root}{reason}.", hint=_what_helps(found)
         )
     return found.samples
 
 
-def _parts(path: Path, *patterns: str) -> list[Path]:
-    """The files of a data set: itself, or what a folder has, sorted."""
-    if not path.is_dir():
-        return [path]
-    files = sorted({file for pattern in patterns for file in _files(path, pattern)})
-    if not files:
-        raise DataError(f"{path} has no {' or '.join(patterns)} in it.")
-    return files
+def _what_helps(found: Found) -> str:
+    if any(problem.kind == "outside" for problem in found.problems):
+        return OUTSIDE_HINT
+    if found.others and not found.problems:
+        return f"unpack what is in {', '.join(found.others)} files, or pack it in .tar or .parquet"
+    return "`ddrl data check` says what is there; name.png goes with name.txt or name.json"
 
 
-def _files(path: Path, pattern: str) -> Iterator[Path]:
-    """What matches, but for folders: a table in parts is a folder ``name.parquet``."""
-    return (file for file in path.glob(pattern) if not file.is_dir())
+def _parts(path: Path, kind: Layout, listing: Listing, splits: Splits) -> list[Path]:
+    """The tables, shards or lists of the splits that are taken."""
+    parts, suffix = {
+        "jsonl": (listing.lists, "jsonl"),
+        "shards": (listing.shards, "tar"),
+    }.get(kind, (listing.tables, "parquet or .arrow"))
+    if not parts:
+        raise DataError(f"{path} has no .{suffix} file in it.", hint="leave the layout out")
+    of = {
+        part: listing.splits.get(part)
+        or split_of(part.relative_to(path).as_posix(), is_container=True)
+        for part in parts
+    }
+    kept = splits.choose(of.values(), unit="file")
+    taken = [part for part in parts if of[part] in kept]
+    check_numbers(taken)
+    return taken
 
 
-def _layout_of(path: Path) -> Layout:
-    if not path.is_dir():
+def _layout_of(path: Path, listing: Listing | None) -> Layout:
+    if listing is None:
         kinds: dict[str, Layout] = {
-            ".jsonl": "jsonl",
+            **dict.fromkeys(LIST_SUFFIXES, "jsonl"),
             ".tar": "shards",
             ".parquet": "parquet",
             ".arrow": "parquet",
@@ -124,28 +152,16 @@ def _layout_of(path: Path) -> Layout:
         if path.suffix.lower() not in kinds:
             raise DataError(
                 f"{path} is no data set.",
-                hint="a data set is a folder, or a .jsonl, .tar, .parquet or .arrow file",
+                hint=f"a data set is a folder, or a {', '.join(kinds)} file",
             )
         return kinds[path.suffix.lower()]
-    there: list[Layout] = []
-    if any(_files(path, "*.jsonl")):
-        there.append("jsonl")
-    if any(_files(path, "*.tar")):
-        there.append("shards")
-    if any(any(_files(path, one)) for one in ("*.parquet", "*/*.parquet", "**/*.arrow")):
-        there.append("parquet")
-    if "jsonl" not in there and there and _has_media(path):
-        there.append("folder")
+    there = listing.kinds()
     if len(there) > 1:
         raise DataError(
             f"{path} can be read in more than one way: as {' or '.join(there)}.",
-            hint="name the layout, or give the file itself",
+            hint=f'set data.layout = "{there[0]}", or say so with `ddrl data check --layout`',
         )
     return there[0] if there else "folder"
-
-
-def _has_media(path: Path) -> bool:
-    return any(suffix_of(file.name) in MEDIA_SUFFIXES for file in path.iterdir())
 
 
 def _check_ids(samples: Sequence[Sample]) -> None:

@@ -5,17 +5,27 @@ from __future__ import annotations
 import errno
 import os
 import posixpath
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ddrl.data.bounds import Bounds
 from ddrl.data.captions import pair
+from ddrl.data.columns import Columns
+from ddrl.data.formats import MEDIA_SUFFIXES, suffix_of
+from ddrl.data.listing import is_clutter
 from ddrl.data.locators import FileLocator, Locator
-from ddrl.data.problems import Problem
+from ddrl.data.problems import NUM_NAMED, Problem
 from ddrl.data.samples import Sample
+from ddrl.data.splits import Splits, split_of
 from ddrl.errors import printable
 
 __all__ = ["find_in_folder"]
+
+
+_REPEATED = re.compile(r"(\d+)_.+")
+"""A folder of kohya's training scripts: repeats, and what is shown."""
 
 
 @dataclass
@@ -54,8 +64,7 @@ class _Walk:
             self._complain(name or ".", error)
             return
         for item in found:
-            # Hidden files are the system's: .DS_Store, ._name.png, .ipynb_checkpoints.
-            if not item.name.startswith("."):
+            if not is_clutter(item.name):
                 self._take(item, posixpath.join(name, item.name))
 
     def _take(self, item: os.DirEntry[str], name: str) -> None:
@@ -96,9 +105,37 @@ class _Walk:
         self.problems.append(Problem(name, "unreadable", reason))
 
 
-def find_in_folder(root: Path, bounds: Bounds) -> tuple[list[Sample], list[Problem]]:
-    """Find the samples of a folder, in folders of any depth; ``a.png`` goes with ``a.txt``."""
+def find_in_folder(
+    root: Path, bounds: Bounds, splits: Splits, columns: Columns
+) -> tuple[list[Sample], list[Problem]]:
+    """Find the samples of a folder, in folders of any depth; ``a.png`` goes with ``a.txt``.
+
+    Raises:
+        DataError: there is no such split.
+    """
     walk = _Walk(root, bounds)
     walk.walk()
-    samples, problems = pair(walk.entries, key_of=lambda name: posixpath.splitext(name)[0])
-    return samples, walk.problems + problems
+    media = [name for name in walk.entries if suffix_of(name) in MEDIA_SUFFIXES]
+    found = {split_of(name) for name in media}
+    kept = splits.choose((split_of(name) for name in media), unit="file", may_be_subject=True)
+    left = found - kept
+    entries = {name: one for name, one in walk.entries.items() if split_of(name) not in left}
+    samples, problems = pair(
+        entries,
+        key_of=lambda name: posixpath.splitext(name)[0],
+        columns=columns,
+        frames=walk.entries,
+    )
+    walked = [one for one in walk.problems if split_of(f"{one.path}/") not in left]
+    return samples, walked + problems + _repeats(entries)
+
+
+def _repeats(names: Iterable[str]) -> list[Problem]:
+    """A note on folders of kohya's scripts that would be repeated unequally."""
+    folders = {posixpath.basename(posixpath.dirname(name)) for name in names}
+    repeats = {name: match[1] for name in folders if (match := _REPEATED.fullmatch(name))}
+    if len(set(repeats.values())) < 2:
+        return []
+    named = ", ".join(sorted(repeats)[:NUM_NAMED])
+    message = f"the numbers of {named} are no repeats here: every sample counts once"
+    return [Problem(".", "repeats", message)]

@@ -6,7 +6,7 @@ import hashlib
 import io
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MAX_TEXT",
+    "BytesLocator",
     "FileLocator",
     "Locator",
     "TarLocator",
@@ -73,6 +74,23 @@ class FileLocator:
             return open_regular(self.path)
         except (OSError, ValueError) as error:  # a value error: a zero byte in the name
             raise _unreadable(self.name, error) from error
+
+
+@dataclass(frozen=True, slots=True)
+class BytesLocator:
+    """Bytes in memory.
+
+    Attributes:
+        name: what messages call them.
+        content: the bytes.
+    """
+
+    name: str
+    content: bytes = field(repr=False)
+
+    def open(self) -> BinaryIO:
+        """Open the bytes; never fails."""
+        return io.BytesIO(self.content)
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,10 +39,14 @@ ProblemKind = Literal[
     "missing_first_frame",
     "missing_media",
     "no_bucket",
+    "not_downloaded",
+    "other_captions",
     "other_format",
+    "other_splits",
     "outside",
     "outside_allowed",
     "repeated_frames",
+    "repeats",
     "symlink_loop",
     "tone_mapped",
     "too_large",
@@ -52,16 +56,20 @@ ProblemKind = Literal[
     "wrong_extension",
 ]
 
-# What is only worth knowing: the sample is used all the same.
+# What is only worth knowing: the sample is used all the same, or was never meant to be.
 NOTES = frozenset(
     {
         "animation",
         "colour_profile",
         "cut_start",
         "decoder_warning",
+        "not_downloaded",
+        "other_captions",
         "other_format",
+        "other_splits",
         "outside_allowed",
         "repeated_frames",
+        "repeats",
         "tone_mapped",
     }
 )
@@ -100,7 +108,7 @@ class Problem:
 
     @property
     def is_note(self) -> bool:
-        """Whether nothing is lost by it: the sample is used all the same."""
+        """Whether nothing is lost by it: a sample is used all the same, or was not to be."""
         return self.kind in NOTES
 
     def __str__(self) -> str:
@@ -151,7 +159,7 @@ def settle(problems: Sequence[Problem], *, on_broken: OnBroken, where: str) -> N
             f"{named}{f'; and {more} more' if more > 0 else ''}.",
             hint=OUTSIDE_HINT
             if any(problem.kind == "outside" for problem in broken)
-            else '`ddrl data check` lists all; mend them, or skip them with on_broken = "skip"',
+            else '`ddrl data check` lists all; mend them, or set data.on_broken = "skip"',
         )
     for problem in broken:
         logger.warning("skipped %s", problem)

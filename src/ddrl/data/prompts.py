@@ -15,6 +15,7 @@ from ddrl.data.captions import (
     decode_text,
     parse_object,
 )
+from ddrl.data.columns import Columns
 from ddrl.data.locators import read_lines
 from ddrl.data.problems import OnBroken, Problem, settle
 from ddrl.errors import DataError
@@ -58,7 +59,7 @@ def read_prompts(path: Path, *, on_broken: OnBroken) -> dict[str, dict[str, Any]
             continue
         try:
             text, metadata = (
-                caption_of_line(parse_object(line))
+                caption_of_line(parse_object(line), Columns())
                 if is_list
                 else (clean_caption(decode_text(line)), {})
             )

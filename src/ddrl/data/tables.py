@@ -1,34 +1,35 @@
 """Samples in tables: Hugging Face parquet files, and folders that ``datasets`` has saved.
 
-A table has a column ``caption`` (or ``text``, ``prompt``) and a column ``image`` or ``video`` (or
-``media``), whose cells are bytes, or structs of ``bytes`` and ``path``; ``first_frame`` may be
-there, of the same form and in every row. To find samples only captions are read.
+A table has a column of captions and one of media, of the names in :mod:`ddrl.data.columns`. Cells
+of media are bytes, structs of ``bytes`` and ``path``, or paths; ``first_frame`` may be there, of
+the same form and in every row. To find samples only captions are read, and what tells of rows:
+``split``, and the ``status`` of a download.
 """
 
 from __future__ import annotations
 
+import contextlib
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from ddrl.data.bounds import Bounds
-from ddrl.data.captions import CaptionError, clean_caption
+from ddrl.data.captions import CaptionError, clean_caption, decode_text, parse_object
+from ddrl.data.columns import CAPTIONS, FIRST_FRAMES, Columns, find_column
 from ddrl.data.locators import FileLocator
 from ddrl.data.problems import OUTSIDE_HINT, BrokenFileError, Problem
 from ddrl.data.samples import Sample, sample_id
+from ddrl.data.splits import Splits, split_of_value
 from ddrl.disk import check_regular
 from ddrl.errors import DataError, printable
 
-__all__ = ["CellLocator", "find_in_tables"]
+__all__ = ["DOWNLOAD_HINT", "CellLocator", "caption_of_cell", "find_in_tables", "is_failed"]
 
 EXTRA = "parquet"
-
-_CAPTION_COLUMNS = ("caption", "text", "prompt")
-_MEDIA_COLUMNS = ("image", "video", "media")
-_FIRST_FRAME = "first_frame"
+DOWNLOAD_HINT = "download what is there first, for example with img2dataset"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +71,16 @@ class CellLocator:
         content = cell.get("bytes") if isinstance(cell, dict) else cell
         if isinstance(content, bytes):
             return io.BytesIO(content)
-        if isinstance(cell, dict) and cell.get("path"):
-            return self._file(str(cell["path"])).open()
+        named = cell.get("path") if isinstance(cell, dict) else cell
+        if isinstance(named, str) and named:
+            return self._file(named).open()
         raise BrokenFileError(self.name, "missing_media", "has nothing in its cell")
 
     def _file(self, name: str) -> FileLocator:
         """The file that a cell names, relative to the table."""
+        if "://" in name:
+            message = f"is an address, {name}: nothing is downloaded while training"
+            raise BrokenFileError(self.name, "missing_media", message, hint=DOWNLOAD_HINT)
         path = self.path.parent / name
         is_checked = self.bounds.outside == "refuse" and "\0" not in name  # no path has a zero byte
         if is_checked and (real := self.bounds.beyond(path)):
@@ -85,16 +90,17 @@ class CellLocator:
 
 
 def find_in_tables(
-    root: Path, tables: Iterable[Path], bounds: Bounds
+    root: Path, tables: Iterable[Path], bounds: Bounds, splits: Splits, columns: Columns
 ) -> tuple[list[Sample], list[Problem]]:
     """Find the samples of parquet and Arrow files.
 
     Raises:
-        DataError: pyarrow is not installed, or a table can't be read or has no such columns.
+        DataError: pyarrow is not installed, a table can't be read or has no such columns, or there
+            is no such split.
     """
     _pyarrow()
-    samples: list[Sample] = []
     problems: list[Problem] = []
+    found: list[_Table] = []
     for path in tables:
         where = path.name if root == path else path.relative_to(root).as_posix()
         if path != root and (refusal := bounds.refusal(where, path)):
@@ -102,47 +108,92 @@ def find_in_tables(
             continue
         try:
             check_regular(path)
-            for sample in _samples(path, where, bounds):
-                if isinstance(sample, Sample):
-                    samples.append(sample)
-                else:
-                    problems.append(sample)
+            found.append(_read(path, where, bounds, columns))
         except DataError:
             raise
         except Exception as error:  # over a broken table pyarrow may raise anything
             reason = getattr(error, "strerror", None) or " ".join(str(error).split())
             reason = reason.rstrip(".") or type(error).__name__
             raise DataError(f"The table {path} can't be read: {reason}.") from error
-    return samples, problems
-
-
-def _samples(path: Path, where: str, bounds: Bounds) -> Iterator[Sample | Problem]:
-    names = _column_names(path)
-    caption_column = _choose(path, names, _CAPTION_COLUMNS)
-    media_column = _choose(path, names, _MEDIA_COLUMNS)
-    number = 0
-    for part in range(_num_parts(path)):
-        for row, caption in enumerate(_column(path, part, caption_column)):
-            name = printable(f"{where}:{number}")
-            media = CellLocator(path, media_column, part, row, number, bounds)
-            first = None
-            if _FIRST_FRAME in names:
-                first = CellLocator(path, _FIRST_FRAME, part, row, number, bounds)
-            try:
-                yield Sample(sample_id(name), name, clean_caption(caption), media, first)
-            except CaptionError as fault:
-                yield Problem(name, fault.kind, fault.message)
-            number += 1
-
-
-def _choose(path: Path, names: Sequence[str], wanted: Sequence[str]) -> str:
-    for name in wanted:
-        if name in names:
-            return name
-    raise DataError(
-        f"The table {path} has none of the columns {', '.join(wanted)}; it has {', '.join(names)}.",
-        hint="rename the column",
+    rows = [row for table in found for row in table.rows]
+    if not splits.is_chosen:
+        kept = splits.choose((row.split for row in rows), unit="sample")
+        rows = [row for row in rows if row.split in kept]
+    problems += [note for table in found for note in table.notes]
+    return (
+        [row.made for row in rows if isinstance(row.made, Sample)],
+        problems + [row.made for row in rows if isinstance(row.made, Problem)],
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A row as a sample, or what is wrong with it, and the split that it names."""
+
+    made: Sample | Problem
+    split: str
+
+
+@dataclass(frozen=True)
+class _Table:
+    rows: list[_Row]
+    notes: list[Problem]
+
+
+def _read(path: Path, where: str, bounds: Bounds, columns: Columns) -> _Table:
+    names = _column_names(path)
+    title = f"The table {path}"
+    caption, media = columns.of_caption(title, names), columns.of_media(title, names)
+    first, split = find_column(names, FIRST_FRAMES), find_column(names, ("split",))
+    status = "status" if {"status", "url"} <= set(names) else ""
+    table = _Table([], [])
+    number = failed = several = 0
+    for part in range(_num_parts(path)):
+        captions = _column(path, part, caption)
+        told = [
+            _column(path, part, one) if one else [None] * len(captions) for one in (split, status)
+        ]
+        for row, (cell, of, state) in enumerate(zip(captions, *told, strict=True)):
+            name = printable(f"{where}:{number}")
+            number += 1
+            if is_failed(state):
+                failed += 1
+                continue
+            place = (part, row, number - 1, bounds)
+            frame = CellLocator(path, first, *place) if first else None
+            several += isinstance(cell, list) and len(cell) > 1
+            try:
+                text = clean_caption(caption_of_cell(cell))
+                medium = CellLocator(path, media, *place)
+                sample = Sample(sample_id(name), name, text, medium, frame)
+                table.rows.append(_Row(sample, split_of_value(of)))
+            except CaptionError as fault:
+                problem = Problem(name, fault.kind, fault.message)
+                table.rows.append(_Row(problem, split_of_value(of)))
+    if failed:
+        message = f"has {failed} rows that were not downloaded"
+        table.notes.append(Problem(where, "not_downloaded", message))
+    if several:
+        message = f"has several captions in {several} rows; the first of each counts"
+        table.notes.append(Problem(where, "other_captions", message))
+    return table
+
+
+def is_failed(status: object) -> bool:
+    """Whether img2dataset could not download a row, which it keeps without media."""
+    return isinstance(status, str) and status.startswith("failed")
+
+
+def caption_of_cell(cell: object) -> object:
+    """The caption of a cell: a text, its bytes, a list of texts, or the record of a sample."""
+    if isinstance(cell, list) and cell:
+        cell = cell[0]
+    if isinstance(cell, bytes):
+        cell = decode_text(cell)
+    if isinstance(cell, str) and cell.startswith("{"):
+        with contextlib.suppress(CaptionError):
+            cell = parse_object(cell.encode("utf-8", "surrogatepass"))
+    return cell.get(find_column(cell, CAPTIONS)) if isinstance(cell, dict) else cell
 
 
 def _pyarrow() -> None:

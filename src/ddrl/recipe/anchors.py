@@ -29,7 +29,7 @@ def needs_synthetic(recipe: Recipe) -> bool:
 def given_conflicts(recipe: Recipe) -> Iterator[Conflict]:
     """The conflicts of frames that are given; the model says later how many it takes."""
     data = recipe.data
-    if data.given_frames and data.source not in {"files", "moving_digits"}:
+    if data.given_frames and data.source not in {"files", "hub", "moving_digits"}:
         yield Conflict(
             ("data.given_frames", "data.source"),
             f"data.given_frames is {data.given_frames}, but data.source {data.source} has no clips "

@@ -66,15 +66,16 @@ def _model_conflicts(recipe: Recipe) -> Iterator[Conflict]:
         yield Conflict(
             ("data.source", "model.family"),
             f"model.family {model.family} can't be trained on data.source {recipe.data.source}",
-            "tiny goes with digits, moving_digits or words, and diffusers with files or prompts",
+            "tiny goes with digits, moving_digits or words; diffusers with files, hub or prompts",
         )
     if is_outside and not recipe.data.path:
         yield Conflict(
             ("data.path", "data.source"),
             f"data.source is {recipe.data.source}, but data.path is empty",
-            "give a folder of media with captions beside them, or a .jsonl list"
-            if recipe.data.source == "files"
-            else "give a text file with a prompt a line, or a .jsonl list",
+            {
+                "files": "give a folder of media with captions beside them, or a .jsonl list",
+                "hub": 'give "owner/name" of a data set on the hub, or a folder that holds one',
+            }.get(recipe.data.source, "give a text file with a prompt a line, or a .jsonl list"),
         )
     if model.start and is_diffusers:
         yield Conflict(

@@ -131,18 +131,46 @@ class SyntheticSection(Section):
 class DataSection(Section):
     """The data that anchors the policy, eq. (T4)."""
 
-    source: Literal["digits", "moving_digits", "words", "files", "prompts"] = Field(
+    source: Literal["digits", "moving_digits", "words", "files", "hub", "prompts"] = Field(
         "digits",
         description="`digits`: the embedded images; `moving_digits`: the embedded clips, of "
         "`frames` frames; `words`: the embedded pictures of words, of 32x96 pixels; "
         "`files`: captioned images or clips at `path`; "
+        "`hub`: a set of the Hugging Face hub, streamed and never stored whole; "
         "`prompts`: texts alone, whose data are samples of the base model.",
     )
     path: str = Field(
         "",
-        description="A folder of media with captions beside them, a .jsonl list, webdataset "
-        "shards or parquet tables (`files`); a text file with a prompt a line, or a .jsonl list "
-        "(`prompts`).",
+        description="A folder of media with captions beside them, a .jsonl or .csv list, "
+        "webdataset shards or parquet tables (`files`); a text file with a prompt a line, or a "
+        ".jsonl list (`prompts`); `owner/name` or `owner/name@revision`, or a folder that "
+        "`datasets` loads (`hub`).",
+    )
+    config: str = Field(
+        "", description="Subset of a set that has several, which is named by its page (`hub`)."
+    )
+    split: str = Field(
+        "auto",
+        min_length=1,
+        description="Splits of the set that are used: names with `+` between them, or `all`; "
+        "`auto`: `train` where the set has named splits, in folders or tables (`files`, `hub`).",
+    )
+    layout: Literal["auto", "folder", "jsonl", "shards", "parquet"] = Field(
+        "auto",
+        description="How `path` is laid out: media with captions beside them, lists (.jsonl, "
+        ".csv), webdataset shards or tables; `auto` goes by what is there (`files`).",
+    )
+    caption_column: str = Field(
+        "",
+        description="Column of a table, key of a list, or key of the .json beside a medium that "
+        "holds captions; empty = one of the usual names, such as `caption`, `text`, `prompt` "
+        "(`files`, `hub`).",
+    )
+    media_column: str = Field(
+        "",
+        description="Column or key that holds media or paths to them, or in folders and shards the "
+        "end of their names, such as `jpg`; empty = one of the usual names, such as `image`, "
+        "`video`, `file_name` (`files`, `hub`).",
     )
     height: int = Field(512, ge=1, description="Height in pixels (not `digits`, `words`).")
     width: int = Field(512, ge=1, description="Width in pixels (not `digits`, `words`).")
@@ -153,7 +181,7 @@ class DataSection(Section):
         ge=0,
         description="First frames of each clip that the model is given; 1: image-to-video; 5: "
         "video-to-video (Cosmos). They are the clip's own, or, for 1, the image that a list names "
-        "as its `first_frame` (`files`, `moving_digits`).",
+        "as its `first_frame` (`files`, `hub`, `moving_digits`).",
     )
     heldout: float = Field(
         0.1,
@@ -164,7 +192,7 @@ class DataSection(Section):
     outside: Literal["refuse", "allow"] = Field(
         "refuse",
         description="What becomes of a file that a link, `..` or an absolute path finds outside of "
-        "the folder of `path`: `refuse`: it is broken; `allow`: it is read (`files`).",
+        "the folder of `path`: `refuse`: it is broken; `allow`: it is read (`files`, `hub`).",
     )
     on_broken: Literal["skip", "stop"] = Field(
         "stop", description="What a broken file costs: itself, named in the log, or the run."

@@ -1,0 +1,144 @@
+"""Encodes the media of a recipe, wherever they are from, with its own model."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ddrl.builders.identity import text_hash
+from ddrl.builders.keys import encoder_fingerprint
+from ddrl.builders.samples import find_files, hub_folder, hub_stream
+from ddrl.builders.store import Progress
+from ddrl.data.cache import EncodedCache
+from ddrl.data.encoders import GivenEncoder, MediaEncoder, TextEncoder
+from ddrl.data.encoding import EncodedSample, EncodeReport, encode
+from ddrl.data.filling import Filler
+from ddrl.data.framing import Bucket, Framing
+from ddrl.data.locators import Locator
+from ddrl.data.samples import Sample
+from ddrl.data.streamed import encode_stream
+from ddrl.models.diffusers_model import DiffusersModel
+from ddrl.recipe import Recipe
+from ddrl.seeding import derive_seed
+
+__all__ = ["MediaOf", "encode_data", "encode_files", "encoded_cache", "framing_of", "text_encoder"]
+
+logger = logging.getLogger(__name__)
+
+MediaOf = Callable[[Sequence[EncodedSample]], list[Locator]]
+"""Where the media of encoded samples are."""
+
+
+def encode_data(
+    recipe: Recipe, model: DiffusersModel, *, progress: Progress | None = None
+) -> tuple[MediaOf, EncodeReport]:
+    """Encode the recipe's media, wherever they are from: what is not in the cache yet.
+
+    Raises:
+        DataError: as :func:`files_corpus`.
+    """
+    if recipe.data.source == "hub":
+        return _encode_hub(recipe, model, progress)
+    samples, report = encode_files(recipe, model, progress=progress)
+    by_id = {sample.id: sample.media for sample in samples}
+    return lambda chosen: [by_id[sample.id] for sample in chosen], report
+
+
+def encode_files(
+    recipe: Recipe, model: DiffusersModel, *, progress: Progress | None = None
+) -> tuple[tuple[Sample, ...], EncodeReport]:
+    """Encode the recipe's files: latents and texts that are not in the cache yet.
+
+    Raises:
+        DataError: as :func:`files_corpus`.
+    """
+    work = _work(recipe, model, progress)
+    samples = find_files(recipe)
+    report = encode(
+        samples,
+        work.cache,
+        media=work.media,
+        text=work.text,
+        given=work.given,
+        framing=work.framing,
+        on_broken=recipe.data.on_broken,
+        progress=work.progress,
+    )
+    logger.info("%s", "; ".join(" ".join(line.split()) for line in report.lines()))
+    return samples, report
+
+
+def _encode_hub(
+    recipe: Recipe, model: DiffusersModel, progress: Progress | None
+) -> tuple[MediaOf, EncodeReport]:
+    """Encode a set of the hub as a stream; all that its latents depend on names its folder."""
+    section, work = recipe.data, _work(recipe, model, progress)
+    stream, key = hub_stream(recipe)
+    encoders = [work.media.fingerprint, work.text.fingerprint, model.given_frames]
+    made_from = [key, encoders, str(work.text.dtype), dataclasses.asdict(work.framing)]
+    below = 2 * section.heldout * (1 << 63)  # twice what is held out of many, to be safe
+    streamed = encode_stream(
+        stream,
+        hub_folder(recipe) / text_hash(made_from),
+        work,
+        is_kept=lambda one: derive_seed(0, "heldout", one) < below,
+        on_broken=section.on_broken,
+    )
+    report = streamed.report
+    logger.info("%s", "; ".join(" ".join(line.split()) for line in report.lines()))
+    return streamed.media, report
+
+
+def _work(recipe: Recipe, model: DiffusersModel, progress: Progress | None) -> Filler:
+    """What encodes the recipe's media.
+
+    Raises:
+        DataError: the model can't make media of this size.
+    """
+    section = recipe.data
+    model.latent_shape(section.height, section.width, section.frames)
+    fingerprint, num_given = encoder_fingerprint(model), model.given_frames
+
+    def encode_media(pixels: Tensor) -> Tensor:
+        return model.encode_media(pixels.to(model.device)).cpu()
+
+    def encode_given(pixels: Tensor, frames: int) -> dict[str, Tensor]:
+        return model.encode_given(pixels.to(model.device), frames=frames)
+
+    return Filler(
+        encoded_cache(recipe),
+        # Latents lack the latent frames that are given, so that these are part of what they are.
+        MediaEncoder(encode_media, f"{fingerprint}/{model.given_latents}", torch.float32),
+        text_encoder(model),
+        GivenEncoder(encode_given, fingerprint, num_given) if num_given else None,
+        framing_of(recipe),
+        None if progress is None else lambda what, i, n: progress(what, i, n, ""),
+    )
+
+
+def text_encoder(model: DiffusersModel) -> TextEncoder:
+    """The model's text encoders, for the cache."""
+
+    def encode_text(texts: Sequence[str]) -> dict[str, Tensor]:
+        condition = model.encode(texts)
+        values = {f.name: getattr(condition, f.name) for f in dataclasses.fields(condition)}
+        return {name: value for name, value in values.items() if value is not None}
+
+    return TextEncoder(encode_text, encoder_fingerprint(model), model.dtype)
+
+
+def encoded_cache(recipe: Recipe) -> EncodedCache:
+    """Where what was encoded is kept."""
+    return EncodedCache(Path(recipe.run.cache) / "encoded")
+
+
+def framing_of(recipe: Recipe) -> Framing:
+    """The one size that the recipe's media have."""
+    section = recipe.data
+    bucket = Bucket(section.height, section.width, section.frames)
+    return Framing((bucket,), fps=section.fps or None)
