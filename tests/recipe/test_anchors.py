@@ -26,7 +26,7 @@ PROMPTS = ["model.family=diffusers", "model.path=m", "data.source=prompts", "dat
             '"synthetic"',
         ),
         ([*PROMPTS[:3], "data.path="], "data.source is prompts, but data.path", "a prompt a line"),
-        (["data.source=prompts"], "model.family tiny can't be trained on", "files or prompts"),
+        (["data.source=prompts"], "model.family tiny can't be trained on", "files, hub or prompts"),
         (
             ["data.anchor=mixed", "data.anchors_per_group=1"],
             "data.anchor mixed needs two data samples per group",

@@ -184,7 +184,7 @@ def refused(*overrides: str) -> tuple[str, str]:
         (
             ["data.source=files", "data.path=pictures"],
             "model.family tiny can't be trained on data.source files",
-            "diffusers with files or prompts",
+            "diffusers with files, hub or prompts",
         ),
         (
             ["scoring.combine=lower_confidence", "objective.advantage=tilt"],

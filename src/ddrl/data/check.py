@@ -176,9 +176,8 @@ def check(
     Raises:
         DataError: there is no such path, or its layout can't be told.
     """
-    found = find_samples(
-        path, layout=layout, outside=outside, split=split, columns=columns or Columns()
-    )
+    columns = columns or Columns()
+    found = find_samples(path, layout=layout, outside=outside, split=split, columns=columns)
     tally = _Tally(problems=list(found.problems))
     fps, max_pixels = (framing.fps, framing.max_pixels) if framing else (fps, max_pixels)
     for done, sample in enumerate(found.samples, 1):
