@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from tests.data.making import caption, cut
 from tests.data.odd_media import (
     moving,
@@ -24,9 +25,14 @@ from tests.data.odd_media import (
     write_with_others,
 )
 
+from ddrl.data.cache import EncodedCache
 from ddrl.data.check import check
+from ddrl.data.encoders import MediaEncoder, TextEncoder
+from ddrl.data.encoding import encode
+from ddrl.data.files import find_samples
 from ddrl.data.framing import Bucket, Framing
-from ddrl.data.media import frame_media
+from ddrl.data.locators import content_hash, locate
+from ddrl.data.media import frame_media, probe, recall
 from ddrl.data.problems import BrokenFileError
 from ddrl.data.videos import read_video
 
@@ -203,3 +209,47 @@ def test_what_check_refuses_is_never_trained_on(tmp_path: Path, case: Refused) -
     ):
         with pytest.raises(BrokenFileError, match=case.reason):
             read()
+
+
+def test_encoding_says_of_a_damaged_clip_what_check_says_and_remembers_a_sound_one(
+    tmp_path: Path,
+) -> None:
+    (folder := tmp_path / "set").mkdir()
+    caption(groups("libx264", change=spoiled, changed=4)(folder)).rename(folder / "b.mp4")
+    caption(folder / "b.mp4")
+    cut_clip = caption(groups("libx264", skip=3)(folder))
+    cache, seen = EncodedCache(tmp_path / "cache"), list[tuple[int, ...]]()
+
+    def encode_media(pixels: torch.Tensor) -> torch.Tensor:
+        seen.append(tuple(pixels.shape))
+        return pixels
+
+    report = encode(
+        find_samples(folder).samples,
+        cache,
+        media=MediaEncoder(encode_media, "vae", torch.float32),
+        text=TextEncoder(lambda texts: {"x": torch.zeros(len(texts), 1)}, "clip", torch.float32),
+        framing=Framing((Bucket(16, 16, 8),)),
+    )
+    (refused,) = report.problems
+    assert refused == check(folder).broken[0]
+    assert seen == [(1, 8, 3, 16, 16)]
+    known = cache.facts(content_hash(cut_clip))
+    assert known is not None
+    assert recall(locate(cut_clip), known) == probe(cut_clip)
+    assert cache.facts(content_hash(folder / "b.mp4")) is None
+
+
+def test_a_memory_that_was_tampered_with_is_made_again(tmp_path: Path) -> None:
+    (folder := tmp_path / "set").mkdir()
+    path = caption(groups("libx264")(folder))
+    cache = EncodedCache(tmp_path / "cache")
+    cache.write_facts(content_hash(path), {"stamps": "many"})
+    report = encode(
+        find_samples(folder).samples,
+        cache,
+        media=MediaEncoder(lambda pixels: pixels, "vae", torch.float32),
+        text=TextEncoder(lambda texts: {"x": torch.zeros(len(texts), 1)}, "clip", torch.float32),
+        framing=Framing((Bucket(16, 16, 8),)),
+    )
+    assert (len(report.samples), report.problems) == (1, ())
