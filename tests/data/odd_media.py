@@ -11,6 +11,7 @@ from typing import Any
 import av
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 Pixels = NDArray[Any]
 
@@ -18,6 +19,18 @@ FPS = 10
 SIDE = 32
 # Kr and Kb of the matrices, by their number in ITU-T H.273.
 MATRICES = {1: (0.2126, 0.0722), 6: (0.299, 0.114), 7: (0.212, 0.087), 9: (0.2627, 0.0593)}
+
+
+def tags(
+    matrix: int = 1, transfer: int = 1, primaries: int = 1, *, full: bool = False
+) -> dict[str, int]:
+    """What a clip states of its colour, in numbers of ITU-T H.273."""
+    return {
+        "colorspace": matrix,
+        "color_trc": transfer,
+        "color_primaries": primaries,
+        "color_range": 2 if full else 1,
+    }
 
 
 def ycbcr(
@@ -115,6 +128,35 @@ def numbers(clip: Pixels) -> list[int]:
     side = clip.shape[-1]
     levels = clip[:, :, side // 2 + 4 :, side // 2 + 4 :].astype(float).mean((1, 2, 3))
     return [round((level - 16) / 12) for level in levels]
+
+
+def write_with_others(path: Path, *, cover: bool = False) -> Path:
+    """A clip of :func:`moving` frames with sound that lasts longer, or the cover of an album."""
+    with av.open(str(path), "w") as container:
+        if cover:
+            picture = container.add_stream("mjpeg", rate=1)
+            picture.width = picture.height = 2 * SIDE
+            picture.pix_fmt = "yuvj420p"
+            picture.disposition = 1 << 10  # attached
+        stream = container.add_stream("libx264", rate=FPS)
+        stream.width = stream.height = SIDE
+        stream.pix_fmt, stream.options = "yuv420p", {"crf": "5"}
+        sound = container.add_stream("aac", rate=8000, layout="mono")
+        if cover:
+            frame = av.VideoFrame(2 * SIDE, 2 * SIDE, "yuvj420p")
+            frame.pts, frame.time_base = 0, Fraction(1)
+            container.mux([*picture.encode(frame), *picture.encode()])
+        for number, frame in enumerate(moving()):
+            frame.pts, frame.time_base = number, Fraction(1, FPS)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+        for number in range(20):
+            silence = np.zeros((1, 1024), np.float32)
+            noise = av.AudioFrame.from_ndarray(silence, format="fltp", layout="mono")
+            noise.rate, noise.pts = 8000, number * 1024
+            container.mux(sound.encode(noise))
+        container.mux(sound.encode())
+    return path
 
 
 # Key frames every 8, and after the first of them pictures that come before it, and need others.
@@ -220,3 +262,13 @@ def profile(space: str, *, columns: str = "rgb", gamma: float = 2.2) -> bytes:
     )
     head += bytes(12) + b"acsp" + bytes(28) + struct.pack(">3i", 63190, 65536, 54061)
     return head.ljust(128, b"\0") + struct.pack(">I", len(tags)) + table + data
+
+
+def write_gif(path: Path, *colours: tuple[int, int, int, int]) -> Path:
+    """Two frames, or one for each colour; a corner differs, or they would be one."""
+    frames = [
+        Image.new("RGBA", (32, 32), colour) for colour in (colours * 2)[: max(2, len(colours))]
+    ]
+    frames[1].putpixel((31, 31), (0, 0, 255, 255))
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=100, disposal=2)
+    return path

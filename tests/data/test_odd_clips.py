@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import av
 import numpy as np
 import pytest
-from PIL import Image
-from tests.data.making import caption, cut
+from tests.data.making import caption
 from tests.data.odd_media import (
-    moving,
-    numbers,
-    recut,
     set_matrix,
+    tags,
     write_flat,
     write_frames,
-    write_groups,
+    write_gif,
 )
 
 from ddrl.data.check import check
-from ddrl.data.framing import Bucket, Framing
-from ddrl.data.media import frame_media
-from ddrl.data.problems import BrokenFileError
 from ddrl.data.videos import read_video
 
 RED, WHITE = (255, 0, 0), (255, 255, 255)
@@ -48,17 +40,6 @@ class Colour:
     shown: Sequence[int]
     notes: tuple[str, ...] = ()
     off: int = 2
-
-
-def tags(
-    matrix: int = 1, transfer: int = 1, primaries: int = 1, *, full: bool = False
-) -> dict[str, int]:
-    return {
-        "colorspace": matrix,
-        "color_trc": transfer,
-        "color_primaries": primaries,
-        "color_range": 2 if full else 1,
-    }
 
 
 def to_2020(rgb: tuple[float, float, float]) -> list[float]:
@@ -258,16 +239,6 @@ def rgba(alpha: int, pix_fmt: str = "rgba") -> list[av.VideoFrame]:
     return [frame.reformat(format=pix_fmt) for frame in frames]
 
 
-def write_gif(path: Path, *colours: tuple[int, int, int, int]) -> Path:
-    """Two frames, or one for each colour; a corner differs, or they would be one."""
-    frames = [
-        Image.new("RGBA", (32, 32), colour) for colour in (colours * 2)[: max(2, len(colours))]
-    ]
-    frames[1].putpixel((31, 31), (0, 0, 255, 255))
-    frames[0].save(path, save_all=True, append_images=frames[1:], duration=100, disposal=2)
-    return path
-
-
 @pytest.mark.parametrize("case", COLOURS.values(), ids=COLOURS.keys())
 def test_a_colour_is_the_one_that_a_player_shows(tmp_path: Path, case: Colour) -> None:
     path = caption(case.make(tmp_path))
@@ -314,165 +285,3 @@ def test_oblong_pixels_of_a_turned_clip_are_those_that_it_stores(tmp_path: Path)
     path = write_flat(tmp_path / "a.mp4", aspect=Fraction(2))
     assert read_video(path).shape == (4, 3, 32, 64)
     assert read_video(set_matrix(path, (0, 1, -1, 0))).shape == (4, 3, 64, 32)
-
-
-@dataclass(frozen=True)
-class Cut:
-    """A clip of 16 frames that was cut without encoding it again.
-
-    Attributes:
-        make: writes it into a folder.
-        frames: those that a player shows.
-        notes: what `data check` says, as an expression.
-    """
-
-    make: Callable[[Path], Path]
-    frames: Sequence[int]
-    notes: str = ""
-
-
-def groups(codec: str, **how: Any) -> Callable[[Path], Path]:
-    """A maker of a clip that is copied in part."""
-
-    def make(folder: Path) -> Path:
-        suffix = "webm" if codec.startswith("libvpx") else "mp4"
-        whole = write_groups(folder.parent / f"whole.{suffix}", codec=codec)
-        return recut(whole, folder / f"a.{suffix}", **how)
-
-    return make
-
-
-LOST = r"starts off a key frame: its first \d\.\d\d s can't be shown"
-CUTS = {
-    "whole": Cut(groups("libx264"), range(16)),
-    "edit list, B-frames": Cut(groups("libx264", earlier=3), range(3, 16)),
-    "edit list, later group": Cut(groups("libx264", earlier=8), range(8, 16)),
-    "edit list, within a later group": Cut(groups("libx264", earlier=10), range(10, 16)),
-    "delay": Cut(groups("libx264", earlier=-20), range(16)),
-    "a long last frame": Cut(groups("libx264", hold=90), range(16)),
-    "off a key frame": Cut(groups("libx264", skip=3), range(8, 16), LOST),
-    "at an open group": Cut(groups("libx264", skip=7), range(8, 16), "|" + LOST),
-    "HEVC, edit list": Cut(groups("libx265", earlier=3), range(3, 16)),
-    "HEVC, off a key frame": Cut(groups("libx265", skip=3), range(8, 16), LOST),
-    "HEVC, at an open group": Cut(groups("libx265", skip=7), range(8, 16), "|" + LOST),
-    "MPEG-4, edit list": Cut(groups("mpeg4", earlier=3), range(3, 16)),
-    "MPEG-4, off a key frame": Cut(groups("mpeg4", skip=3), range(8, 16), LOST),
-    "VP9, off a key frame": Cut(groups("libvpx-vp9", skip=3), range(8, 16), LOST),
-    "VP8, off a key frame": Cut(groups("libvpx", skip=3), range(8, 16), LOST),
-}
-
-
-@pytest.mark.parametrize("case", CUTS.values(), ids=CUTS.keys())
-def test_a_cut_clip_has_the_frames_that_a_player_shows(tmp_path: Path, case: Cut) -> None:
-    (folder := tmp_path / "set").mkdir()
-    path = caption(case.make(folder))
-    report = check(folder)
-    assert report.num_videos == 1, report.lines()
-    assert re.fullmatch(case.notes, "".join(problem.message for problem in report.problems))
-    assert numbers(read_video(path).numpy()) == list(case.frames)
-
-
-def spoiled(content: bytes) -> bytes:
-    """The middle of a packet overwritten by noise."""
-    at, size = len(content) // 3, len(content) // 3
-    return content[:at] + np.random.default_rng(0).bytes(size) + content[at + size :]
-
-
-def without_key(codec: str) -> Callable[[Path], Path]:
-    def make(folder: Path) -> Path:
-        return recut(groups(codec)(folder), folder / f"b.{suffix}", skip=9)
-
-    suffix = "webm" if codec.startswith("libvpx") else "mp4"
-    return make
-
-
-@dataclass(frozen=True)
-class Refused:
-    """A clip that no training may see.
-
-    Attributes:
-        make: writes it into a folder.
-        reason: what is said, as an expression.
-        kind: of the problem.
-    """
-
-    make: Callable[[Path], Path]
-    reason: str
-    kind: str = "broken"
-
-
-REFUSED = {
-    "H.264, damaged inside": Refused(
-        groups("libx264", change=spoiled, changed=4), r"damaged at 0\.\d\d s"
-    ),
-    "H.264, the key frame damaged": Refused(
-        groups("libx264", change=spoiled, changed=7), r"damaged at 0\.\d\d s"
-    ),
-    "H.264, a frame lost": Refused(groups("libx264", without=4), r"damaged at \d\.\d\d s"),
-    "H.264, a frame empty": Refused(
-        groups("libx264", change=lambda content: bytes(len(content)), changed=4),
-        r"damaged at 0\.\d\d s",
-    ),
-    "H.264, cut and damaged": Refused(
-        groups("libx264", skip=7, change=spoiled, changed=11), r"damaged at 0\.\d\d s"
-    ),
-    "HEVC, a frame lost": Refused(groups("libx265", without=1), r"damaged at 0\.\d\d s"),
-    "MPEG-4, damaged inside": Refused(
-        groups("mpeg4", change=spoiled, changed=4), r"damaged at 0\.\d\d s"
-    ),
-    "H.264, the end cut off": Refused(
-        lambda p: cut(write_frames(p / "a.mp4", moving(), muxer={"movflags": "faststart"}), 0.7),
-        r"damaged at \d\.\d\d s|is cut off after \d+ frames \(at \d\.\d\d s\)",
-    ),
-    "VP9, the end cut off": Refused(
-        lambda p: cut(write_groups(p / "a.webm", codec="libvpx-vp9"), 0.6),
-        r"damaged at \d\.\d\d s|is cut off after \d+ frames \(at \d\.\d\d s\)",
-    ),
-    "GIF, the end cut off": Refused(
-        lambda p: cut(write_gif(p / "a.gif", *[(0, 0, n, 255) for n in range(0, 250, 9)]), 0.7),
-        r"damaged at \d\.\d\d s|is cut off after \d+ frames \(at \d\.\d\d s\)",
-    ),
-    "no key frame": Refused(without_key("libvpx-vp9"), "it has no key frame"),
-    "sizes that change": Refused(
-        lambda p: recut(
-            write_groups(p / "whole.webm", codec="libvpx"),
-            p / "a.webm",
-            changed=8,
-            change=lambda content: content[:6] + b"\x40\0\x40\0" + content[10:],
-        ),
-        r"changes its size at 0\.80 s, from 32 x 32 to 64 x 64 pixels|damaged at 0\.80 s",
-    ),
-    "a matrix that nobody shows": Refused(
-        lambda p: write_flat(p / "a.mp4", tags=tags(8)), "states colour matrix 8", "unknown_colour"
-    ),
-    "a transfer that nobody shows": Refused(
-        lambda p: write_flat(p / "a.mp4", tags=tags(1, 9)), "colour transfer 9", "unknown_colour"
-    ),
-    "primaries that nobody shows": Refused(
-        lambda p: write_flat(p / "a.mp4", tags=tags(1, 1, 10)), "primaries 10", "unknown_colour"
-    ),
-    "a slant": Refused(
-        lambda p: set_matrix(write_flat(p / "a.mp4"), (0.7, 0.7, -0.7, 0.7)), "turned by 45 degrees"
-    ),
-    "one frame": Refused(
-        lambda p: write_frames(p / "a.mp4", moving(1)), "has 1 frame; 2 are needed", "too_short"
-    ),
-}
-
-
-@pytest.mark.parametrize("case", REFUSED.values(), ids=REFUSED.keys())
-def test_what_check_refuses_is_never_trained_on(tmp_path: Path, case: Refused) -> None:
-    (folder := tmp_path / "set").mkdir()
-    path = caption(case.make(folder))
-    for other in folder.iterdir():
-        if other.stem != path.stem:
-            other.unlink()
-    (problem,) = check(folder).broken
-    assert problem.kind == case.kind
-    assert re.search(case.reason, problem.message), problem.message
-    for read in (
-        lambda: read_video(path),
-        lambda: frame_media(path, Framing((Bucket(16, 16, 2),))),
-    ):
-        with pytest.raises(BrokenFileError, match=case.reason):
-            read()

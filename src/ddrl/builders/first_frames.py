@@ -54,7 +54,7 @@ def read_first_frames(recipe: Recipe, files: Sequence[Path]) -> Tensor | None:
     except BrokenFileError as error:
         raise DataError(
             f"The first frame {error.message}",
-            hint=error.hint or "name a png, jpeg or webp picture, or a clip",
+            hint=error.hint or "name a png, jpeg, webp or gif picture, or a clip",
         ) from error
 
 

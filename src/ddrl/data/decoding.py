@@ -113,20 +113,22 @@ class Decoding:
             message = f"is cut off after {len(stamps)} frame{plural} ({self._at(stamps[-1])})"
             raise BrokenFileError(self._locator.name, "broken", message)
 
-    def _packets(self) -> Iterator[Packet]:
-        """The packets of the stream from the first key frame on."""
+    def _packets(self) -> Iterator[Packet | None]:
+        """The packets of the stream from the first key frame on; None then empties the decoder."""
         begin: int | None = None
         for packet in self._container.demux():
             ours = packet.stream_index == self.stream.index
             if packet.is_corrupt and ours:
                 raise self._damage(packet.pts, "the file ends within a frame")
-            if packet.pts is not None and not packet.is_discard:
+            if packet.pts is None:
+                continue  # also what ends a stream, which names the wrong one
+            if not packet.is_discard:
                 end = (packet.pts + (packet.duration or 0)) * Fraction(packet.time_base)
                 self._end = max(self._end, end)
             if not ours:
                 continue
-            self._own_end = max(self._own_end, (packet.pts or 0) + (packet.duration or 0))
-            if packet.pts is not None and self._start is None:
+            self._own_end = max(self._own_end, packet.pts + (packet.duration or 0))
+            if self._start is None:
                 if not packet.is_discard:
                     begin = packet.pts if begin is None else min(begin, packet.pts)
                 if not packet.is_keyframe:
@@ -137,10 +139,11 @@ class Decoding:
                 codec = self.stream.codec_context
                 if codec.name == "h264" and not _has_idr(packet, codec.extradata):
                     codec.options = {**codec.options, "err_detect": _ERRORS_AFTER_CUT}
-            if self._start is not None:
-                yield packet
+            yield packet
+        if self._start is not None:
+            yield None
 
-    def _decoded(self, packet: Packet) -> list[VideoFrame]:
+    def _decoded(self, packet: Packet | None) -> list[VideoFrame]:
         """What comes out of the decoder for a packet: nothing, if it needs frames before a cut."""
         import av
 
@@ -151,7 +154,8 @@ class Decoding:
         except (MemoryError, av.BlockingIOError):
             raise
         except av.FFmpegError as error:
-            raise self._damage(packet.pts, error.strerror) from error
+            stamp = None if packet is None else packet.pts
+            raise self._damage(stamp, error.strerror) from error
         for frame in frames:
             if frame.is_corrupt:
                 raise self._damage(frame.pts, "the decoder had to guess a part of a frame")
