@@ -135,7 +135,7 @@ def execute(
             if should_stop():
                 board.waiting.clear()
                 if not asked:
-                    _signal(board, signal.SIGINT)
+                    _signal(board, signal.SIGTERM)
                 asked = True
             for run in [r for r in board.waiting if not _is_locked(r)]:
                 if len(board.active) < workers:

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from ddrl.cli.progress import make_reporter
+from ddrl.cli.streams import results_are_kept
 from ddrl.cli.synthesize import synthesize
-from ddrl.cli.terminal import Verbose, say
+from ddrl.cli.terminal import Verbose, counter, say, say_json, show_help
 from ddrl.errors import DataError, UsageError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 __all__ = ["check", "data", "encode"]
 
@@ -30,7 +27,7 @@ data.command()(synthesize)
 def start(context: typer.Context) -> None:
     """Look at a data set of captioned images or clips, encode it, or sample one."""
     if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
+        show_help(context)
 
 
 @data.command()
@@ -68,10 +65,10 @@ def check(
         fps=fps,
         num_frames=frames,
         outside="allow" if allow_outside else "refuse",
-        progress=_counter(),
+        progress=counter("read"),
     )
     if as_json:
-        typer.echo(json.dumps(report.as_json(), indent=1))
+        say_json(json.dumps(report.as_json(), indent=1))
     else:
         for line in report.lines():
             say(line)
@@ -114,17 +111,6 @@ def encode(
     with make_reporter() as reporter:
         model = build_pretrained(loaded, pick_device(loaded))
         _, report = encode_files(loaded, model, progress=reporter.made)
+    results_are_kept()
     for line in report.lines():
         say(line)
-
-
-def _counter() -> Callable[[int, int], None] | None:
-    """Counts on one line of stderr, where that is a terminal."""
-    if not sys.stderr.isatty():
-        return None
-
-    def count(done: int, total: int) -> None:
-        end = "\n" if done == total else ""
-        typer.echo(f"\rread {done} of {total}{end}", err=True, nl=False)
-
-    return count

@@ -9,6 +9,7 @@ import typer
 
 from ddrl.cli.progress import make_reporter
 from ddrl.cli.steps import StepOption, read_step
+from ddrl.cli.streams import results_are_kept
 from ddrl.cli.terminal import Verbose, say
 from ddrl.errors import UsageError
 
@@ -80,6 +81,7 @@ def sample(
     request = _request(loaded, prompt or (), given, files, num=num, seed=seed, scale=scale)
     folder = out or run / "samples"
     write_samples(loaded, request, draw(loaded, request), folder)
+    results_are_kept()
     say(f"{len(request.prompts) * num} samples of {loaded.name}, {weights} weights")
     say(folder / "grid.png")
 

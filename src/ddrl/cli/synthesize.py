@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ddrl.cli.progress import Reporter, make_reporter
+from ddrl.cli.streams import results_are_kept
 from ddrl.cli.terminal import Verbose, say
 from ddrl.errors import UsageError
 
@@ -60,6 +61,7 @@ def synthesize(
         synthesis = synthesize_recipe(loaded, progress=reporter.made)
         if out is not None and earlier is not None:
             _write(loaded, synthesis, out, earlier, reporter)
+    results_are_kept()
     say(f"prompts  {len(synthesis.part.captions)}")
     for line in synthesis.made.lines():
         say(line)
