@@ -71,7 +71,7 @@ class _Results:
     """What of the results was lost.
 
     Attributes:
-        output: the file below stdout, if :func:`guard_streams` has made it.
+        output: the file below stdout, unless that is a caller's own.
         are_kept: they are in files, and stdout only says where.
     """
 
@@ -86,14 +86,17 @@ def guard_streams() -> None:
             os.fstat(number)
         except OSError:  # closed: the next file to be opened, a checkpoint, would take its place
             os.open(os.devnull, os.O_RDWR)
-    _Results.output, _Results.are_kept = None, False
     if sys.stdin is None:
         sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: SIM115 - it lives with the process
     if sys.stdout is sys.__stdout__:
         sys.stdout = open_stream(_number(sys.stdout), sys.stdout)
-        _Results.output = sys.stdout.buffer.raw  # type: ignore[attr-defined]
     if sys.stderr is sys.__stderr__:
         sys.stderr = open_stream(_number(sys.stderr), sys.stderr)
+    below = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
+    _Results.output = below if isinstance(below, PatientFile) else None
+    if _Results.output is not None:
+        _Results.output.failure = None
+    _Results.are_kept = False
 
 
 def results_are_kept() -> None:

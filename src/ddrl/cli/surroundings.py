@@ -35,7 +35,7 @@ def check_surroundings(arguments: Sequence[str]) -> None:
             # Recipes, manifests and pages are UTF-8, and would have no letters for it.
             raise UsageError(
                 f'{name} "{text}" is not UTF-8 text.',
-                hint="type it where the locale is UTF-8, or rename the file or folder that it names",
+                hint="type it where the locale is UTF-8, or rename the file that it names",
             ) from None
 
 
