@@ -16,6 +16,7 @@ from ddrl.cli.doctor import doctor
 from ddrl.cli.evaluate import evaluate
 from ddrl.cli.export import export
 from ddrl.cli.interrupts import Interrupted, Interrupts
+from ddrl.cli.recipe import recipe
 from ddrl.cli.reward import reward
 from ddrl.cli.sample import sample
 from ddrl.cli.streams import guard_streams, lost_results
@@ -42,6 +43,7 @@ app = typer.Typer(
 )
 for command in (train, sample, evaluate, compare, export, doctor):
     app.command()(command)
+app.add_typer(recipe)
 app.add_typer(data)
 app.add_typer(reward)
 

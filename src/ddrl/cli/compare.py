@@ -31,7 +31,9 @@ def compare(
     recipes: Annotated[
         list[Path],
         typer.Argument(
-            metavar="COMPARISON", help="A TOML file with [[variant]] sections, or several recipes."
+            metavar="COMPARISON",
+            help="A TOML file with [[variant]] sections, or several recipes; or names of "
+            "`ddrl recipe list`.",
         ),
     ],
     seeds: Annotated[

@@ -11,7 +11,7 @@ import typer
 from ddrl.cli.progress import make_reporter
 from ddrl.cli.streams import results_are_kept
 from ddrl.cli.synthesize import synthesize
-from ddrl.cli.terminal import Verbose, counter, say, say_json, show_help
+from ddrl.cli.terminal import RECIPE_HELP, Verbose, counter, say, say_json, show_help
 from ddrl.errors import DataError, UsageError
 
 __all__ = ["check", "data", "encode"]
@@ -80,7 +80,7 @@ def check(
 
 @data.command()
 def encode(
-    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A TOML file.")],
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help=RECIPE_HELP)],
     overrides: Annotated[
         list[str] | None,
         typer.Argument(metavar="SECTION.KEY=VALUE", help="Keys to set otherwise."),

@@ -10,7 +10,7 @@ import typer
 
 from ddrl.cli.progress import Reporter, make_reporter
 from ddrl.cli.streams import results_are_kept
-from ddrl.cli.terminal import Verbose, say
+from ddrl.cli.terminal import RECIPE_HELP, Verbose, say
 from ddrl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ _MEDIA = (".png", ".mp4")
 
 
 def synthesize(
-    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A TOML file.")],
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help=RECIPE_HELP)],
     overrides: Annotated[
         list[str] | None,
         typer.Argument(metavar="SECTION.KEY=VALUE", help="Keys to set otherwise."),

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 __all__ = [
+    "RECIPE_HELP",
     "Verbose",
     "complain",
     "counter",
@@ -30,6 +31,7 @@ __all__ = [
     "show_help",
 ]
 
+RECIPE_HELP = "A TOML file, or a name of `ddrl recipe list`."
 _MAX_LOGGED = 4000  # characters of a line of the log
 
 

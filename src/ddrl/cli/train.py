@@ -8,13 +8,13 @@ from typing import Annotated
 
 import typer
 
-from ddrl.cli.terminal import Verbose, say
+from ddrl.cli.terminal import RECIPE_HELP, Verbose, say
 
 __all__ = ["train"]
 
 
 def train(
-    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A TOML file.")],
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help=RECIPE_HELP)],
     overrides: Annotated[
         list[str] | None,
         typer.Argument(metavar="SECTION.KEY=VALUE", help="Keys to set otherwise."),
