@@ -26,6 +26,9 @@ ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 PYTEST := $(ONE_THREAD) $(PY) -m pytest
 WORKERS ?= 2
 
+# Material for MkDocs tells of its successor at every start.
+SITE := NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs
+
 ##@ The two commands of the README
 
 .PHONY: demo
@@ -41,10 +44,11 @@ test: $(DEV_READY) ## every fast test
 ##@ For a change
 
 .PHONY: check
-check: $(DEV_READY) ## lint, format, types and tests: what CI runs
+check: $(DEV_READY) ## lint, format, types, the site and tests: what CI runs
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
+	$(SITE) build --strict --quiet
 	$(PYTEST) -n $(WORKERS)
 
 .PHONY: fix
@@ -71,6 +75,10 @@ bench: $(DEV_READY) ## measure speed; results go to benchmarks/results
 docs: $(DEV_READY) ## write what is made from code and results: pages, figures in sentences, charts
 	$(PY) docs/generate.py
 	$(PY) docs/figures.py
+
+.PHONY: site
+site: $(DEV_READY) ## the documentation as a site, as it is written: http://127.0.0.1:8000
+	$(SITE) serve
 
 .PHONY: pictures
 pictures: $(DEV_READY) ## draw all pictures of docs/, those of finished runs too
@@ -127,5 +135,5 @@ $(RUN_READY): $(VENV_READY) $(INPUTS)
 # What development needs holds what running needs: one installation serves both stamps.
 $(DEV_READY): $(VENV_READY) $(INPUTS)
 	@echo "Installing ddrl and its development tools into $(VENV) (the first time takes some minutes)"
-	$(PY) -m pip install --constraint constraints.txt $(PIP_ARGS) --editable ".[dev,models,ocr,parquet,serve]"
+	$(PY) -m pip install --constraint constraints.txt $(PIP_ARGS) --editable ".[dev,docs,models,ocr,parquet,serve]"
 	@touch $(RUN_READY) $@

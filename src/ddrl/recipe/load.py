@@ -163,7 +163,8 @@ def _nearby_recipes(path: Path) -> str:
 
     What has a recipe's name, or could be one, may mean a recipe that comes with ddrl.
     """
-    if path.suffix != ".toml" or path.stem in {one.path.stem for one in shipped()}:
+    is_known = path.stem in {one.path.stem for one in shipped()}
+    if is_known or (path.suffix != ".toml" and not path.is_dir()):
         return near_names(path.as_posix())
     folder = path if path.is_dir() else path.parent
     while not folder.is_dir():

@@ -1,4 +1,4 @@
-"""The recipes that come with ddrl, by name: in a wheel's package data, or in a checkout's folder."""
+"""The recipes that come with ddrl, by name: a wheel's package data, or a checkout's folder."""
 
 from __future__ import annotations
 
@@ -97,11 +97,11 @@ def find_shipped(name: str) -> Shipped:
 def near_names(name: str) -> str:
     """A hint for what is no recipe: names that it may mean, and the command that lists them."""
     names = [one.name for one in shipped()]
-    stem = name.rpartition("/")[2].removesuffix(".toml")
-    same = [one for one in names if one.rpartition("/")[2] == stem]
-    close = same or [near for near in [nearest(stem, names)] if near]
+    stem = name.removesuffix(".toml")
+    meant = max((n for n in names if f"/{stem}".endswith(f"/{n}")), key=len, default=None)
+    close = meant or nearest(stem.rpartition("/")[2], names)
     listing = "`ddrl recipe list` names the recipes that come with ddrl"
-    return f"did you mean {' or '.join(close)}? {listing}" if close else listing
+    return f"did you mean {close}? {listing}" if close else listing
 
 
 def find_recipe(path: Path, *, is_comparison: bool = False) -> Path:
