@@ -23,6 +23,7 @@ from ddrl.disk import read_document, read_json
 from ddrl.errors import DDRLError, GuardStop, RecipeError, UsageError
 from ddrl.recipe import Recipe, parse_recipe
 from ddrl.recipe.comparison import PlannedRun
+from ddrl.recipe.extras import check_extras
 
 __all__ = ["Outcome", "audit_of", "execute", "pick_workers", "prepare", "read_outcome"]
 
@@ -95,6 +96,7 @@ def prepare(recipes: Sequence[Recipe]) -> None:
     """
     made: list[object] = []
     for recipe in recipes:
+        check_extras(recipe)
         check_named(recipe)
         subject = (recipe.model, recipe.data.source, recipe.run.cache)
         splits = load_splits(recipe)

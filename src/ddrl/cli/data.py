@@ -92,6 +92,7 @@ def encode(
     What is there already is not made again, so a second run, or one that was stopped, goes on.
     """
     from ddrl.recipe import load_recipe
+    from ddrl.recipe.extras import check_extras
 
     loaded = load_recipe(recipe, overrides or [])  # a faulty one fails before torch is loaded
     if loaded.data.source == "prompts":
@@ -104,6 +105,7 @@ def encode(
             f"data.source {loaded.data.source} is embedded: there is nothing to encode.",
             hint='set data.source = "files" and data.path, with a diffusers model',
         )
+    check_extras(loaded, is_trained=False)
     from ddrl.builders.assets import build_pretrained, limit_threads, pick_device
     from ddrl.builders.corpus import encode_files
 

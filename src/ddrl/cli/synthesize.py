@@ -42,6 +42,7 @@ def synthesize(
     """
     from ddrl.recipe import load_recipe
     from ddrl.recipe.anchors import needs_synthetic
+    from ddrl.recipe.extras import check_extras
     from ddrl.rewards.code import look_in
 
     look_in(Path.cwd())
@@ -52,6 +53,7 @@ def synthesize(
             f"{loaded.data.anchor}, objective.regularizer is {loaded.objective.regularizer}.",
             hint='set data.anchor = "synthetic" or "mixed", or write them out with --out FOLDER',
         )
+    check_extras(loaded, is_trained=False)
     earlier = None if out is None else _earlier(out)
     from ddrl.builders.assets import limit_threads
     from ddrl.builders.synthesis import synthesize_recipe

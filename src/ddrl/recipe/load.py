@@ -85,6 +85,10 @@ def parse_recipe(text: str, *, origin: str = "recipe", overrides: Sequence[str] 
         RecipeError: it is not a recipe that can be run.
     """
     data = parse_tables(text, origin=origin)
+    if "variant" in data:
+        raise RecipeError(
+            f"{origin} is a comparison, not one recipe", hint=f"run it with `ddrl compare {origin}`"
+        )
     lines = line_numbers(text)
     overridden = {apply_override(data, override): override for override in overrides}
     places = _Places(origin, lines, overridden)

@@ -99,7 +99,7 @@ def near_names(name: str) -> str:
     names = [one.name for one in shipped()]
     stem = name.removesuffix(".toml")
     meant = max((n for n in names if f"/{stem}".endswith(f"/{n}")), key=len, default=None)
-    close = meant or nearest(stem.rpartition("/")[2], names)
+    close = meant or nearest(stem, names) or nearest(stem.rpartition("/")[2], names)
     listing = "`ddrl recipe list` names the recipes that come with ddrl"
     return f"did you mean {close}? {listing}" if close else listing
 
