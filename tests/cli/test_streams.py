@@ -167,9 +167,9 @@ def test_a_pipe_that_is_full_and_does_not_block() -> None:
     wanted = b"x" * 300_000
     child = os.fork()
     if child == 0:
-        file = io.BufferedWriter(PatientFile(writer))
-        file.write(wanted)
-        file.flush()
+        patient = io.BufferedWriter(PatientFile(writer))
+        patient.write(wanted)
+        patient.flush()
         os._exit(0)
     os.close(writer)
     with os.fdopen(reader, "rb") as file:

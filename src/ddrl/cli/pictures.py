@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import io
 import json
 import re
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from ddrl.builders.runs import LoadedRun
 
-__all__ = ["FPS", "Request", "draw", "mp4", "png", "slug", "write_samples"]
+__all__ = ["FPS", "Request", "check_writable", "draw", "mp4", "png", "slug", "write_samples"]
 
 FORMAT = "ddrl-samples/1"
 FPS = 16.0  # of clips, where the recipe leaves it to the data
@@ -135,6 +136,16 @@ def _write(path: Path, content: bytes) -> dict[str, str]:
     return {"file": path.name, "sha256": hashlib.sha256(content).hexdigest()}
 
 
+def check_writable(*, is_clip: bool) -> None:
+    """See that samples can be written, which is found out best before they are drawn.
+
+    Raises:
+        UsageError: PyAV is needed and not installed.
+    """
+    if is_clip and importlib.util.find_spec("av") is None:
+        raise UsageError("Writing a clip needs av.", hint="pip install 'ddrl[models]'")
+
+
 def png(pixels: Tensor, scale: int) -> bytes:
     """One picture, each pixel a square."""
     from PIL import Image
@@ -154,10 +165,9 @@ def mp4(frames: Tensor, scale: int, *, fps: float) -> bytes:
     """
     import numpy as np
 
-    try:
-        import av
-    except ImportError as error:
-        raise UsageError("Writing a clip needs av.", hint="pip install 'ddrl[models]'") from error
+    check_writable(is_clip=True)
+    import av
+
     large = frames.repeat_interleave(scale, dim=1).repeat_interleave(scale, dim=2).numpy()
     odd = [(0, side % 2) for side in large.shape[1:3]]
     large = np.pad(large, [(0, 0), *odd, (0, 0)], mode="edge")

@@ -69,11 +69,13 @@ def sample(
         )
     from ddrl.builders.first_frames import one_for_each, read_first_frames
     from ddrl.builders.runs import RunFolder, load_run, read_recipe
-    from ddrl.cli.pictures import draw, write_samples
+    from ddrl.cli.pictures import check_writable, draw, write_samples
 
     weights: Weights = "base" if base else "raw" if raw else "ema"
     files = tuple(first_frame or ())
-    given = read_first_frames(read_recipe(RunFolder(run)), files)  # before any weight is loaded
+    recipe = read_recipe(RunFolder(run))  # what is wrong is found before any weight is loaded
+    check_writable(is_clip=recipe.data.frames > 1 or recipe.data.source == "moving_digits")
+    given = read_first_frames(recipe, files)
     if given is not None and prompt:
         given = one_for_each(given, len(prompt))
     with make_reporter() as reporter:
