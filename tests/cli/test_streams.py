@@ -119,6 +119,30 @@ def test_a_terminal_that_goes_away(recipe: Path, tmp_path: Path, nohup: bool) ->
     assert newest == f"step-{4 if nohup else 3:08d}"
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_every_command_ends_by_a_signal(
+    monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    """As an error would end it: what is half done is removed on the way, and nothing is shown."""
+    cleared = []
+
+    def check(*_: object, **__: object) -> None:
+        try:
+            os.kill(os.getpid(), number)
+            os.kill(os.getpid(), signal.SIGHUP)  # one more, while it ends, does not hurry it
+        finally:
+            cleared.append(number)
+
+    monkeypatch.setattr("ddrl.data.check.check", check)
+    before = signal.signal(number, signal.SIG_DFL)  # tests may be started with it ignored
+    try:
+        result = ddrl("data", "check", ".")
+    finally:
+        signal.signal(number, before)
+    assert (result.code, result.stderr) == (128 + number, f"stopped at once by {number.name}\n")
+    assert cleared == [number]
+
+
 def test_letters_that_an_encoding_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     like = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     with (tmp_path / "out").open("wb") as file:

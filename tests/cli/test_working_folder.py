@@ -81,7 +81,8 @@ def ran(folder: Path) -> list[str]:
 
 def recipe(folder: Path, name: str) -> Path:
     path = folder / "recipe.toml"
-    text = RECIPE.format(folder=folder / "run", cache=folder.parent / "cache")
+    cache = folder.parents[1] / "ddrl-cache"  # where other tests find their bases and judges, too
+    text = RECIPE.format(folder=folder / "run", cache=cache)
     path.write_text(text.replace('name = "ink"', f'name = "{name}"'))
     return path
 
