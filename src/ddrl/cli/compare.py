@@ -12,8 +12,8 @@ import typer
 from ddrl.cli.interrupts import Interrupts
 from ddrl.cli.lock import FolderLock
 from ddrl.cli.streams import results_are_kept
-from ddrl.cli.terminal import Verbose, open_table, say, shout
-from ddrl.errors import DDRLError, printable
+from ddrl.cli.terminal import Verbose, complain, open_table, say, shout
+from ddrl.errors import printable
 
 if TYPE_CHECKING:
     from ddrl.builders.compare import Outcome
@@ -107,11 +107,12 @@ def _tell_failures(outcomes: list[Outcome]) -> None:
     failed = [outcome for outcome in outcomes if outcome.state == "failed"]
     if failed:
         first = failed[0]
-        raise DDRLError(
+        complain(
             f"{len(failed)} of {len(outcomes)} runs failed; the first, {first.run.label} with seed "
             f"{first.run.seed}: {first.reason}",
-            hint="the report holds the others; the same command tries the failed ones again",
+            "the report holds the others; the same command tries the failed ones again",
         )
+        raise typer.Exit(first.exit_code)
 
 
 def _print_table(report: ComparisonReport) -> None:
