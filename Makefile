@@ -28,6 +28,9 @@ WORKERS ?= 2
 # A file's tests share what is costly to make, so one worker runs them all.
 BY_FILE := --dist loadfile --no-loadscope-reorder
 
+# Material for MkDocs tells of its successor at every start.
+SITE := NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs
+
 ##@ The two commands of the README
 
 .PHONY: demo
@@ -43,10 +46,11 @@ test: $(DEV_READY) ## every fast test
 ##@ For a change
 
 .PHONY: check
-check: $(DEV_READY) ## lint, format, types and tests: what CI runs
+check: $(DEV_READY) ## lint, format, types, the site and tests: what CI runs
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
+	$(SITE) build --strict --quiet
 	$(PYTEST) -n $(WORKERS) $(BY_FILE)
 
 .PHONY: fix
@@ -73,6 +77,10 @@ bench: $(DEV_READY) ## measure speed; results go to benchmarks/results
 docs: $(DEV_READY) ## write what is made from code and results: pages, figures in sentences, charts
 	$(PY) docs/generate.py
 	$(PY) docs/figures.py
+
+.PHONY: site
+site: $(DEV_READY) ## the documentation as a site, as it is written: http://127.0.0.1:8000
+	$(SITE) serve
 
 .PHONY: pictures
 pictures: $(DEV_READY) ## draw all pictures of docs/, those of finished runs too
@@ -129,5 +137,5 @@ $(RUN_READY): $(VENV_READY) $(INPUTS)
 # What development needs holds what running needs: one installation serves both stamps.
 $(DEV_READY): $(VENV_READY) $(INPUTS)
 	@echo "Installing ddrl and its development tools into $(VENV) (the first time takes some minutes)"
-	$(PY) -m pip install --constraint constraints.txt $(PIP_ARGS) --editable ".[dev,hub,models,ocr,parquet,serve]"
+	$(PY) -m pip install --constraint constraints.txt $(PIP_ARGS) --editable ".[dev,docs,hub,models,ocr,parquet,serve]"
 	@touch $(RUN_READY) $@

@@ -40,6 +40,10 @@ that does not exist is an error that names the nearest one. `section.key=value` 
 overrides a key: `ddrl train recipes/digits.toml objective.beta=0.3`. A number that can be switched
 off is off at 0. The run's folder keeps the whole recipe as `recipe.toml`.
 
+`ddrl recipe list` names the recipes that come with ddrl. Commands take the name in place of a file, as `ddrl train digits`;
+a file of that name in the working folder, with or without `.toml`, comes first, and the log says so. `ddrl recipe copy digits`
+writes a copy to change, and overwrites nothing without `--force`.
+
 The same command resumes a run. A resume may change how long the run is and what is watched
 (`run.steps`, `evaluation`, `guard`, checkpoints); anything else would be another run, and is refused
 with a list of the differences.

@@ -6,9 +6,9 @@ import hashlib
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,9 +82,12 @@ def ddrl(*arguments: str | Path) -> Result:
     return Result(stop.value.code, out.getvalue(), err.getvalue())
 
 
-def spawn(
-    *arguments: str | Path, before: Callable[[], None] | None = None
-) -> subprocess.Popen[str]:
+def _heed_interrupts() -> None:
+    """Shells have what they start in the background ignore SIGINT, and tests may be started so."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def spawn(*arguments: str | Path) -> subprocess.Popen[str]:
     """Start a command in a process of its own."""
     return subprocess.Popen(
         [sys.executable, "-m", "ddrl", *map(str, arguments)],
@@ -93,7 +96,7 @@ def spawn(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=before,
+        preexec_fn=_heed_interrupts,
     )
 
 

@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 import resource
-import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from tests.cli.command import ddrl, finish, kept, metrics_of, spawn
+from tests.cli.command import ddrl, kept, metrics_of
+from tests.cli.forked import fork
+
+
+@contextmanager
+def full_disk(limit: int) -> Iterator[None]:
+    """No file may grow past so many bytes; Python ignores the signal that this sends."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.mark.parametrize("below", ["", "inner"])
@@ -32,12 +45,8 @@ def test_a_cache_that_can_not_be_written(recipe: Path) -> None:
 def test_the_disk_is_full(recipe: Path, trained: Path) -> None:
     """Files may not grow past 8 KiB: metrics still fit for a while, a checkpoint does not."""
     before = kept(trained)
-    limit = 8 * 1024
-
-    def fill_the_disk() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-
-    result = finish(spawn("train", recipe, "run.steps=6", before=fill_the_disk))
+    with full_disk(8 * 1024):
+        result = ddrl("train", recipe, "run.steps=6")
     result.failed(5, "step-00000006 can't be written", "free space", "earlier checkpoints are kept")
     after = kept(trained)
     del before["metrics.jsonl"], after["metrics.jsonl"]
@@ -49,32 +58,58 @@ def test_the_disk_is_full(recipe: Path, trained: Path) -> None:
 
 def test_the_disk_is_full_for_metrics(recipe: Path, trained: Path) -> None:
     before = kept(trained)
-    limit = (trained / "metrics.jsonl").stat().st_size + 100
-
-    def fill_the_disk() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-
-    result = finish(spawn("train", recipe, "run.steps=6", before=fill_the_disk))
+    with full_disk((trained / "metrics.jsonl").stat().st_size + 100):
+        result = ddrl("train", recipe, "run.steps=6")
     result.failed(5, "metrics.jsonl", "File too large", "free space")
     after = kept(trained)
     del before["metrics.jsonl"], after["metrics.jsonl"]
     assert after == before
 
 
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        (("train", "recipe.toml", "run.folder=new"), 2),
+        (("train", "recipe.toml", "run.folder=new", "run.cache=cache", "model.depth=2"), 2),
+        (("sample", "run", "--prompt", "seven", "--num", "1", "--out", "new"), 2),
+        (("export", "run", "--out", "new"), 2),
+        (("reward", "audit", "ink", "--data", "digits", "--limit", "8", "--out", "new"), 3),
+        (("recipe", "copy", "digits", "--to", "new"), 2),
+        (("data", "synthesize", "recipe.toml", "data.anchor=synthetic", "run.cache=cache"), 3),
+        (("doctor",), 1),  # which says which check has failed
+    ],
+    ids=lambda value: " ".join(value[:2]) if isinstance(value, tuple) else "",
+)
+def test_a_full_disk_has_its_exit_code(
+    recipe: Path,
+    trained: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    command: tuple[str, ...],
+    code: int,
+) -> None:
+    """Whatever a command writes first; what was there before stays as it is."""
+    monkeypatch.chdir(recipe.parent)
+    before = kept(trained)
+    with full_disk(0):
+        result = ddrl(*command)
+    assert result.code == code, result.stderr
+    assert "can't be written" in result.stdout + result.stderr
+    assert "Traceback" not in result.stderr
+    assert kept(trained) == before
+
+
 def test_two_runs_in_one_folder(recipe: Path) -> None:
     gate = recipe.parent
     options = [f"reward.0.options.folder={gate}", "reward.0.options.at=2"]
     arguments = ["train", str(recipe), "reward.0.name=tests.cli.rewards:Gate", *options]
-    first = spawn(*arguments)
+    first = fork(gate / "out", arguments)
     try:
-        while not (gate / "reached").exists():
-            assert first.poll() is None, first.communicate()
-            time.sleep(0.02)
+        first.wait_for(gate / "reached")
         second = ddrl(*arguments)
         (gate / "go").touch()
-        assert finish(first).code == 0
+        assert first.finish().code == 0
     finally:
-        first.kill()
+        first.process.kill()
     second.failed(2, f"Another process (pid {first.pid}) is training in", "another run.folder")
     assert len(metrics_of(gate / "run")) == 4
     assert "Already finished" in ddrl(*arguments).stdout

@@ -111,18 +111,13 @@ def test_what_can_not_be_made(own: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "cache" / "synthetic").exists()
 
 
-def heed_interrupts() -> None:
-    """Shells have what they start in the background ignore SIGINT, and tests may be started so."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_what_was_stopped_goes_on(own: Path, tmp_path: Path, number: signal.Signals) -> None:
     # One sample a pass, so that there is time to stop it.
     many = ("data.anchor=synthetic", "data.synthetic.per_prompt=60", "run.micro_batch=1")
     lines(own, *SMALL)  # the base model is there
     media = tmp_path / "cache" / "synthetic" / "media"
-    process = spawn("data", "synthesize", own, *many, before=heed_interrupts)
+    process = spawn("data", "synthesize", own, *many)
     try:
         while len(list(media.rglob("[0-9a-f]*.safetensors"))) < 60:
             assert process.poll() is None, process.communicate()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,19 @@ import pytest
 from tests.cli.command import RECIPE, ROOT, Result
 
 SCRIPT = ("-c", "from ddrl.cli import main; main()")
+ALL = """
+from ddrl.cli import main
+import contextlib, io, json, sys
+rows = []
+for command in json.loads(sys.argv[1]):
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            main(command)
+        except SystemExit as stop:
+            rows.append({"code": stop.code, "stdout": out.getvalue(), "stderr": err.getvalue()})
+print(json.dumps(rows))
+"""
 STRANGERS = (
     *("dill", "yaml", "numpy", "PIL", "torch", "sitecustomize", "usercustomize", "typing", "json"),
     *("typer", "logging", "pydantic", "tomllib", "pyarrow", "httpx", "av", "wandb", "pkgutil"),
@@ -49,6 +63,17 @@ def run(folder: Path, *arguments: str | Path, how: tuple[str, ...] = ("-m", "ddr
     return Result(done.returncode, done.stdout, done.stderr)
 
 
+def run_all(folder: Path, *commands: tuple[str | Path, ...]) -> list[Result]:
+    """Run commands as a user of the folder would, but one after another in one process.
+
+    Loading torch is most of what a command takes here.
+    """
+    texts = json.dumps([[str(argument) for argument in command] for command in commands])
+    done = run(folder, texts, how=("-P", "-c", ALL))
+    assert done.code == 0, done.stderr
+    return [Result(**row) for row in json.loads(done.stdout)]
+
+
 def ran(folder: Path) -> list[str]:
     """What of the folder was run."""
     return sorted(path.stem for path in folder.parent.glob("*.ran"))
@@ -56,7 +81,8 @@ def ran(folder: Path) -> list[str]:
 
 def recipe(folder: Path, name: str) -> Path:
     path = folder / "recipe.toml"
-    text = RECIPE.format(folder=folder / "run", cache=folder.parent / "cache")
+    cache = folder.parents[1] / "ddrl-cache"  # where other tests find their bases and judges, too
+    text = RECIPE.format(folder=folder / "run", cache=cache)
     path.write_text(text.replace('name = "ink"', f'name = "{name}"'))
     return path
 
@@ -77,31 +103,32 @@ def test_the_panel_worker_runs_nothing(folder: Path) -> None:
     assert ran(folder) == []
 
 
-def test_listing_and_auditing_rewards_runs_nothing(folder: Path) -> None:
-    listed = run(folder, "reward", "list", "--json")
-    assert listed.code == 0, listed.stderr
-    assert "theirs" not in {row["name"] for row in json.loads(listed.stdout)["rewards"]}
-    audited = run(folder, "reward", "audit", "ink", "--data", "digits", "--limit", "5", how=SCRIPT)
-    assert audited.code == 0, audited.stderr
-    assert ran(folder) == []
-
-
-def test_a_reward_that_is_named_runs_and_nothing_beside_it(folder: Path) -> None:
+def test_commands_run_what_is_named_and_nothing_beside_it(folder: Path) -> None:
+    """One command after another, in a process that was started in the folder."""
     (folder / "mine.py").write_text(MODULE)
-    path = recipe(folder, "mine:Mine")
-    trained = run(folder, "train", path)  # with its panel in a process of its own
-    assert trained.code == 0, trained.stderr
-    assert ran(folder) == []
-    asked = run(folder, "evaluate", "run")
+    named, brought = recipe(folder, "mine:Mine"), folder / "brought"
+    evaluate = ("evaluate", "run", "--out", "report")
+    listed, audited, trained = run_all(
+        folder,
+        ("reward", "list", "--json"),
+        ("reward", "audit", "ink", "--data", "digits", "--limit", "5"),
+        ("train", named),
+    )
+    asked, sampled, allowed = run_all(  # by a process that has not loaded it
+        folder,
+        evaluate,
+        ("sample", "run", "--prompt", "seven", "--num", "1"),
+        (*evaluate, "--allow-code"),
+    )
+    assert "theirs" not in {row["name"] for row in json.loads(listed.stdout)["rewards"]}
+    for result in (listed, audited, trained, sampled, allowed):
+        assert result.code == 0, result.stderr
     asked.failed(4, "Module 'mine' lies in the working folder", "add --allow-code")
-    sampled = run(folder, "sample", "run", "--prompt", "seven", "--num", "1")
-    assert sampled.code == 0, sampled.stderr
-    allowed = run(folder, "evaluate", "run", "--allow-code")
-    assert allowed.code == 0, allowed.stderr
-    saved = folder / "run" / "recipe.toml"  # and a run may bring its own: folders are packages
+    shutil.copytree(folder / "run", brought)  # a run may bring its own: folders are packages
+    saved = brought / "recipe.toml"
     saved.write_text(saved.read_text().replace('"mine:Mine"', '"theirs.numpy:Evil"'))
-    brought = run(folder.parent, "evaluate", folder / "run", how=SCRIPT)
-    brought.failed(4, "Module 'theirs' lies in the working folder")
+    (outside,) = run_all(folder.parent, ("evaluate", brought))
+    outside.failed(4, "Module 'theirs' lies in the working folder")
     assert ran(folder) == []
 
 
@@ -119,13 +146,17 @@ def test_what_is_installed_comes_first(folder: Path) -> None:
 def test_a_package_is_found_whole_and_a_module_beside_another_is_not(folder: Path) -> None:
     package = folder / "my_rewards"
     package.mkdir()
-    (package / "parts.py").write_text("FACTOR = 2\n")
+    for place in (folder, package):
+        (place / "parts.py").write_text("FACTOR = 2\n")
     (package / "mine.py").write_text(f"from my_rewards.parts import FACTOR\n{MODULE}")
-    path = recipe(folder, "my_rewards.mine:Mine")
-    assert run(folder, "train", path, "--dry-run").code == 0
-    (folder / "parts.py").write_text("FACTOR = 2\n")
     (folder / "mine.py").write_text(f"from parts import FACTOR\n{MODULE}")
-    alone = run(folder, "train", recipe(folder, "mine:Mine"), "--dry-run")
+    path = recipe(folder, "my_rewards.mine:Mine")
+    whole, alone = run_all(
+        folder,
+        ("train", path, "--dry-run"),
+        ("train", path, "--dry-run", "reward.0.name=mine:Mine"),
+    )
+    assert whole.code == 0, whole.stderr
     alone.failed(
         4, "Module 'mine' needs 'parts', which lies beside it", "put both into one package"
     )

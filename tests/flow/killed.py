@@ -7,19 +7,18 @@ Nothing in ddrl knows of them: this wraps what it calls, in the process that is 
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import shutil
 import signal
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from multiprocessing.connection import Connection
-from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 import torch
+from tests.cli import forked
 
 import ddrl.builders.background
 import ddrl.builders.training
@@ -139,12 +138,6 @@ def _train(
         main(["train", *arguments])
 
 
-def _context() -> ForkServerContext:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.flow.killed"])
-    return context
-
-
 def train_until(
     arguments: list[str],
     output: Path,
@@ -153,14 +146,14 @@ def train_until(
     log: Path | None = None,
 ) -> int:
     """Train in a process that ends itself at a point, if it comes there; its exit code."""
-    process = _context().Process(target=_train, args=(arguments, kill_at, log, output, None))
+    process = forked.context().Process(target=_train, args=(arguments, kill_at, log, output, None))
     process.start()
     return _joined(process)
 
 
 def train_for(arguments: list[str], output: Path, *, seconds: float) -> int:
     """Train in a process that is killed so long after its training began; its exit code."""
-    context = _context()
+    context = forked.context()
     mine, theirs = context.Pipe(duplex=False)
     process = context.Process(target=_train, args=(arguments, None, None, output, theirs))
     process.start()

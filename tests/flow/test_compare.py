@@ -159,7 +159,7 @@ def test_a_run_that_fails_does_not_stop_the_others(
     broken = f'"objective.regularizer=none", "{AT}=1", "reward.0.options.folder={nowhere}"'
     path.write_text(path.read_text().replace('"objective.regularizer=none"', broken))
     result = ddrl("compare", path, "--workers", "2")
-    assert result.code != 0
+    assert result.code == 4  # that of the run that failed
     assert "1 of 2 runs failed; the first, No regularizer with seed 0" in result.stderr
     numbers = json.loads((tmp_path / "all/comparison.json").read_text())
     assert numbers["cells"][0]["figures"]["reward"]["per_seed"][0] is not None

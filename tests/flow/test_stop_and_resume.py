@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import time
@@ -11,7 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from tests.cli.command import Result, ddrl, finish, metrics_of, rows_of, spawn, write_recipe
+from tests.cli.command import Result, ddrl, metrics_of, rows_of, write_recipe
+from tests.cli.forked import fork
 
 STEPS = "run.steps=5"
 
@@ -50,19 +52,17 @@ def interrupt(
 ) -> Result:
     """Start a run, send signals while it is in iteration ``at``, and wait for its end."""
     gate = recipe.parent
-    process = spawn("train", recipe, *gated(gate, at=at), *more)
+    process = fork(gate / "out", ("train", recipe, *gated(gate, at=at), *more))
     try:
-        while not (gate / "reached").exists():
-            assert process.poll() is None, process.communicate()
-            time.sleep(0.02)
+        process.wait_for(gate / "reached")
         for number in numbers:
-            process.send_signal(number)
+            os.kill(process.pid, number)
             time.sleep(0.2)
         if go_on:
             (gate / "go").touch()
-        return finish(process)
+        return process.finish()
     finally:
-        process.kill()
+        process.process.kill()
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from markdown.extensions.toc import slugify, unique
+from tests.cli.command import ddrl
 
 ROOT = Path(__file__).parents[2]
 PAGES = [
@@ -17,9 +17,12 @@ PAGES = [
 FENCE = re.compile(r"^ *```.*?^ *```", re.MULTILINE | re.DOTALL)
 SPAN = re.compile(r"`([^`\n]+)`")
 LINK = re.compile(r"!?\[[^\]]*\]\(<?([^)\s>]+)>?[^)]*\)|<(?:img|a)\b[^>]*(?:src|href)=\"([^\"]+)\"")
+HEADING = re.compile(r"^#+ +(.+?) *#*$", re.MULTILINE)
 STARTS = r"(?:^|[;&|$][ \t]*)[ \t]*"
 MAKE = re.compile(STARTS + r"make[ \t]+([a-z][a-z-]*)", re.MULTILINE)
-COMMAND = re.compile(STARTS + r"(?:\S*/bin/)?ddrl[ \t]+([a-z][a-z-]*)", re.MULTILINE)
+COMMAND = re.compile(
+    STARTS + r"(?:\S*/bin/)?ddrl[ \t]+((?:(?:data|recipe|reward)[ \t]+)?[a-z][a-z-]*)", re.MULTILINE
+)
 EQUATION = re.compile(r"\(([PTOLA]\d)\)")
 CITATIONS = re.compile(r"\beqs?\.\s+((?:\(?[PTOLA]\d\)?(?:\s*(?:,|-|and|to)\s*)?)+)")
 
@@ -41,13 +44,34 @@ def mentions(pattern: re.Pattern[str]) -> dict[str, str]:
     return found
 
 
+def links_of(page: Path) -> list[str]:
+    """The targets of a page's links and pictures, but for those with a scheme."""
+    text = SPAN.sub("", FENCE.sub("", page.read_text(encoding="utf-8")))
+    targets = ["".join(groups) for groups in LINK.findall(text)]
+    return [target for target in targets if not re.match(r"[a-z]+:", target)]
+
+
+def anchors_of(page: Path) -> set[str]:
+    """The anchors of a page's headings, as the site names them."""
+    text = FENCE.sub("", page.read_text(encoding="utf-8"))
+    used: set[str] = set()
+    for heading in HEADING.findall(text):
+        unique(slugify(heading.replace("`", ""), "-"), used)
+    return used
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_relative_links_lead_somewhere(page: Path) -> None:
-    text = FENCE.sub("", page.read_text(encoding="utf-8"))
-    targets = ["".join(groups) for groups in LINK.findall(text)]
-    local = [t.split("#")[0] for t in targets if not re.match(r"[a-z]+:|#", t)]
-    missing = [target for target in local if not (page.parent / target).exists()]
-    assert missing == []
+    """Files, and the headings in them; pages of the site link to nothing outside of it."""
+    broken = []
+    for target in links_of(page):
+        name, _, anchor = target.partition("#")
+        file = page.parent / name if name else page
+        is_outside = page.parent.name == "docs" and not file.resolve().is_relative_to(page.parent)
+        is_lost = anchor and file.suffix == ".md" and anchor not in anchors_of(file)
+        if is_outside or not file.exists() or is_lost:
+            broken.append(target)
+    assert broken == []
 
 
 def test_navigation_lists_the_pages() -> None:
@@ -65,15 +89,9 @@ def test_make_targets_exist() -> None:
 
 def test_commands_exist() -> None:
     named = mentions(COMMAND)
-    assert {"train", "evaluate"} <= named.keys()
-    unknown = {}
-    for name, page in named.items():
-        done = subprocess.run(
-            [sys.executable, "-m", "ddrl", name, "--help"], capture_output=True, check=False
-        )
-        if done.returncode:
-            unknown[name] = page
-    assert unknown == {}
+    assert {"train", "evaluate", "recipe list"} <= named.keys()
+    unknown = [name for name in named if ddrl(*name.split(), "--help").code]
+    assert {name: named[name] for name in unknown} == {}
 
 
 def test_cited_equations_are_defined() -> None:

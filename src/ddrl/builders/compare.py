@@ -23,6 +23,7 @@ from ddrl.disk import read_document, read_json
 from ddrl.errors import DDRLError, GuardStop, RecipeError, UsageError
 from ddrl.recipe import Recipe, parse_recipe
 from ddrl.recipe.comparison import PlannedRun
+from ddrl.recipe.extras import check_extras
 
 __all__ = ["Outcome", "audit_of", "execute", "pick_workers", "prepare", "read_outcome"]
 
@@ -45,6 +46,7 @@ class Outcome:
         reason: of a stop or a failure, one sentence.
         audit: numbers of its report; None where there are none.
         seconds: that its iterations took.
+        exit_code: of a failure, as a shell has it.
     """
 
     run: PlannedRun
@@ -52,6 +54,7 @@ class Outcome:
     reason: str = ""
     audit: Mapping[str, Any] | None = None
     seconds: float = 0.0
+    exit_code: int = 0
 
 
 @dataclass
@@ -70,7 +73,7 @@ class _Board:
 
     waiting: list[PlannedRun]
     active: list[_Active] = field(default_factory=list)
-    failures: dict[Path, str] = field(default_factory=dict)
+    failures: dict[Path, tuple[str, int]] = field(default_factory=dict)
 
 
 def pick_workers(wanted: int, *, has_accelerator: bool) -> int:
@@ -95,6 +98,7 @@ def prepare(recipes: Sequence[Recipe]) -> None:
     """
     made: list[object] = []
     for recipe in recipes:
+        check_extras(recipe)
         check_named(recipe)
         subject = (recipe.model, recipe.data.source, recipe.run.cache)
         splits = load_splits(recipe)
@@ -135,7 +139,7 @@ def execute(
             if should_stop():
                 board.waiting.clear()
                 if not asked:
-                    _signal(board, signal.SIGINT)
+                    _signal(board, signal.SIGTERM)
                 asked = True
             for run in [r for r in board.waiting if not _is_locked(r)]:
                 if len(board.active) < workers:
@@ -151,7 +155,7 @@ def execute(
         for active in board.active:
             active.process.wait()
             active.log.close()
-    return [read_outcome(run, failure=board.failures.get(run.folder, "")) for run in runs]
+    return [read_outcome(run, failure=board.failures.get(run.folder)) for run in runs]
 
 
 def _progress(board: _Board, total: int) -> tuple[int, int]:
@@ -217,8 +221,9 @@ def _proceed(board: _Board, active: _Active, asked: bool) -> str:
     if code == 0:
         return f"{what}: audited"
     log = run.folder / f"{name}.log"
-    board.failures[run.folder] = f"{_last_error(log)} (exit {code}; see {log})"
-    return f"{what}: failed: {board.failures[run.folder]}"
+    reason = f"{_last_error(log)} (exit {code}; see {log})"
+    board.failures[run.folder] = reason, code if code > 0 else 128 - code
+    return f"{what}: failed: {reason}"
 
 
 def _last_error(log: Path) -> str:
@@ -243,15 +248,15 @@ def _is_finished(run: PlannedRun) -> bool:
     return read_outcome(run).state in ("done", "stopped")
 
 
-def read_outcome(run: PlannedRun, *, failure: str = "") -> Outcome:
+def read_outcome(run: PlannedRun, *, failure: tuple[str, int] | None = None) -> Outcome:
     """What is there of a run; figures of another recipe than the planned one are not taken.
 
     Args:
         run: which.
-        failure: why its process failed, if it has.
+        failure: why its process failed, and its exit code, if it has.
     """
     if failure:
-        return Outcome(run, "failed", failure)
+        return Outcome(run, "failed", failure[0], exit_code=failure[1])
     folder = RunFolder(run.folder)
     try:  # by value: a key that is newer than the file has its default
         is_same = parse_recipe(read_document(folder.recipe)) == run.recipe

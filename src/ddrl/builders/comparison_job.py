@@ -12,6 +12,7 @@ from ddrl.builders.comparison_report import build_comparison
 from ddrl.evaluation.comparison import ComparisonReport
 from ddrl.evaluation.comparison_page import write_comparison
 from ddrl.recipe.comparison import load_comparison, plan_runs
+from ddrl.recipe.shipped import find_recipe
 
 __all__ = ["ComparisonJob", "compare"]
 
@@ -20,7 +21,7 @@ class ComparisonJob:
     """Runs that are planned, and where their report goes.
 
     Args:
-        paths: one comparison file, or several recipes.
+        paths: one comparison file, or several recipes; names of those that come with ddrl, too.
         seeds: instead of the file's.
         folder: instead of the file's.
 
@@ -37,13 +38,14 @@ class ComparisonJob:
     def __init__(
         self, paths: Sequence[Path | str], *, seeds: Sequence[int] = (), folder: Path | str = ""
     ) -> None:
-        comparison, beside = load_comparison([Path(path) for path in paths])
+        files = [find_recipe(Path(p), is_comparison=len(paths) == 1) for p in paths]
+        comparison, beside = load_comparison(files)
         changes: dict[str, object] = {"seeds": tuple(seeds)} if seeds else {}
         changes |= {"folder": str(folder)} if folder else {}
         comparison = comparison.model_copy(update=changes)
         self.title, self.folder = comparison.title, Path(comparison.folder)
         self.runs = plan_runs(comparison, beside)
-        self._files = {Path(p) for p in (*paths, *(run.recipe_path for run in self.runs))}
+        self._files = {*files, *(run.recipe_path for run in self.runs)}
         words = ["ddrl", "compare", *map(str, paths)]
         words += ["--seeds", ",".join(map(str, seeds))] if seeds else []
         words += ["--folder", str(folder)] if folder else []

@@ -26,6 +26,7 @@ from ddrl.models.diffusers_model import DiffusersModel
 from ddrl.models.footprint import peak_bytes
 from ddrl.models.tiny import TinyModel
 from ddrl.recipe import Footprint, Plan, Recipe, Working, format_size, make_plan
+from ddrl.recipe.extras import missing_extras
 from ddrl.records import Condition
 from ddrl.rewards.base import reward_class
 from ddrl.rewards.card import RewardCard
@@ -64,6 +65,8 @@ def _check_what_is_here(recipe: Recipe) -> None:
         RewardError: there is no such reward.
     """
     check_named(recipe, is_here=False)
+    for extra in missing_extras(recipe):
+        logger.warning("not here yet: %s needs %s: %s", extra.key, extra.missing[0], extra.hint)
     path = recipe.data.path
     if path and recipe.data.source != "hub" and not Path(path).exists():
         logger.warning("not here yet: there is no data at %s", path)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import errno
 import sys
 import traceback
 from collections.abc import Sequence
@@ -15,12 +15,15 @@ from ddrl.cli.data import data
 from ddrl.cli.doctor import doctor
 from ddrl.cli.evaluate import evaluate
 from ddrl.cli.export import export
-from ddrl.cli.interrupts import Interrupted
+from ddrl.cli.interrupts import Interrupted, Interrupts
+from ddrl.cli.recipe import recipe
 from ddrl.cli.reward import reward
 from ddrl.cli.sample import sample
-from ddrl.cli.terminal import complain, say, set_up_logging
+from ddrl.cli.streams import guard_streams, lost_results
+from ddrl.cli.surroundings import check_surroundings, known_home
+from ddrl.cli.terminal import complain, say, set_up_logging, show_help
 from ddrl.cli.train import train
-from ddrl.errors import DDRLError
+from ddrl.errors import DataError, DDRLError, UsageError, printable
 
 __all__ = ["app", "main"]
 
@@ -28,7 +31,13 @@ __all__ = ["app", "main"]
 # the class is right for both.
 _WrongArguments: type[Exception] = typer.BadParameter.__bases__[0]
 
-_BROKEN_PIPE = 141  # what a shell reports for a process that SIGPIPE has ended
+# What the system refuses whoever asks; a file that is not there is none of these.
+_OF_THE_SYSTEM = frozenset(
+    {errno.EACCES, errno.EDQUOT, errno.EIO, errno.ELOOP, errno.EMFILE, errno.ENAMETOOLONG}
+    | {errno.ENFILE, errno.ENOSPC, errno.ENOTDIR, errno.EPERM, errno.EROFS, errno.ESTALE}
+)
+
+_BROKEN_PIPE = 141  # what a shell reports for a process that SIGPIPE has ended: nobody reads
 
 app = typer.Typer(
     name="ddrl",
@@ -40,6 +49,7 @@ app = typer.Typer(
 )
 for command in (train, sample, evaluate, compare, export, doctor):
     app.command()(command)
+app.add_typer(recipe)
 app.add_typer(data)
 app.add_typer(reward)
 
@@ -49,9 +59,9 @@ def _show_version(wanted: bool) -> None:
         from importlib.metadata import PackageNotFoundError, version
 
         try:
-            typer.echo(f"ddrl {version('ddrl')}")
+            say(f"ddrl {version('ddrl')}")
         except PackageNotFoundError:
-            typer.echo("ddrl, not installed: run from its source")
+            say("ddrl, not installed: run from its source")
         raise typer.Exit
 
 
@@ -65,7 +75,7 @@ def start(
 ) -> None:
     """Post-train diffusion and flow models with a reward, and without reward hacking."""
     if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
+        show_help(context)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -74,7 +84,23 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     Args:
         arguments: instead of the process's own.
     """
-    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+    guard_streams()
+    code = run(sys.argv[1:] if arguments is None else arguments)
+    sys.exit(code or _account())
+
+
+def _account() -> int:
+    """The exit code of a command that has done its work: whether its results came through."""
+    failure = lost_results()
+    if failure is None:
+        return 0
+    if failure.errno == errno.EPIPE:
+        return _BROKEN_PIPE
+    complain(
+        f"The results can't be written to the standard output: {failure.strerror}.",
+        "free some space, or send them elsewhere, and run the command again",
+    )
+    return UsageError.exit_code
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -88,9 +114,9 @@ def run(arguments: Sequence[str]) -> int:
 
     look_in()  # a command that may run code of the working folder says so itself
     try:
-        code = _invoke(list(arguments))
-        sys.stdout.flush()
-        return code
+        with Interrupts(), known_home():  # a signal lets files half written be removed
+            check_surroundings(arguments)
+            return _invoke(list(arguments))
     except DDRLError as error:
         complain(error.message, error.hint)
         return error.exit_code
@@ -99,7 +125,7 @@ def run(arguments: Sequence[str]) -> int:
         message = getattr(error, "format_message", error.__str__)()
         where = context.command_path if context is not None else "ddrl"
         complain(message, f"see `{where} --help`")
-        return DDRLError.exit_code + 1
+        return UsageError.exit_code
     except Interrupted as stop:
         for line in str(stop).split("\n"):
             say(line, err=True)
@@ -107,11 +133,13 @@ def run(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         complain("interrupted")
         return 130
-    except BrokenPipeError:
-        # Nobody reads the rest. Python flushes stdout once more at exit, so it needs a place to go.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return _BROKEN_PIPE
     except Exception as error:
+        if isinstance(error, OSError) and error.filename and error.errno in _OF_THE_SYSTEM:
+            complain(
+                f"{printable(str(error.filename), limit=300)} can't be used: {error.strerror}.",
+                "check the path, its permissions and the free space",
+            )
+            return DataError.exit_code
         for line in traceback.format_exc().rstrip("\n").split("\n"):
             say(line, err=True)
         reason = " ".join(str(error).split())

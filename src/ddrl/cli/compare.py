@@ -11,8 +11,9 @@ import typer
 
 from ddrl.cli.interrupts import Interrupts
 from ddrl.cli.lock import FolderLock
-from ddrl.cli.terminal import Verbose, say
-from ddrl.errors import DDRLError, printable
+from ddrl.cli.streams import results_are_kept
+from ddrl.cli.terminal import Verbose, complain, open_table, say, shout
+from ddrl.errors import printable
 
 if TYPE_CHECKING:
     from ddrl.builders.compare import Outcome
@@ -30,7 +31,9 @@ def compare(
     recipes: Annotated[
         list[Path],
         typer.Argument(
-            metavar="COMPARISON", help="A TOML file with [[variant]] sections, or several recipes."
+            metavar="COMPARISON",
+            help="A TOML file with [[variant]] sections, or several recipes; or names of "
+            "`ddrl recipe list`.",
         ),
     ],
     seeds: Annotated[
@@ -68,10 +71,11 @@ def compare(
         outcomes = job.outcomes() if only_report else _execute(job, workers, interrupts)
     if interrupts.number:
         finished = sum(outcome.state in ("done", "stopped") for outcome in outcomes)
-        typer.echo(f"Stopped; {finished} of {len(job.runs)} runs are finished.", err=True)
+        say(f"Stopped; {finished} of {len(job.runs)} runs are finished.", err=True)
         say(f"Resume with: {job.command}", err=True)
         raise typer.Exit(128 + interrupts.number)
     report, page = job.report(outcomes)
+    results_are_kept()
     _print_table(report)
     say(page)
     _tell_failures(outcomes)
@@ -95,7 +99,7 @@ def _execute(job: ComparisonJob, workers: int, interrupts: Interrupts) -> list[O
         workers=workers,
         should_stop=lambda: interrupts.number != 0,
         on_change=tell,
-        on_start=lambda: interrupts.be_patient(lambda: logger.info("stopping: runs save and end")),
+        on_start=lambda: interrupts.be_patient(lambda: shout("stopping: runs save and end")),
     )
 
 
@@ -103,25 +107,18 @@ def _tell_failures(outcomes: list[Outcome]) -> None:
     failed = [outcome for outcome in outcomes if outcome.state == "failed"]
     if failed:
         first = failed[0]
-        raise DDRLError(
+        complain(
             f"{len(failed)} of {len(outcomes)} runs failed; the first, {first.run.label} with seed "
             f"{first.run.seed}: {first.reason}",
-            hint="the report holds the others; the same command tries the failed ones again",
+            "the report holds the others; the same command tries the failed ones again",
         )
+        raise typer.Exit(first.exit_code)
 
 
 def _print_table(report: ComparisonReport) -> None:
     import collections
-    import sys
 
-    from rich import box
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    is_terminal = sys.stdout.isatty()
-    console = Console(file=sys.stdout, highlight=False, width=None if is_terminal else _PLAIN_WIDTH)
-    table = Table(box=box.SIMPLE_HEAD if is_terminal else None, pad_edge=False)
+    table, show = open_table(width=_PLAIN_WIDTH)
     table.add_column("method", overflow="fold")
     for name in ("reward", "judge", "Fréchet", "diversity", "held-out loss"):
         table.add_column(name, justify="right")
@@ -129,7 +126,7 @@ def _print_table(report: ComparisonReport) -> None:
     for cell in (report.base, *report.cells):
         words = collections.Counter(cell.verdicts)
         table.add_row(
-            escape(printable(cell.label)),
+            printable(cell.label),
             *(
                 f"{cell.mean(name).value:.3f}"
                 for name in ("reward", "judge_accuracy", "frechet", "diversity")
@@ -137,4 +134,4 @@ def _print_table(report: ComparisonReport) -> None:
             f"{100 * cell.mean('heldout_loss_change').value:+.1f} %",
             ", ".join(f"{count} {word}" for word, count in words.items()),
         )
-    console.print(table)
+    show()

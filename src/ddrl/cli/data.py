@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, get_args
+from typing import Annotated, get_args
 
 import typer
 
 from ddrl.cli.progress import make_reporter
+from ddrl.cli.streams import results_are_kept
 from ddrl.cli.synthesize import synthesize
-from ddrl.cli.terminal import Verbose, say
+from ddrl.cli.terminal import RECIPE_HELP, Verbose, counter, say, say_json, show_help
 from ddrl.errors import DataError, UsageError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 __all__ = ["check", "data", "encode"]
 
@@ -30,7 +27,7 @@ data.command()(synthesize)
 def start(context: typer.Context) -> None:
     """Look at a data set of captioned images or clips, encode it, or sample one."""
     if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
+        show_help(context)
 
 
 _Split = Annotated[
@@ -94,10 +91,10 @@ def check(
         fps=fps,
         num_frames=frames,
         outside="allow" if allow_outside else "refuse",
-        progress=_counter(),
+        progress=counter("read"),
     )
     if as_json:
-        typer.echo(json.dumps(report.as_json(), indent=1))
+        say_json(json.dumps(report.as_json(), indent=1))
     else:
         for line in report.lines():
             say(line)
@@ -109,7 +106,7 @@ def check(
 
 @data.command()
 def encode(
-    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A TOML file.")],
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help=RECIPE_HELP)],
     overrides: Annotated[
         list[str] | None,
         typer.Argument(metavar="SECTION.KEY=VALUE", help="Keys to set otherwise."),
@@ -121,6 +118,7 @@ def encode(
     What is there already is not made again, so a second run, or one that was stopped, goes on.
     """
     from ddrl.recipe import load_recipe
+    from ddrl.recipe.extras import check_extras
 
     loaded = load_recipe(recipe, overrides or [])  # a faulty one fails before torch is loaded
     if loaded.data.source == "prompts":
@@ -133,6 +131,7 @@ def encode(
             f"data.source {loaded.data.source} is embedded: there is nothing to encode.",
             hint='set data.source = "files" and data.path, with a diffusers model',
         )
+    check_extras(loaded, is_trained=False)
     from ddrl.builders.assets import build_pretrained, limit_threads, pick_device
     from ddrl.builders.encoding import encode_data
 
@@ -140,17 +139,6 @@ def encode(
     with make_reporter() as reporter:
         model = build_pretrained(loaded, pick_device(loaded))
         _, report = encode_data(loaded, model, progress=reporter.made)
+    results_are_kept()
     for line in report.lines():
         say(line)
-
-
-def _counter() -> Callable[[int, int], None] | None:
-    """Counts on one line of stderr, where that is a terminal."""
-    if not sys.stderr.isatty():
-        return None
-
-    def count(done: int, total: int) -> None:
-        end = "\n" if done == total else ""
-        typer.echo(f"\rread {done} of {total}{end}", err=True, nl=False)
-
-    return count

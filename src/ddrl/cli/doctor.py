@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from ddrl.cli.terminal import Verbose, say
+from ddrl.cli.terminal import Verbose, say, say_json
 
 __all__ = ["doctor"]
 
@@ -36,12 +36,11 @@ def doctor(
     failed = [result for result in results if not result.ok]
     if as_json:
         rows = [vars(result) for result in results]
-        typer.echo(json.dumps({"format": FORMAT, "ok": not failed, "checks": rows}, indent=1))
+        say_json(json.dumps({"format": FORMAT, "ok": not failed, "checks": rows}, indent=1))
     else:
         for result in results:
             mark, colour = ("ok      ", "green") if result.ok else ("FAILED  ", "red")
-            typer.secho(mark, nl=False, fg=colour)
-            say(f"{result.name}: {result.detail}")
+            say(f"{result.name}: {result.detail}", mark=mark, colour=colour)
             if result.hint:
                 say(f"        hint: {result.hint}")
     if failed:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ddrl.cli.steps import StepOption, read_step
-from ddrl.cli.terminal import Verbose, format_change, say, say_json
+from ddrl.cli.streams import results_are_kept
+from ddrl.cli.terminal import Verbose, format_change, open_table, say, say_json
 from ddrl.errors import printable
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ def evaluate(
     if as_json:
         say_json(numbers.read_text(encoding="utf-8"))
         return
+    results_are_kept()
     _print_table(report)
     for name, verdict in report.verdicts().items():
         if verdict.status != "base":
@@ -70,14 +71,7 @@ def evaluate(
 
 
 def _print_table(report: Report) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    is_terminal = sys.stdout.isatty()
-    console = Console(file=sys.stdout, highlight=False, width=None if is_terminal else _PLAIN_WIDTH)
-    table = Table(box=box.SIMPLE_HEAD if is_terminal else None, pad_edge=False)
+    table, show = open_table(width=_PLAIN_WIDTH)
     table.add_column("run", overflow="fold")
     for name in ("reward", "judge", "Fréchet", "diversity", "held-out loss"):
         table.add_column(name, justify="right")
@@ -85,7 +79,7 @@ def _print_table(report: Report) -> None:
     verdicts = report.verdicts()
     for run in report.runs:
         table.add_row(
-            escape(printable(run.name)),
+            printable(run.name),
             f"{run.reward.value:.3f}",
             f"{run.judge_accuracy.value:.3f}",
             f"{run.frechet.value:.2f}",
@@ -93,4 +87,4 @@ def _print_table(report: Report) -> None:
             "" if run.is_base else format_change(run.drift.value),
             verdicts[run.name].status,
         )
-    console.print(table)
+    show()

@@ -9,6 +9,7 @@ import typer
 
 from ddrl.cli.progress import make_reporter
 from ddrl.cli.steps import StepOption, read_step
+from ddrl.cli.streams import results_are_kept
 from ddrl.cli.terminal import Verbose, say
 
 __all__ = ["export"]
@@ -34,4 +35,5 @@ def export(
 
     with make_reporter() as reporter:
         folder = export_run(run, out, step=read_step(step), raw=raw, progress=reporter.made)
+    results_are_kept()
     say(folder / "README.md")

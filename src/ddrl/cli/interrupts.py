@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM: the first lets an iteration finish, the second does not."""
+"""SIGINT, SIGTERM and SIGHUP: the first lets an iteration finish, another does not."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Self
 
 __all__ = ["Interrupted", "Interrupts"]
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interrupted(BaseException):
@@ -27,7 +27,9 @@ class Interrupted(BaseException):
 
 
 class Interrupts:
-    """A context in which signals are counted.
+    """A context in which signals are counted, but for those that the process was told to ignore.
+
+    ``nohup`` has SIGHUP ignored, and a shell script SIGINT in what it leaves in the background.
 
     Attributes:
         number: of the signal that asked for the end, 0 if none did.
@@ -41,7 +43,11 @@ class Interrupts:
     def __enter__(self) -> Self:
         # Python gives signals to the main thread alone; elsewhere they stay with the caller.
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._handle) for number in _SIGNALS}
+            self._before = {
+                number: signal.signal(number, self._handle)
+                for number in _SIGNALS
+                if signal.getsignal(number) is not signal.SIG_IGN
+            }
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -57,7 +63,9 @@ class Interrupts:
         self._announce = announce
 
     def _handle(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
-        if self.number or self._announce is None:
+        is_first, self.number = not self.number, self.number or number
+        if number == signal.SIGHUP and not is_first:
+            return  # a terminal that closes sends several, and systemd one after SIGTERM
+        if not is_first or self._announce is None:
             raise Interrupted(number)
-        self.number = number
         self._announce()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import io
 import json
 import re
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from ddrl.builders.runs import LoadedRun
 
-__all__ = ["FPS", "Request", "draw", "mp4", "png", "slug", "write_samples"]
+__all__ = ["FPS", "Request", "check_writable", "draw", "mp4", "png", "slug", "write_samples"]
 
 FORMAT = "ddrl-samples/1"
 FPS = 16.0  # of clips, where the recipe leaves it to the data
@@ -134,6 +135,16 @@ def _write(path: Path, content: bytes) -> dict[str, str]:
     return {"file": path.name, "sha256": hashlib.sha256(content).hexdigest()}
 
 
+def check_writable(*, is_clip: bool) -> None:
+    """See that samples can be written, which is found out best before they are drawn.
+
+    Raises:
+        UsageError: PyAV is needed and not installed.
+    """
+    if is_clip and importlib.util.find_spec("av") is None:
+        raise UsageError("Writing a clip needs av.", hint="pip install 'ddrl[models]'")
+
+
 def png(pixels: Tensor, scale: int) -> bytes:
     """One picture, each pixel a square."""
     from PIL import Image
@@ -153,6 +164,7 @@ def mp4(frames: Tensor, scale: int, *, fps: float) -> bytes:
     """
     import numpy as np
 
+    check_writable(is_clip=True)
     from ddrl.rewards.mp4 import write_mp4
 
     large = frames.repeat_interleave(scale, dim=1).repeat_interleave(scale, dim=2).numpy()
@@ -160,10 +172,7 @@ def mp4(frames: Tensor, scale: int, *, fps: float) -> bytes:
     large = np.pad(large, [(0, 0), *odd, (0, 0)], mode="edge")
     buffer = io.BytesIO()
     options = {"crf": "12", "threads": "1"}
-    try:
-        write_mp4(buffer, large, fps=fps, pix_fmt="yuv420p", options=options)
-    except ImportError as error:
-        raise UsageError("Writing a clip needs av.", hint="pip install 'ddrl[models]'") from error
+    write_mp4(buffer, large, fps=fps, pix_fmt="yuv420p", options=options)
     return buffer.getvalue()
 
 

@@ -7,14 +7,13 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from ddrl.cli.terminal import format_change
+from ddrl.cli.terminal import format_change, shout
 from ddrl.errors import printable
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from rich.console import OverflowMethod, RenderableType
     from rich.progress import Progress, TaskID
 
 __all__ = ["BarReporter", "LogReporter", "Reporter", "describe_metrics", "make_reporter"]
@@ -74,8 +73,9 @@ class Reporter(Protocol):
 
 
 def make_reporter() -> Reporter:
-    """A bar if stderr is a terminal, else lines in the log."""
-    return BarReporter() if sys.stderr.isatty() else LogReporter()
+    """A bar if stderr is a terminal that can move its cursor, else lines in the log."""
+    is_dumb = os.environ.get("TERM", "") in ("", "dumb", "unknown")
+    return BarReporter() if sys.stderr.isatty() and not is_dumb else LogReporter()
 
 
 class _Memory:
@@ -125,9 +125,7 @@ class LogReporter:
 
     def stopping(self) -> None:
         """This iteration is the last one."""
-        # The interrupted code may hold the lock of a buffered stream; this goes around it.
-        with suppress(OSError):
-            os.write(2, f"{_STOPPING}\n".encode())
+        shout(_STOPPING)
 
     def _is_due(self, what: str, done: int, total: int) -> bool:
         tenth = 10 * done // max(1, total)
@@ -163,7 +161,9 @@ class BarReporter:
             def get_renderables(self) -> Iterable[RenderableType]:
                 yield self.make_tasks_table(self.tasks)
                 if reporter._note:
-                    yield Text(reporter._note, style="dim", no_wrap=True, overflow="ellipsis")
+                    is_ascii = self.console.options.ascii_only  # which has no one letter for it
+                    cut: OverflowMethod = "crop" if is_ascii else "ellipsis"
+                    yield Text(reporter._note, style="dim", no_wrap=True, overflow=cut)
                 if reporter._notice:
                     yield Text(reporter._notice, style="yellow")
 

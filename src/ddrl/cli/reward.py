@@ -11,7 +11,7 @@ import typer
 
 from ddrl.cli.reward_audit import audit
 from ddrl.cli.reward_serve import serve
-from ddrl.cli.terminal import Verbose
+from ddrl.cli.terminal import Verbose, say, say_json, show_help
 
 if TYPE_CHECKING:
     from ddrl.rewards.catalog import Entry
@@ -32,7 +32,7 @@ reward.command()(serve)
 def start(context: typer.Context) -> None:
     """See which rewards there are, audit one, and serve some."""
     if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
+        show_help(context)
 
 
 @reward.command("list")
@@ -49,7 +49,7 @@ def list_rewards(
     entries = list(catalog())
     if as_json:
         rows = [entry.as_json() for entry in entries]
-        typer.echo(json.dumps({"format": FORMAT, "rewards": rows}, indent=1))
+        say_json(json.dumps({"format": FORMAT, "rewards": rows}, indent=1))
         return
     width = min(shutil.get_terminal_size((100, 24)).columns, 100)
     for number, entry in enumerate(entries):
@@ -58,21 +58,21 @@ def list_rewards(
 
 def _show(entry: Entry, width: int, *, first: bool) -> None:
     if not first:
-        typer.echo("")
-    typer.secho(f"{entry.name}  ", nl=False, bold=True)
-    typer.secho(entry.state, fg="green" if entry.state == "ready" else "yellow")
+        say()
+    state = "green" if entry.state == "ready" else "yellow"
+    say(f"  {entry.state}", mark=entry.name, colour=state, bold=True)
     lacks = (("lacks", entry.todo),) if entry.todo else ()
     for label, text in lacks + (entry.card.rows() if entry.card else ()):
-        typer.echo(
-            textwrap.fill(
-                f"{label}: {_plain(text)}",
-                width=width,
-                initial_indent="  ",
-                subsequent_indent="      ",
-                break_long_words=False,
-                break_on_hyphens=False,
-            )
+        lines = textwrap.wrap(
+            f"{label}: {_plain(text)}",
+            width=width,
+            initial_indent="  ",
+            subsequent_indent="      ",
+            break_long_words=False,
+            break_on_hyphens=False,
         )
+        for line in lines:
+            say(line)
 
 
 def _plain(text: str) -> str:

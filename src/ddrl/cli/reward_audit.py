@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import json
 import shlex
-import sys
 import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ddrl.cli.terminal import Verbose, say, say_json
+from ddrl.cli.streams import results_are_kept
+from ddrl.cli.terminal import Verbose, counter, open_table, say, say_json
 from ddrl.errors import UsageError, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from pydantic import JsonValue
 
     from ddrl.evaluation.reward_audit import RewardAudit
@@ -68,13 +66,15 @@ def audit(
     for text in option or []:
         command += ["--option", text]
     report = audit_reward(
-        name, options, data, limit=limit, progress=_counter(), command=shlex.join(command)
+        name, options, data, limit=limit, progress=counter("scored"), command=shlex.join(command)
     )
     page = None if out is None else write_audit(report, out)[0]
     if as_json:
         found = findings(report)
         say_json(json.dumps(numbers(report, found), indent=1, ensure_ascii=False))
         return
+    if page is not None:
+        results_are_kept()
     _show(report)
     if page is not None:
         say(page)
@@ -99,42 +99,22 @@ def _parse(text: str) -> tuple[str, JsonValue]:
 
 
 def _show(report: RewardAudit) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
     from ddrl.evaluation.reward_findings import findings
     from ddrl.evaluation.reward_page import facts, headline, table
 
-    is_terminal = sys.stdout.isatty()
-    width = None if is_terminal else _PLAIN_WIDTH
-    console = Console(file=sys.stdout, highlight=False, markup=False, width=width)
-    shown = Table(box=box.SIMPLE_HEAD if is_terminal else None, pad_edge=False)
+    shown, show = open_table(width=_PLAIN_WIDTH)
     shown.add_column("samples")
     for head in ("mean", "difference", "95 % interval", "deviations", "failed"):
         shown.add_column(head, justify="right")
     for line in table(report):
         figures = (line.mean, line.difference, line.interval, line.standardised, line.failed)
         shown.add_row(printable(line.label), *figures)
-    console.print(shown)
-    typer.echo("")
+    show()
+    say()
     for label, text in facts(report).items():
         say(f"{label}: {text}")
-    typer.echo("")
+    say()
     found = findings(report)
     for one in found:
-        typer.secho(f"{one.level}: ", nl=False, fg="red" if one.level == "problem" else "yellow")
-        say(one.text)
+        say(one.text, mark=f"{one.level}: ", colour="red" if one.level == "problem" else "yellow")
     say(headline(report, found))
-
-
-def _counter() -> Callable[[int, int], None] | None:
-    """Counts on one line of stderr, where that is a terminal."""
-    if not sys.stderr.isatty():
-        return None
-
-    def count(done: int, total: int) -> None:
-        end = "\n" if done == total else ""
-        typer.echo(f"\rscored {done} of {total}{end}", err=True, nl=False)
-
-    return count

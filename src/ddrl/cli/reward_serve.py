@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ddrl.cli.interrupts import Interrupted, Interrupts
-from ddrl.cli.terminal import Verbose
+from ddrl.cli.terminal import Verbose, say
 from ddrl.errors import RewardError, UsageError
 
 if TYPE_CHECKING:
@@ -72,7 +71,7 @@ def _run(service: RewardService, interrupts: Interrupts, *, check: bool) -> None
     _show(service.states())
     if check:
         return
-    typer.echo("serving; Ctrl-C ends it", err=True)
+    say("serving; Ctrl-C ends it", err=True)
     before = {one.path: one.state for one in service.states()}
     looked = time.monotonic()
     while not interrupts.number:
@@ -125,8 +124,7 @@ def _show(states: list[ServedState]) -> None:
     widths = [max(len(row[i]) for row in rows) for i in range(4)]
     for row in rows:
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        typer.echo("  ".join(cells).rstrip())
-    sys.stdout.flush()
+        say("  ".join(cells).rstrip())
 
 
 def _stop(service: RewardService) -> None:

@@ -9,6 +9,7 @@ import typer
 
 from ddrl.cli.progress import make_reporter
 from ddrl.cli.steps import StepOption, read_step
+from ddrl.cli.streams import results_are_kept
 from ddrl.cli.terminal import Verbose, say
 from ddrl.errors import UsageError
 
@@ -68,11 +69,13 @@ def sample(
         )
     from ddrl.builders.first_frames import one_for_each, read_first_frames
     from ddrl.builders.runs import RunFolder, load_run, read_recipe
-    from ddrl.cli.pictures import draw, write_samples
+    from ddrl.cli.pictures import check_writable, draw, write_samples
 
     weights: Weights = "base" if base else "raw" if raw else "ema"
     files = tuple(first_frame or ())
-    given = read_first_frames(read_recipe(RunFolder(run)), files)  # before any weight is loaded
+    recipe = read_recipe(RunFolder(run))  # what is wrong is found before any weight is loaded
+    check_writable(is_clip=recipe.data.frames > 1 or recipe.data.source == "moving_digits")
+    given = read_first_frames(recipe, files)
     if given is not None and prompt:
         given = one_for_each(given, len(prompt))
     with make_reporter() as reporter:
@@ -80,6 +83,7 @@ def sample(
     request = _request(loaded, prompt or (), given, files, num=num, seed=seed, scale=scale)
     folder = out or run / "samples"
     write_samples(loaded, request, draw(loaded, request), folder)
+    results_are_kept()
     say(f"{len(request.prompts) * num} samples of {loaded.name}, {weights} weights")
     say(folder / "grid.png")
 

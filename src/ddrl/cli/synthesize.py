@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ddrl.cli.progress import Reporter, make_reporter
-from ddrl.cli.terminal import Verbose, say
+from ddrl.cli.streams import results_are_kept
+from ddrl.cli.terminal import RECIPE_HELP, Verbose, say
 from ddrl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ _MEDIA = (".png", ".mp4")
 
 
 def synthesize(
-    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A TOML file.")],
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help=RECIPE_HELP)],
     overrides: Annotated[
         list[str] | None,
         typer.Argument(metavar="SECTION.KEY=VALUE", help="Keys to set otherwise."),
@@ -41,6 +42,7 @@ def synthesize(
     """
     from ddrl.recipe import load_recipe
     from ddrl.recipe.anchors import needs_synthetic
+    from ddrl.recipe.extras import check_extras
     from ddrl.rewards.code import look_in
 
     look_in(Path.cwd())
@@ -51,6 +53,7 @@ def synthesize(
             f"{loaded.data.anchor}, objective.regularizer is {loaded.objective.regularizer}.",
             hint='set data.anchor = "synthetic" or "mixed", or write them out with --out FOLDER',
         )
+    check_extras(loaded, is_trained=False)
     earlier = None if out is None else _earlier(out)
     from ddrl.builders.assets import limit_threads
     from ddrl.builders.synthesis import synthesize_recipe
@@ -60,6 +63,7 @@ def synthesize(
         synthesis = synthesize_recipe(loaded, progress=reporter.made)
         if out is not None and earlier is not None:
             _write(loaded, synthesis, out, earlier, reporter)
+    results_are_kept()
     say(f"prompts  {len(synthesis.part.captions)}")
     for line in synthesis.made.lines():
         say(line)

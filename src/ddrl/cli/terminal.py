@@ -1,43 +1,133 @@
-"""What the commands share of the terminal: errors, logs, options."""
+"""What the commands share of the terminal: results, errors, logs, options."""
 
 from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
-from typing import Annotated, TextIO
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
 from ddrl.errors import printable
 
-__all__ = ["Verbose", "complain", "format_change", "say", "say_json", "set_up_logging"]
+if TYPE_CHECKING:
+    from rich.table import Table
 
+__all__ = [
+    "RECIPE_HELP",
+    "Verbose",
+    "complain",
+    "counter",
+    "format_change",
+    "open_table",
+    "say",
+    "say_json",
+    "set_up_logging",
+    "shout",
+    "show_help",
+]
+
+RECIPE_HELP = "A TOML file, or a name of `ddrl recipe list`."
 _MAX_LOGGED = 4000  # characters of a line of the log
 
 
-def say(line: object, *, err: bool = False) -> None:
-    """Write one line, made printable: names and captions of strangers may stand in it."""
-    typer.echo(printable(str(line)), err=err)
+def say(
+    line: object = "", *, err: bool = False, mark: str = "", colour: str = "", bold: bool = False
+) -> None:
+    """Write one line, made printable: names and captions of strangers may stand in it.
+
+    Args:
+        line: what to say.
+        err: whether to stderr.
+        mark: a word before it, which a terminal shows in a colour.
+        colour: of the mark.
+        bold: whether the mark is.
+    """
+    stream = sys.stderr if err else sys.stdout
+    if mark and stream.isatty():
+        mark = typer.style(mark, fg=colour or None, bold=bold or None)
+    # Not typer.echo: where the encoding is ASCII, it writes UTF-8 all the same.
+    stream.write(f"{mark}{printable(str(line))}\n")
+    stream.flush()
 
 
 def say_json(text: str) -> None:
-    """Write JSON; what could act on a terminal, within its strings, becomes an escape of JSON."""
-    typer.echo(
-        "\n".join(
-            "".join(one if printable(one) == one else json.dumps(one)[1:-1] for one in line)
-            for line in text.rstrip("\n").split("\n")
-        )
+    """Write JSON.
+
+    What could act on a terminal or is no letter of the output's encoding becomes an escape of JSON.
+    """
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+
+    def spell(one: str) -> str:
+        try:
+            one.encode(encoding)
+        except UnicodeEncodeError:
+            return json.dumps(one)[1:-1]
+        return one if printable(one) == one else json.dumps(one)[1:-1]
+
+    lines = ("".join(map(spell, line)) for line in text.rstrip("\n").split("\n"))
+    sys.stdout.write("\n".join(lines) + "\n")
+    sys.stdout.flush()
+
+
+def show_help(context: typer.Context) -> None:
+    """Write the help of a command."""
+    for line in context.get_help().rstrip("\n").split("\n"):
+        say(line)
+
+
+def open_table(*, width: int) -> tuple[Table, Callable[[], None]]:
+    """An empty table, and what writes it to stdout.
+
+    Args:
+        width: in characters, where there is no terminal to ask.
+    """
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    is_terminal = sys.stdout.isatty()
+    console = Console(
+        file=sys.stdout, highlight=False, markup=False, width=None if is_terminal else width
     )
+    table = Table(box=box.SIMPLE_HEAD if is_terminal else None, pad_edge=False)
+    return table, lambda: console.print(table)
+
+
+def counter(what: str) -> Callable[[int, int], None] | None:
+    """What counts on one line of stderr, where that is a terminal.
+
+    Args:
+        what: is done to what is counted, as "read".
+    """
+    if not sys.stderr.isatty():
+        return None
+
+    def count(done: int, total: int) -> None:
+        sys.stderr.write(f"\r{what} {done} of {total}" + ("\n" if done == total else ""))
+        sys.stderr.flush()
+
+    return count
+
+
+def shout(line: str) -> None:
+    """Write one line to stderr from a signal handler.
+
+    The interrupted code may hold the lock of a buffered stream; this goes around it.
+    """
+    with suppress(OSError):
+        os.write(2, f"{line}\n".encode())
 
 
 def complain(message: str, hint: str = "") -> None:
     """Write an error, and what to do about it, to stderr."""
-    typer.secho("error: ", fg="red", bold=True, err=True, nl=False)
-    say(message, err=True)
+    say(message, err=True, mark="error: ", colour="red", bold=True)
     if hint:
-        typer.secho("hint: ", fg="cyan", err=True, nl=False)
-        say(hint, err=True)
+        say(hint, err=True, mark="hint: ", colour="cyan")
 
 
 class _Handler(logging.StreamHandler[TextIO]):

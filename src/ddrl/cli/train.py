@@ -8,13 +8,13 @@ from typing import Annotated
 
 import typer
 
-from ddrl.cli.terminal import Verbose, say
+from ddrl.cli.terminal import RECIPE_HELP, Verbose, say
 
 __all__ = ["train"]
 
 
 def train(
-    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A TOML file.")],
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help=RECIPE_HELP)],
     overrides: Annotated[
         list[str] | None,
         typer.Argument(metavar="SECTION.KEY=VALUE", help="Keys to set otherwise."),
@@ -29,10 +29,13 @@ def train(
     The run is written to run.folder. Ctrl-C finishes the iteration and saves a checkpoint.
     """
     from ddrl.recipe import load_recipe
+    from ddrl.recipe.extras import check_extras
     from ddrl.rewards.code import look_in
 
     look_in(Path.cwd())
     loaded = load_recipe(recipe, overrides or [])  # a faulty one fails before torch is loaded
+    if not dry_run:
+        check_extras(loaded)
     from ddrl.builders.assets import limit_threads
 
     limit_threads(loaded)

@@ -15,6 +15,7 @@ import typer
 from ddrl.cli.interrupts import Interrupted, Interrupts
 from ddrl.cli.lock import FolderLock
 from ddrl.cli.progress import Reporter, make_reporter
+from ddrl.cli.streams import results_are_kept
 from ddrl.cli.terminal import format_change, say
 from ddrl.errors import CheckpointError, GuardStop, RecipeError, UsageError
 
@@ -59,6 +60,7 @@ class TrainingRun:
             GuardStop: the run went wrong.
             typer.Exit: a signal asked for the end, and the run is saved.
         """
+        results_are_kept()
         with FolderLock(self._folder.lock), Interrupts() as interrupts:
             checkpoint = self._checkpoints.latest()
             if checkpoint is not None:
@@ -74,11 +76,9 @@ class TrainingRun:
                     self._write_start(checkpoint)
                 finished = self._train(job, reporter, interrupts)
         if not finished:
-            typer.echo(
-                f"Stopped after step {job.trainer.step} of {self._recipe.run.steps}; a checkpoint "
-                f"is saved.\nResume with: {self._command}",
-                err=True,
-            )
+            step, steps = job.trainer.step, self._recipe.run.steps
+            say(f"Stopped after step {step} of {steps}; a checkpoint is saved.", err=True)
+            say(f"Resume with: {self._command}", err=True)
             raise typer.Exit(128 + interrupts.number)
         say(self._summary(job.trainer.step))
 

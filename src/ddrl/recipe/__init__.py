@@ -2,8 +2,8 @@
 
 Reading order: ``sections`` (the keys), ``steps``, ``anchors`` and ``checks`` (what goes together),
 ``schema`` (the whole), ``toml`` and ``keys`` (the recipe as text and as data), ``overrides``,
-``problems`` and ``load`` (from a file to a recipe), ``memory`` and ``plan`` (what it amounts to),
-``options`` (the documentation).
+``shipped``, ``problems`` and ``load`` (from a name or file to a recipe), ``memory`` and ``plan``
+(what it amounts to), ``options`` (the documentation).
 """
 
 from ddrl.recipe.load import load_recipe, parse_recipe

@@ -27,6 +27,7 @@ from ddrl.recipe.keys import nearest
 from ddrl.recipe.load import load_recipe, parse_tables, read_text
 from ddrl.recipe.schema import Recipe
 from ddrl.recipe.sections import Section, as_tuple
+from ddrl.recipe.shipped import shipped
 
 __all__ = ["Comparison", "PlannedRun", "Variant", "load_comparison", "plan_runs"]
 
@@ -141,6 +142,8 @@ def _runs_of(variant: Variant, comparison: Comparison, beside: Path) -> Iterator
             hint='write recipe = "PATH" above the first [[variant]], or into this one',
         )
     path = beside / name
+    if not path.exists():  # then it may be the name of one that comes with ddrl
+        path = next((one.path for one in shipped() if one.name == name), path)
     for beta in variant.beta or (None,):
         label = variant.name if beta is None else f"{variant.name}, beta {beta:g}"
         for seed in comparison.seeds:

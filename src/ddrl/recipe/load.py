@@ -17,6 +17,7 @@ from ddrl.errors import RecipeError
 from ddrl.recipe.overrides import apply_override
 from ddrl.recipe.problems import Problem, explain
 from ddrl.recipe.schema import Recipe
+from ddrl.recipe.shipped import find_recipe, near_names, shipped
 from ddrl.recipe.toml import KeyPath, line_numbers, parse_toml
 
 __all__ = ["load_recipe", "parse_recipe", "parse_tables", "read_text"]
@@ -28,13 +29,13 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe.
 
     Args:
-        path: a TOML file.
+        path: a TOML file, or the name of a recipe that comes with ddrl.
         overrides: ``section.key=value``, the later one wins.
 
     Raises:
         RecipeError: the file can't be read, or is not a recipe that can be run.
     """
-    path = Path(path)
+    path = find_recipe(Path(path))
     return parse_recipe(read_text(path), origin=str(path), overrides=overrides)
 
 
@@ -84,6 +85,10 @@ def parse_recipe(text: str, *, origin: str = "recipe", overrides: Sequence[str] 
         RecipeError: it is not a recipe that can be run.
     """
     data = parse_tables(text, origin=origin)
+    if "variant" in data:
+        raise RecipeError(
+            f"{origin} is a comparison, not one recipe", hint=f"run it with `ddrl compare {origin}`"
+        )
     lines = line_numbers(text)
     overridden = {apply_override(data, override): override for override in overrides}
     places = _Places(origin, lines, overridden)
@@ -161,7 +166,13 @@ def _syntax_error(text: str, origin: str, message: str) -> RecipeError:
 
 
 def _nearby_recipes(path: Path) -> str:
-    """Name the TOML files around a path that is no recipe, the most similar first."""
+    """Name the TOML files around a path that is no recipe, the most similar first.
+
+    What has a recipe's name, or could be one, may mean a recipe that comes with ddrl.
+    """
+    is_known = path.stem in {one.path.stem for one in shipped()}
+    if is_known or (path.suffix != ".toml" and not path.is_dir()):
+        return near_names(path.as_posix())
     folder = path if path.is_dir() else path.parent
     while not folder.is_dir():
         folder = folder.parent

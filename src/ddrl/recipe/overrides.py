@@ -27,6 +27,12 @@ def apply_override(data: dict[str, object], text: str) -> KeyPath:
         RecipeError: the text is no override, or names no key. A value of the wrong type is found
             when the recipe is validated.
     """
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # bytes of the command line that its encoding has no letters for
+        raise RecipeError(
+            f'override "{text}" is not UTF-8 text', hint="type it where the locale is UTF-8"
+        ) from None
     key, separator, value = (part.strip() for part in text.partition("="))
     if not key or not separator:
         raise RecipeError(
