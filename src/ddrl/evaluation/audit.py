@@ -116,7 +116,8 @@ def as_json(report: Report) -> dict[str, Any]:
     """The report as plain JSON values, without pictures.
 
     `runs` maps each name to its figures (`reward`, `judge_accuracy`, `frechet`, `diversity`,
-    `vendi`, `real_vendi`, the number that it is a ratio to, `heldout_loss_change` as a fraction, and of clips three temporal ones), `intervals`
+    `vendi`, `real_vendi`, the number that it is a ratio to, `heldout_loss_change` as a fraction,
+    and of clips three temporal ones), `intervals`
     with [low, high] of each, `changes` from the base paired by prompt and noise (of motion: how
     much farther from that of real clips, in logarithms), `sampling` with
     what each interval is over, `measures`, `pixels`, `regressions` and `verdict`.

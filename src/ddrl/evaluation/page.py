@@ -202,7 +202,8 @@ def _columns(report: Report) -> tuple[Column, ...]:
         make_column(
             "vendi",
             "Vendi score",
-            f"Effective number of different samples of one prompt, as a share of real data's{known}.",
+            "Effective number of different samples of one prompt, as a share of real data's"
+            f"{known}.",
             [run.vendi for run in runs],
             short=f"real data: 1{f' = {real} samples' if real else ''}",
         ),
