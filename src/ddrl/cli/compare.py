@@ -11,8 +11,9 @@ import typer
 
 from ddrl.cli.interrupts import Interrupts
 from ddrl.cli.lock import FolderLock
+from ddrl.cli.tables import print_table
 from ddrl.cli.terminal import Verbose, say
-from ddrl.errors import DDRLError, printable
+from ddrl.errors import DDRLError
 
 if TYPE_CHECKING:
     from ddrl.builders.compare import Outcome
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 __all__ = ["compare"]
 
 logger = logging.getLogger(__name__)
-
-_PLAIN_WIDTH = 160  # of the table where there is no terminal to ask
 
 
 def compare(
@@ -112,29 +111,18 @@ def _tell_failures(outcomes: list[Outcome]) -> None:
 
 def _print_table(report: ComparisonReport) -> None:
     import collections
-    import sys
 
-    from rich import box
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    is_terminal = sys.stdout.isatty()
-    console = Console(file=sys.stdout, highlight=False, width=None if is_terminal else _PLAIN_WIDTH)
-    table = Table(box=box.SIMPLE_HEAD if is_terminal else None, pad_edge=False)
-    table.add_column("method", overflow="fold")
-    for name in ("reward", "judge", "Fréchet", "diversity", "held-out loss"):
-        table.add_column(name, justify="right")
-    table.add_column("audit")
+    names = ("reward", "judge_accuracy", "frechet", "diversity")
+    rows = []
     for cell in (report.base, *report.cells):
         words = collections.Counter(cell.verdicts)
-        table.add_row(
-            escape(printable(cell.label)),
-            *(
-                f"{cell.mean(name).value:.3f}"
-                for name in ("reward", "judge_accuracy", "frechet", "diversity")
-            ),
-            f"{100 * cell.mean('heldout_loss_change').value:+.1f} %",
-            ", ".join(f"{count} {word}" for word, count in words.items()),
+        rows.append(
+            (
+                cell.label,
+                *(f"{cell.mean(name).value:.3f}" for name in names),
+                f"{100 * cell.mean('heldout_loss_change').value:+.1f} %",
+                ", ".join(f"{count} {word}" for word, count in words.items()),
+            )
         )
-    console.print(table)
+    heads = ("method", "reward", "judge", "Fréchet", "diversity", "held-out loss", "audit")
+    print_table(heads, rows, left=(0, len(heads) - 1))

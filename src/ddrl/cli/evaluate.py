@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import logging
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ddrl.cli.steps import StepOption, read_step
+from ddrl.cli.tables import print_table
 from ddrl.cli.terminal import Verbose, format_change, say, say_json
-from ddrl.errors import printable
 
 if TYPE_CHECKING:
     from ddrl.evaluation.audit import Report
@@ -19,8 +18,6 @@ if TYPE_CHECKING:
 __all__ = ["evaluate"]
 
 logger = logging.getLogger(__name__)
-
-_PLAIN_WIDTH = 160  # of the table where there is no terminal to ask
 
 
 def evaluate(
@@ -70,22 +67,11 @@ def evaluate(
 
 
 def _print_table(report: Report) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    is_terminal = sys.stdout.isatty()
-    console = Console(file=sys.stdout, highlight=False, width=None if is_terminal else _PLAIN_WIDTH)
-    table = Table(box=box.SIMPLE_HEAD if is_terminal else None, pad_edge=False)
-    table.add_column("run", overflow="fold")
-    for name in ("reward", "judge", "Fréchet", "diversity", "held-out loss"):
-        table.add_column(name, justify="right")
-    table.add_column("verdict")
     verdicts = report.verdicts()
-    for run in report.runs:
-        table.add_row(
-            escape(printable(run.name)),
+    heads = ("run", "reward", "judge", "Fréchet", "diversity", "held-out loss", "verdict")
+    rows = [
+        (
+            run.name,
             f"{run.reward.value:.3f}",
             f"{run.judge_accuracy.value:.3f}",
             f"{run.frechet.value:.2f}",
@@ -93,4 +79,6 @@ def _print_table(report: Report) -> None:
             "" if run.is_base else format_change(run.drift.value),
             verdicts[run.name].status,
         )
-    console.print(table)
+        for run in report.runs
+    ]
+    print_table(heads, rows, left=(0, len(heads) - 1))

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ddrl.cli.tables import print_table
 from ddrl.cli.terminal import Verbose, say, say_json
-from ddrl.errors import UsageError, printable
+from ddrl.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from ddrl.evaluation.reward_audit import RewardAudit
 
 __all__ = ["audit"]
-
-_PLAIN_WIDTH = 120  # of the table where there is no terminal to ask
 
 
 def audit(
@@ -97,24 +96,15 @@ def _parse(text: str) -> tuple[str, str | int | float | bool]:
 
 
 def _show(report: RewardAudit) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
     from ddrl.evaluation.reward_findings import findings
     from ddrl.evaluation.reward_page import facts, headline, table
 
-    is_terminal = sys.stdout.isatty()
-    width = None if is_terminal else _PLAIN_WIDTH
-    console = Console(file=sys.stdout, highlight=False, markup=False, width=width)
-    shown = Table(box=box.SIMPLE_HEAD if is_terminal else None, pad_edge=False)
-    shown.add_column("samples")
-    for head in ("mean", "difference", "95 % interval", "deviations", "failed"):
-        shown.add_column(head, justify="right")
-    for line in table(report):
-        figures = (line.mean, line.difference, line.interval, line.standardised, line.failed)
-        shown.add_row(printable(line.label), *figures)
-    console.print(shown)
+    heads = ("samples", "mean", "difference", "95 % interval", "deviations", "failed")
+    rows = [
+        (one.label, one.mean, one.difference, one.interval, one.standardised, one.failed)
+        for one in table(report)
+    ]
+    print_table(heads, rows)
     typer.echo("")
     for label, text in facts(report).items():
         say(f"{label}: {text}")
