@@ -20,6 +20,7 @@ from ddrl.cli.reward import reward
 from ddrl.cli.sample import sample
 from ddrl.cli.terminal import complain, say, set_up_logging
 from ddrl.cli.train import train
+from ddrl.cli.watch import watch
 from ddrl.errors import DDRLError
 
 __all__ = ["app", "main"]
@@ -38,7 +39,7 @@ app = typer.Typer(
     epilog="Exit codes: 0 done, 1 bug, 2 usage or recipe, 3 data or weights, 4 reward, "
     "5 checkpoint, 6 the guard stopped the run.",
 )
-for command in (train, sample, evaluate, compare, export, doctor):
+for command in (train, watch, sample, evaluate, compare, export, doctor):
     app.command()(command)
 app.add_typer(data)
 app.add_typer(reward)
