@@ -38,16 +38,15 @@ def watch(
     from ddrl.evaluation.publish import publish
     from ddrl.evaluation.watch_page import render_watch
 
-    told = False
+    found = None
     with suppress(KeyboardInterrupt):
         while True:
-            start = time.monotonic()
+            start, is_first = time.monotonic(), found is None
             found = watch_run(run, is_held=is_held(RunFolder(run).lock))
             goes_on = found.state == "running" and not once
             html = render_watch(found, every=every if goes_on else 0.0)
             (page,) = publish("page", out or run, {"watch.html": html})
-            if not told:
-                told = True
+            if is_first:
                 say(page)
             if not goes_on:
                 break
@@ -55,5 +54,5 @@ def watch(
                 os.nice(max(0, 10 - os.nice(0)))  # training goes first
             # A long run takes longer to read, so that it is read less often.
             time.sleep(max(every, _SHARE * (time.monotonic() - start)))
-    if not once:
+    if found is not None and not once:
         say(f"{found.name}: {found.state}, step {found.step} of {found.total}", err=True)

@@ -190,9 +190,8 @@ def _line(series: Series, name: str, mark: float | None = None) -> str | None:
     steps, values = [step for step, _ in points], [value for _, value in points]
     axes.plot(steps, values, color="#0b0c01", linewidth=2.2, marker=marker, markersize=6)
     if mark is not None:
-        low, high = axes.get_ylim()
-        low = min(low, mark - 0.1)
-        axes.set_ylim(low, max(high, mark + 0.1))
+        low = min(*values, mark) - 0.1
+        axes.set_ylim(low, max(*values, mark) + 0.1)
         axes.axhspan(low, mark, color="#0a0b03", alpha=0.07, linewidth=0)
         axes.axhline(mark, color="#0a0b03", linewidth=1.4, dashes=(5, 3))
     return as_svg(figure, name)
