@@ -28,7 +28,7 @@ def test_pictures_are_small_and_of_a_clip_the_middle_frame() -> None:
     made = small_pictures(clip)
     assert made.shape == (2, 3, 128, 64)
     assert made.dtype == torch.uint8
-    assert set(made.unique().tolist()) == {128}
+    assert bool((made == 128).all())
     still = small_pictures(torch.tensor([[[[2.0, -1.0]], [[torch.nan, 1.0]], [[0.0, 0.2]]]]))
     assert still.tolist() == [[[[255, 0]], [[0, 255]], [[0, 51]]]]
 

@@ -58,6 +58,8 @@ def _print_blocks(heads: Sequence[str], rows: Sequence[Sequence[str]], width: in
     for number, row in enumerate(rows):
         lines = [f"{head}: {cell}" for head, cell in zip(heads[1:], row[1:], strict=True) if cell]
         texts = [textwrap.fill(row[0], width, subsequent_indent="  ")]
-        indents = {"initial_indent": "  ", "subsequent_indent": "    "}
-        texts += [textwrap.fill(line, width, **indents) for line in lines]
+        texts += [
+            textwrap.fill(line, width, initial_indent="  ", subsequent_indent="    ")
+            for line in lines
+        ]
         sys.stdout.write("\n" * bool(number) + "\n".join(texts) + "\n")

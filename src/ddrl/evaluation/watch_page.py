@@ -146,15 +146,9 @@ def _charts(run: Watched) -> list[tuple[str, Markup]]:
     rewards = thinned(run.series.get("reward", ()))
     drifts = thinned([(0, 0.0), *run.series.get("heldout_loss_change", ())])
     steps, values = [step for step, _ in rewards], [value for _, value in rewards]
-    nothing = {"reward": UNKNOWN, "frechet": UNKNOWN, "diversity": UNKNOWN}
-    made = [
-        RunResult(name=name, label=name, heldout_loss_change=UNKNOWN, curves=curves, **nothing)
-        # The first place of a page is the base's, which has no curve.
-        for name, curves in {
-            "base": Curves(),
-            "run": Curves(tuple(steps), tuple(values), tuple(drifts)),
-        }.items()
-    ]
+    curves = Curves(tuple(steps), tuple(values), tuple(drifts))
+    # The first place of a page is the base's, which has no curve.
+    made = (_run("base", Curves()), _run("run", curves))
     held = {
         name.removeprefix("audit/held_out/"): run.series[name]
         for name in run.series
@@ -178,6 +172,19 @@ def _charts(run: Watched) -> list[tuple[str, Markup]]:
         drawn.insert(0, ("Data loss", _line(run.series.get("data_loss", ()), "data-loss")))
     # The drawings hold only numbers and the words of this package, nothing of the user.
     return [(title, Markup(svg)) for title, svg in drawn if svg is not None]
+
+
+def _run(name: str, curves: Curves) -> RunResult:
+    """A run of which nothing but its curves is known."""
+    return RunResult(
+        name=name,
+        label=name,
+        reward=UNKNOWN,
+        frechet=UNKNOWN,
+        diversity=UNKNOWN,
+        heldout_loss_change=UNKNOWN,
+        curves=curves,
+    )
 
 
 def _line(series: Series, name: str, mark: float | None = None) -> str | None:
