@@ -91,6 +91,7 @@ def render_page(report: Report) -> str:
         HTML; the same report gives the same text.
     """
     verdicts = report.verdicts()
+    basis, over = _basis(report)
     label_width = min(max(map(len, report.prompts), default=0), _SHORT_PROMPT)
     grids = list(report.samples.values())
     small = max((max(grid.shape[2:4]) for grid in grids), default=0) <= SMALL_TILE
@@ -115,7 +116,8 @@ def render_page(report: Report) -> str:
             num_seeds=max((grid.shape[1] for grid in grids), default=1),
             label_width=label_width,
             panel_width=250 if small else 420,
-            basis=_basis(report),
+            basis=basis,
+            over=over,
             num_colours=len(MARKERS),
             charts=_charts(report),
         )
@@ -148,15 +150,17 @@ def _cards(report: Report, verdicts: dict[str, Verdict]) -> tuple[_Card, ...]:
     return tuple(cards)
 
 
-def _basis(report: Report) -> str:
-    """What the table's intervals are over, as sentences."""
+def _basis(report: Report) -> tuple[str, str]:
+    """How much was measured, and what the table's intervals are over, as sentences."""
     basis, drift = report.basis, report.runs[-1].drift.basis
     if basis is None:
-        return ""
-    text = f"Each model made {sampled(basis)}; intervals are over {drawn(basis)}."
+        return "", ""
+    text, over = f"Each model made {sampled(basis)}.", f"They are over {drawn(basis)}."
     if drift is not None:
-        text += f" The held-out loss is of {sampled(drift, 'real sample')}, over {drawn(drift)}."
-    return text
+        text += f" The held-out loss is of {sampled(drift, 'held-out sample')}."
+        if drawn(drift) != drawn(basis):
+            over += f" Those of the held-out loss are over {drawn(drift)}."
+    return text, over
 
 
 def _columns(report: Report) -> tuple[Column, ...]:
