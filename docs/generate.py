@@ -56,7 +56,9 @@ def metrics_page() -> str:
     return f"""# Metrics
 
 {MADE}Every iteration writes these to `metrics.jsonl` in the run's folder, one JSON object a line, and
-to TensorBoard. What is measured of the weights after a step, the held-out loss and `audit/*`, is a line of its own with
+to TensorBoard and Weights & Biases, where metrics are in groups: those that decide come first, and TensorBoard's tab
+"Custom scalars" has them in one place, beside samples, verdicts and the recipe. `tensorboard --logdir runs` names each run after its folder.
+What is measured of the weights after a step, the held-out loss and `audit/*`, is a line of its own with
 the same `step`; it may come later where audits run beside training. `ddrl.training.sinks.read_metrics` joins the lines of a step.
 
 {made(glossary_table())}"""

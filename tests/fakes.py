@@ -21,6 +21,7 @@ from ddrl.rewards.base import Reward
 from ddrl.rewards.scorer import FailurePolicy, Scorer, WeightedReward
 from ddrl.training.forward import Forward
 from ddrl.training.guard import Guard
+from ddrl.training.shown import Shown
 from ddrl.training.trainer import Pool, RolloutSettings, Trainer
 
 PROMPTS = ("red", "green", "blue")
@@ -93,9 +94,13 @@ class FakeSink:
 
     def __init__(self) -> None:
         self.lines: list[dict[str, float]] = []
+        self.shown: list[tuple[int, Shown | None, str]] = []
 
     def write(self, metrics: Mapping[str, float], *, step: int) -> None:
         self.lines.append({"step": step, **metrics})
+
+    def show(self, shown: Shown | None, *, sentence: str, step: int) -> None:
+        self.shown.append((step, shown, sentence))
 
     def close(self) -> None:
         pass

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from ddrl.builders.background import BackgroundPanel, PanelFolder
@@ -14,6 +15,7 @@ from ddrl.builders.runs import RunFolder
 from ddrl.errors import DDRLError, RewardError
 from ddrl.recipe import parse_recipe
 from ddrl.training.auditing import Audit
+from ddrl.training.shown import Shown
 
 WAITS = "import sys; sys.stdin.readline(); sys.stdin.readline()"
 ENDS = "import sys; sys.exit(7)"
@@ -51,6 +53,19 @@ def test_each_audit_is_taken_once_under_its_own_step(panel: BackgroundPanel) -> 
         assert panel.collect(wait=True) == Audit(step, {"heldout_loss": step / 10}, "fine")
         assert panel.collect(wait=True) is None
         assert not panel._folder.result(step).exists()
+
+
+def test_samples_come_along(panel: BackgroundPanel) -> None:
+    beside(panel, WAITS)
+    panel.begin(2)
+    shown = Shown(2, "audit", ("one",), np.full((1, 4, 4, 3), 9, dtype=np.uint8))
+    folder = panel._folder
+    folder.write(folder.result(2), {"metrics": {}, "sentence": "", "shown": shown.pack()})
+    audit = panel.collect(wait=True)
+    assert audit is not None
+    assert audit.shown is not None
+    assert audit.shown.prompts == ("one",)
+    assert audit.shown.pictures.tolist() == shown.pictures.tolist()
 
 
 def test_waiting_is_for_the_answer(panel: BackgroundPanel) -> None:

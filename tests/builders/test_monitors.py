@@ -7,6 +7,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from tests.cli.command import write_recipe
@@ -113,5 +114,15 @@ def test_the_panel_has_as_many_samples_as_the_recipe_says(
         return made
 
     monkeypatch.setattr(Bench, "sample", counted)
-    make_job(tmp_path, tmp_path_factory, [*PANEL, "evaluation.panel_samples=30"])
+    job = make_job(tmp_path, tmp_path_factory, [*PANEL, "evaluation.panel_samples=30"])
     assert asked == [30]
+    monitor = job.trainer.monitor
+    assert monitor is not None
+    shown = monitor(3).shown
+    assert shown is not None
+    # The first sample of the first prompts, from the same noise at every step.
+    assert (shown.step, shown.source, len(shown.pictures)) == (3, "audit", 8)
+    assert len(set(shown.prompts)) == 8
+    again = monitor(4).shown
+    assert again is not None
+    assert np.array_equal(again.pictures, shown.pictures)

@@ -15,7 +15,7 @@ from sklearn.datasets import load_digits
 
 from ddrl.evaluation.report import Report, write_report
 from ddrl.evaluation.result import Curves, Measured, PixelShift, Regression, RunResult
-from ddrl.evaluation.statistics import Interval
+from ddrl.evaluation.statistics import Basis, Interval
 
 PROMPTS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 NUM_SEEDS = 8
@@ -54,6 +54,7 @@ def _base() -> RunResult:
         reward=Interval(-6.12, -6.71, -5.55),
         measures=(_judge(Interval(0.475, 0.441, 0.509), Interval.exact(0.0)),),
         vendi=Interval(2.36, 2.2, 2.5),
+        real_vendi=5.08,
         pixels=_pixels(0.0, 0.0),
         frechet=Interval(55.2, 51.0, 60.3),
         diversity=Interval(1.41, 1.36, 1.46),
@@ -66,14 +67,15 @@ def _ddrl() -> RunResult:
         name="ddrl",
         label="DDRL",
         method="Data regularizer, beta 1.0",
-        reward=Interval(-0.62, -0.74, -0.51),
+        reward=Interval(-0.62, -0.74, -0.51, Basis("sample", 10, 500)),
+        reward_change=Interval(5.5, 5.1, 5.9),
         measures=(_judge(Interval(0.909, 0.888, 0.928), Interval(0.434, 0.4, 0.47)),),
         vendi=Interval(0.92, 0.9, 0.95),
         pixels=_pixels(-0.1, 0.02),
         regressions=(_regression(8, 0.71, 0.69), _regression(1, 0.5, 0.62)),
         frechet=Interval(31.8, 29.1, 35.0),
         diversity=Interval(0.94, 0.92, 0.97),
-        heldout_loss_change=Interval(-0.021, -0.026, -0.015),
+        heldout_loss_change=Interval(-0.021, -0.026, -0.015, Basis("sample", 10, 597)),
         num_steps=150,
         seconds=35.0,
         recipe="10 prompts x 16 members, flow_sde eta 0.7, 10 steps, AdamW 2e-4",
@@ -93,7 +95,7 @@ def _unregularized() -> RunResult:
         regressions=(_regression(3, 0.5, 0.98), _regression(5, 0.4, 1.0)),
         frechet=Interval(1103.0, 1061.0, 1150.0),
         diversity=Interval(0.57, 0.55, 0.58),
-        heldout_loss_change=Interval(1.26, 1.19, 1.34),
+        heldout_loss_change=Interval(1.26, 1.19, 1.34, Basis("sample", 10, 597)),
         num_steps=150,
         seconds=31.0,
         recipe="as DDRL, with objective.regularizer = none",

@@ -142,7 +142,9 @@ def test_the_page_holds_everything_and_escapes_names(
     assert text.count("<svg class=") == 4, "three fronts and the curves"
     assert text.count('src="data:image/png') == 3 * 2 * 3, "three models, two prompts, three seeds"
     assert "DDRL, beta 0.1, 0.00 to 1.00" in text, "the headline names the best clean method"
-    for foreign in ("http://", "https://", "<link", "<script"):
+    assert text.count("<script") == 1
+    assert "default-src &#39;none&#39;" in text
+    for foreign in ("http://", "https://", "<link"):
         assert foreign not in text.replace("http://www.w3.org", "")
     assert json.loads(numbers.read_text())["title"] == "Two <methods>"
     assert render_comparison(report) == text

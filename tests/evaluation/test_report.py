@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import hashlib
 import io
 import json
 import os
@@ -38,6 +39,8 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, dict(attrs)))
+        if tag in {"dt", "dd", "span", "br"}:
+            self.text += " "
         if tag not in VOID:
             self.open.append(tag)
 
@@ -48,7 +51,7 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
-        if "style" not in self.open:
+        if not {"style", "script"} & set(self.open):
             self.text += data
 
 
@@ -69,18 +72,42 @@ def test_the_page_is_well_formed_and_needs_nothing_else(html: str) -> None:
     assert not re.search(r"https?://|//[a-z]+\.[a-z]", html)
     assert "@import" not in html
     tags = [tag for tag, _ in page.tags]
-    assert not {"script", "link", "iframe", "object", "base"} & set(tags)
+    assert not {"link", "iframe", "object", "base"} & set(tags)
     for tag, attrs in page.tags:
         assert not any(name.startswith("on") for name in attrs), tag
         source = attrs.get("src")
         assert source is None or source.startswith("data:image/")
 
 
+def test_a_page_runs_its_own_script_and_no_other(html: str) -> None:
+    scripts = re.findall(r"<script>(.*?)</script>", html, re.DOTALL)
+    assert len(scripts) == 1
+    digest = base64.b64encode(hashlib.sha256(scripts[0].encode()).digest()).decode()
+    (policy,) = (
+        attrs["content"]
+        for tag, attrs in Page(html).tags
+        if tag == "meta" and attrs.get("http-equiv") == "Content-Security-Policy"
+    )
+    assert str(policy).startswith("default-src 'none'; img-src data:;")
+    assert str(policy).endswith(f"script-src 'sha256-{digest}'")
+
+
+def test_thumbnails_open_beside_the_other_models(html: str) -> None:
+    tags = Page(html).tags
+    thumbs = [attrs for tag, attrs in tags if tag == "button" and attrs.get("class") == "thumb"]
+    assert len(thumbs) == sum(tag == "img" for tag, _ in tags)
+    # Four grids: each place is there once in each.
+    assert sum(attrs["data-at"] == "9-8" for attrs in thumbs) == 4
+    # One stop of the Tab key per grid and per pair of rows; arrow keys turn the pages.
+    assert sum("tabindex" not in attrs for attrs in thumbs) == 4 + 2
+    assert sum(tag == "dialog" for tag, _ in tags) == 1
+
+
 def test_every_picture_has_words(html: str) -> None:
     page = Page(html)
     pictures = [attrs for tag, attrs in page.tags if tag == "img"]
-    # Four grids, and two prompts of two runs before and after, with four seeds each.
-    assert len(pictures) == 4 * 10 * 8 + 2 * 2 * (4 + 4)
+    # Four grids, and two prompts of two runs before and after, with six seeds each.
+    assert len(pictures) == 4 * 10 * 8 + 2 * 2 * (6 + 6)
     assert all(attrs["alt"] for attrs in pictures)
     assert "DDRL, zero, seed 1" in {attrs["alt"] for attrs in pictures}
     figures = [attrs for _, attrs in page.tags if attrs.get("class") == "chart"]
@@ -95,7 +122,7 @@ def test_the_page_tells_every_run_and_verdict(html: str) -> None:
     text = plain(Page(html).text)
     for run in report.runs:
         assert run.label in text
-        assert report.verdicts()[run.name].sentence in text
+        assert run.is_base or report.verdicts()[run.name].sentence in text
     assert "DDRL: no sign of hacking. No regularizer: hacked." in text
     assert "1103.0" in text
     assert "+126.0 %" in text
@@ -103,8 +130,8 @@ def test_the_page_tells_every_run_and_verdict(html: str) -> None:
     assert all(prompt in text for prompt in report.prompts)
     assert "Features are of the judge's last hidden layer." in text
     headings = [
-        *("The numbers", "Pixels beside real data", "The samples", "The worst prompts"),
-        *("The curves", "How to read this"),
+        *("DDRL: no sign of hacking", "The numbers", "The samples", "The worst prompts"),
+        *("Pixels beside real data", "The curves", "How to read this"),
     ]
     places = [text.index(heading) for heading in headings]
     assert places == sorted(places)
@@ -134,7 +161,8 @@ def test_strings_of_the_user_are_escaped() -> None:
     )
     html = render_page(report)
     page = Page(html)
-    assert "<script" not in html
+    assert "<script>alert" not in html
+    assert html.count("<script") == 1
     assert page.text.count(evil) >= 12
     assert page.open == []
 
@@ -260,7 +288,7 @@ def test_prompts_that_lost_show_both_models(html: str) -> None:
     assert "one judge 50 % → 62 %, reward -5.0 → -0.5" in text
     alts = [attrs["alt"] for tag, attrs in page.tags if tag == "img"]
     place = alts.index("Base model, eight, seed 1", alts.index("No regularizer, nine, seed 8"))
-    assert alts[place + 4] == "DDRL, eight, seed 1"
+    assert alts[place + 6] == "DDRL, eight, seed 1"
 
 
 def test_measures_that_only_some_runs_have_get_columns() -> None:
@@ -299,3 +327,23 @@ def test_clips_move() -> None:
         assert image.format == "GIF"
         assert getattr(image, "n_frames", 1) == 5
         assert max(image.size) == 128
+
+
+def test_cards_show_what_decided_and_on_how_much(html: str) -> None:
+    text = plain(Page(html).text)
+    cards = text[: text.index("The numbers")]
+    assert "Reward +5.5 -6.1 → -0.6, 95 %: +5.1 to +5.9 500 samples of 10 prompts" in cards
+    assert "Held-out loss -2.1 % mark: +10 % 597 held-out samples of 10 prompts" in cards
+    assert (
+        "Held-out loss +126.0 % mark: +10 % 597 held-out samples of 10 prompts Every sign (5)"
+        in cards
+    )
+    # What did not decide stands in the sentence, behind the hint, and nowhere else.
+    assert cards.count("Vendi") == 1
+
+
+def test_the_effective_number_is_told_beside_that_of_real_data(html: str) -> None:
+    text = plain(Page(html).text)
+    assert "Vendi score real data: 1 = 5.1 samples" in text
+    assert "as a share of real data's, which has 5.1 at as many samples" in text
+    assert as_json(example_report())["runs"]["base"]["real_vendi"] == 5.08

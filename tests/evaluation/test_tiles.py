@@ -8,7 +8,14 @@ import pytest
 import torch
 from PIL import Image
 
-from ddrl.evaluation.tiles import clip_grid, moving_picture, picture, still_grid
+from ddrl.evaluation.tiles import (
+    MAX_TILE,
+    clip_grid,
+    moving_picture,
+    picture,
+    still_grid,
+    tile_side,
+)
 
 PROMPT_ID = torch.tensor([1, 0, 0, 1, 1])
 
@@ -49,6 +56,13 @@ def test_pictures_are_of_bounded_size(
     image = opened(picture(tile))
     assert image.format == kind
     assert image.size == size
+
+
+def test_few_pictures_are_stored_larger_and_many_as_small_as_ever() -> None:
+    sides = [tile_side(num) for num in (1, 45, 46, 81, 82, 183, 184, 10_000)]
+    assert sides == [512, 512, 384, 384, 256, 256, MAX_TILE, MAX_TILE]
+    tile = np.random.default_rng(0).integers(0, 256, (600, 800, 3), dtype=np.uint8)
+    assert opened(picture(tile, side=512)).size == (512, 384)
 
 
 def test_a_large_clip_becomes_a_small_gif() -> None:

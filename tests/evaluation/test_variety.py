@@ -47,6 +47,7 @@ def test_the_effective_number_is_in_widths_of_the_data() -> None:
 
     found = within([2] * 5, [8] * 5, [4] * 5)
     assert found.vendi.value == pytest.approx(number(2) / number(4))
+    assert found.real_vendi == pytest.approx(number(4))
     assert found.vendi_change.value == pytest.approx((number(2) - number(8)) / number(4))
     assert found.diversity.value == pytest.approx(1 / 2)
     assert found.diversity_change.value == pytest.approx(1 / 2 - 2)
@@ -101,3 +102,4 @@ def test_one_prompt_with_one_real_sample_says_nothing() -> None:
     found = measure_variety(mine, mine, zeros, mine[:1], zeros[:1], unit="prompt")
     assert math.isnan(found.diversity.value)
     assert math.isnan(found.vendi.value)
+    assert math.isnan(found.real_vendi)

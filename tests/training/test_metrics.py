@@ -14,7 +14,14 @@ from hypothesis import strategies as st
 from ddrl.errors import DDRLError
 from ddrl.objective.advantage import center_advantage, global_advantage, group_advantage
 from ddrl.records import Advantages, Scores, Status
-from ddrl.training.metrics import GLOSSARY, glossary_table, merge, reward_metrics, spec_of
+from ddrl.training.metrics import (
+    GLOSSARY,
+    glossary_table,
+    merge,
+    reward_metrics,
+    spec_of,
+    tag_of,
+)
 
 
 def test_a_name_is_described_by_itself_or_its_family() -> None:
@@ -48,11 +55,12 @@ def test_merge_reduces_each_as_the_glossary_says() -> None:
 
 def test_the_table_has_a_row_per_metric() -> None:
     lines = glossary_table().splitlines()
-    assert lines[0] == "| metric | unit | meaning |"
+    assert lines[0] == "| metric | in dashboards | unit | meaning |"
     assert len(lines) == 2 + len(GLOSSARY)
     for line, (name, spec) in zip(lines[2:], GLOSSARY.items(), strict=True):
-        assert line == f"| `{name}` | {spec.unit} | {spec.description} |"
-        assert line.count("|") == 4  # no cell is cut in two
+        tag = f"`{tag_of(name)}`" if name != "step" else ""
+        assert line == f"| `{name}` | {tag} | {spec.unit} | {spec.description} |"
+        assert line.count("|") == 5  # no cell is cut in two
     assert all(spec.unit and spec.description.endswith(".") for spec in GLOSSARY.values())
 
 

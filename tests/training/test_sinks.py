@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import builtins
 import json
 import math
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tensorboard.backend.event_processing.event_accumulator import (  # type: ignore[import-untyped]
-    EventAccumulator,
-)
 
-from ddrl.errors import CheckpointError, UsageError
-from ddrl.training.sinks import JSONLSink, TensorBoardSink, WandbSink, read_metrics
+from ddrl.errors import CheckpointError
+from ddrl.training.sinks import JSONLSink, read_metrics
 
 
 def lines(path: Path) -> list[dict[str, Any]]:
@@ -174,76 +169,6 @@ def test_a_disk_that_is_full(tmp_path: Path) -> None:
     assert "space" in caught.value.hint
     with pytest.raises(CheckpointError):
         sink.close()
-
-
-def read_events(folder: Path, name: str) -> list[tuple[int, float]]:
-    events = EventAccumulator(str(folder))
-    events.Reload()
-    return [(event.step, event.value) for event in events.Scalars(name)]
-
-
-def test_tensorboard_files_are_readable(tmp_path: Path) -> None:
-    sink = TensorBoardSink(tmp_path)
-    for step in (1, 2, 3):
-        sink.write({"reward": step / 4, "reward/ink": 1.0}, step=step)
-    sink.close()
-    assert read_events(tmp_path, "reward") == [(1, 0.25), (2, 0.5), (3, 0.75)]
-    assert read_events(tmp_path, "reward/ink") == [(1, 1.0), (2, 1.0), (3, 1.0)]
-
-
-def test_tensorboard_hides_what_a_resumed_run_makes_again(tmp_path: Path) -> None:
-    first = TensorBoardSink(tmp_path)
-    for step in (1, 2, 3):
-        first.write({"reward": 0.25}, step=step)
-    first.close()
-    second = TensorBoardSink(tmp_path, resume_at=1)
-    for step in (2, 3):
-        second.write({"reward": 0.5}, step=step)
-    second.close()
-    assert read_events(tmp_path, "reward") == [(1, 0.25), (2, 0.5), (3, 0.5)]
-
-
-def test_weights_and_biases_is_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    original = builtins.__import__
-
-    def without_wandb(name: str, *args: Any, **kwargs: Any) -> Any:
-        if name == "wandb":
-            raise ImportError(name)
-        return original(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", without_wandb)
-    with pytest.raises(UsageError, match="wandb is not installed") as caught:
-        WandbSink("project", name="run", config={})
-    assert "ddrl[wandb]" in caught.value.hint
-
-
-class Recorder:
-    """Stands for the package wandb, which needs an account: keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.logged: list[tuple[int, dict[str, float]]] = []
-
-    def init(self, **_settings: object) -> Recorder:
-        return self
-
-    def log(self, metrics: dict[str, float], *, step: int) -> None:
-        self.logged.append((step, metrics))
-
-
-def test_weights_and_biases_gets_a_late_audit_at_its_newest_step(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    recorder = Recorder()
-    monkeypatch.setitem(sys.modules, "wandb", recorder)
-    sink = WandbSink("project", name="run", config={})
-    sink.write({"reward": 1.0}, step=3)
-    sink.write({"audit/score": 0.5}, step=2)
-    sink.write({"reward": 2.0}, step=4)
-    assert recorder.logged == [
-        (3, {"reward": 1.0}),
-        (3, {"audit/score": 0.5, "late/step": 2}),
-        (4, {"reward": 2.0}),
-    ]
 
 
 def test_rows_that_hold_no_figures_are_no_error_of_ours(tmp_path: Path) -> None:

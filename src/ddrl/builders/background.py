@@ -18,6 +18,7 @@ from ddrl.errors import DDRLError, UsageError
 from ddrl.recipe import Recipe, dump_toml
 from ddrl.rewards.code import folders
 from ddrl.training.auditing import Audit
+from ddrl.training.shown import Shown
 
 __all__ = ["BackgroundPanel", "PanelFolder"]
 
@@ -122,6 +123,8 @@ class BackgroundPanel:
             if path.exists():
                 found = read_json(path)
                 path.unlink()
+                if "shown" in found:
+                    found["shown"] = Shown.unpack(found["shown"])
                 audit, self._step = Audit(self._step, **found), 0
                 return audit
             if ended:

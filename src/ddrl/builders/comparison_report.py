@@ -19,7 +19,7 @@ from ddrl.builders.provenance import merged
 from ddrl.errors import DataError
 from ddrl.evaluation.comparison import Cell, ComparisonReport
 from ddrl.evaluation.sheets import read_sheet
-from ddrl.evaluation.statistics import Interval
+from ddrl.evaluation.statistics import Basis, Interval, Unit
 from ddrl.evaluation.wording import duration
 
 __all__ = ["build_comparison"]
@@ -67,10 +67,20 @@ def build_comparison(
         drift_limit=float(first["drift_limit"]),
         has_real=bool(first.get("has_real", True)),
         prompts=tuple(first["prompts"]),
+        basis=_basis(first),
         environment=_environment(measured, origin),
         reproduce=reproduce,
         provenance=origin,
     )
+
+
+def _basis(audit: Mapping[str, Any]) -> Basis | None:
+    """How much each run was measured on; audits of earlier versions don't say."""
+    prompts, samples = audit.get("num_prompts"), audit.get("num_samples")
+    if not (isinstance(prompts, int) and isinstance(samples, int)):
+        return None
+    unit: Unit = "sample" if audit.get("unit") == "sample" else "prompt"
+    return Basis(unit, prompts, samples)
 
 
 def _check_one_base(measured: Sequence[Outcome]) -> None:

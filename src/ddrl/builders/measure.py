@@ -90,6 +90,7 @@ def measure_model(
         diversity=variety.diversity,
         diversity_change=variety.diversity_change,
         vendi=variety.vendi,
+        real_vendi=variety.real_vendi,
         vendi_change=variety.vendi_change,
         heldout_loss_change=drift_interval(found.losses, base.losses, held, unit=bench.drift_unit),
         measures=measured(bench, values, base.values),

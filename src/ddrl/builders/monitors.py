@@ -13,6 +13,7 @@ from ddrl.builders.assets import Assets
 from ddrl.builders.bench import Bench, Values, build_bench, build_drift
 from ddrl.builders.measure import Found, measure_model
 from ddrl.errors import GuardStop
+from ddrl.evaluation.generate import SampleSet
 from ddrl.evaluation.result import RunResult
 from ddrl.evaluation.signs import Marks
 from ddrl.evaluation.verdict import Verdict, judge_run
@@ -20,6 +21,7 @@ from ddrl.recipe import Recipe
 from ddrl.training.auditing import Audit, Monitor
 from ddrl.training.budget import DriftBudget
 from ddrl.training.forward import Forward
+from ddrl.training.shown import SHOWN, Shown, as_shown, small_pictures
 
 __all__ = ["Panel", "build_budget", "build_monitor", "build_panel"]
 
@@ -115,6 +117,7 @@ class Panel:
         self._bench = dataclasses.replace(bench, prompts=bench.prompts[:num_prompts])
         self._per_prompt = max(2, num_samples // num_prompts)
         self._forward, self._latent_shape = forward, latent_shape
+        self._shown: Shown | None = None
         self._found = Found(self._drift_losses(), self._measure())
         self._base = measure_model(
             self._bench, self._found, self._found, name="base", is_base=True, quick=True
@@ -154,7 +157,7 @@ class Panel:
             **{name: value for name, value in metrics.items() if math.isfinite(value)},
             "audit/hacked": float(verdict.status == "hacked"),
         }
-        return Audit(step, found, verdict.sentence)
+        return Audit(step, found, verdict.sentence, self._shown)
 
     def _drift_losses(self) -> NDArray[np.float64]:
         bench = self._bench
@@ -171,7 +174,14 @@ class Panel:
                 f"The audit's samples are not finite at step {step}: training has diverged.",
                 hint="a lower learning rate or float32 usually helps",
             )
+        self._shown = self._few(samples, step)
         return self._bench.values(samples)
+
+    def _few(self, samples: SampleSet, step: int) -> Shown:
+        """The first sample of the first prompts, to be looked at."""
+        rows = range(0, len(samples.media), self._per_prompt)[:SHOWN]
+        texts = [samples.prompts.text[row] for row in rows]
+        return as_shown(step, "audit", texts, small_pictures(samples.media[list(rows)]))
 
     def _score(self, run: RunResult, verdict: Verdict) -> float:
         """How good a checkpoint is: the gain in what was not trained on, where nothing is wrong.

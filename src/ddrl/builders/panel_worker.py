@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -44,7 +45,9 @@ def serve(folder: PanelFolder, steps: Iterable[int]) -> None:
             checkpoint = read_manifest(checkpoints.path(step))
             load_weights(assets.model.transformer, checkpoint.tensors("ema"))
             audit = panel(step)
-            found = {"metrics": dict(audit.metrics), "sentence": audit.sentence}
+            found: dict[str, Any] = {"metrics": dict(audit.metrics), "sentence": audit.sentence}
+            if audit.shown is not None:
+                found["shown"] = audit.shown.pack()
             folder.write(folder.result(step), found)
     except DDRLError as error:
         kind = type(error).__name__

@@ -81,9 +81,9 @@ class RunFolder:
         return self.path / "checkpoints"
 
     @property
-    def tensorboard(self) -> Path:
-        """Event files."""
-        return self.path / "tensorboard"
+    def shown(self) -> Path:
+        """A few small pictures of the newest samples, see :mod:`ddrl.training.shown`."""
+        return self.path / "shown"
 
     @property
     def stopped(self) -> Path:

@@ -23,6 +23,7 @@ from ddrl.cli.streams import guard_streams, lost_results
 from ddrl.cli.surroundings import check_surroundings, known_home
 from ddrl.cli.terminal import complain, say, set_up_logging, show_help
 from ddrl.cli.train import train
+from ddrl.cli.watch import watch
 from ddrl.errors import DataError, DDRLError, UsageError, printable
 
 __all__ = ["app", "main"]
@@ -47,7 +48,7 @@ app = typer.Typer(
     epilog="Exit codes: 0 done, 1 bug, 2 usage or recipe, 3 data or weights, 4 reward, "
     "5 checkpoint, 6 the guard stopped the run.",
 )
-for command in (train, sample, evaluate, compare, export, doctor):
+for command in (train, watch, sample, evaluate, compare, export, doctor):
     app.command()(command)
 app.add_typer(recipe)
 app.add_typer(data)

@@ -12,8 +12,8 @@ import typer
 from ddrl.cli.interrupts import Interrupts
 from ddrl.cli.lock import FolderLock
 from ddrl.cli.streams import results_are_kept
-from ddrl.cli.terminal import Verbose, complain, open_table, say, shout
-from ddrl.errors import printable
+from ddrl.cli.tables import print_table
+from ddrl.cli.terminal import Verbose, complain, say, shout
 
 if TYPE_CHECKING:
     from ddrl.builders.compare import Outcome
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 __all__ = ["compare"]
 
 logger = logging.getLogger(__name__)
-
-_PLAIN_WIDTH = 160  # of the table where there is no terminal to ask
 
 
 def compare(
@@ -118,20 +116,17 @@ def _tell_failures(outcomes: list[Outcome]) -> None:
 def _print_table(report: ComparisonReport) -> None:
     import collections
 
-    table, show = open_table(width=_PLAIN_WIDTH)
-    table.add_column("method", overflow="fold")
-    for name in ("reward", "judge", "Fréchet", "diversity", "held-out loss"):
-        table.add_column(name, justify="right")
-    table.add_column("audit")
+    names = ("reward", "judge_accuracy", "frechet", "diversity")
+    rows = []
     for cell in (report.base, *report.cells):
         words = collections.Counter(cell.verdicts)
-        table.add_row(
-            printable(cell.label),
-            *(
-                f"{cell.mean(name).value:.3f}"
-                for name in ("reward", "judge_accuracy", "frechet", "diversity")
-            ),
-            f"{100 * cell.mean('heldout_loss_change').value:+.1f} %",
-            ", ".join(f"{count} {word}" for word, count in words.items()),
+        rows.append(
+            (
+                cell.label,
+                *(f"{cell.mean(name).value:.3f}" for name in names),
+                f"{100 * cell.mean('heldout_loss_change').value:+.1f} %",
+                ", ".join(f"{count} {word}" for word, count in words.items()),
+            )
         )
-    show()
+    heads = ("method", "reward", "judge", "Fréchet", "diversity", "held-out loss", "audit")
+    print_table(heads, rows, left=(0, len(heads) - 1))

@@ -10,8 +10,8 @@ import typer
 
 from ddrl.cli.steps import StepOption, read_step
 from ddrl.cli.streams import results_are_kept
-from ddrl.cli.terminal import Verbose, format_change, open_table, say, say_json
-from ddrl.errors import printable
+from ddrl.cli.tables import print_table
+from ddrl.cli.terminal import Verbose, format_change, say, say_json
 
 if TYPE_CHECKING:
     from ddrl.evaluation.audit import Report
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 __all__ = ["evaluate"]
 
 logger = logging.getLogger(__name__)
-
-_PLAIN_WIDTH = 160  # of the table where there is no terminal to ask
 
 
 def evaluate(
@@ -71,15 +69,11 @@ def evaluate(
 
 
 def _print_table(report: Report) -> None:
-    table, show = open_table(width=_PLAIN_WIDTH)
-    table.add_column("run", overflow="fold")
-    for name in ("reward", "judge", "Fréchet", "diversity", "held-out loss"):
-        table.add_column(name, justify="right")
-    table.add_column("verdict")
     verdicts = report.verdicts()
-    for run in report.runs:
-        table.add_row(
-            printable(run.name),
+    heads = ("run", "reward", "judge", "Fréchet", "diversity", "held-out loss", "verdict")
+    rows = [
+        (
+            run.name,
             f"{run.reward.value:.3f}",
             f"{run.judge_accuracy.value:.3f}",
             f"{run.frechet.value:.2f}",
@@ -87,4 +81,6 @@ def _print_table(report: Report) -> None:
             "" if run.is_base else format_change(run.drift.value),
             verdicts[run.name].status,
         )
-    show()
+        for run in report.runs
+    ]
+    print_table(heads, rows, left=(0, len(heads) - 1))

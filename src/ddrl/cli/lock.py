@@ -6,15 +6,18 @@ import errno
 import fcntl
 import logging
 import os
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
 from ddrl.errors import UsageError
 
-__all__ = ["FolderLock"]
+__all__ = ["FolderLock", "is_held"]
 
 logger = logging.getLogger(__name__)
+
+_TRIES, _PAUSE = 5, 0.02  # seconds
 
 
 class FolderLock:
@@ -49,7 +52,7 @@ class FolderLock:
 
     def _take(self) -> None:
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(self._file)
         except OSError as error:
             if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
                 owner = os.pread(self._file, 20, 0).decode("ascii", "replace").strip()
@@ -65,3 +68,35 @@ class FolderLock:
 
     def __exit__(self, *_: object) -> None:
         os.close(self._file)
+
+
+def _lock(file: int) -> None:
+    """Take the lock; a moment is waited, since whoever only looks holds it for one."""
+    for _ in range(_TRIES):
+        with suppress(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        time.sleep(_PAUSE)
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def is_held(path: Path) -> bool | None:
+    """Whether a process holds the lock of a folder; None where that can't be told.
+
+    The file is not written, and a process that wants the lock meanwhile gets it.
+    """
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return None
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return None
+    finally:
+        os.close(file)  # which gives it back
+    return False

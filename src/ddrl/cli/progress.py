@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from ddrl.cli.terminal import format_change, shout
@@ -14,13 +14,26 @@ from ddrl.errors import printable
 
 if TYPE_CHECKING:
     from rich.console import OverflowMethod, RenderableType
-    from rich.progress import Progress, TaskID
+    from rich.progress import Progress, Task, TaskID
 
-__all__ = ["BarReporter", "LogReporter", "Reporter", "describe_metrics", "make_reporter"]
+__all__ = [
+    "BarReporter",
+    "LogReporter",
+    "Reporter",
+    "describe_metrics",
+    "make_reporter",
+    "narrow_line",
+]
 
 logger = logging.getLogger(__name__)
 
 _STOPPING = "finishing this iteration, then saving; once more stops at once"
+_STOPPING_SHORT = "stopping, then saving"
+
+TRAINING = "training"
+NARROW = 60
+"""Columns of a terminal below which there is no bar."""
+_AROUND = 26  # columns of times, words and gaps beside a bar
 
 _SHOWN = {
     "reward": ("reward", "{:.3f}"),
@@ -42,6 +55,53 @@ def describe_metrics(metrics: Mapping[str, float]) -> str:
     if "heldout_loss_change" in metrics:
         parts.append(f"held-out loss {format_change(metrics['heldout_loss_change'])}")
     return "  ".join(parts)
+
+
+def narrow_line(
+    width: int,
+    what: str,
+    done: int,
+    total: int | None,
+    *,
+    reward: float | None = None,
+    left: float | None = None,
+) -> str:
+    """How far something is, in as many columns as there are: the fullest line that fits.
+
+    Args:
+        width: columns.
+        what: is counted.
+        done: of it.
+        total: of it; None where that is not known.
+        reward: the newest one.
+        left: seconds; None where that is not known yet.
+    """
+    count = f"{done}" if total is None else f"{done}/{total}"
+    time_left = "" if left is None else _short_time(left)
+    said = [f"reward {reward:.3f}"] if reward is not None else []
+    said += [f"{time_left} left"] if time_left else []
+    short = [f"r {reward:.2f}"] if reward is not None else []
+    lines = (
+        "  ".join([f"{what} {count}", *said]),
+        "  ".join([count, *said]),
+        " ".join([count, *short, time_left]).rstrip(),
+        f"{count} {time_left}".rstrip(),
+        count,
+    )
+    return next((line for line in lines if len(line) <= width), count[:width])
+
+
+def _short_time(seconds: float) -> str:
+    """A span of time in few characters: "45s", "12m", "3h05m", "2d4h"."""
+    minutes = round(seconds / 60)
+    if seconds < 90:
+        return f"{seconds:.0f}s"
+    if minutes < 60:
+        return f"{minutes}m"
+    if minutes < 24 * 60:
+        return f"{minutes // 60}h{minutes % 60:02d}m"
+    hours = round(minutes / 60)
+    return f"{hours // 24}d{hours % 24}h"
 
 
 class Reporter(Protocol):
@@ -141,7 +201,24 @@ class BarReporter:
         self._memory = _Memory()
         self._tasks: dict[str, TaskID] = {}
         self._note = self._notice = ""
+        self._reward: float | None = None
         self._bar = self._make()
+
+    def _narrow(self, every: Sequence[Task], width: int) -> str:
+        """The newest task in a line, where there is no room for a bar."""
+        tasks = [task for task in every if not task.finished] or every[-1:]
+        if not tasks:
+            return ""
+        task = tasks[-1]
+        left, reward = task.time_remaining, self._reward if task.description == TRAINING else None
+        return narrow_line(
+            width,
+            "step" if task.description == TRAINING else task.description,
+            int(task.completed),
+            None if task.total is None else int(task.total),
+            reward=reward,
+            left=left,
+        )
 
     def _make(self) -> Progress:
         from rich.console import Console
@@ -159,22 +236,32 @@ class BarReporter:
 
         class BarAndNote(Progress):
             def get_renderables(self) -> Iterable[RenderableType]:
-                yield self.make_tasks_table(self.tasks)
-                if reporter._note:
-                    is_ascii = self.console.options.ascii_only  # which has no one letter for it
-                    cut: OverflowMethod = "crop" if is_ascii else "ellipsis"
+                width = console.width
+                is_ascii = console.options.ascii_only  # which has no one letter for it
+                cut: OverflowMethod = "crop" if is_ascii else "ellipsis"
+                if width >= NARROW:
+                    names = [len(task.description) for task in self.tasks]
+                    counts = [2 * len(f"{task.total or 0:.0f}") for task in self.tasks]
+                    rest = max(names, default=0) + max(counts, default=0) + _AROUND
+                    bar.bar_width = max(8, min(40, width - rest))
+                    yield self.make_tasks_table(self.tasks)
+                else:
+                    yield Text(reporter._narrow(self.tasks, width), no_wrap=True, overflow="crop")
+                if reporter._note and width >= NARROW:
                     yield Text(reporter._note, style="dim", no_wrap=True, overflow=cut)
                 if reporter._notice:
-                    yield Text(reporter._notice, style="yellow")
+                    text = _STOPPING if width >= NARROW else _STOPPING_SHORT
+                    yield Text(text, style="yellow", no_wrap=True, overflow=cut)
 
+        bar, console = BarColumn(), Console(stderr=True)
         return BarAndNote(
             TextColumn("{task.description}"),
-            BarColumn(),
+            bar,
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TextColumn("left", style="dim"),
             TimeRemainingColumn(),
-            console=Console(stderr=True),
+            console=console,
         )
 
     def __enter__(self) -> Self:
@@ -190,11 +277,12 @@ class BarReporter:
 
     def begin(self, step: int, total: int) -> None:
         """Training begins after ``step`` of ``total`` iterations."""
-        self._update("training", step, total, "")
+        self._update(TRAINING, step, total, "")
 
     def step(self, step: int, metrics: Mapping[str, float]) -> None:
         """An iteration is finished."""
-        self._update("training", step, None, self._memory.describe(metrics))
+        self._reward = metrics.get("reward", self._reward)
+        self._update(TRAINING, step, None, self._memory.describe(metrics))
 
     def stopping(self) -> None:
         """This iteration is the last one."""

@@ -11,13 +11,13 @@ from typing import Annotated
 import typer
 
 from ddrl.cli.streams import results_are_kept
-from ddrl.cli.terminal import Verbose, open_table, say, say_json, show_help
+from ddrl.cli.tables import print_table
+from ddrl.cli.terminal import Verbose, say, say_json, show_help
 from ddrl.errors import UsageError, printable
 
 __all__ = ["copy", "list_recipes", "recipe"]
 
 FORMAT = "ddrl-recipes/1"
-_PLAIN_WIDTH = 140  # of the table where there is no terminal to ask
 
 recipe = typer.Typer(
     name="recipe",
@@ -47,12 +47,8 @@ def list_recipes(
         rows = [{**asdict(one), "path": str(one.path), "command": one.command} for one in shipped()]
         say_json(json.dumps({"format": FORMAT, "recipes": rows}, indent=1))
         return
-    table, show = open_table(width=_PLAIN_WIDTH)
-    for head in ("name", "what it is", "hardware"):
-        table.add_column(head, overflow="fold")
-    for one in shipped():
-        table.add_row(one.name, one.line, one.hardware)
-    show()
+    rows = [(one.name, one.line, one.hardware) for one in shipped()]
+    print_table(("name", "what it is", "hardware"), rows, left=(0, 1, 2))
 
 
 @recipe.command()

@@ -51,7 +51,7 @@ def list_rewards(
         rows = [entry.as_json() for entry in entries]
         say_json(json.dumps({"format": FORMAT, "rewards": rows}, indent=1))
         return
-    width = min(shutil.get_terminal_size((100, 24)).columns, 100)
+    width = max(min(shutil.get_terminal_size((100, 24)).columns, 100), 20)
     for number, entry in enumerate(entries):
         _show(entry, width, first=number == 0)
 

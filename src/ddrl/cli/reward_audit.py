@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ddrl.cli.streams import results_are_kept
-from ddrl.cli.terminal import Verbose, counter, open_table, say, say_json
-from ddrl.errors import UsageError, printable
+from ddrl.cli.tables import print_table
+from ddrl.cli.terminal import Verbose, counter, say, say_json
+from ddrl.errors import UsageError
 
 if TYPE_CHECKING:
     from pydantic import JsonValue
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from ddrl.evaluation.reward_audit import RewardAudit
 
 __all__ = ["audit"]
-
-_PLAIN_WIDTH = 120  # of the table where there is no terminal to ask
 
 
 def audit(
@@ -102,14 +101,12 @@ def _show(report: RewardAudit) -> None:
     from ddrl.evaluation.reward_findings import findings
     from ddrl.evaluation.reward_page import facts, headline, table
 
-    shown, show = open_table(width=_PLAIN_WIDTH)
-    shown.add_column("samples")
-    for head in ("mean", "difference", "95 % interval", "deviations", "failed"):
-        shown.add_column(head, justify="right")
-    for line in table(report):
-        figures = (line.mean, line.difference, line.interval, line.standardised, line.failed)
-        shown.add_row(printable(line.label), *figures)
-    show()
+    heads = ("samples", "mean", "difference", "95 % interval", "deviations", "failed")
+    rows = [
+        (one.label, one.mean, one.difference, one.interval, one.standardised, one.failed)
+        for one in table(report)
+    ]
+    print_table(heads, rows)
     say()
     for label, text in facts(report).items():
         say(f"{label}: {text}")

@@ -8,14 +8,11 @@ import os
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Annotated, TextIO
+from typing import Annotated, TextIO
 
 import typer
 
 from ddrl.errors import printable
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 __all__ = [
     "RECIPE_HELP",
@@ -23,7 +20,6 @@ __all__ = [
     "complain",
     "counter",
     "format_change",
-    "open_table",
     "say",
     "say_json",
     "set_up_logging",
@@ -78,24 +74,6 @@ def show_help(context: typer.Context) -> None:
     """Write the help of a command."""
     for line in context.get_help().rstrip("\n").split("\n"):
         say(line)
-
-
-def open_table(*, width: int) -> tuple[Table, Callable[[], None]]:
-    """An empty table, and what writes it to stdout.
-
-    Args:
-        width: in characters, where there is no terminal to ask.
-    """
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    is_terminal = sys.stdout.isatty()
-    console = Console(
-        file=sys.stdout, highlight=False, markup=False, width=None if is_terminal else width
-    )
-    table = Table(box=box.SIMPLE_HEAD if is_terminal else None, pad_edge=False)
-    return table, lambda: console.print(table)
 
 
 def counter(what: str) -> Callable[[int, int], None] | None:

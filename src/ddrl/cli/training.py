@@ -183,13 +183,16 @@ class TrainingRun:
             )
 
     def _sinks(self, trainer: Trainer) -> Iterator[MetricSink]:
-        from ddrl.training.sinks import JSONLSink, TensorBoardSink, WandbSink
+        from ddrl.training.dashboards import TensorBoardSink, WandbSink
+        from ddrl.training.shown import SampleSheets
+        from ddrl.training.sinks import JSONLSink
 
         run, step = self._recipe.run, trainer.step
         audited = trainer.audits.step
         yield JSONLSink(self._folder.metrics, resume_at=step, audited_at=audited)
+        yield SampleSheets(self._folder.shown, resume_at=step)
         if run.tensorboard:
-            yield TensorBoardSink(self._folder.tensorboard, resume_at=step)
+            yield TensorBoardSink(self._folder.path, resume_at=step, recipe=self._text)
         if run.wandb_project:
             name = self._folder.path.resolve().name
             yield WandbSink(run.wandb_project, name=name, config=self._recipe.model_dump())

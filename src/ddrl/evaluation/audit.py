@@ -116,7 +116,8 @@ def as_json(report: Report) -> dict[str, Any]:
     """The report as plain JSON values, without pictures.
 
     `runs` maps each name to its figures (`reward`, `judge_accuracy`, `frechet`, `diversity`,
-    `vendi`, `heldout_loss_change` as a fraction, and of clips three temporal ones), `intervals`
+    `vendi`, `real_vendi`, the number that it is a ratio to, `heldout_loss_change` as a fraction,
+    and of clips three temporal ones), `intervals`
     with [low, high] of each, `changes` from the base paired by prompt and noise (of motion: how
     much farther from that of real clips, in logarithms), `sampling` with
     what each interval is over, `measures`, `pixels`, `regressions` and `verdict`.
@@ -171,6 +172,7 @@ def _run_as_json(run: RunResult, verdict: Verdict) -> dict[str, Any]:
         "is_base": run.is_base,
         "method": run.method,
         **{name: _finite(figure.value) for name, figure in figures.items()},
+        "real_vendi": _finite(run.real_vendi),
         "intervals": {name: _ends(figure) for name, figure in figures.items()},
         "changes": {name: _with_interval(change) for name, change in changes.items()},
         "sampling": {name: _basis(figure) for name, figure in figures.items()},

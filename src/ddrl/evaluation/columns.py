@@ -17,13 +17,23 @@ __all__ = ["NO_INTERVAL", "Column", "further_columns", "make_column"]
 
 @dataclass(frozen=True)
 class Column:
-    """One column of a table: its head and each run's text by place."""
+    """One column of a table: its head and each run's text by place.
+
+    Attributes:
+        key: name of the figure, as alarms call it.
+        head: of the column.
+        meaning: a sentence or two for readers who ask.
+        values: of the runs.
+        ranges: their intervals; empty where there is none to show.
+        short: what a value is compared with, in a few words.
+    """
 
     key: str
     head: str
     meaning: str
     values: tuple[str, ...]
     ranges: tuple[str, ...]
+    short: str = ""
 
 
 def make_column(
@@ -32,6 +42,8 @@ def make_column(
     meaning: str,
     figures: Sequence[Interval],
     show: Callable[[float, int], str] = number,
+    *,
+    short: str = "",
 ) -> Column:
     """A column of figures, with as many decimals as its smallest entry needs.
 
@@ -41,6 +53,7 @@ def make_column(
         meaning: one sentence for readers.
         figures: of the runs, in the order of the page.
         show: a value and the column's decimals to text.
+        short: what a value is compared with, in a few words.
     """
     decimals = column_decimals([figure.value for figure in figures])
     return Column(
@@ -49,6 +62,7 @@ def make_column(
         meaning,
         tuple(show(figure.value, decimals) for figure in figures),
         tuple(_range(figure, lambda value: show(value, decimals)) for figure in figures),
+        short,
     )
 
 
@@ -77,6 +91,7 @@ def further_columns(runs: Sequence[RunResult]) -> tuple[Column, ...]:
             name.replace("_", " "),
             f"A {kinds[name]}, which training never saw. Higher is better.{causes[name]}",
             [run.measure(name) for run in runs],
+            short="higher is better",
         )
         columns.append(column)
     columns += [
@@ -85,18 +100,21 @@ def further_columns(runs: Sequence[RunResult]) -> tuple[Column, ...]:
             "Temporal Fréchet distance",
             "How far clips and their changes over time are from real ones. Lower is better.",
             [run.temporal_frechet for run in runs],
+            short="lower is better",
         ),
         make_column(
             "temporal_change",
             "Change between frames",
             "Real clips are 1, a still picture is 0, flicker is above 1.",
             [run.temporal_change for run in runs],
+            short="real clips: 1",
         ),
         make_column(
             "temporal_consistency",
             "Consistency",
             "Likeness of neighbouring frames. Real clips are 1.",
             [run.temporal_consistency for run in runs],
+            short="real clips: 1",
         ),
     ]
     nothing = number(float("nan"))

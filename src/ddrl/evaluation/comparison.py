@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ddrl.errors import DataError
 from ddrl.evaluation.pareto import cost_at, hypervolume, pareto_front
-from ddrl.evaluation.statistics import Interval, over_seeds
+from ddrl.evaluation.statistics import Basis, Interval, over_seeds
 
 __all__ = [
     "FORMAT",
@@ -114,6 +114,7 @@ class ComparisonReport:
         drift_limit: mark of the held-out loss change.
         has_real: whether data are real; else samples of the base stand in their place.
         prompts: of the pictures.
+        basis: the prompts and samples of every run, and what is drawn of them; None: not known.
         environment: what, where and with which seeds.
         reproduce: the command that makes it again.
         provenance: commits, sources, hardware and versions, as JSON values.
@@ -129,6 +130,7 @@ class ComparisonReport:
     drift_limit: float = 0.10
     has_real: bool = True
     prompts: tuple[str, ...] = ()
+    basis: Basis | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
     reproduce: str = ""
     provenance: Mapping[str, Any] = field(default_factory=dict)

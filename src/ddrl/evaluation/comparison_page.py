@@ -24,20 +24,28 @@ from ddrl.evaluation.comparison_charts import curve_chart, front_chart
 from ddrl.evaluation.grids import Panel, picture_rows
 from ddrl.evaluation.publish import publish, templates
 from ddrl.evaluation.statistics import Interval
-from ddrl.evaluation.tiles import SMALL_TILE
-from ddrl.evaluation.wording import beside_base, column_decimals, number, percent, signed_percent
+from ddrl.evaluation.tiles import SMALL_TILE, tile_side
+from ddrl.evaluation.wording import (
+    beside_base,
+    column_decimals,
+    number,
+    percent,
+    sampled,
+    signed_percent,
+)
 
 __all__ = ["render_comparison", "write_comparison"]
 
 _SHORT_PROMPT = 12
 _SHOWN_PROMPTS = 10
 _SHOWN_SEEDS = 6
+_WORST = ("hacked", "not conclusive", "no gain", "clean")
 
 _MEANINGS = {
     "heldout_loss_change": "How much worse the model explains real data it never saw. The scale "
     "is compressed past the mark.",
     "frechet": "How far samples are from real data, on a logarithmic scale.",
-    "diversity": "Variety of one prompt's samples that lacks beside real data.",
+    "diversity": "How much less varied one prompt's samples are than real data.",
 }
 
 
@@ -95,6 +103,8 @@ def render_comparison(report: ComparisonReport) -> str:
         .render(
             report=report,
             headline=_headline(report),
+            counts=_counts(report),
+            small=small,
             charts=_charts(report),
             columns=_columns(report),
             rows=_rows(report),
@@ -135,6 +145,25 @@ def _headline(report: ComparisonReport) -> str:
     )
 
 
+def _counts(report: ComparisonReport) -> str:
+    """What the runs are, what became of them, and how much each was measured on."""
+    found = collections.Counter(verdict for cell in report.cells for verdict in cell.verdicts)
+    found["stopped by the guard"] = sum(len(cell.stopped) for cell in report.cells)
+    found["not there"] = sum(len(cell.failed) for cell in report.cells)
+    total = sum(len(cell.verdicts) + len(cell.failed) for cell in report.cells)
+    seeds = len({seed for cell in report.cells for seed in cell.seeds})
+    words = ", ".join(f"{num} {word}" for word, num in found.most_common() if num)
+    text = f"{_count(total, 'run')} of {_count(len(report.variants), 'method')}"
+    text += f" over {_count(seeds, 'seed')}{f': {words}' if words else ''}."
+    if report.basis is not None:
+        text += f" Each was measured on {sampled(report.basis)}."
+    return text
+
+
+def _count(number_of: int, what: str) -> str:
+    return f"{number_of} {what}{'' if number_of == 1 else 's'}"
+
+
 def _columns(report: ComparisonReport) -> list[_Column]:
     limit = report.drift_limit
 
@@ -169,13 +198,16 @@ def _columns(report: ComparisonReport) -> list[_Column]:
 
 def _rows(report: ComparisonReport) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = [
-        {"cell": report.base, "place": None, "first": False, "status": "base model"}
+        {"cell": report.base, "place": None, "first": False, "status": "base model", "tone": "base"}
     ]
     before = ""
     for cell in report.cells:
         place = report.variants.index(cell.variant)
         first = cell.variant != before
-        rows.append({"cell": cell, "place": place, "first": first, "status": _status(cell)})
+        worst = [one for one in _WORST if one in cell.verdicts]
+        tone = worst[0].replace(" ", "-") if worst else "base"
+        row = {"cell": cell, "place": place, "first": first, "status": _status(cell), "tone": tone}
+        rows.append(row)
         before = cell.variant
     return rows
 
@@ -261,6 +293,7 @@ def _panels(report: ComparisonReport) -> list[Panel]:
     for cell in shown.values():
         assert cell.pictures is not None
         grid = cell.pictures[:_SHOWN_PROMPTS, :_SHOWN_SEEDS]
-        rows = picture_rows(report.prompts[: len(grid)], grid)
+        side = tile_side(len(shown) * grid.shape[0] * grid.shape[1])
+        rows = picture_rows(report.prompts[: len(grid)], grid, side=side)
         panels.append(Panel(cell.label, cell.verdicts[0] if cell.verdicts else "", "seed", rows))
     return panels

@@ -10,6 +10,7 @@ from markupsafe import Markup
 from ddrl.evaluation.audit import Report
 from ddrl.evaluation.charts import MARKERS, drift_chart, reward_chart, squash, trade_chart
 from ddrl.evaluation.columns import Column, further_columns, make_column
+from ddrl.evaluation.deciding import Decider, deciding
 from ddrl.evaluation.grids import panels
 from ddrl.evaluation.page_parts import pixel_rows, worse_runs
 from ddrl.evaluation.publish import templates
@@ -30,6 +31,13 @@ __all__ = ["render_page"]
 
 _SHORT_PROMPT = 12
 
+_WHY = {
+    "clean": "In words",
+    "no gain": "In words",
+    "hacked": "Every sign",
+    "not conclusive": "Every sign",
+}
+
 
 @dataclass(frozen=True)
 class _Bar:
@@ -40,6 +48,27 @@ class _Bar:
     start: float
     width: float
     over: bool
+
+
+@dataclass(frozen=True)
+class _Card:
+    """A run's verdict, and what decided it.
+
+    Attributes:
+        run: the run.
+        status: of its verdict.
+        deciders: one or two figures.
+        more: what the whole sentence holds, in a few words.
+        opening: the sentence up to its colon.
+        sentence: the rest.
+    """
+
+    run: RunResult
+    status: str
+    deciders: tuple[Decider, ...]
+    more: str
+    opening: str
+    sentence: str
 
 
 @dataclass(frozen=True)
@@ -62,6 +91,7 @@ def render_page(report: Report) -> str:
         HTML; the same report gives the same text.
     """
     verdicts = report.verdicts()
+    basis, over = _basis(report)
     label_width = min(max(map(len, report.prompts), default=0), _SHORT_PROMPT)
     grids = list(report.samples.values())
     small = max((max(grid.shape[2:4]) for grid in grids), default=0) <= SMALL_TILE
@@ -72,6 +102,7 @@ def render_page(report: Report) -> str:
             report=report,
             verdicts=verdicts,
             headline=_headline(report, verdicts),
+            cards=_cards(report, verdicts),
             columns=_columns(report),
             drift=_drift_column(report),
             further=further_columns(report.runs),
@@ -81,10 +112,12 @@ def render_page(report: Report) -> str:
             bars=_bars(report),
             panels=panels(report, verdicts),
             short_prompts=all(len(prompt) <= _SHORT_PROMPT for prompt in report.prompts),
+            small=small,
             num_seeds=max((grid.shape[1] for grid in grids), default=1),
             label_width=label_width,
             panel_width=250 if small else 420,
-            basis=_basis(report),
+            basis=basis,
+            over=over,
             num_colours=len(MARKERS),
             charts=_charts(report),
         )
@@ -100,15 +133,34 @@ def _headline(report: Report, verdicts: dict[str, Verdict]) -> str:
     return " ".join(f"{run.label}: {verdicts[run.name].sentence.split(':', 1)[0]}." for run in runs)
 
 
-def _basis(report: Report) -> str:
-    """What the table's intervals are over, as sentences."""
+def _cards(report: Report, verdicts: dict[str, Verdict]) -> tuple[_Card, ...]:
+    """What became of each run that was trained; the base has no verdict."""
+    marks = Marks(drift_limit=report.drift_limit)
+    cards = []
+    for run in report.runs:
+        verdict = verdicts[run.name]
+        if verdict.status == "base":
+            continue
+        opening, _, sentence = verdict.sentence.partition(": ")
+        more, num = _WHY[verdict.status], len(verdict.reasons)
+        if num:
+            more = f"{more} ({num})"
+        figures = deciding(run, report.base, verdict, marks=marks)
+        cards.append(_Card(run, verdict.status, figures, more, opening, sentence))
+    return tuple(cards)
+
+
+def _basis(report: Report) -> tuple[str, str]:
+    """How much was measured, and what the table's intervals are over, as sentences."""
     basis, drift = report.basis, report.runs[-1].drift.basis
     if basis is None:
-        return ""
-    text = f"Each model made {sampled(basis)}; intervals are over {drawn(basis)}."
+        return "", ""
+    text, over = f"Each model made {sampled(basis)}.", f"They are over {drawn(basis)}."
     if drift is not None:
-        text += f" The held-out loss is of {sampled(drift, 'real sample')}, over {drawn(drift)}."
-    return text
+        text += f" The held-out loss is of {sampled(drift, 'held-out sample')}."
+        if drawn(drift) != drawn(basis):
+            over += f" Those of the held-out loss are over {drawn(drift)}."
+    return text, over
 
 
 def _columns(report: Report) -> tuple[Column, ...]:
@@ -116,13 +168,16 @@ def _columns(report: Report) -> tuple[Column, ...]:
     floor = ""
     if report.real_frechet is not None:
         floor = f" Two sets of real data differ by {number(report.real_frechet, 1)}."
-    runs = report.runs
+    runs, wanted = report.runs, report.base.real_vendi
+    real = number(wanted, 1) if math.isfinite(wanted) else ""
+    known = f", which has {real} at as many samples: 0.5 is half as many" if real else ""
     return (
         make_column(
             "reward",
             "Reward",
             "What training raised. Higher is better, and hacking raises it too.",
             [run.reward for run in runs],
+            short="trained on",
         ),
         make_column(
             "judge_accuracy",
@@ -130,24 +185,31 @@ def _columns(report: Report) -> tuple[Column, ...]:
             "Samples that an independent judge accepts. It is often fooled as well.",
             [run.judge_accuracy for run in runs],
             show=lambda value, _: percent(value),
+            short="accepted",
         ),
         make_column(
             "frechet",
             "Fréchet distance",
             f"How far samples are from real data. Lower is better, a jump is a warning.{floor}",
             [run.frechet for run in runs],
+            short="lower is better"
+            if report.real_frechet is None
+            else f"two real sets: {number(report.real_frechet, 1)}",
         ),
         make_column(
             "diversity",
             "Diversity",
             "Variety of one prompt's samples. Real data is 1, repetition of one picture is 0.",
             [run.diversity for run in runs],
+            short="real data: 1",
         ),
         make_column(
             "vendi",
             "Vendi score",
-            "Effective number of different samples of one prompt. Real data is 1.",
+            "Effective number of different samples of one prompt, as a share of real data's"
+            f"{known}.",
             [run.vendi for run in runs],
+            short=f"real data: 1{f' = {real} samples' if real else ''}",
         ),
     )
 
@@ -161,6 +223,7 @@ def _drift_column(report: Report) -> Column:
         f"the {percent(report.drift_limit)} mark it is hacked.",
         [run.drift for run in report.runs],
         show=lambda value, _: signed_percent(value),
+        short=f"mark: +{percent(report.drift_limit)}",
     )
 
 

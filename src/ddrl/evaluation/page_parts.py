@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from ddrl.evaluation.audit import Report
+from ddrl.evaluation.grids import page_side
 from ddrl.evaluation.result import Regression
 from ddrl.evaluation.signs import PIXEL_MARK
 from ddrl.evaluation.tiles import picture
@@ -13,7 +14,7 @@ from ddrl.evaluation.wording import number, pair, percent
 
 __all__ = ["Before", "Dot", "PixelRow", "WorseRun", "pixel_rows", "worse_runs"]
 
-_SEEDS = 4  # pictures of a prompt beside each other, before and after
+_SEEDS = 6  # pictures of a prompt beside each other, before and after
 _SHOWN = 3  # prompts of a run
 
 
@@ -24,12 +25,18 @@ class Dot:
     Attributes:
         place: of the run on the page, which fixes its colour and shape.
         left: in percent of the scale's width.
-        text: the run's label and its difference to data.
+        start: where the way from the base begins, likewise.
+        width: of that way, likewise; 0 for the base.
+        value: its difference to data.
+        text: the run's label and that difference.
         alarm: whether it moved past the mark.
     """
 
     place: int
     left: float
+    start: float
+    width: float
+    value: str
     text: str
     alarm: bool
 
@@ -102,16 +109,23 @@ def pixel_rows(report: Report) -> tuple[PixelRow, ...]:
         ]
         if all(abs(shift.difference.value) < 1e-3 for _, shift in shifts):
             continue
-        dots = tuple(
-            Dot(
-                place,
-                left(shift.difference.value),
-                f"{report.runs[place].label}: {number(shift.difference.value)}",
-                shift.moved.low > PIXEL_MARK,
+        before = next((one for place, one in shifts if report.runs[place].is_base), None)
+        dots = []
+        for place, shift in shifts:
+            at, value = left(shift.difference.value), number(shift.difference.value)
+            start = at if before is None else left(before.difference.value)
+            dots.append(
+                Dot(
+                    place,
+                    at,
+                    min(at, start),
+                    round(abs(at - start), 2),
+                    value,
+                    f"{report.runs[place].label}: {value}",
+                    shift.moved.low > PIXEL_MARK,
+                )
             )
-            for place, shift in shifts
-        )
-        rows.append(PixelRow(name.replace("_", " "), left(0.0), left(-1.0), left(1.0), dots))
+        rows.append(PixelRow(name.replace("_", " "), left(0.0), left(-1.0), left(1.0), tuple(dots)))
     return tuple(rows)
 
 
@@ -120,7 +134,7 @@ def worse_runs(report: Report, statuses: dict[str, str]) -> tuple[WorseRun, ...]
     base = report.samples.get(report.base.name)
     if base is None:
         return ()
-    found = []
+    found, side = [], page_side(report)
     for run in report.runs:
         mine = report.samples.get(run.name)
         if mine is None or not run.regressions:
@@ -131,8 +145,8 @@ def worse_runs(report: Report, statuses: dict[str, str]) -> tuple[WorseRun, ...]
                 report.prompts[one.prompt_id],
                 _words(one),
                 one.change < 0,
-                tuple(picture(tile) for tile in base[one.prompt_id, :seeds]),
-                tuple(picture(tile) for tile in mine[one.prompt_id, :seeds]),
+                tuple(picture(tile, side=side) for tile in base[one.prompt_id, :seeds]),
+                tuple(picture(tile, side=side) for tile in mine[one.prompt_id, :seeds]),
             )
             for one in run.regressions[:_SHOWN]
         )

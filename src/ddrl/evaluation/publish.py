@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import base64
+import hashlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 from ddrl.disk import replace_file
 from ddrl.errors import DataError, printable
@@ -13,11 +16,14 @@ from ddrl.evaluation.wording import duration, percent
 
 __all__ = ["publish", "templates", "typeset"]
 
+_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {}"
+
 
 def templates() -> Environment:
     """The templates of this package: what is put into them is escaped, what is missing is an error.
 
-    Filters: ``typeset``, ``duration`` and ``percent``.
+    Filters: ``typeset``, ``duration`` and ``percent``. Functions: ``script``, a file of this
+    package to be put into a page, and ``policy``, which lets a page run these scripts and no other.
     """
     environment = Environment(
         loader=PackageLoader("ddrl.evaluation", "templates"),
@@ -28,6 +34,18 @@ def templates() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {"typeset": typeset, "duration": duration, "percent": percent}
+
+    def script(name: str) -> Markup:
+        # A file of ours, as it is: a browser compares its hash with the page's policy.
+        assert environment.loader is not None
+        return Markup(environment.loader.get_source(environment, name)[0])
+
+    def policy(names: Sequence[str]) -> str:
+        hashes = (hashlib.sha256(script(name).encode()).digest() for name in names)
+        sources = (f"'sha256-{base64.b64encode(one).decode()}'" for one in hashes)
+        return _POLICY.format(" ".join(sources) or "'none'")
+
+    environment.globals |= {"script": script, "policy": policy}
     return environment
 
 

@@ -111,6 +111,7 @@ class RunResult:
             as a fraction: 0.126 is +12.6 %.
         measures: judges and held-out rewards.
         vendi: effective number of different samples of one prompt, as a ratio to real data.
+        real_vendi: that number of real data, at as many samples; NaN where it is not known.
         reward_change: mean difference in the trained reward to the base's sample of the same
             prompt and noise.
         diversity_change: diversity less the base's, paired by prompt and noise.
@@ -138,6 +139,7 @@ class RunResult:
     heldout_loss_change: Interval | float
     measures: tuple[Measured, ...] = ()
     vendi: Interval = UNKNOWN
+    real_vendi: float = math.nan
     reward_change: Interval = UNKNOWN
     diversity_change: Interval = UNKNOWN
     vendi_change: Interval = UNKNOWN

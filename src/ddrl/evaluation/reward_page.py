@@ -14,8 +14,9 @@ from ddrl.evaluation.publish import publish, templates
 from ddrl.evaluation.reward_audit import Finding, RewardAudit, Row, as_json
 from ddrl.evaluation.reward_chart import audit_chart
 from ddrl.evaluation.reward_findings import findings, score_text
-from ddrl.evaluation.tiles import picture
-from ddrl.evaluation.wording import number
+from ddrl.evaluation.statistics import Basis
+from ddrl.evaluation.tiles import SMALL_TILE, picture, tile_side
+from ddrl.evaluation.wording import number, sampled
 
 __all__ = ["Line", "facts", "headline", "table", "write_audit"]
 
@@ -26,6 +27,7 @@ class Line:
 
     Attributes:
         label: of the copies.
+        num: samples that are compared.
         mean: of their scores.
         difference: to the originals.
         interval: of the difference, 95 %.
@@ -34,6 +36,7 @@ class Line:
     """
 
     label: str
+    num: str
     mean: str
     difference: str
     interval: str
@@ -60,7 +63,7 @@ def write_audit(audit: RewardAudit, folder: Path) -> tuple[Path, Path]:
 def render_audit(audit: RewardAudit, found: Sequence[Finding]) -> str:
     """The whole page as HTML text; the same audit gives the same text."""
     chart = audit_chart(audit)
-    pictures = [("original", audit.picture), *((copy.label, copy.picture) for copy in audit.copies)]
+    tiles = [("original", audit.picture), *((copy.label, copy.picture) for copy in audit.copies)]
     return (
         templates()
         .get_template("reward_audit.html.j2")
@@ -72,7 +75,13 @@ def render_audit(audit: RewardAudit, found: Sequence[Finding]) -> str:
             facts=facts(audit),
             # The drawing holds only numbers and the words of this package, nothing of the user.
             chart=None if chart is None else Markup(chart),
-            pictures=[(label, picture(tile)) for label, tile in pictures if tile is not None],
+            pictures=[
+                (label, picture(tile, side=tile_side(len(tiles))))
+                for label, tile in tiles
+                if tile is not None
+            ],
+            small=audit.picture is not None and max(audit.picture.shape[:2]) <= SMALL_TILE,
+            basis=_basis(audit),
         )
     )
 
@@ -85,12 +94,19 @@ def headline(audit: RewardAudit, found: Sequence[Finding]) -> str:
     return f"{problems} {'test speaks' if problems == 1 else 'tests speak'} against {audit.reward}."
 
 
+def _basis(audit: RewardAudit) -> str:
+    """How much was scored."""
+    basis = Basis(audit.unit, audit.num_prompts, len(audit.originals))
+    kinds = len(audit.copies)
+    return f"{sampled(basis)}, each beside {kinds} {'copy' if kinds == 1 else 'copies'}."
+
+
 def table(audit: RewardAudit) -> list[Line]:
     """The originals, and each kind of copies."""
     failed = int(len(audit.originals) - len(audit.known))
     mean = score_text(audit, float(audit.known.mean()))
     return [
-        Line("originals", mean, "", "", "", str(failed or "")),
+        Line("originals", str(len(audit.known)), mean, "", "", "", str(failed or "")),
         *(_line(audit, row) for row in audit.rows),
     ]
 
@@ -99,7 +115,7 @@ def _line(audit: RewardAudit, row: Row) -> Line:
     failed = str(row.num_failed or "")
     if not row.num:
         what = "no score" if row.num_failed == len(audit.originals) else "no change"
-        return Line(row.label, what, "", "", "", failed)
+        return Line(row.label, "0", what, "", "", "", failed)
     value, low, high = (
         score_text(audit, end)
         for end in (row.difference.value, row.difference.low, row.difference.high)
@@ -107,7 +123,7 @@ def _line(audit: RewardAudit, row: Row) -> Line:
     known = number(row.standardised) if audit.deviation else ""
     mean = score_text(audit, row.mean)
     ends = f"{low} to {high}" if row.difference.has_ends else NO_INTERVAL
-    return Line(row.label, mean, value, ends, known, failed)
+    return Line(row.label, str(row.num), mean, value, ends, known, failed)
 
 
 def facts(audit: RewardAudit) -> dict[str, str]:

@@ -19,10 +19,13 @@ __all__ = [
     "moving_picture",
     "picture",
     "still_grid",
+    "tile_side",
 ]
 
 MAX_TILE = 192
-"""Pictures with a longer side than this, in pixels, are shown smaller."""
+"""Pictures with a longer side than this, in pixels, are stored smaller, where a page has many."""
+_SIDES = (512, 384, 256)  # in place of MAX_TILE, where so many pictures are few enough
+_PAGE_PIXELS = 12_000_000  # of all pictures that are larger than MAX_TILE
 SMALL_TILE = 64
 """Pictures of at most this side, in pixels, are scaled up without smoothing and kept lossless."""
 MAX_FRAMES = 12
@@ -72,8 +75,18 @@ def clip_grid(media: Tensor, prompt_id: Tensor, shown: int) -> NDArray[np.uint8]
     return pixels.reshape(-1, seeds, *pixels.shape[1:])
 
 
-def picture(tile: NDArray[np.uint8]) -> str:
-    """A (H, W, 3) picture as a data URI: PNG when small, else JPEG of at most `MAX_TILE`."""
+def tile_side(num_pictures: int) -> int:
+    """The longest side, in pixels, that each of a page's pictures may have.
+
+    Thumbnails can be enlarged, so that a page with few of them stores more of each; one with many
+    is no larger than `MAX_TILE` a picture makes it.
+    """
+    few = (side for side in _SIDES if num_pictures * side**2 <= _PAGE_PIXELS)
+    return next(few, MAX_TILE)
+
+
+def picture(tile: NDArray[np.uint8], *, side: int = MAX_TILE) -> str:
+    """A (H, W, 3) picture as a data URI: PNG when small, else JPEG with a longest ``side``."""
     grey = bool((tile == tile[..., :1]).all())
     image = Image.fromarray(np.ascontiguousarray(tile[..., 0] if grey else tile))
     buffer = io.BytesIO()
@@ -82,7 +95,7 @@ def picture(tile: NDArray[np.uint8]) -> str:
         _enlarged(image).save(buffer, "PNG", optimize=True)
     else:
         kind = "jpeg"
-        image.thumbnail((MAX_TILE, MAX_TILE), Image.Resampling.LANCZOS)
+        image.thumbnail((side, side), Image.Resampling.LANCZOS)
         image.save(buffer, "JPEG", quality=88)
     return _uri(kind, buffer)
 

@@ -41,12 +41,14 @@ class Variety:
         diversity_change: the ratio less the base's, paired by prompt and noise; the interval holds
             at 95 % for both changes together.
         vendi_change: likewise.
+        real_vendi: effective number of different samples in real data, which `vendi` is a ratio to.
     """
 
     diversity: Interval = UNKNOWN
     vendi: Interval = UNKNOWN
     diversity_change: Interval = UNKNOWN
     vendi_change: Interval = UNKNOWN
+    real_vendi: float = math.nan
 
 
 def measure_variety(
@@ -97,7 +99,9 @@ def measure_variety(
 
         return beside.interval(statistic, level=0.95 if less is None else JOINT)
 
-    return Variety(ratio(0, None), ratio(1, None), ratio(0, 1), ratio(1, 1))
+    everything = at(np.arange(len(ids[0])), np.arange(len(ids[1])))
+    real_vendi = float(everything[2, 1])
+    return Variety(ratio(0, None), ratio(1, None), ratio(0, 1), ratio(1, 1), real_vendi)
 
 
 def _several(ids: Ids) -> Ids:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from ddrl.evaluation.statistics import Basis
 
 __all__ = [
+    "NOT_MEASURED",
     "beside_base",
     "change",
     "column_decimals",
@@ -23,6 +24,7 @@ __all__ = [
 # Longer phrases first: the verb follows the number.
 _BESIDE_BASE = {
     "Real data is": "Samples of the base are",
+    "real data is": "samples of the base are",
     "real data does": "samples of the base do",
     "Real data": "Samples of the base",
     "real data": "samples of the base",

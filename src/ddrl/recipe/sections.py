@@ -246,5 +246,9 @@ class RunSection(Section):
     checkpoint_every: int = Field(50, ge=0, description="Steps between checkpoints; 0 = last only.")
     keep_checkpoints: int = Field(2, ge=2, description="How many are kept; one might be damaged.")
     threads: int = Field(0, ge=0, description="CPU threads; 0 = PyTorch's own choice.")
-    tensorboard: bool = Field(True, description="Write TensorBoard events beside the JSON lines.")
+    tensorboard: bool = Field(
+        True,
+        description="Write TensorBoard events into the run's folder, after which the run is named: "
+        "`tensorboard --logdir runs`.",
+    )
     wandb_project: str = Field("", description="Weights & Biases project; empty = off.")

@@ -11,12 +11,13 @@ import dataclasses
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from ddrl.errors import CheckpointError, UsageError
 from ddrl.training.checkpoint import CheckpointFolder
 from ddrl.training.manifest import Checkpoint
+from ddrl.training.shown import Shown
 
 __all__ = ["Audit", "AuditRecord", "Auditor", "Monitor", "auditing"]
 
@@ -29,11 +30,13 @@ class Audit:
         step: iterations behind them.
         metrics: what was measured.
         sentence: the verdict in words; empty where only the drift was measured.
+        shown: a few of the samples that it is about; None where there are none.
     """
 
     step: int
     metrics: Mapping[str, float]
     sentence: str = ""
+    shown: Shown | None = field(default=None, compare=False)
 
 
 Monitor = Callable[[int], Audit]

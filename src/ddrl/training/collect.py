@@ -20,6 +20,7 @@ from ddrl.rewards.scorer import Scorer
 from ddrl.training.forward import Forward
 from ddrl.training.pool import Pool
 from ddrl.training.rollout import batches, rollout
+from ddrl.training.shown import SHOWN, small_pictures
 
 __all__ = ["Collected", "Collector", "RolloutSettings"]
 
@@ -62,12 +63,14 @@ class Collected:
         scores: their rewards.
         rollout_seconds: until the last sample was there, and had passed the check.
         reward_seconds: from then until the last reward was.
+        pictures: small ones, uint8 (P, 3, h, w), of the first sample of the first P groups.
     """
 
     trajectory: Trajectory
     scores: Scores
     rollout_seconds: float
     reward_seconds: float
+    pictures: Tensor
 
 
 @dataclass(frozen=True)
@@ -118,13 +121,14 @@ class Collector:
         group = torch.arange(len(prompts)).repeat_interleave(settings.group_size)
         overlaps = settings.overlap and 0 < settings.micro_batch < len(group)
         part_size = settings.micro_batch if overlaps else 0
+        pictures: list[Tensor] = []
         # Whatever stops the rollout, calls of rewards that are on their way are not waited for.
         with self.scorer.begin(
             prompts.select(group.tolist()), group, part_size=part_size
         ) as scoring:
 
             def score_rows(trajectory: Trajectory, rows: slice) -> None:
-                scoring.add(self._decode(trajectory, rows))
+                scoring.add(self._decoded(trajectory, rows, pictures))
 
             trajectory = rollout(
                 self.forward,
@@ -145,13 +149,22 @@ class Collector:
             rolled = time.perf_counter()
             if not overlaps:
                 rows = batches(len(trajectory), settings.micro_batch)
-                scoring.add(torch.cat([self._decode(trajectory, some) for some in rows]))
+                scoring.add(torch.cat([self._decoded(trajectory, r, pictures) for r in rows]))
             try:
                 scores = scoring.result()
             except RewardError:
                 blame(trajectory)
                 raise
-        return Collected(trajectory, scores, rolled - start, time.perf_counter() - rolled)
+        reward_seconds = time.perf_counter() - rolled
+        return Collected(trajectory, scores, rolled - start, reward_seconds, torch.cat(pictures))
+
+    def _decoded(self, trajectory: Trajectory, rows: slice, pictures: list[Tensor]) -> Tensor:
+        """Pixels of some samples; the few that are shown are added to ``pictures``, small."""
+        media, size = self._decode(trajectory, rows), self.settings.group_size
+        first = [row - rows.start for row in range(0, SHOWN * size, size)]
+        if few := [row for row in first if 0 <= row < len(media)]:
+            pictures.append(small_pictures(media[few]))
+        return media
 
     @torch.no_grad()
     def _decode(self, trajectory: Trajectory, rows: slice) -> Tensor:

@@ -29,6 +29,7 @@ from torch import Tensor
 from ddrl.errors import DDRLError, GuardStop, RewardError
 from ddrl.training.auditing import Audit, AuditRecord, auditing
 from ddrl.training.checkpoint import Checkpoint, CheckpointFolder, load_weights
+from ddrl.training.shown import Shown
 from ddrl.training.sinks import MetricSink
 from ddrl.training.trainer import Trainer
 
@@ -118,6 +119,11 @@ class _Book:
         for sink in self.sinks:
             sink.write(metrics, step=step)
 
+    def show(self, shown: Shown | None, *, sentence: str, step: int) -> None:
+        """Show samples, and what an audit says."""
+        for one in self.sinks:
+            one.show(shown, sentence=sentence, step=step)
+
     def make_up(self) -> None:
         """Audit the checkpoint that was resumed from, if it still has to be."""
         auditor, step = self.trainer.auditor, self.trainer.step
@@ -153,6 +159,7 @@ class _Book:
         if "audit/hacked" in metrics:
             metrics["audit/best"] = float(record.is_best)
         self.write(metrics, step=audit.step)
+        self.show(audit.shown or trainer.shown, sentence=audit.sentence, step=audit.step)
         trainer.guard.check(metrics, step=audit.step)
         trainer.guard.check_audits(record, audit.sentence)
         trainer.audits = record
@@ -167,6 +174,8 @@ class _Book:
             return
         self.take(wait=True)
         save(self.trainer, self.checkpoints, recipe=self.recipe, notes=self.notes)
+        if self.trainer.monitor is None and self.trainer.auditor is None:
+            self.show(self.trainer.shown, sentence="", step=self.trainer.step)
         self.saved = self.trainer.step
 
     @contextmanager

@@ -12,7 +12,15 @@ from torch import Tensor
 from ddrl.errors import DDRLError
 from ddrl.records import Advantages, Scores
 
-__all__ = ["GLOSSARY", "MetricSpec", "glossary_table", "merge", "reward_metrics", "spec_of"]
+__all__ = [
+    "GLOSSARY",
+    "MetricSpec",
+    "glossary_table",
+    "merge",
+    "reward_metrics",
+    "spec_of",
+    "tag_of",
+]
 
 ReductionName = Literal["mean", "max", "sum", "last"]
 
@@ -30,6 +38,45 @@ class MetricSpec:
     unit: str
     reduction: ReductionName
     description: str
+
+
+_TAGS: Mapping[str, str] = {
+    "reward": "reward/mean",
+    "reward_std": "reward/std",
+    "reward/*": "rewards/*/mean",
+    "reward_std/*": "rewards/*/std",
+    "reward_min/*": "rewards/*/min",
+    "reward_max/*": "rewards/*/max",
+    "reward_failed": "reward/failed",
+    "reward_failed/*": "rewards/*/failed",
+    "reward_cached/*": "rewards/*/cached",
+    "flat_groups": "reward/flat_groups",
+    "advantage_clipped": "reward/advantage_clipped",
+    "effective_beta": "loss/effective_beta",
+    "policy_loss": "loss/policy",
+    "ratio_deviation": "policy/ratio_deviation",
+    "ratio_max": "policy/ratio_max",
+    "clip_fraction": "policy/clip_fraction",
+    "reference_kl": "loss/reference_kl",
+    "data_loss": "loss/data",
+    "data_term": "loss/data_term",
+    "grad_norm": "optimizer/grad_norm",
+    "learning_rate": "optimizer/learning_rate",
+    "latent_std": "policy/latent_std",
+    "heldout_loss": "drift/heldout_loss",
+    "heldout_loss_change": "drift/heldout_loss_change",
+    "budget_drift": "drift/budget_drift",
+    "beta": "drift/beta",
+    "seconds": "time/iteration",
+    "seconds/rollout": "time/rollout",
+    "seconds/reward": "time/reward",
+    "seconds/update": "time/update",
+}
+"""Names in dashboards, where what stands before the first slash is a group.
+
+Groups come in the order of the alphabet, those that decide first: audit, drift, loss, optimizer,
+policy, reward, rewards, time. A name that is not here is the same there.
+"""
 
 
 GLOSSARY: Mapping[str, MetricSpec] = {
@@ -148,6 +195,14 @@ def spec_of(name: str) -> MetricSpec:
     raise DDRLError(f"Metric {name!r} is not in the glossary.")
 
 
+def tag_of(name: str) -> str:
+    """The name of a metric in dashboards: ``reward/ink`` is ``rewards/ink/mean``."""
+    if name in _TAGS:
+        return _TAGS[name]
+    group, _, rest = name.partition("/")
+    return _TAGS.get(f"{group}/*", name).replace("*", rest) if rest else f"other/{name}"
+
+
 def merge(updates: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """Reduce the metrics of several updates to one value each."""
     merged: dict[str, float] = {}
@@ -217,6 +272,8 @@ def _raw_metrics(scores: Scores) -> dict[str, float]:
 
 def glossary_table() -> str:
     """The glossary as a Markdown table."""
-    rows = ["| metric | unit | meaning |", "|---|---|---|"]
-    rows += [f"| `{n}` | {s.unit} | {s.description} |" for n, s in GLOSSARY.items()]
+    rows = ["| metric | in dashboards | unit | meaning |", "|---|---|---|---|"]
+    for name, spec in GLOSSARY.items():
+        tag = "" if name == "step" else f"`{tag_of(name)}`"
+        rows.append(f"| `{name}` | {tag} | {spec.unit} | {spec.description} |")
     return "\n".join(rows) + "\n"

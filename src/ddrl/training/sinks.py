@@ -1,4 +1,4 @@
-"""Where metrics go: a JSON-lines file always, TensorBoard and Weights & Biases when asked.
+"""Where metrics go: a JSON-lines file, and how it is read.
 
 A row of the file is what one call wrote. A step has a row of its iteration, which has ``seconds``,
 and where it was audited a row of that, which may come when later steps have theirs. Whoever reads
@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ddrl.disk import open_regular, parse_json, replace_file
-from ddrl.errors import CheckpointError, UsageError
+from ddrl.errors import CheckpointError
+from ddrl.training.shown import Shown
 
-__all__ = ["JSONLSink", "MetricSink", "TensorBoardSink", "WandbSink", "read_metrics"]
+__all__ = ["JSONLSink", "MetricSink", "named_errors", "read_metrics"]
 
 
 class MetricSink(Protocol):
@@ -25,6 +26,16 @@ class MetricSink(Protocol):
 
     def write(self, metrics: Mapping[str, float], *, step: int) -> None:
         """Record what an iteration, or an audit, has found; there may be both for a step."""
+        ...
+
+    def show(self, shown: Shown | None, *, sentence: str, step: int) -> None:
+        """Take a few samples and a verdict, where there are such, as an audit is recorded.
+
+        Args:
+            shown: the samples, with the step that they are of.
+            sentence: the verdict; empty where none was made.
+            step: of the audit.
+        """
         ...
 
     def close(self) -> None:
@@ -48,7 +59,7 @@ class JSONLSink:
     def __init__(self, path: Path, *, resume_at: int = 0, audited_at: int | None = None) -> None:
         self._path = path
         audited_at = resume_at if audited_at is None else min(audited_at, resume_at)
-        with _named_errors(path):
+        with named_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             kept = [
                 row
@@ -61,18 +72,21 @@ class JSONLSink:
     def write(self, metrics: Mapping[str, float], *, step: int) -> None:
         """Append a row; a number that is not finite is null, since JSON has no word for it."""
         known = {name: v if math.isfinite(v) else None for name, v in metrics.items()}
-        with _named_errors(self._path):
+        with named_errors(self._path):
             self._file.write(json.dumps({"step": step, **known}) + "\n")
             self._file.flush()
 
+    def show(self, shown: Shown | None, *, sentence: str, step: int) -> None:
+        """Numbers alone go to this file."""
+
     def close(self) -> None:
         """Close the file."""
-        with _named_errors(self._path):
+        with named_errors(self._path):
             self._file.close()
 
 
 @contextmanager
-def _named_errors(path: Path) -> Iterator[None]:
+def named_errors(path: Path) -> Iterator[None]:
     """Turn what goes wrong while writing into one sentence."""
     try:
         yield
@@ -128,69 +142,3 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
         known = {name: value for name, value in row.items() if _is_figure(value)}
         steps.setdefault(row["step"], {}).update(known)
     return [steps[step] for step in sorted(steps)]
-
-
-class TensorBoardSink:
-    """Scalars for TensorBoard.
-
-    Args:
-        folder: of the event files.
-        resume_at: later points of an earlier process are hidden.
-    """
-
-    def __init__(self, folder: Path, *, resume_at: int = 0) -> None:
-        from torch.utils.tensorboard import SummaryWriter  # slow to import
-
-        self._folder = folder
-        with _named_errors(folder):
-            self._writer: Any = SummaryWriter(str(folder), purge_step=resume_at + 1)
-
-    def write(self, metrics: Mapping[str, float], *, step: int) -> None:
-        """Add a point to every metric."""
-        with _named_errors(self._folder):
-            for name, value in metrics.items():
-                self._writer.add_scalar(name, value, step)
-
-    def close(self) -> None:
-        """Flush and close."""
-        with _named_errors(self._folder):
-            self._writer.close()
-
-
-class WandbSink:
-    """Weights & Biases.
-
-    Args:
-        project: its name there.
-        name: of the run; the run is resumed under the same name.
-        config: what is shown beside it.
-
-    Raises:
-        UsageError: the package is not installed.
-    """
-
-    def __init__(self, project: str, *, name: str, config: Mapping[str, Any]) -> None:
-        try:
-            import wandb
-        except ImportError as error:
-            raise UsageError(
-                "run.wandb_project is set, but wandb is not installed.",
-                hint="pip install 'ddrl[wandb]'",
-            ) from error
-        self._run: Any = wandb.init(
-            project=project, name=name, id=name, resume="allow", config=dict(config)
-        )
-        self._newest = 0
-
-    def write(self, metrics: Mapping[str, float], *, step: int) -> None:
-        """Log the metrics; those of an earlier step at the newest, with their own as ``late/step``.
-
-        Weights & Biases drops what comes for a step before its newest.
-        """
-        late = {"late/step": step} if step < self._newest else {}
-        self._newest = max(step, self._newest)
-        self._run.log({**metrics, **late}, step=self._newest)
-
-    def close(self) -> None:
-        """Finish the run."""
-        self._run.finish()

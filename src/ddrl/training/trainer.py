@@ -37,6 +37,7 @@ from ddrl.training.metrics import merge, reward_metrics
 from ddrl.training.minibatch import Minibatch, split
 from ddrl.training.pool import Pool
 from ddrl.training.rollout import replay
+from ddrl.training.shown import Shown, as_shown
 from ddrl.training.update import Gradient
 
 __all__ = ["AdvantageFunction", "Pool", "RolloutSettings", "Trainer"]
@@ -85,6 +86,7 @@ class Trainer:
         audits: what is known of the audits so far; the loop keeps it.
         device: where the model is.
         step: iterations finished.
+        shown: a few small pictures of the newest rollout.
     """
 
     forward: Forward
@@ -108,6 +110,7 @@ class Trainer:
     audits: AuditRecord = field(default_factory=AuditRecord)
     device: torch.device | str = "cpu"
     step: int = 0
+    shown: Shown | None = None
     _replay_checked: bool = False
 
     def __post_init__(self) -> None:
@@ -146,6 +149,9 @@ class Trainer:
                 hand, step=self.step, check=self._check_replay, blame=self._check_samples
             )
             trajectory, scores = collected.trajectory, collected.scores
+            few = hand.prompt_id[: len(collected.pictures)].tolist()
+            texts = self.pool.prompts.select(few).text
+            self.shown = as_shown(self.step + 1, "rollout", texts, collected.pictures)
             advantages = self.advantage(
                 scores.combined, trajectory.group.cpu(), scores.valid, hand.prompt_id
             )
