@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import jaxtyping
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 from tests.torch_state import TorchState
 
 # The annotated shapes of these packages are checked at every call. The hook must be in place
@@ -15,6 +16,10 @@ CHECKED = ["ddrl.diffusion", "ddrl.objective", "ddrl.records"]
 jaxtyping.install_import_hook(CHECKED, "beartype.beartype")
 
 torch.set_num_threads(1)
+
+# How fast examples come says how busy the machine is.
+settings.register_profile("ddrl", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("ddrl")
 
 
 @pytest.fixture(autouse=True)

@@ -47,8 +47,8 @@ def list_recipes(
         rows = [{**asdict(one), "path": str(one.path), "command": one.command} for one in shipped()]
         say_json(json.dumps({"format": FORMAT, "recipes": rows}, indent=1))
         return
-    rows = [(one.name, one.line, one.hardware) for one in shipped()]
-    print_table(("name", "what it is", "hardware"), rows, left=(0, 1, 2))
+    lines = [(one.name, one.line, one.hardware) for one in shipped()]
+    print_table(("name", "what it is", "hardware"), lines, left=(0, 1, 2))
 
 
 @recipe.command()
