@@ -162,6 +162,7 @@ def test_the_page_shows_figures_curves_and_samples(run: Path) -> None:
     assert "Of the audit of step 2, from the same prompts and noise every time." in text
     assert html.count('<svg class="chart-') == 6
     assert sum(tag == "img" for tag, _ in page.tags) == 2
+    assert html.count('<dd class="alarm">') == 2, "the loss is past its mark, and the audit says so"
     assert "<run>" not in html
     assert "<two>" not in html
     assert '<body data-every="5"' in html

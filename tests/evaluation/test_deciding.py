@@ -82,6 +82,15 @@ CASES: dict[str, tuple[dict[str, Any], str, list[tuple[str, str, str]]]] = {
         "not conclusive",
         [("Held-out judge", "30 %", "base: 47.5 %, never trained on")],
     ),
+    "what is missing is no second kind": (
+        {
+            "diversity": NARROW,
+            "diversity_change": FELL,
+            "heldout_loss_change": Interval.alone(float("nan")),
+        },
+        "not conclusive",
+        [DIVERSITY],
+    ),
     "a figure that is missing": (
         {"heldout_loss_change": Interval.alone(float("nan"))},
         "not conclusive",

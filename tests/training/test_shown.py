@@ -55,10 +55,13 @@ def test_the_newest_sheets_are_kept_and_a_resume_drops_what_it_makes_again(tmp_p
         *("step-00000060-mine.png", "step-00000060.png"),
     ]
     SampleSheets(tmp_path / "shown", resume_at=45)
-    (tmp_path / "shown" / "step-00000040.png").write_bytes(b"cut off")
     newest = newest_sheet(tmp_path / "shown")
     assert newest is not None
-    assert newest.step == 30
+    assert newest.step == 40
+    (tmp_path / "shown" / "step-00000040.png").write_bytes(b"cut off")
+    before = newest_sheet(tmp_path / "shown")
+    assert before is not None
+    assert before.step == 30
     assert newest_sheet(tmp_path / "nothing") is None
 
 
