@@ -17,7 +17,7 @@ from tests.evaluation.test_report import Page, plain
 from ddrl.builders.watching import watch_run
 from ddrl.cli.lock import FolderLock, is_held
 from ddrl.errors import CheckpointError, UsageError
-from ddrl.evaluation.watch_page import Series, Watched, render_watch, thinned
+from ddrl.evaluation.watch_page import Series, State, Watched, render_watch, thinned
 from ddrl.training.shown import SampleSheets, Shown
 
 COMMAND = ["ddrl", "train", "my recipe.toml"]
@@ -170,6 +170,31 @@ def test_the_page_shows_figures_curves_and_samples(run: Path) -> None:
     ended = render_watch(watch_run(run, is_held=False))
     assert "refresh" not in ended
     assert '<body data-every="0"' in ended
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "tone"),
+    [
+        ("running", 0.02, "base"),
+        ("finished", 0.02, "base"),
+        ("finished", 0.5, "hacked"),
+        ("stopped", 0.02, "hacked"),
+        ("died", 0.02, "hacked"),
+    ],
+)
+def test_a_run_that_has_ended_is_not_called_clean(name: State, change: float, tone: str) -> None:
+    run = Watched(
+        name="run",
+        method="",
+        state=name,
+        sentence="",
+        step=4,
+        total=4,
+        seconds_left=None,
+        drift_limit=0.1,
+        series={"heldout_loss_change": [(0, 0.0), (4, change)]},
+    )
+    assert f'class="card now {tone}"' in render_watch(run)
 
 
 def test_a_long_run_has_a_page_of_bounded_size() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from ddrl.cli.interrupts import Interrupted
 from ddrl.cli.lock import is_held
 from ddrl.cli.terminal import Verbose, say
 
@@ -39,7 +41,7 @@ def watch(
     from ddrl.evaluation.watch_page import render_watch
 
     found = None
-    with suppress(KeyboardInterrupt):
+    try:
         while True:
             start, is_first = time.monotonic(), found is None
             found = watch_run(run, is_held=is_held(RunFolder(run).lock))
@@ -54,5 +56,8 @@ def watch(
                 os.nice(max(0, 10 - os.nice(0)))  # training goes first
             # A long run takes longer to read, so that it is read less often.
             time.sleep(max(every, _SHARE * (time.monotonic() - start)))
+    except Interrupted as stop:
+        if stop.exit_code != 128 + signal.SIGINT:  # Ctrl-C is how to end it
+            raise
     if found is not None and not once:
         say(f"{found.name}: {found.state}, step {found.step} of {found.total}", err=True)

@@ -30,7 +30,8 @@ _WORDS: Mapping[State, str] = {
     "interrupted": "interrupted, and saved",
     "died": "ended without saving",
 }
-_TONES: Mapping[State, str] = {"finished": "clean", "stopped": "hacked", "died": "hacked"}
+# Red for what needs a look. Nothing is green: that a run has ended says nothing of hacking.
+_ALARMING: frozenset[State] = frozenset({"stopped", "died"})
 
 Series = Sequence[tuple[int, float]]
 """(step, value), in order."""
@@ -102,15 +103,17 @@ def render_watch(run: Watched, *, every: float = 0.0) -> str:
         every: seconds after which the page loads itself again; 0: never.
     """
     pictures = [] if run.pictures is None else list(zip(run.prompts, run.pictures, strict=True))
+    figures = _figures(run)
+    is_alarming = run.state in _ALARMING or any(figure.alarm for figure in figures)
     return (
         templates()
         .get_template("watch.html.j2")
         .render(
             run=run,
             word=_WORDS[run.state],
-            tone=_TONES.get(run.state, "base"),
+            tone="hacked" if is_alarming else "base",
             every=math.ceil(every),
-            figures=_figures(run),
+            figures=figures,
             charts=_charts(run),
             pictures=[(prompt, picture(tile)) for prompt, tile in pictures],
             small=run.pictures is not None and max(run.pictures.shape[1:3]) <= SMALL_TILE,
