@@ -108,7 +108,11 @@ def finish(process: subprocess.Popen[str]) -> Result:
 
 def shared_cache(factory: pytest.TempPathFactory) -> Path:
     """A cache for the tests of all workers: a key says all, so bases and judges are made once."""
-    root = factory.getbasetemp()
+    return cache_beside(factory.getbasetemp())
+
+
+def cache_beside(root: Path) -> Path:
+    """The same, from the folder that holds those of all tests of this worker."""
     return (root.parent if "PYTEST_XDIST_WORKER" in os.environ else root) / "ddrl-cache"
 
 

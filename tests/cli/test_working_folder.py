@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.cli.command import RECIPE, ROOT, Result
+from tests.cli.command import RECIPE, ROOT, Result, cache_beside
 
 SCRIPT = ("-c", "from ddrl.cli import main; main()")
 ALL = """
@@ -81,8 +81,7 @@ def ran(folder: Path) -> list[str]:
 
 def recipe(folder: Path, name: str) -> Path:
     path = folder / "recipe.toml"
-    cache = folder.parents[1] / "ddrl-cache"  # where other tests find their bases and judges, too
-    text = RECIPE.format(folder=folder / "run", cache=cache)
+    text = RECIPE.format(folder=folder / "run", cache=cache_beside(folder.parents[1]))
     path.write_text(text.replace('name = "ink"', f'name = "{name}"'))
     return path
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 from functools import cache
 
+import numpy as np
 import pytest
 import torch
+from sklearn.datasets import load_digits
 
+from ddrl.data import digits
 from ddrl.data.digits import DIGIT_NAMES, DigitSplits, digit_splits
 from ddrl.data.sources import CaptionedMedia
 
@@ -19,6 +23,14 @@ HASHES = {
     "reward": "0504ebd64212801f",
     "judge": "748e4b66dcd08988",
 }
+
+
+def test_they_are_those_of_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels, digit = load_digits(return_X_y=True)
+    read = digits._table()
+    assert (read == np.column_stack((pixels, digit))).all()
+    monkeypatch.setattr(importlib.util, "find_spec", lambda *_: None)  # it lies elsewhere
+    assert (digits._table() == read).all()
 
 
 @cache
