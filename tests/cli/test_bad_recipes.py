@@ -100,7 +100,7 @@ def test_a_device_that_is_not_there(recipe: Path) -> None:
 
 @pytest.mark.skipif(find_spec("wandb") is not None, reason="wandb is installed")
 def test_a_sink_that_is_not_installed(recipe: Path) -> None:
-    ddrl("train", recipe, "run.wandb_project=mine").failed(2, "not installed", "ddrl[wandb]")
+    ddrl("train", recipe, "run.wandb_project=mine").failed(2, "needs wandb", "ddrl[wandb]")
 
 
 def test_the_guard_stops_and_says_why(recipe: Path, trained: Path) -> None:

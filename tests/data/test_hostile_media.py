@@ -177,7 +177,7 @@ from pathlib import Path
 from ddrl.data.check import check
 check(Path(sys.argv[1]) / "warm")  # what is imported when it is needed
 used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-resource.setrlimit(resource.RLIMIT_AS, (used + (40 << 20), resource.RLIM_INFINITY))
+resource.setrlimit(resource.RLIMIT_AS, (used + (56 << 20), resource.RLIM_INFINITY))
 report = check(Path(sys.argv[1]))
 print(report.num_samples, [(problem.path, problem.kind) for problem in report.broken])
 """

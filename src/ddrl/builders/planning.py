@@ -75,12 +75,8 @@ def _check_what_is_here(recipe: Recipe) -> None:
     for section in recipe.reward:
         card = getattr(reward_class(section.name), "card", None)
         if isinstance(card, RewardCard) and card.missing_modules():
-            logger.warning(
-                "not here yet: reward %s needs %s: %s",
-                section.name,
-                " and ".join(card.missing_modules()),
-                card.install_hint(),
-            )
+            needed, hint = " and ".join(card.missing_modules()), card.install_hint()
+            logger.warning("not here yet: reward %s needs %s: %s", section.name, needed, hint)
 
 
 def check_start(recipe: Recipe) -> None:
