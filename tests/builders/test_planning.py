@@ -26,6 +26,7 @@ FAULTS = [
     ("data.frames=5", ["images, not clips of 5 frames", "data.frames = 1"]),
     ("model.path={root}/unknown", ["PixelPipeline", "it knows"]),
     ("model.path={root}/partial", ["transformer/config.json can't be read"]),
+    ("model.path={root}/configs", ["has no weights", "model.safetensors"]),
 ]
 EMBEDDED = """
 [model]
@@ -45,15 +46,11 @@ steps = 4
 
 @pytest.fixture(scope="module")
 def job(tmp_path_factory: pytest.TempPathFactory) -> Job:
-    """A job whose model has configs and nothing else."""
     root = tmp_path_factory.mktemp("planning")
     made = Job.make(root, build_pipeline(root / "parts"), write_picture, side=16)
-    for path in (root / "model").rglob("*.safetensors"):
-        path.unlink()
-    for path in (root / "model").glob("tokenizer*"):
-        shutil.rmtree(path)
     shutil.copytree(root / "model", root / "partial")
     (root / "partial" / "transformer" / "config.json").unlink()
+    shutil.copytree(root / "model", root / "configs", ignore=shutil.ignore_patterns("*.safetens*"))
     (root / "unknown").mkdir()
     (root / "unknown" / "model_index.json").write_text('{"_class_name": "PixelPipeline"}')
     return made
@@ -69,7 +66,8 @@ def tmp(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("recipes")
 
 
-def test_no_weights_are_needed(job: Job, tmp_path: Path) -> None:
+def test_no_weights_are_read(job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pretrained, "load_model", None)
     result = ddrl("train", job.recipe(tmp_path), "--dry-run")
     assert result.code == 0, result.stderr
     for line in ("passes, policy", "one effective beta", "frozen weights", "text encoders"):

@@ -24,7 +24,8 @@ def build_pretrained(recipe: Recipe, device: torch.device) -> DiffusersModel:
         WeightsError: it can't be loaded, or the adapter would be bound to nothing.
         DataError: it takes another number of first frames than ``data.given_frames``.
     """
-    model = load_model(recipe.model.path, dtype=getattr(torch, recipe.model.dtype))
+    section = recipe.model
+    model = load_model(section.path, dtype=getattr(torch, section.dtype), variant=section.variant)
     if recipe.model.offload:
         model.offload(device)
     else:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import re
+import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,12 +15,51 @@ from typing import Any
 
 from ddrl.disk import read_json
 from ddrl.errors import DDRLError, WeightsError
+from ddrl.models.weight_formats import not_a_pipeline
 
-__all__ = ["PipelineConfigs", "building", "known_releases", "split_revision"]
+__all__ = [
+    "NOT_LOADED",
+    "PipelineConfigs",
+    "building",
+    "hub_problem",
+    "is_offline",
+    "known_releases",
+]
+__all__ += ["local_folder", "part_class", "reason_of", "split_revision", "unreachable"]
 
 Config = Mapping[str, Any]
 
 _RELEASES = "ddrl.models.releases"
+_LONGEST_REASON = 600
+
+NOT_LOADED: Mapping[str, tuple[str, ...]] = {
+    "Cosmos2_5_PredictBasePipeline": ("safety_checker",),
+}
+"""Parts that a pipeline demands and ddrl, which takes the steps itself, doesn't use."""
+
+MAY_BE_MISSING: Mapping[str, tuple[tuple[str, ...], ...]] = {
+    "StableDiffusion3Pipeline": (
+        ("text_encoder_3", "tokenizer_3"),
+        ("image_encoder", "feature_extractor"),
+    ),
+    "StableDiffusionPipeline": (
+        ("safety_checker",),
+        ("image_encoder",),
+        ("feature_extractor",),
+    ),
+    "StableDiffusionXLPipeline": (("image_encoder", "feature_extractor"),),
+    "FluxPipeline": (("image_encoder", "feature_extractor"),),
+}
+"""Parts that a pipeline works without; those that stand together go together."""
+
+
+def reason_of(error: BaseException) -> str:
+    """What a library says, as one line; a long text ends with one of its sentences."""
+    said = " ".join(str(error).split()) or type(error).__name__
+    if len(said) <= _LONGEST_REASON:
+        return said
+    ends = [found.end() for found in re.finditer(r"[.!?](?=\s)", said[:_LONGEST_REASON])]
+    return said[: ends[-1]] if ends else said[:_LONGEST_REASON].rpartition(" ")[0] + " ..."
 
 
 @contextmanager
@@ -32,8 +74,7 @@ def building(what: str, *, hint: str) -> Iterator[None]:
     except DDRLError:
         raise
     except Exception as error:  # a config of another kind fails anywhere in the library
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
-        raise WeightsError(f"{what}: {reason}", hint=hint) from error
+        raise WeightsError(f"{what}: {reason_of(error)}", hint=hint) from error
 
 
 @dataclass(frozen=True)
@@ -65,6 +106,18 @@ class PipelineConfigs:
             raise _missing(name, "model_index.json")
         return cls(name, index)
 
+    def left_out(self) -> tuple[str, ...]:
+        """Parts that the model is without, and works without: null in the index, or no folder."""
+        found = []
+        for together in MAY_BE_MISSING.get(self.class_name, ()):
+            first = together[0]
+            is_null = first in self.index and self.index[first] in (None, [None, None])
+            folder = local_folder(self.path)
+            is_gone = self.release is None and folder is not None and not (folder / first).exists()
+            if first in self.index and (is_null or is_gone):
+                found += [name for name in together if name in self.index]
+        return tuple(found)
+
     @property
     def class_name(self) -> str:
         """Of the pipeline."""
@@ -92,6 +145,90 @@ def split_revision(path: str) -> tuple[str, str | None]:
     return name, revision or None
 
 
+def is_offline() -> bool:
+    """Whether the hub is switched off, by ``HF_HUB_OFFLINE``."""
+    from huggingface_hub import constants
+
+    return bool(constants.HF_HUB_OFFLINE)
+
+
+def local_folder(path: str | Path) -> Path | None:
+    """The folder of a pipeline on this machine: its own, or that of the hub's cache."""
+    if Path(path).exists():
+        return Path(path)
+    from huggingface_hub import try_to_load_from_cache
+
+    name, revision = split_revision(str(path))
+    try:
+        index = try_to_load_from_cache(name, "model_index.json", revision=revision)
+    except ValueError:  # no name that the hub may have
+        return None
+    return Path(index).parent if isinstance(index, str) else None
+
+
+def part_class(library: str, name: str, path: str) -> Any:  # noqa: ANN401
+    """A class as ``model_index.json`` names it.
+
+    Raises:
+        WeightsError: there is none.
+    """
+    for place in (library, f"diffusers.pipelines.{library}"):
+        if place.partition(".")[0] not in {"diffusers", "transformers"}:
+            continue  # a name in a stranger's file is no reason to run a module
+        try:
+            return getattr(importlib.import_module(place), name)
+        except (ImportError, AttributeError):
+            continue
+    raise WeightsError(
+        f"{path} names {name} of {library}, which is not installed.",
+        hint="upgrade diffusers and transformers: pip install -U 'ddrl[models]'",
+    )
+
+
+def hub_problem(error: BaseException, path: str) -> WeightsError | None:
+    """What the hub has refused, or that it can't be reached; None: it was something else."""
+    name, revision = split_revision(path)
+    kinds: set[str] = set()
+    cause: BaseException | None = error
+    while cause is not None:
+        kinds |= {kind.__name__ for kind in type(cause).__mro__}
+        cause = cause.__cause__ or cause.__context__
+    if "GatedRepoError" in kinds:
+        return WeightsError(
+            f"{path} is not open to everyone: the hub asks who you are.",
+            hint=f"accept its terms on huggingface.co/{name}, then: hf auth login",
+        )
+    if "RevisionNotFoundError" in kinds:
+        return WeightsError(
+            f"{name} has no revision {revision} on the hub.",
+            hint=f"its revisions are listed on huggingface.co/{name}/tree/main",
+        )
+    if "RepositoryNotFoundError" in kinds or "HFValidationError" in kinds:
+        return WeightsError(
+            f"{path} is not a diffusers pipeline: there is no such folder, and no model of this "
+            "name on the hub.",
+            hint="see that the path is right, from the folder that you are in; a private model "
+            "needs: hf auth login",
+        )
+    offline = {"OfflineModeIsEnabled", "LocalEntryNotFoundError", "ConnectError", "ConnectTimeout"}
+    if kinds & (offline | {"ConnectionError", "ReadTimeout"}):
+        return unreachable(path)
+    return None
+
+
+def unreachable(path: str) -> WeightsError:
+    """No such folder, and no hub to ask."""
+    name, revision = split_revision(path)
+    wanted = f" --revision {shlex.quote(revision)}" if revision else ""
+    folder = name.rpartition("/")[2] or "model"
+    return WeightsError(
+        f"{path} is not here: there is no such folder, the hub's cache lacks files of it, and the "
+        "hub can't be reached.",
+        hint=f"where there is a network, download it first: hf download {shlex.quote(name)}"
+        f"{wanted} --local-dir {shlex.quote(folder)}, and set model.path to that folder",
+    )
+
+
 def _all_releases() -> dict[str, dict[str, Any]]:
     texts = [f.read_text("utf-8") for f in files(_RELEASES).iterdir() if f.name.endswith(".json")]
     return {release["id"]: release for release in map(json.loads, texts)}
@@ -117,10 +254,19 @@ def _read(path: str, file: str) -> Config:
             found = Path(hf_hub_download(name, file, revision=revision))
         value = read_json(found)
     except (OSError, ValueError) as error:
-        raise _missing(path, file) from error
+        raise _not_read(path, file, error) from error
     if not isinstance(value, dict):
         raise _missing(path, file)
     return value
+
+
+def _not_read(path: str, file: str, error: Exception) -> WeightsError:
+    known = None
+    if not Path(path).exists():
+        known = hub_problem(error, path)
+    elif file == "model_index.json":
+        known = not_a_pipeline(Path(path))
+    return known or _missing(path, file)
 
 
 def _missing(path: str, file: str) -> WeightsError:

@@ -1,0 +1,114 @@
+"""A pipeline before it is loaded: what its folder holds, and what it would be."""
+
+from __future__ import annotations
+
+import logging
+
+import torch
+
+from ddrl.builders.pretrained import adapt, warn_of_distilled
+from ddrl.errors import DDRLError, WeightsError
+from ddrl.models.base_files import BaseFiles
+from ddrl.models.configs import building, is_offline, local_folder, unreachable
+from ddrl.models.diffusers_model import DiffusersModel
+from ddrl.models.weights_match import TRAINED, check_weights
+from ddrl.recipe.schema import Recipe
+
+__all__ = ["inspect_base", "is_downloaded_later", "open_sketch", "require_base"]
+
+logger = logging.getLogger(__name__)
+
+
+def open_sketch(recipe: Recipe) -> DiffusersModel:
+    """The model of a recipe without its weights, once all that can be seen of them fits.
+
+    Raises:
+        WeightsError: it can't be loaded, or can't be trained as the recipe says.
+        DDRLError: of the kind that fits, for what else the recipe asks of it and can't be had.
+    """
+    from ddrl.models.pretrained import look_into
+    from ddrl.models.sketch import OTHER_VERSION, sketch_model  # takes seconds
+
+    section = recipe.model
+    with building(f"{section.path} can't be planned", hint=OTHER_VERSION):
+        _, files = look_into(section.path, variant=section.variant)
+        files.check()
+        _refuse_quantized(recipe, files)
+        model = sketch_model(section.path, dtype=getattr(torch, section.dtype))
+        check_weights(files, model.pipeline)
+        _tell(files)
+        adapt(recipe, model)
+        warn_of_distilled(recipe, model)
+    return model
+
+
+def _tell(files: BaseFiles) -> None:
+    if files.variant:
+        logger.info("weights of the variant %s", files.variant)
+    without = [part.name for part in files.parts if not part.kind and "encoder" in part.name]
+    if "text_encoder_3" in without:
+        logger.warning(
+            "%s is without its text_encoder_3, as SD3 may be: texts are encoded by the others",
+            files.path,
+        )
+
+
+def _refuse_quantized(recipe: Recipe, files: BaseFiles) -> None:
+    """Refuse to train all weights of a network whose weights are quantised.
+
+    Raises:
+        WeightsError: that is what the recipe asks for.
+    """
+    for part in files.parts:
+        if part.name in TRAINED and part.quantized and not recipe.model.lora.rank:
+            raise WeightsError(
+                f"The {part.name} of {files.path} is quantised ({part.quantized}), and quantised "
+                "weights can't be trained.",
+                hint="train an adapter: set a rank, such as model.lora.rank=16",
+            )
+
+
+def is_downloaded_later(recipe: Recipe) -> bool:
+    """Whether the base is on the hub, and nothing of it is on this machine."""
+    section = recipe.model
+    return section.family == "diffusers" and local_folder(section.path) is None
+
+
+def require_base(recipe: Recipe) -> None:
+    """See that a base that is not here can be fetched.
+
+    Raises:
+        WeightsError: the hub is switched off.
+    """
+    if is_downloaded_later(recipe) and is_offline():
+        raise unreachable(recipe.model.path)
+
+
+def inspect_base(path: str, *, variant: str = "") -> tuple[BaseFiles, DDRLError | None]:
+    """Look at a pipeline, and say what is wrong with it.
+
+    Args:
+        path: a folder, a hub id, or ``id@revision``.
+        variant: of the weights; empty: the plain ones, or the only variant there.
+
+    Returns:
+        Its parts, and the first fault: of a part, or of all of them together.
+
+    Raises:
+        DDRLError: it is no pipeline.
+    """
+    from ddrl.models.pretrained import look_into
+    from ddrl.models.sketch import OTHER_VERSION, sketch_model
+
+    if local_folder(path) is None and is_offline():
+        raise unreachable(path)
+    with building(f"{path} can't be planned", hint=OTHER_VERSION):
+        _, files = look_into(path, variant=variant)
+    try:
+        files.check()
+        with building(f"{path} can't be planned", hint=OTHER_VERSION):
+            pipeline = sketch_model(path).pipeline
+        check_weights(files, pipeline)
+    except DDRLError as error:
+        return files, error
+    return files, None
