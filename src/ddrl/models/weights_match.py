@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from ddrl.errors import WeightsError
-from ddrl.models.base_files import BaseFiles, PartFiles
+from ddrl.models.base_files import BaseFiles
+from ddrl.models.part_files import PartFiles
 
 __all__ = ["TRAINED", "check_weights"]
 

@@ -15,11 +15,11 @@ from torch import Tensor
 from ddrl.data.groups import Hand
 from ddrl.diffusion.transition import Reduction, Transitions
 from ddrl.errors import RewardError
-from ddrl.records import Scores, Trajectory
+from ddrl.records import Prompts, Scores, Trajectory
 from ddrl.rewards.scorer import Scorer
 from ddrl.training.forward import Forward
 from ddrl.training.pool import Pool
-from ddrl.training.rollout import batches, rollout
+from ddrl.training.rollout import batches, decode_samples, rollout
 
 __all__ = ["Collected", "Collector", "RolloutSettings"]
 
@@ -112,6 +112,7 @@ class Collector:
 
         Raises:
             RewardError: a reward failed where that is not allowed.
+            WeightsError: the decoder has made pixels that are no numbers.
         """
         start, settings = time.perf_counter(), self.settings
         prompts = self.pool.prompts.select(hand.prompt_id.tolist())
@@ -124,7 +125,7 @@ class Collector:
         ) as scoring:
 
             def score_rows(trajectory: Trajectory, rows: slice) -> None:
-                scoring.add(self._decode(trajectory, rows))
+                scoring.add(self._decode(trajectory, rows, prompts))
 
             trajectory = rollout(
                 self.forward,
@@ -145,7 +146,8 @@ class Collector:
             rolled = time.perf_counter()
             if not overlaps:
                 rows = batches(len(trajectory), settings.micro_batch)
-                scoring.add(torch.cat([self._decode(trajectory, some) for some in rows]))
+                decoded = [self._decode(trajectory, some, prompts) for some in rows]
+                scoring.add(torch.cat(decoded))
             try:
                 scores = scoring.result()
             except RewardError:
@@ -154,7 +156,15 @@ class Collector:
         return Collected(trajectory, scores, rolled - start, time.perf_counter() - rolled)
 
     @torch.no_grad()
-    def _decode(self, trajectory: Trajectory, rows: slice) -> Tensor:
+    def _decode(self, trajectory: Trajectory, rows: slice, prompts: Prompts) -> Tensor:
         """Pixels of some samples; on the CPU, since an iteration's may be more than its latents."""
         condition = trajectory.condition[trajectory.group[rows]]
-        return self.forward.model.decode(trajectory.final[rows].float(), condition).cpu()
+        return decode_samples(
+            self.forward.model,
+            trajectory.final[rows].float(),
+            condition,
+            name=lambda row: (
+                f"sample {rows.start + row + 1} of {len(trajectory)}, of the prompt "
+                f"{prompts.text[int(trajectory.group[rows][row])]!r:.80}"
+            ),
+        )
