@@ -7,6 +7,7 @@ import logging
 import torch
 
 from ddrl.builders.pretrained import adapt, warn_of_distilled
+from ddrl.diffusion.process import RectifiedFlow
 from ddrl.errors import DDRLError, WeightsError
 from ddrl.models.base_files import BaseFiles
 from ddrl.models.configs import building, is_offline, local_folder, unreachable
@@ -39,6 +40,7 @@ def open_sketch(recipe: Recipe) -> DiffusersModel:
         _tell(files)
         adapt(recipe, model)
         warn_of_distilled(recipe, model)
+        _warn_of_scheduler(section.path, model)
     return model
 
 
@@ -50,6 +52,34 @@ def _tell(files: BaseFiles) -> None:
         logger.warning(
             "%s is without its text_encoder_3, as SD3 may be: texts are encoded by the others",
             files.path,
+        )
+
+
+_SWITCHES = ("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "use_lu_lambdas")
+_FLOW_SWITCHES = ("shift_terminal", "stochastic_sampling", "invert_sigmas")
+
+
+def _warn_of_scheduler(path: str, model: DiffusersModel) -> None:
+    """Warn once of what the pipeline's own scheduler would do, and ddrl's sampler does not."""
+    scheduler = model.pipeline.scheduler
+    config, kind = dict(scheduler.config), type(scheduler).__name__
+    is_flow = isinstance(model.process, RectifiedFlow)
+    names = (*_SWITCHES, *_FLOW_SWITCHES) if is_flow else _SWITCHES
+    ignored = [f"{name} = {config[name]}" for name in names if config.get(name)]
+    is_of_flows = (
+        "Flow" in kind
+        or bool(config.get("use_flow_sigmas"))
+        or config.get("prediction_type") in ("flow_prediction", "trigflow")
+        or bool(model.distilled())
+    )
+    if is_flow and not is_of_flows:
+        ignored.append(f"a {kind}, which is no scheduler of flows")
+    if ignored:
+        logger.warning(
+            "ddrl takes the steps itself, at times of its own, and follows of the scheduler of %s "
+            "only the shift; not followed: %s",
+            path,
+            "; ".join(ignored),
         )
 
 

@@ -65,6 +65,10 @@ def check(
             help="Read files outside of PATH that its links or lists name: data.outside.",
         ),
     ] = False,
+    model: Annotated[
+        str,
+        typer.Option("--model", metavar="PATH", help="Count captions in its tokens: model.path."),
+    ] = "",
     split: _Split = "auto",
     layout: _Layout = "auto",
     caption_column: _CaptionColumn = "",
@@ -86,6 +90,11 @@ def check(
     layouts = get_args(Layout)
     if layout not in layouts:
         raise UsageError(f"--layout has no value {layout!r}.", hint=f"one of {', '.join(layouts)}")
+    read = None
+    if model:
+        from ddrl.models.text_limits import read_limits
+
+        read = read_limits(model).notes
     report = check_data(
         path,
         layout=next(one for one in layouts if one == layout),
@@ -95,6 +104,7 @@ def check(
         num_frames=frames,
         outside="allow" if allow_outside else "refuse",
         progress=_counter(),
+        read=read,
     )
     if as_json:
         typer.echo(json.dumps(report.as_json(), indent=1))

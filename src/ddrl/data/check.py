@@ -61,6 +61,7 @@ class DataReport:
         sizes: how many have each size, "width x height".
         buckets: how many go to each bucket, if there are any.
         problems: everything broken, and notes.
+        text_notes: what is worth knowing of the captions.
     """
 
     root: Path
@@ -73,6 +74,7 @@ class DataReport:
     sizes: dict[str, int]
     buckets: dict[str, int]
     problems: tuple[Problem, ...]
+    text_notes: tuple[str, ...] = ()
 
     @property
     def num_samples(self) -> int:
@@ -100,6 +102,7 @@ class DataReport:
             ("sizes", _most_frequent(self.sizes)),
             ("buckets", _most_frequent(self.buckets)),
         ]
+        rows += [("  tokens", note) for note in self.text_notes]
         lines = [f"{name:<13} {value}" for name, value in rows if value]
         kinds = ", ".join(f"{count} {kind}" for kind, count in self.broken_by_kind.items())
         lines.append(f"{'broken':<13} {len(self.broken)}{f': {kinds}' if kinds else ''}")
@@ -158,6 +161,7 @@ def check(
     split: str = AUTO,
     columns: Columns | None = None,
     progress: Callable[[int, int], None] | None = None,
+    read: Callable[[Sequence[str]], Sequence[str]] | None = None,
 ) -> DataReport:
     """Decode every file of a data set; nothing stops it but a data set that is not there.
 
@@ -172,6 +176,7 @@ def check(
         split: which of its splits are read.
         columns: of captions and media, where they have no usual names.
         progress: called with how many samples are done, and of how many.
+        read: what a model's text encoders say of the distinct captions, as notes.
 
     Raises:
         DataError: there is no such path, or its layout can't be told.
@@ -204,6 +209,7 @@ def check(
         fps=Spread.of(tally.fps),
         sizes=dict(tally.sizes.most_common()),
         buckets=dict(tally.buckets.most_common()),
+        text_notes=tuple(read(list(dict.fromkeys(tally.captions))) if read else ()),
         problems=tuple(sorted(tally.problems, key=lambda problem: (problem.path, problem.kind))),
     )
 
