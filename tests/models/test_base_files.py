@@ -7,8 +7,10 @@ import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import diffusers
+import huggingface_hub
 import pytest
 import torch
 from diffusers import AutoencoderTiny, UNet2DConditionModel
@@ -21,6 +23,7 @@ from ddrl.errors import WeightsError
 from ddrl.models.base_files import read_base
 from ddrl.models.configs import reason_of
 from ddrl.models.pretrained import load_model
+from ddrl.models.sd3 import SD3Condition
 from ddrl.models.sketch import sketch_model
 
 NETWORK = "diffusion_pytorch_model.safetensors"
@@ -120,13 +123,51 @@ def test_sd3_goes_without_its_third_text_encoder(base: Path, how: str) -> None:
     assert fault is None
     without = [part.name for part in found.parts if not part.kind]
     assert {"text_encoder_3", "tokenizer_3"} <= set(without)
-    assert torch.isfinite(model.encode(["a cat", ""]).embeds).all()  # type: ignore[attr-defined]
+    condition = model.encode(["a cat", ""])
+    assert isinstance(condition, SD3Condition)
+    assert torch.isfinite(condition.embeds).all()
 
 
 @pytest.mark.parametrize("part", ["text_encoder", "tokenizer_2", "vae", "transformer"])
 def test_a_part_that_is_needed_and_missing(base: Path, part: str) -> None:
     shutil.rmtree(base / part)
     refused(base, f"The {part} of {base} is missing", hint="download it too")
+
+
+@pytest.mark.parametrize("value", [None, [None, None]])
+def test_a_part_that_the_index_does_not_name(base: Path, value: object) -> None:
+    edit(base / "model_index.json", text_encoder=value)
+    refused(base, "is without its text_encoder", hint="whole release")
+
+
+def test_a_name_that_diffusers_stumbles_over(base: Path) -> None:
+    rename(base, "fp16", "vae")
+    (base / "vae" / "LICENSE").touch()
+    with pytest.raises(WeightsError, match="LICENSE keeps diffusers from reading a variant"):
+        load_model(base)
+
+
+def test_a_revision_in_the_hubs_cache_without_a_network(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Laid out as the hub's client does it."""
+    cache, commit = tmp_path / "hub" / "models--owner--name", "a" * 40
+    (cache / "refs").mkdir(parents=True)
+    (cache / "refs" / "v1").write_text(commit)
+    (cache / "snapshots").mkdir()
+    snapshot = base.rename(cache / "snapshots" / commit)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    rename(snapshot, "fp16", *networks(snapshot))
+    assert read_base("owner/name@v1").variant == "fp16"
+    load_model("owner/name@v1")
+    assert inspect_base("owner/name@v1")[1] is None
+    (snapshot / "vae" / "diffusion_pytorch_model.fp16.safetensors").unlink()
+    with pytest.raises(WeightsError, match="The vae has no weights"):
+        load_model("owner/name@v1")
+    with pytest.raises(WeightsError, match="owner/name@v2 is not here") as caught:
+        inspect_base("owner/name@v2")
+    assert "hf download owner/name --revision v2" in caught.value.hint
 
 
 def test_taesd_encodes_and_decodes(base: Path) -> None:
@@ -149,7 +190,7 @@ def test_taesd_encodes_and_decodes(base: Path) -> None:
 
 
 def test_the_table_of_weights_by_pieces(base: Path) -> None:
-    model = load_model(base).transformer
+    model: Any = load_model(base).transformer
     (base / "transformer" / NETWORK).unlink()
     model.save_pretrained(base / "transformer", max_shard_size="20KB")
     pieces = sorted((base / "transformer").glob("*-of-*"))
@@ -266,7 +307,9 @@ def test_one_part_or_one_file_of_a_pipeline_leads_to_the_whole(base: Path) -> No
         assert caught.value.hint.endswith(f"model.path={base}")
 
 
-SINGLE = {  # names that tell what is in a file -> the class that its line begins with
+SINGLE: dict[
+    str, dict[str, tuple[int, ...]]
+] = {  # names that tell what is in a file -> the class that its line begins with
     "xl": {
         "conditioner.embedders.1.model.transformer.resblocks.9.mlp.c_proj.bias": (4,),
         "model.diffusion_model.input_blocks.0.0.weight": (4, 4, 3, 3),

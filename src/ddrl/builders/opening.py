@@ -10,8 +10,9 @@ from ddrl.builders.pretrained import adapt, warn_of_distilled
 from ddrl.diffusion.process import RectifiedFlow
 from ddrl.errors import DDRLError, WeightsError
 from ddrl.models.base_files import BaseFiles
-from ddrl.models.configs import building, is_offline, local_folder, unreachable
+from ddrl.models.configs import building
 from ddrl.models.diffusers_model import DiffusersModel
+from ddrl.models.hub import ask_hub, is_offline, local_folder, unreachable
 from ddrl.models.weights_match import TRAINED, check_weights
 from ddrl.recipe.schema import Recipe
 
@@ -108,10 +109,10 @@ def require_base(recipe: Recipe) -> None:
     """See that a base that is not here can be fetched.
 
     Raises:
-        WeightsError: the hub is switched off.
+        WeightsError: the hub has none, or can't be reached.
     """
-    if is_downloaded_later(recipe) and is_offline():
-        raise unreachable(recipe.model.path)
+    if is_downloaded_later(recipe):
+        ask_hub(recipe.model.path)
 
 
 def inspect_base(path: str, *, variant: str = "") -> tuple[BaseFiles, DDRLError | None]:

@@ -45,6 +45,8 @@ def plan_recipe(recipe: Recipe) -> Plan:
     pick_device(recipe)
     _check_what_is_here(recipe)
     model, shape = check_model(recipe)
+    if is_downloaded_later(recipe):
+        logger.warning("not here yet: a run will download %s", recipe.model.path)
     shift = model.time_shift(shape, recipe.rollout.steps)
     transitions = build_transitions(recipe.rollout, model.process, own_shift=shift)
     columns = (transitions.a, transitions.b, transitions.std)
@@ -69,8 +71,6 @@ def _check_what_is_here(recipe: Recipe) -> None:
         logger.warning("not here yet: there is no data at %s", path)
     else:
         check_path(recipe)
-    if is_downloaded_later(recipe):
-        logger.warning("not here yet: a run will download %s", recipe.model.path)
     for section in recipe.reward:
         card = getattr(reward_class(section.name), "card", None)
         if isinstance(card, RewardCard) and card.missing_modules():

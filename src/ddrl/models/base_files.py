@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from ddrl.errors import WeightsError
-from ddrl.models.configs import NOT_LOADED, PipelineConfigs, is_offline, local_folder
+from ddrl.models.configs import (
+    NOT_LOADED,
+    PipelineConfigs,
+    part_class,
+)
+from ddrl.models.hub import is_offline, local_folder
 from ddrl.models.part_files import WEIGHTS, PartFiles, listed, read_part
 
 __all__ = ["BaseFiles", "read_base"]
@@ -71,7 +77,28 @@ def read_base(path: str | Path, *, variant: str = "") -> BaseFiles:
             parts.append(read_part(folder, name, library, class_name, chosen))
     order = list(configs.index)
     parts.sort(key=lambda part: order.index(part.name))
+    parts += [_not_named(folder, name) for name in _needed(configs) - {*named, *without}]
     return BaseFiles(str(path), configs.class_name, tuple(parts), chosen)
+
+
+def _needed(configs: PipelineConfigs) -> set[str]:
+    """Parts that the pipeline's class does not do without."""
+    try:
+        kind = part_class("diffusers", configs.class_name, configs.path)
+        known = inspect.signature(kind.__init__).parameters.values()
+    except (WeightsError, TypeError, ValueError):
+        return set()
+    empty = inspect.Parameter.empty
+    plain = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    return {p.name for p in known if p.default is empty and p.kind is plain} - {"self"}
+
+
+def _not_named(folder: Path, name: str) -> PartFiles:
+    return PartFiles(
+        name,
+        problem=f"{folder} is without its {name}: model_index.json names none.",
+        hint=f"take the whole release, with its {name} in model_index.json",
+    )
 
 
 def _variant(folder: Path, names: Iterable[str], asked: str) -> str:
@@ -84,6 +111,7 @@ def _variant(folder: Path, names: Iterable[str], asked: str) -> str:
     known = sorted({v for found in offered.values() for v in found if v})
     if asked:
         if asked in known:
+            _refuse_bare_names([folder / name for name in offered])
             return asked
         kinds = ", ".join(known)
         raise WeightsError(
@@ -99,7 +127,24 @@ def _variant(folder: Path, names: Iterable[str], asked: str) -> str:
             f"{folder} has weights of several variants, and none without: {', '.join(common)}.",
             hint=f"choose one: model.variant={common[0]}",
         )
+    if common:
+        _refuse_bare_names([folder / name for name in offered])
     return common[0] if common else ""
+
+
+def _refuse_bare_names(folders: Iterable[Path]) -> None:
+    """Refuse files such as LICENSE: diffusers stumbles over them as it looks for a variant.
+
+    Raises:
+        WeightsError: there is one.
+    """
+    for folder in folders:
+        for name in listed(folder):
+            if "." not in name:
+                raise WeightsError(
+                    f"{folder / name} keeps diffusers from reading a variant: its name has no dot.",
+                    hint=f"move {name} out of the folder {folder.name}",
+                )
 
 
 def _variants(folder: Path) -> set[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import json
 import re
-import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,17 +14,11 @@ from typing import Any
 
 from ddrl.disk import read_json
 from ddrl.errors import DDRLError, WeightsError
+from ddrl.models.hub import ask_hub, hub_problem, local_folder, split_revision
 from ddrl.models.weight_formats import not_a_pipeline
 
-__all__ = [
-    "NOT_LOADED",
-    "PipelineConfigs",
-    "building",
-    "hub_problem",
-    "is_offline",
-    "known_releases",
-]
-__all__ += ["local_folder", "part_class", "reason_of", "split_revision", "unreachable"]
+__all__ = ["NOT_LOADED", "PipelineConfigs", "building", "known_releases", "part_class"]
+__all__ += ["reason_of"]
 
 Config = Mapping[str, Any]
 
@@ -139,33 +132,6 @@ def known_releases() -> tuple[str, ...]:
     return tuple(sorted(_all_releases()))
 
 
-def split_revision(path: str) -> tuple[str, str | None]:
-    """``owner/name@revision`` to its two parts; None is the default revision."""
-    name, _, revision = path.partition("@")
-    return name, revision or None
-
-
-def is_offline() -> bool:
-    """Whether the hub is switched off, by ``HF_HUB_OFFLINE``."""
-    from huggingface_hub import constants
-
-    return bool(constants.HF_HUB_OFFLINE)
-
-
-def local_folder(path: str | Path) -> Path | None:
-    """The folder of a pipeline on this machine: its own, or that of the hub's cache."""
-    if Path(path).exists():
-        return Path(path)
-    from huggingface_hub import try_to_load_from_cache
-
-    name, revision = split_revision(str(path))
-    try:
-        index = try_to_load_from_cache(name, "model_index.json", revision=revision)
-    except ValueError:  # no name that the hub may have
-        return None
-    return Path(index).parent if isinstance(index, str) else None
-
-
 def part_class(library: str, name: str, path: str) -> Any:  # noqa: ANN401
     """A class as ``model_index.json`` names it.
 
@@ -182,50 +148,6 @@ def part_class(library: str, name: str, path: str) -> Any:  # noqa: ANN401
     raise WeightsError(
         f"{path} names {name} of {library}, which is not installed.",
         hint="upgrade diffusers and transformers: pip install -U 'ddrl[models]'",
-    )
-
-
-def hub_problem(error: BaseException, path: str) -> WeightsError | None:
-    """What the hub has refused, or that it can't be reached; None: it was something else."""
-    name, revision = split_revision(path)
-    kinds: set[str] = set()
-    cause: BaseException | None = error
-    while cause is not None:
-        kinds |= {kind.__name__ for kind in type(cause).__mro__}
-        cause = cause.__cause__ or cause.__context__
-    if "GatedRepoError" in kinds:
-        return WeightsError(
-            f"{path} is not open to everyone: the hub asks who you are.",
-            hint=f"accept its terms on huggingface.co/{name}, then: hf auth login",
-        )
-    if "RevisionNotFoundError" in kinds:
-        return WeightsError(
-            f"{name} has no revision {revision} on the hub.",
-            hint=f"its revisions are listed on huggingface.co/{name}/tree/main",
-        )
-    if "RepositoryNotFoundError" in kinds or "HFValidationError" in kinds:
-        return WeightsError(
-            f"{path} is not a diffusers pipeline: there is no such folder, and no model of this "
-            "name on the hub.",
-            hint="see that the path is right, from the folder that you are in; a private model "
-            "needs: hf auth login",
-        )
-    offline = {"OfflineModeIsEnabled", "LocalEntryNotFoundError", "ConnectError", "ConnectTimeout"}
-    if kinds & (offline | {"ConnectionError", "ReadTimeout"}):
-        return unreachable(path)
-    return None
-
-
-def unreachable(path: str) -> WeightsError:
-    """No such folder, and no hub to ask."""
-    name, revision = split_revision(path)
-    wanted = f" --revision {shlex.quote(revision)}" if revision else ""
-    folder = name.rpartition("/")[2] or "model"
-    return WeightsError(
-        f"{path} is not here: there is no such folder, the hub's cache lacks files of it, and the "
-        "hub can't be reached.",
-        hint=f"where there is a network, download it first: hf download {shlex.quote(name)}"
-        f"{wanted} --local-dir {shlex.quote(folder)}, and set model.path to that folder",
     )
 
 
@@ -250,6 +172,7 @@ def _read(path: str, file: str) -> Config:
         else:
             from huggingface_hub import hf_hub_download
 
+            ask_hub(path, file)
             name, revision = split_revision(path)
             found = Path(hf_hub_download(name, file, revision=revision))
         value = read_json(found)

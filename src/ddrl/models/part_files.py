@@ -106,7 +106,7 @@ def read_part(folder: Path, name: str, library: str, class_name: str, variant: s
     except (OSError, ValueError):
         problem = f"{folder} can't be planned: its {name}/config.json can't be read."
         return replace(part, problem=problem, hint=f"{AGAIN}: the whole folder {name}")
-    part = replace(part, **_quantized(name, place, config))
+    part = _quantized(part, place, config)
     return part if part.problem else _with_weights(part, place, library, variant)
 
 
@@ -114,32 +114,30 @@ def _empty(name: str, place: Path) -> str:
     return f"The {name} can't be loaded: {place} is empty."
 
 
-def _quantized(name: str, place: Path, config: Mapping[str, Any]) -> dict[str, str]:
-    """Whether, and what is missing to read it."""
+def _quantized(part: PartFiles, place: Path, config: Mapping[str, Any]) -> PartFiles:
+    """The part with how it is quantised, and what is missing to read that."""
     section = config.get("quantization_config")
     if not isinstance(section, dict):
-        return {}
+        return part
     method = str(section.get("quant_method") or "an unknown method")
     method = "bitsandbytes" if method.startswith("bitsandbytes") else method
+    what = f"The {part.name} in {place} is quantised by {method}"
     if method not in _METHODS:
-        return {
-            "quantized": method,
-            "problem": f"The {name} in {place} is quantised by {method}, which can't be trained "
-            "through.",
-            "hint": "take the release that is not quantised, or one quantised by bitsandbytes",
-        }
+        return replace(
+            part,
+            quantized=method,
+            problem=f"{what}, which can't be trained through.",
+            hint="take the release that is not quantised, or one quantised by bitsandbytes",
+        )
     module, package = _METHODS[method]
     try:
         is_there = importlib.util.find_spec(module) is not None
     except (ImportError, ValueError):
         is_there = False
     if is_there:
-        return {"quantized": method}
-    return {
-        "quantized": method,
-        "problem": f"The {name} in {place} is quantised by {method}, which is not installed.",
-        "hint": f"pip install {package}",
-    }
+        return replace(part, quantized=method)
+    problem = f"{what}, which is not installed."
+    return replace(part, quantized=method, problem=problem, hint=f"pip install {package}")
 
 
 def _with_weights(part: PartFiles, place: Path, library: str, variant: str) -> PartFiles:

@@ -15,12 +15,9 @@ from ddrl.models.configs import (
     NOT_LOADED,
     PipelineConfigs,
     building,
-    hub_problem,
-    is_offline,
-    local_folder,
-    split_revision,
 )
 from ddrl.models.diffusers_model import DiffusersModel
+from ddrl.models.hub import hub_problem, is_offline, local_folder, split_revision
 from ddrl.models.weights_match import check_weights
 
 __all__ = ["FAMILIES", "adapter_of", "import_diffusers", "load_model", "look_into"]

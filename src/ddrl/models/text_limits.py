@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ddrl.models.configs import PipelineConfigs, building, local_folder, part_class, unreachable
+from ddrl.models.configs import PipelineConfigs, building, part_class
+from ddrl.models.hub import local_folder, unreachable
 
 __all__ = ["TextLimits", "read_limits"]
 
@@ -118,6 +119,6 @@ def read_limits(path: str | Path) -> TextLimits:
     with building(f"The tokenizers of {path} can't be read", hint=hint):
         for name, value in configs.index.items():
             if name.startswith("tokenizer") and name not in configs.left_out() and value[0]:
-                kind: Any = part_class(*value, str(path))
+                kind: Any = part_class(str(value[0]), str(value[1]), str(path))
                 found[name] = kind.from_pretrained(folder / name)
         return TextLimits._limited(part_class("diffusers", configs.class_name, str(path)), found)
