@@ -170,6 +170,17 @@ def test_a_revision_in_the_hubs_cache_without_a_network(
     assert "hf download owner/name --revision v2" in caught.value.hint
 
 
+@pytest.mark.parametrize("text", [None, "{", "{}"])
+@pytest.mark.parametrize("part", ["tokenizer", "tokenizer_3"])
+def test_a_tokenizer_that_can_not_be_read(base: Path, part: str, text: str | None) -> None:
+    path = base / part / "tokenizer.json"
+    path.unlink() if text is None else path.write_text(text)
+    _, fault = inspect_base(str(base))
+    assert fault is not None
+    assert f"The {part} of {base} can't be loaded" in fault.message
+    assert f"the whole folder {part}" in fault.hint
+
+
 def test_taesd_encodes_and_decodes(base: Path) -> None:
     shutil.rmtree(base / "vae")
     size = {"encoder_block_out_channels": (8, 8), "decoder_block_out_channels": (8, 8)}
@@ -204,6 +215,22 @@ def test_the_table_of_weights_by_pieces(base: Path) -> None:
     index = base / "transformer" / f"{NETWORK}.index.json"
     index.unlink()
     refused(base, "pieces of weights", pieces[0].name, hint=".index.json")
+
+
+def test_weights_of_the_older_kind(base: Path) -> None:
+    for part, name in (
+        ("vae", "diffusion_pytorch_model.bin"),
+        ("text_encoder", "pytorch_model.bin"),
+    ):
+        (file,) = (base / part).glob("*.safetensors")
+        torch.save(load_file(file), base / part / name)
+        file.unlink()
+    found, fault = inspect_base(str(base))
+    assert fault is None
+    assert {part.dtypes for part in found.parts if part.files} == {("float32",)}
+    load_model(base)
+    cut(base / "vae" / "diffusion_pytorch_model.bin")
+    refused(base, "The vae can't be loaded", "diffusion_pytorch_model.bin is damaged", hint="again")
 
 
 def cut(path: Path) -> None:
@@ -387,7 +414,7 @@ def test_doctor_lists_parts_and_what_is_missing(base: Path) -> None:
     assert lines[0] == f"{base}: StableDiffusion3Pipeline"
     (line,) = [line for line in lines if " transformer: " in line]
     assert line.startswith("ok      transformer: SD3Transformer2DModel; ")
-    assert line.endswith(f"of F32 in {NETWORK}")
+    assert line.endswith(f"of float32 in {NETWORK}")
     assert any(line.startswith("without image_encoder") for line in lines)
     cut(base / "vae" / NETWORK)
     result = ddrl("doctor", "--model", base)

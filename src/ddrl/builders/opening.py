@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import torch
 
@@ -10,7 +11,7 @@ from ddrl.builders.pretrained import adapt, warn_of_distilled
 from ddrl.diffusion.process import RectifiedFlow
 from ddrl.errors import DDRLError, WeightsError
 from ddrl.models.base_files import BaseFiles
-from ddrl.models.configs import building
+from ddrl.models.configs import PipelineConfigs, building, part_class
 from ddrl.models.diffusers_model import DiffusersModel
 from ddrl.models.hub import ask_hub, is_offline, local_folder, unreachable
 from ddrl.models.weights_match import TRAINED, check_weights
@@ -36,6 +37,7 @@ def open_sketch(recipe: Recipe) -> DiffusersModel:
         _, files = look_into(section.path, variant=section.variant)
         files.check()
         _refuse_quantized(recipe, files)
+        _read_tokenizers(files)
         model = sketch_model(section.path, dtype=getattr(torch, section.dtype))
         check_weights(files, model.pipeline)
         _tell(files)
@@ -43,6 +45,31 @@ def open_sketch(recipe: Recipe) -> DiffusersModel:
         warn_of_distilled(recipe, model)
         _warn_of_scheduler(section.path, model)
     return model
+
+
+def _read_tokenizers(files: BaseFiles) -> None:
+    """Read what has no weights and no tensors to compare: tokenizers and processors.
+
+    Raises:
+        WeightsError: one can't be read.
+    """
+    folder = local_folder(files.path)
+    if not files.is_here or folder is None:
+        return
+    index = PipelineConfigs.find(files.path).index
+    for part in files.parts:
+        if not part.kind or part.files or part.kind.endswith("Scheduler"):
+            continue
+        what = f"The {part.name} of {files.path} can't be loaded"
+        hint = f"download it again: the whole folder {part.name}"
+        with building(what, hint=hint):
+            kind: Any = part_class(str(index[part.name][0]), part.kind, files.path)
+            names = sorted(set(getattr(kind, "vocab_files_names", {}).values()))
+            if names and not any((folder / part.name / name).exists() for name in names):
+                # Some tokenizers are then made without a vocabulary, and say nothing.
+                raise WeightsError(f"{what}: none of {', '.join(names)} is there.", hint=hint)
+            if hasattr(kind, "from_pretrained"):
+                kind.from_pretrained(folder / part.name)
 
 
 def _tell(files: BaseFiles) -> None:
@@ -137,6 +164,7 @@ def inspect_base(path: str, *, variant: str = "") -> tuple[BaseFiles, DDRLError 
         _, files = look_into(path, variant=variant)
     try:
         files.check()
+        _read_tokenizers(files)
         with building(f"{path} can't be planned", hint=OTHER_VERSION):
             pipeline = sketch_model(path).pipeline
         check_weights(files, pipeline)

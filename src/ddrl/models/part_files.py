@@ -30,6 +30,7 @@ _METHODS = {  # how a network is quantised -> the module that reads it, and its 
     "quanto": ("optimum.quanto", "optimum-quanto"),
     "modelopt": ("modelopt", "nvidia-modelopt"),
 }
+_DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 _KEPT = 3  # names that a message lists
 
 
@@ -221,7 +222,8 @@ def _header(path: Path) -> dict[str, tuple[tuple[int, ...], str]]:
     if path.suffix == ".safetensors":
         with safe_open(path, framework="pt") as file:
             slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
-            return {n: (tuple(s.get_shape()), str(s.get_dtype())) for n, s in slices.items()}
+            return {n: (tuple(s.get_shape()), _dtype(s)) for n, s in slices.items()}
+    # Of the older kind of file; nothing but tensors is unpickled, and none of them is read.
     try:
         state = torch.load(path, map_location="meta", weights_only=True, mmap=True)
     except pickle.UnpicklingError as error:
@@ -231,3 +233,9 @@ def _header(path: Path) -> dict[str, tuple[tuple[int, ...], str]]:
         for name, value in state.items()
         if isinstance(value, torch.Tensor)
     }
+
+
+def _dtype(tensor: Any) -> str:  # noqa: ANN401 - of safetensors
+    """As PyTorch calls it."""
+    name = str(tensor.get_dtype())
+    return _DTYPES.get(name, name)
