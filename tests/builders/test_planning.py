@@ -17,10 +17,11 @@ from tests.flow.test_diffusers import write_picture
 from tests.models.families.test_sd3 import build_pipeline
 
 from ddrl.builders import planning, pretrained
-from ddrl.builders.opening import open_sketch
+from ddrl.builders.opening import _warn_of_scheduler, open_sketch
 from ddrl.builders.planning import plan_recipe
 from ddrl.builders.training import build_job
 from ddrl.models.footprint import LiveBytes
+from ddrl.models.sketch import sketch_model
 from ddrl.recipe import Memory, Plan, load_recipe, parse_recipe
 
 FAULTS = [
@@ -212,6 +213,15 @@ def test_what_of_a_scheduler_is_not_followed(
     warnings = [r.getMessage() for r in caplog.records if "not followed" in r.getMessage()]
     assert len(warnings) == (1 if phrase else 0)
     assert not phrase or phrase in warnings[0]
+
+
+def test_what_the_releases_ask_of_a_scheduler(caplog: pytest.LogCaptureFixture) -> None:
+    """Cosmos' adapter makes up for its Karras sigmas; nothing does for Qwen's last time."""
+    for path in ("nvidia/Cosmos-Predict2.5-2B", "Qwen/Qwen-Image"):
+        model = sketch_model(path)
+        _warn_of_scheduler(path, model)
+    (warning,) = [r.getMessage() for r in caplog.records if "is not followed" in r.getMessage()]
+    assert "Qwen/Qwen-Image this is not followed: shift_terminal = 0.02" in warning
 
 
 def test_quantised_weights_need_an_adapter(

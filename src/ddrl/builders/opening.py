@@ -93,7 +93,8 @@ def _warn_of_scheduler(path: str, model: DiffusersModel) -> None:
     config, kind = dict(scheduler.config), type(scheduler).__name__
     is_flow = isinstance(model.process, RectifiedFlow)
     names = (*_SWITCHES, *_FLOW_SWITCHES) if is_flow else _SWITCHES
-    ignored = [f"{name} = {config[name]}" for name in names if config.get(name)]
+    followed = getattr(model, "follows", ())
+    ignored = [f"{n} = {config[n]}" for n in names if config.get(n) and n not in followed]
     is_of_flows = (
         "Flow" in kind
         or bool(config.get("use_flow_sigmas"))
@@ -104,8 +105,8 @@ def _warn_of_scheduler(path: str, model: DiffusersModel) -> None:
         ignored.append(f"a {kind}, which is no scheduler of flows")
     if ignored:
         logger.warning(
-            "ddrl takes the steps itself, at times of its own, and follows of the scheduler of %s "
-            "only the shift; not followed: %s",
+            "ddrl takes the steps itself, at times of its own. Of the scheduler of %s this is not "
+            "followed: %s",
             path,
             "; ".join(ignored),
         )
