@@ -96,8 +96,8 @@ def _look_into(model: str, variant: str, as_json: bool) -> None:
         kind = f", weights of the variant {base.variant}" if base.variant else ""
         say(f"{model}: {base.class_name}{kind}{where}")
         for part in base.parts:
-            mark, colour = ("FAILED  ", "red") if part.problem else ("ok      ", "green")
-            mark, colour = (mark, colour) if part.kind else ("without ", "yellow")
+            mark, colour = ("ok      ", "green") if part.kind else ("without ", "yellow")
+            mark, colour = ("FAILED  ", "red") if part.problem else (mark, colour)
             typer.secho(mark, nl=False, fg=colour)
             if part.problem:
                 say(f"{part.name}: {part.problem}")

@@ -195,21 +195,27 @@ def check(
         except BrokenFileError as error:
             tally.problems.append(dataclasses.replace(error.problem, path=sample.shown))
         else:
-            tally.problems += [dataclasses.replace(note, path=sample.shown) for note in notes]
-            _count(tally, sample, facts, bucket, fps)
+            _count(tally, sample, facts, notes, bucket, fps)
         if progress is not None:
             progress(done, len(found.samples))
+    return _report(path, tally, read)
+
+
+def _report(
+    path: Path, tally: _Tally, read: Callable[[Sequence[str]], Sequence[str]] | None
+) -> DataReport:
+    captions = list(dict.fromkeys(tally.captions))
     return DataReport(
         root=path,
         num_images=tally.num_images,
         num_videos=len(tally.seconds),
-        num_captions=len(set(tally.captions)),
+        num_captions=len(captions),
         caption_chars=Spread.of([len(caption) for caption in tally.captions]),
         seconds=Spread.of(tally.seconds),
         fps=Spread.of(tally.fps),
         sizes=dict(tally.sizes.most_common()),
         buckets=dict(tally.buckets.most_common()),
-        text_notes=tuple(read(list(dict.fromkeys(tally.captions))) if read else ()),
+        text_notes=tuple(read(captions) if read else ()),
         problems=tuple(sorted(tally.problems, key=lambda problem: (problem.path, problem.kind))),
     )
 
@@ -235,7 +241,15 @@ def _examine(sample: Sample, *, max_pixels: int) -> tuple[Facts, list[Problem]]:
     return facts, notes
 
 
-def _count(tally: _Tally, sample: Sample, facts: Facts, bucket: str, fps: float | None) -> None:
+def _count(
+    tally: _Tally,
+    sample: Sample,
+    facts: Facts,
+    notes: Sequence[Problem],
+    bucket: str,
+    fps: float | None,
+) -> None:
+    tally.problems += [dataclasses.replace(note, path=sample.shown) for note in notes]
     tally.captions.append(sample.caption)
     tally.sizes[f"{facts.width}x{facts.height}"] += 1
     if bucket:

@@ -69,18 +69,7 @@ def generate(
         WeightsError: the decoder has made pixels that are no numbers.
     """
     prompt_id = torch.arange(len(texts)).repeat_interleave(samples_per_prompt)
-    noise = torch.cat(
-        [
-            sample_noise(
-                latent_shape,
-                run_seed=seed,
-                purpose="generate",
-                step=prompt,
-                sample_ids=range(samples_per_prompt),
-            )
-            for prompt in range(len(texts))
-        ]
-    )
+    noise = _noise(len(texts), samples_per_prompt, latent_shape, seed)
     model = forward.model
     known = model.encode(texts) if condition is None else condition
     times = time_grid(num_steps, shift=model.time_shift(latent_shape, num_steps))
@@ -100,6 +89,22 @@ def generate(
     media = torch.cat(decoded)
     prompts = Prompts.numbered(texts, metadata)
     return SampleSet(media, prompts.select(prompt_id.tolist()))
+
+
+def _noise(prompts: int, samples: int, latent_shape: Sequence[int], seed: int) -> Tensor:
+    """Where the samples of all prompts start, prompt by prompt."""
+    return torch.cat(
+        [
+            sample_noise(
+                latent_shape,
+                run_seed=seed,
+                purpose="generate",
+                step=prompt,
+                sample_ids=range(samples),
+            )
+            for prompt in range(prompts)
+        ]
+    )
 
 
 def _name(texts: Sequence[str], prompt_id: Tensor) -> Callable[[int], str]:
