@@ -241,6 +241,9 @@ def test_quantised_weights_need_an_adapter(
         *(f"model.path={tmp_path / 'model'}", "model.lora.rank=0"),
     )
     result.failed(3, "The transformer of", "quantised (bitsandbytes)", "model.lora.rank=16")
+    where = (f"model.path={tmp_path / 'model'}", "model.lora.rank=0")
+    result = ddrl("data", "encode", job.recipe(tmp_path), *where)
+    result.failed(3, "quantised (bitsandbytes)", "model.lora.rank=16")
     open_sketch(load_recipe(job.recipe(tmp_path), [f"model.path={tmp_path / 'model'}"]))
 
 

@@ -449,3 +449,5 @@ def test_no_folder_is_a_fault_of_ours(base: Path, name: str, text: str) -> None:
     result = ddrl("doctor", "--model", base)
     assert result.code == 3, result.stderr
     assert "hint: " in result.stderr
+    with pytest.raises(WeightsError):
+        load_model(base)

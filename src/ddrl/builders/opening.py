@@ -7,14 +7,14 @@ from typing import Any
 
 import torch
 
-from ddrl.builders.pretrained import adapt, warn_of_distilled
+from ddrl.builders.pretrained import adapt, refuse_quantized, warn_of_distilled
 from ddrl.diffusion.process import RectifiedFlow
 from ddrl.errors import DDRLError, WeightsError
 from ddrl.models.base_files import BaseFiles
 from ddrl.models.configs import PipelineConfigs, building, part_class
 from ddrl.models.diffusers_model import DiffusersModel
 from ddrl.models.hub import ask_hub, is_offline, local_folder, unreachable
-from ddrl.models.weights_match import TRAINED, check_weights
+from ddrl.models.weights_match import check_weights
 from ddrl.recipe.schema import Recipe
 
 __all__ = ["inspect_base", "is_downloaded_later", "open_sketch", "require_base"]
@@ -36,7 +36,7 @@ def open_sketch(recipe: Recipe) -> DiffusersModel:
     with building(f"{section.path} can't be planned", hint=OTHER_VERSION):
         _, files = look_into(section.path, variant=section.variant)
         files.check()
-        _refuse_quantized(recipe, files)
+        refuse_quantized(recipe, files)
         _read_tokenizers(files)
         model = sketch_model(section.path, dtype=getattr(torch, section.dtype))
         check_weights(files, model.pipeline)
@@ -110,21 +110,6 @@ def _warn_of_scheduler(path: str, model: DiffusersModel) -> None:
             path,
             "; ".join(ignored),
         )
-
-
-def _refuse_quantized(recipe: Recipe, files: BaseFiles) -> None:
-    """Refuse to train all weights of a network whose weights are quantised.
-
-    Raises:
-        WeightsError: that is what the recipe asks for.
-    """
-    for part in files.parts:
-        if part.name in TRAINED and part.quantized and not recipe.model.lora.rank:
-            raise WeightsError(
-                f"The {part.name} of {files.path} is quantised ({part.quantized}), and quantised "
-                "weights can't be trained.",
-                hint="train an adapter: set a rank, such as model.lora.rank=16",
-            )
 
 
 def is_downloaded_later(recipe: Recipe) -> bool:

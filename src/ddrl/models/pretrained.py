@@ -118,9 +118,10 @@ def look_into(
     Raises:
         WeightsError: it is no pipeline that ddrl knows, or its folder holds no regular files.
     """
-    adapter = adapter_of(PipelineConfigs.find(path).class_name, path)
-    _refuse_pipes(path)
-    return adapter, read_base(path, variant=variant)
+    with building(f"{path} can't be read", hint="download it again: the whole folder"):
+        adapter = adapter_of(PipelineConfigs.find(path).class_name, path)
+        _refuse_pipes(path)
+        return adapter, read_base(path, variant=variant)
 
 
 def _refuse_pipes(path: str | Path) -> None:
