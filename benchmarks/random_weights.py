@@ -70,7 +70,7 @@ def _random(recipe: Recipe) -> Iterator[None]:
     data, rollout = recipe.data, recipe.rollout
     size = (data.height, data.width, data.frames)
 
-    def load(path: str, *, dtype: torch.dtype) -> DiffusersModel:
+    def load(path: str, *, dtype: torch.dtype, **_: str) -> DiffusersModel:
         model = sketch_model(path, dtype=dtype)
         for name, part in model.pipeline.components.items():
             if isinstance(part, nn.Module) and part not in (model.vae, model.transformer):

@@ -39,6 +39,7 @@ TWO = ("reward.1.name=jpeg", *CENTER)
 
 CHANGES: dict[str, Case] = {
     "model.path": Case("{root}/other", start="pipeline"),
+    "model.variant": Case("ema", start="pipeline"),
     "model.dtype": Case("bfloat16", start="pipeline"),
     "model.start": Case("{root}/finished"),
     "model.network": Case("dit", ("model.heads=2",)),

@@ -128,6 +128,7 @@ def jobs(tmp_path_factory: pytest.TempPathFactory) -> Jobs:
     shutil.copytree(root / "model", root / "other")
     file = next((root / "other" / "transformer").glob("*.safetensors"))
     save_file({name: 1.5 * value for name, value in load_file(file).items()}, file)
+    shutil.copy(file, root / "model" / "transformer" / f"{file.stem}.ema.safetensors")
     write_pictures(root / "data", seed=0)
     write_pictures(root / "other-data", seed=1)
     text = STARTS["digits"] + MORE

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from functools import lru_cache
 from pathlib import Path
 from types import SimpleNamespace
 
+import huggingface_hub
 import pytest
 import torch
 from tests.cli.command import ddrl
@@ -15,9 +17,11 @@ from tests.flow.test_diffusers import write_picture
 from tests.models.families.test_sd3 import build_pipeline
 
 from ddrl.builders import planning, pretrained
+from ddrl.builders.opening import _warn_of_scheduler, open_sketch
 from ddrl.builders.planning import plan_recipe
 from ddrl.builders.training import build_job
 from ddrl.models.footprint import LiveBytes
+from ddrl.models.sketch import sketch_model
 from ddrl.recipe import Memory, Plan, load_recipe, parse_recipe
 
 FAULTS = [
@@ -26,6 +30,7 @@ FAULTS = [
     ("data.frames=5", ["images, not clips of 5 frames", "data.frames = 1"]),
     ("model.path={root}/unknown", ["PixelPipeline", "it knows"]),
     ("model.path={root}/partial", ["transformer/config.json can't be read"]),
+    ("model.path={root}/configs", ["has no weights", "model.safetensors"]),
 ]
 EMBEDDED = """
 [model]
@@ -45,15 +50,11 @@ steps = 4
 
 @pytest.fixture(scope="module")
 def job(tmp_path_factory: pytest.TempPathFactory) -> Job:
-    """A job whose model has configs and nothing else."""
     root = tmp_path_factory.mktemp("planning")
     made = Job.make(root, build_pipeline(root / "parts"), write_picture, side=16)
-    for path in (root / "model").rglob("*.safetensors"):
-        path.unlink()
-    for path in (root / "model").glob("tokenizer*"):
-        shutil.rmtree(path)
     shutil.copytree(root / "model", root / "partial")
     (root / "partial" / "transformer" / "config.json").unlink()
+    shutil.copytree(root / "model", root / "configs", ignore=shutil.ignore_patterns("*.safetens*"))
     (root / "unknown").mkdir()
     (root / "unknown" / "model_index.json").write_text('{"_class_name": "PixelPipeline"}')
     return made
@@ -69,7 +70,8 @@ def tmp(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("recipes")
 
 
-def test_no_weights_are_needed(job: Job, tmp_path: Path) -> None:
+def test_no_weights_are_read(job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pretrained, "load_model", None)
     result = ddrl("train", job.recipe(tmp_path), "--dry-run")
     assert result.code == 0, result.stderr
     for line in ("passes, policy", "one effective beta", "frozen weights", "text encoders"):
@@ -180,3 +182,78 @@ def test_a_run_that_may_not_fit_is_told_at_its_start(
     caplog.clear()
     planning.check_start(load_recipe(job.recipe(tmp_path)))
     assert "may not fit" not in caplog.text
+
+
+SCHEDULERS = [
+    ({"use_karras_sigmas": True}, "use_karras_sigmas = True"),
+    ({"use_exponential_sigmas": True, "shift_terminal": 0.1}, "shift_terminal = 0.1"),
+    ({"_class_name": "DDIMScheduler"}, "a DDIMScheduler, which is no scheduler of flows"),
+    ({"_class_name": "DPMSolverMultistepScheduler", "use_flow_sigmas": True}, ""),
+    ({}, ""),
+]
+
+
+@pytest.mark.parametrize(("values", "phrase"), SCHEDULERS)
+def test_what_of_a_scheduler_is_not_followed(
+    job: Job,
+    tmp_path: Path,
+    values: dict[str, object],
+    phrase: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    shutil.copytree(job.root / "model", tmp_path / "model")
+    path = tmp_path / "model" / "scheduler" / "scheduler_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+    if name := values.get("_class_name"):
+        index = tmp_path / "model" / "model_index.json"
+        known = json.loads(index.read_text()) | {"scheduler": ["diffusers", name]}
+        index.write_text(json.dumps(known))
+    recipe = load_recipe(job.recipe(tmp_path), [f"model.path={tmp_path / 'model'}"])
+    open_sketch(recipe)
+    warnings = [r.getMessage() for r in caplog.records if "not followed" in r.getMessage()]
+    assert len(warnings) == (1 if phrase else 0)
+    assert not phrase or phrase in warnings[0]
+
+
+def test_what_the_releases_ask_of_a_scheduler(caplog: pytest.LogCaptureFixture) -> None:
+    """Cosmos' adapter makes up for its Karras sigmas; nothing does for Qwen's last time."""
+    for path in ("nvidia/Cosmos-Predict2.5-2B", "Qwen/Qwen-Image"):
+        model = sketch_model(path)
+        _warn_of_scheduler(path, model)
+    (warning,) = [r.getMessage() for r in caplog.records if "is not followed" in r.getMessage()]
+    assert "Qwen/Qwen-Image this is not followed: shift_terminal = 0.02" in warning
+
+
+def test_quantised_weights_need_an_adapter(
+    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where its package is installed, which is seen to by the file alone."""
+    shutil.copytree(job.root / "model", tmp_path / "model")
+    path = tmp_path / "model" / "transformer" / "config.json"
+    section = {"quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True}}
+    path.write_text(json.dumps(json.loads(path.read_text()) | section))
+    package = tmp_path / "packages" / "bitsandbytes"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    monkeypatch.syspath_prepend(package.parent)
+    result = ddrl(
+        *("train", job.recipe(tmp_path), "--dry-run"),
+        *(f"model.path={tmp_path / 'model'}", "model.lora.rank=0"),
+    )
+    result.failed(3, "The transformer of", "quantised (bitsandbytes)", "model.lora.rank=16")
+    where = (f"model.path={tmp_path / 'model'}", "model.lora.rank=0")
+    result = ddrl("data", "encode", job.recipe(tmp_path), *where)
+    result.failed(3, "quantised (bitsandbytes)", "model.lora.rank=16")
+    open_sketch(load_recipe(job.recipe(tmp_path), [f"model.path={tmp_path / 'model'}"]))
+
+
+def test_a_hub_id_without_a_network(
+    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    for path in ("stabilityai/stable-diffusion-3.5-medium", "nobody/nothing@v1"):
+        result = ddrl("train", job.recipe(tmp_path), f"model.path={path}")
+        result.failed(3, f"{path} is not here", "can't be reached", "hf download")
+    assert "--revision v1 --local-dir nothing" in result.stderr
+    result = ddrl("train", job.recipe(tmp_path), "model.path=nobody/nothing", "--dry-run")
+    result.failed(3, "nobody/nothing is not here")

@@ -82,3 +82,12 @@ def test_what_can_not_be_encoded(files: Path, recipe: Path) -> None:
         3, "is not a diffusers pipeline", "save_pretrained"
     )
     ddrl("data", "encode", files, "data.heigth=16").failed(2, "heigth")
+
+
+def test_captions_that_the_model_does_not_read_to_their_end(files: Path) -> None:
+    for index, end in enumerate("ab"):
+        (files.parent / "data" / f"{index}.txt").write_text("x" * 300 + end)
+    result = ddrl("data", "encode", files)
+    assert "note     2 of 4 texts are cut: the model reads 256 tokens" in result.stdout
+    assert "note     2 texts become 1 to the model" in result.stdout
+    assert "2 texts become 1 to the model" in result.stderr

@@ -146,3 +146,13 @@ def test_inputs_are_cast_where_no_autocast_does_it(cast_inputs: bool) -> None:
     model, _ = adapted(LoRASettings(rank=2), cast_inputs=cast_inputs)
     layer: Any = model[0]
     assert layer.cast_input_dtype_enabled is cast_inputs
+
+
+def test_a_target_that_matches_nothing_beside_one_that_does_is_refused() -> None:
+    model = network()
+    with pytest.raises(
+        WeightsError, match=r"The LoRA target attn\.to_kk matches nothing"
+    ) as caught:
+        add_lora(model, LoRASettings(rank=2, targets=("attn.to_q", "attn.to_kk")), targets=())
+    assert "attn.to_k" in caught.value.hint
+    assert not has_lora(model)

@@ -195,14 +195,17 @@ def test_a_revision_is_of_the_same_release() -> None:
 
 
 def test_an_unknown_release_offline(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", offline)
-    with pytest.raises(WeightsError, match=r"nobody/nothing is not .*model_index.json") as caught:
+    asked = []
+
+    def offline(*_: object, **__: object) -> str:
+        asked.append(1)
+        raise ConnectionError("offline")
+
+    monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", offline)
+    with pytest.raises(WeightsError, match=r"nobody/nothing is not here: .* can't be reached") as e:
         sketch_model("nobody/nothing")
-    assert "download it first" in caught.value.hint
-
-
-def offline(*_: object, **__: object) -> str:
-    raise OSError("offline")
+    assert "download it first: hf download nobody/nothing" in e.value.hint
+    assert len(asked) == 1
 
 
 def test_a_missing_config_is_named(tmp_path: Path) -> None:

@@ -12,14 +12,17 @@ from tests.counting import Counts
 from tests.fakes import FakeCondition, FakeModel, FakeReward, FakeSink, Toy, fake_model, weights
 from torch import Tensor
 
-from ddrl.errors import GuardStop, ReplayMismatch, RewardError
+from ddrl.errors import GuardStop, ReplayMismatch, RewardError, WeightsError
+from ddrl.evaluation.generate import generate
 from ddrl.objective.loss import Objective
 from ddrl.records import Advantages, Condition, Prompts, Trajectory
 from ddrl.training.auditing import Audit
 from ddrl.training.budget import DriftBudget
+from ddrl.training.forward import Forward
 from ddrl.training.guard import Guard
 from ddrl.training.loop import train
 from ddrl.training.metrics import spec_of
+from ddrl.training.rollout import decode_samples
 from ddrl.training.trainer import Trainer
 
 Regularizer = Literal["data", "reference", "none"]
@@ -294,6 +297,49 @@ def test_a_reward_that_is_not_finite_stops_before_the_step(bad: float) -> None:
         trainer.iteration()
     assert torch.equal(before, weights(fake_model(trainer)))
     assert trainer.step == 1
+
+
+class NaNDecoder(FakeModel):
+    """Decodes one sample of each call to what is no number."""
+
+    dtype = torch.float16
+
+    def decode(self, latents: Tensor, condition: Condition | None = None) -> Tensor:
+        pixels = super().decode(latents, condition).clone()
+        pixels[1, :, 0, 0] = torch.nan
+        return pixels
+
+
+@pytest.mark.parametrize("micro_batch", [0, 4])
+def test_the_decoder_is_blamed_before_any_reward_is_asked(micro_batch: int) -> None:
+    reward = FakeReward()
+    trainer = with_model(Toy(reward=reward, micro_batch=micro_batch).trainer(), NaNDecoder())
+    before = weights(fake_model(trainer))
+    with pytest.raises(WeightsError, match=r"The decoder \(NaNDecoder, float16\)") as caught:
+        trainer.iteration()
+    assert "sample 2 of 8, of the prompt 'green'" in caught.value.message
+    assert "float32" in caught.value.hint
+    assert reward.calls == 0
+    assert torch.equal(before, weights(fake_model(trainer)))
+
+
+def test_a_decoder_is_blamed_by_an_evaluation_too() -> None:
+    forward = Forward(NaNDecoder())
+    with pytest.raises(WeightsError, match="a sample of the prompt 'green'"):
+        generate(
+            forward,
+            ["red", "green"],
+            samples_per_prompt=1,
+            latent_shape=(1, 2, 2),
+            seed=0,
+            num_steps=2,
+        )
+
+
+def test_latents_that_are_no_numbers_are_not_the_decoders_fault() -> None:
+    latents = torch.full((2, 1, 2, 2), math.nan)
+    pixels = decode_samples(FakeModel(), latents, FakeCondition(torch.zeros(2)), name=str)
+    assert pixels.isnan().all()
 
 
 def test_an_exploding_gradient_stops_before_the_step() -> None:

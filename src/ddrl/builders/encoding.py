@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import torch
@@ -23,10 +23,12 @@ from ddrl.data.locators import Locator
 from ddrl.data.samples import Sample
 from ddrl.data.streamed import encode_stream
 from ddrl.models.diffusers_model import DiffusersModel
+from ddrl.models.text_limits import TextLimits
 from ddrl.recipe import Recipe
 from ddrl.seeding import derive_seed
 
 __all__ = ["MediaOf", "encode_data", "encode_files", "encoded_cache", "framing_of", "text_encoder"]
+__all__ += ["text_notes"]
 
 logger = logging.getLogger(__name__)
 
@@ -43,10 +45,26 @@ def encode_data(
         DataError: as :func:`files_corpus`.
     """
     if recipe.data.source == "hub":
-        return _encode_hub(recipe, model, progress)
+        media, report = _encode_hub(recipe, model, progress)
+        return media, _with_notes(report, model)
     samples, report = encode_files(recipe, model, progress=progress)
+    report = _with_notes(report, model)
     by_id = {sample.id: sample.media for sample in samples}
     return lambda chosen: [by_id[sample.id] for sample in chosen], report
+
+
+def _with_notes(report: EncodeReport, model: DiffusersModel) -> EncodeReport:
+    return dataclasses.replace(
+        report, notes=tuple(text_notes(model, [one.caption for one in report.samples]))
+    )
+
+
+def text_notes(model: DiffusersModel, texts: Iterable[str]) -> list[str]:
+    """Say which texts the model's encoders do not read to their end, or take for one."""
+    notes = TextLimits.of(model.pipeline).notes(list(texts))
+    for note in notes:
+        logger.warning("%s", note)
+    return notes
 
 
 def encode_files(

@@ -15,13 +15,13 @@ import torch
 from torch import Tensor
 
 from ddrl.builders.assets import check_named, load_splits, pick_device, tiny_config
-from ddrl.builders.pretrained import adapt, warn_of_distilled
+from ddrl.builders.opening import is_downloaded_later, open_sketch, require_base
 from ddrl.builders.sampler import build_transitions
 from ddrl.builders.source import check_path
 from ddrl.errors import DDRLError, UsageError, WeightsError
 from ddrl.models.base import DiffusionModel
 from ddrl.models.blank import blank_condition
-from ddrl.models.configs import building
+from ddrl.models.configs import reason_of
 from ddrl.models.diffusers_model import DiffusersModel
 from ddrl.models.footprint import peak_bytes
 from ddrl.models.tiny import TinyModel
@@ -46,6 +46,8 @@ def plan_recipe(recipe: Recipe) -> Plan:
     pick_device(recipe)
     _check_what_is_here(recipe)
     model, shape = check_model(recipe)
+    if is_downloaded_later(recipe):
+        logger.warning("not here yet: a run will download %s", recipe.model.path)
     shift = model.time_shift(shape, recipe.rollout.steps)
     transitions = build_transitions(recipe.rollout, model.process, own_shift=shift)
     columns = (transitions.a, transitions.b, transitions.std)
@@ -86,6 +88,7 @@ def check_start(recipe: Recipe) -> None:
         DDRLError: as :func:`plan_recipe`.
     """
     device = pick_device(recipe)
+    require_base(recipe)
     if device.type != "cuda" or recipe.model.family != "diffusers":
         check_recipe(recipe)
         return
@@ -125,13 +128,8 @@ def check_model(recipe: Recipe) -> tuple[TinyModel | DiffusersModel, tuple[int, 
         config = tiny_config(recipe, splits.train)
         tiny = TinyModel(config)
         return tiny, tiny.latent_shape(config.height, config.columns, config.frames)
-    from ddrl.models.sketch import OTHER_VERSION, sketch_model  # takes seconds
-
-    model = sketch_model(recipe.model.path, dtype=getattr(torch, recipe.model.dtype))
-    with building(f"{recipe.model.path} can't be planned", hint=OTHER_VERSION):
-        adapt(recipe, model)
-        warn_of_distilled(recipe, model)
-        return model, model.latent_shape(data.height, data.width, data.frames)
+    model = open_sketch(recipe)
+    return model, model.latent_shape(data.height, data.width, data.frames)
 
 
 def _footprint(
@@ -154,15 +152,13 @@ def _footprint(
     try:
         condition, working = trace_passes(recipe, model, shape)
     except (UsageError, RuntimeError) as error:  # what depends on data can't be known without
-        reason = " ".join(str(error).split())[:120]
-        logger.warning("%s can't be traced: %s", type(model).__name__, reason)
+        logger.warning("%s can't be traced: %s", type(model).__name__, reason_of(error))
         return footprint
     except DDRLError:
         raise
     except Exception as error:  # the network itself refuses this size, or its own config
-        reason = " ".join(str(error).split())[:200]
         raise WeightsError(
-            f"The network of {recipe.model.path} can't compute at this size: {reason}",
+            f"The network of {recipe.model.path} can't compute at this size: {reason_of(error)}",
             hint="choose data.height, data.width and data.frames as its own pipeline takes them",
         ) from error
     return replace(footprint, condition=condition, working=working)

@@ -6,13 +6,16 @@ import logging
 
 import torch
 
+from ddrl.errors import WeightsError
+from ddrl.models.base_files import BaseFiles
 from ddrl.models.diffusers_model import DiffusersModel
 from ddrl.models.few_step import few_step_name
 from ddrl.models.lora import LoRASettings, add_lora
-from ddrl.models.pretrained import load_model
+from ddrl.models.pretrained import load_model, look_into
+from ddrl.models.weights_match import TRAINED
 from ddrl.recipe.schema import Recipe
 
-__all__ = ["adapt", "build_pretrained", "warn_of_distilled"]
+__all__ = ["adapt", "build_pretrained", "refuse_quantized", "warn_of_distilled"]
 
 logger = logging.getLogger(__name__)
 
@@ -24,7 +27,9 @@ def build_pretrained(recipe: Recipe, device: torch.device) -> DiffusersModel:
         WeightsError: it can't be loaded, or the adapter would be bound to nothing.
         DataError: it takes another number of first frames than ``data.given_frames``.
     """
-    model = load_model(recipe.model.path, dtype=getattr(torch, recipe.model.dtype))
+    section = recipe.model
+    refuse_quantized(recipe, look_into(section.path, variant=section.variant)[1])
+    model = load_model(section.path, dtype=getattr(torch, section.dtype), variant=section.variant)
     if recipe.model.offload:
         model.offload(device)
     else:
@@ -85,3 +90,18 @@ def warn_of_distilled(recipe: Recipe, model: DiffusersModel) -> None:
             section.path,
             why,
         )
+
+
+def refuse_quantized(recipe: Recipe, files: BaseFiles) -> None:
+    """Refuse to train all weights of a network whose weights are quantised.
+
+    Raises:
+        WeightsError: that is what the recipe asks for.
+    """
+    for part in files.parts:
+        if part.name in TRAINED and part.quantized and not recipe.model.lora.rank:
+            raise WeightsError(
+                f"The {part.name} of {files.path} is quantised ({part.quantized}), and quantised "
+                "weights can't be trained.",
+                hint="train an adapter: set a rank, such as model.lora.rank=16",
+            )

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ddrl.builders.corpus import Corpus, Part, Real, heldout_ids
-from ddrl.builders.encoding import encoded_cache, text_encoder
+from ddrl.builders.encoding import encoded_cache, text_encoder, text_notes
 from ddrl.builders.identity import text_hash
 from ddrl.builders.store import Progress
 from ddrl.builders.synthetic import synthesize
@@ -91,6 +91,7 @@ def prompts_parts(
         Framing((Bucket(section.height, section.width, section.frames),)),
         None if progress is None else lambda what, i, n: progress(what, i, n, ""),
     ).texts(list(prompts))
+    text_notes(model, prompts)
     kind = type(model.encode([""]))
     held = heldout_ids([sample_id(prompt) for prompt in prompts], section.heldout)
 

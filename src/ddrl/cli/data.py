@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
@@ -13,6 +13,9 @@ from ddrl.cli.streams import results_are_kept
 from ddrl.cli.synthesize import synthesize
 from ddrl.cli.terminal import RECIPE_HELP, Verbose, counter, say, say_json, show_help
 from ddrl.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 __all__ = ["check", "data", "encode"]
 
@@ -36,6 +39,17 @@ _Split = Annotated[
 _Layout = Annotated[
     str, typer.Option("--layout", metavar="NAME", help="How PATH is laid out: data.layout.")
 ]
+_Model = Annotated[
+    str, typer.Option("--model", metavar="PATH", help="Count captions in its tokens: model.path.")
+]
+_Frames = Annotated[
+    int | None,
+    typer.Option("--frames", metavar="N", min=1, help="Frames that clips must have."),
+]
+_FPS = Annotated[
+    float | None,
+    typer.Option("--fps", metavar="F", help="Frames per second that they are counted at."),
+]
 _CaptionColumn = Annotated[
     str, typer.Option("--caption-column", metavar="NAME", help="Captions: data.caption_column.")
 ]
@@ -47,14 +61,8 @@ _MediaColumn = Annotated[
 @data.command()
 def check(
     path: Annotated[Path, typer.Argument(metavar="PATH", help="A folder, .jsonl, .tar or table.")],
-    frames: Annotated[
-        int | None,
-        typer.Option("--frames", metavar="N", min=1, help="Frames that clips must have."),
-    ] = None,
-    fps: Annotated[
-        float | None,
-        typer.Option("--fps", metavar="F", help="Frames per second that they are counted at."),
-    ] = None,
+    frames: _Frames = None,
+    fps: _FPS = None,
     allow_outside: Annotated[
         bool,
         typer.Option(
@@ -62,6 +70,7 @@ def check(
             help="Read files outside of PATH that its links or lists name: data.outside.",
         ),
     ] = False,
+    model: _Model = "",
     split: _Split = "auto",
     layout: _Layout = "auto",
     caption_column: _CaptionColumn = "",
@@ -92,6 +101,7 @@ def check(
         num_frames=frames,
         outside="allow" if allow_outside else "refuse",
         progress=counter("read"),
+        read=_reader(model),
     )
     if as_json:
         say_json(json.dumps(report.as_json(), indent=1))
@@ -102,6 +112,15 @@ def check(
             say("hint: --allow-outside checks what lies outside too; " + OUTSIDE_HINT)
     if report.broken or not report.num_samples:
         raise typer.Exit(DataError.exit_code)
+
+
+def _reader(model: str) -> Callable[[Sequence[str]], Sequence[str]] | None:
+    """What counts captions in the tokens of a model, if one is given."""
+    if not model:
+        return None
+    from ddrl.models.text_limits import read_limits
+
+    return read_limits(model).notes
 
 
 @data.command()

@@ -14,21 +14,37 @@ from ddrl.cli.terminal import Verbose, say, say_json
 __all__ = ["doctor"]
 
 FORMAT = "ddrl-doctor/1"
+MODEL_FORMAT = "ddrl-doctor-model/1"
 
 
 def doctor(
     cache: Annotated[
         Path, typer.Option("--cache", metavar="FOLDER", help="The recipes' run.cache.")
     ] = Path("runs/.cache"),
+    model: Annotated[
+        str,
+        typer.Option(
+            "--model",
+            metavar="PATH",
+            help="Look into a base instead: a folder, or the id of a model on the hub.",
+        ),
+    ] = "",
+    variant: Annotated[
+        str, typer.Option("--variant", metavar="WORD", help="The recipes' model.variant.")
+    ] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     verbose: Verbose = False,
 ) -> None:
     """Check this machine: versions, device, the mathematics, two training steps, the cache.
 
-    Exits with 1 if a check fails.
+    Exits with 1 if a check fails. With --model, lists the parts of a base instead, their files and
+    what is wrong with them, and reads no weights; exits with 3 if it can't be trained.
     """
     from ddrl.cli.selfcheck import run_checks
 
+    if model:
+        _look_into(model, variant, as_json)
+        return
     if not verbose:
         # Its own findings are the news; what the tiny runs log is not.
         logging.getLogger("ddrl").setLevel(logging.WARNING)
@@ -45,3 +61,52 @@ def doctor(
                 say(f"        hint: {result.hint}")
     if failed:
         raise typer.Exit(1)
+
+
+def _look_into(model: str, variant: str, as_json: bool) -> None:
+    """List the parts of a base.
+
+    Raises:
+        DDRLError: it can't be trained.
+    """
+    from ddrl.builders.opening import inspect_base
+    from ddrl.recipe import format_size
+
+    base, fault = inspect_base(model, variant=variant)
+    if as_json:
+        rows = [
+            {
+                "name": part.name,
+                "class": part.kind,
+                "files": [str(path) for path in part.files],
+                "bytes": part.size,
+                "dtypes": part.dtypes,
+                "quantized": part.quantized,
+                "problem": part.problem,
+                "hint": part.hint,
+            }
+            for part in base.parts
+        ]
+        found = {"format": MODEL_FORMAT, "ok": fault is None, "path": model}
+        found |= {"class": base.class_name, "variant": base.variant, "parts": rows}
+        typer.echo(json.dumps(found, indent=1))
+    else:
+        where = "" if base.is_here else ", on the hub: files are seen once they are downloaded"
+        kind = f", weights of the variant {base.variant}" if base.variant else ""
+        say(f"{model}: {base.class_name}{kind}{where}")
+        for part in base.parts:
+            mark, colour = ("ok      ", "green") if part.kind else ("without ", "yellow")
+            mark, colour = ("FAILED  ", "red") if part.problem else (mark, colour)
+            typer.secho(mark, nl=False, fg=colour)
+            if part.problem:
+                say(f"{part.name}: {part.problem}")
+                say(f"        hint: {part.hint}")
+                continue
+            words = [part.kind] if part.kind else []
+            if part.files:
+                names = ", ".join(path.name for path in part.files)
+                words.append(f"{format_size(part.size)} of {'/'.join(part.dtypes)} in {names}")
+            words += [f"quantised by {part.quantized}"] if part.quantized else []
+            say(f"{part.name}: {'; '.join(words)}" if words else part.name)
+    if fault is not None:
+        raise fault

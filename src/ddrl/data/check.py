@@ -61,6 +61,7 @@ class DataReport:
         sizes: how many have each size, "width x height".
         buckets: how many go to each bucket, if there are any.
         problems: everything broken, and notes.
+        text_notes: what is worth knowing of the captions.
     """
 
     root: Path
@@ -73,6 +74,7 @@ class DataReport:
     sizes: dict[str, int]
     buckets: dict[str, int]
     problems: tuple[Problem, ...]
+    text_notes: tuple[str, ...] = ()
 
     @property
     def num_samples(self) -> int:
@@ -100,6 +102,7 @@ class DataReport:
             ("sizes", _most_frequent(self.sizes)),
             ("buckets", _most_frequent(self.buckets)),
         ]
+        rows += [("  tokens", note) for note in self.text_notes]
         lines = [f"{name:<13} {value}" for name, value in rows if value]
         kinds = ", ".join(f"{count} {kind}" for kind, count in self.broken_by_kind.items())
         lines.append(f"{'broken':<13} {len(self.broken)}{f': {kinds}' if kinds else ''}")
@@ -158,6 +161,7 @@ def check(
     split: str = AUTO,
     columns: Columns | None = None,
     progress: Callable[[int, int], None] | None = None,
+    read: Callable[[Sequence[str]], Sequence[str]] | None = None,
 ) -> DataReport:
     """Decode every file of a data set; nothing stops it but a data set that is not there.
 
@@ -172,6 +176,7 @@ def check(
         split: which of its splits are read.
         columns: of captions and media, where they have no usual names.
         progress: called with how many samples are done, and of how many.
+        read: what a model's text encoders say of the distinct captions, as notes.
 
     Raises:
         DataError: there is no such path, or its layout can't be told.
@@ -190,20 +195,27 @@ def check(
         except BrokenFileError as error:
             tally.problems.append(dataclasses.replace(error.problem, path=sample.shown))
         else:
-            tally.problems += [dataclasses.replace(note, path=sample.shown) for note in notes]
-            _count(tally, sample, facts, bucket, fps)
+            _count(tally, sample, facts, notes, bucket, fps)
         if progress is not None:
             progress(done, len(found.samples))
+    return _report(path, tally, read)
+
+
+def _report(
+    path: Path, tally: _Tally, read: Callable[[Sequence[str]], Sequence[str]] | None
+) -> DataReport:
+    captions = list(dict.fromkeys(tally.captions))
     return DataReport(
         root=path,
         num_images=tally.num_images,
         num_videos=len(tally.seconds),
-        num_captions=len(set(tally.captions)),
+        num_captions=len(captions),
         caption_chars=Spread.of([len(caption) for caption in tally.captions]),
         seconds=Spread.of(tally.seconds),
         fps=Spread.of(tally.fps),
         sizes=dict(tally.sizes.most_common()),
         buckets=dict(tally.buckets.most_common()),
+        text_notes=tuple(read(captions) if read else ()),
         problems=tuple(sorted(tally.problems, key=lambda problem: (problem.path, problem.kind))),
     )
 
@@ -229,7 +241,15 @@ def _examine(sample: Sample, *, max_pixels: int) -> tuple[Facts, list[Problem]]:
     return facts, notes
 
 
-def _count(tally: _Tally, sample: Sample, facts: Facts, bucket: str, fps: float | None) -> None:
+def _count(
+    tally: _Tally,
+    sample: Sample,
+    facts: Facts,
+    notes: Sequence[Problem],
+    bucket: str,
+    fps: float | None,
+) -> None:
+    tally.problems += [dataclasses.replace(note, path=sample.shown) for note in notes]
     tally.captions.append(sample.caption)
     tally.sizes[f"{facts.width}x{facts.height}"] += 1
     if bucket:

@@ -61,6 +61,7 @@ class EncodeReport:
         texts_reused: embeddings that were there.
         given_encoded: features of given frames made now.
         given_reused: features of given frames that were there.
+        notes: what is worth knowing of the texts.
     """
 
     samples: tuple[EncodedSample, ...]
@@ -72,6 +73,7 @@ class EncodeReport:
     texts_reused: int
     given_encoded: int = 0
     given_reused: int = 0
+    notes: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
         """The report for a terminal."""
@@ -80,6 +82,7 @@ class EncodeReport:
             f"media    {self.media_encoded} encoded, {self.media_reused} reused",
             *([given] if self.given_encoded or self.given_reused else []),
             f"texts    {self.texts_encoded} encoded, {self.texts_reused} reused",
+            *(f"note     {note}" for note in self.notes),
             f"skipped  {len(self.problems)}",
             *(f"  {problem}" for problem in self.problems),
         ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from ddrl.diffusion.solvers import Solver
 from ddrl.records import ConditionRows, Prompts
 from ddrl.seeding import sample_noise
 from ddrl.training.forward import Forward
-from ddrl.training.rollout import batches, sample_ode
+from ddrl.training.rollout import batches, decode_samples, sample_ode
 
 __all__ = ["SampleSet", "generate"]
 
@@ -64,20 +64,12 @@ def generate(
         solver: see :func:`ddrl.diffusion.solvers.solve`.
         micro_batch: samples per forward pass, 0 for all.
         device: where the model is.
+
+    Raises:
+        WeightsError: the decoder has made pixels that are no numbers.
     """
     prompt_id = torch.arange(len(texts)).repeat_interleave(samples_per_prompt)
-    noise = torch.cat(
-        [
-            sample_noise(
-                latent_shape,
-                run_seed=seed,
-                purpose="generate",
-                step=prompt,
-                sample_ids=range(samples_per_prompt),
-            )
-            for prompt in range(len(texts))
-        ]
-    )
+    noise = _noise(len(texts), samples_per_prompt, latent_shape, seed)
     model = forward.model
     known = model.encode(texts) if condition is None else condition
     times = time_grid(num_steps, shift=model.time_shift(latent_shape, num_steps))
@@ -86,8 +78,35 @@ def generate(
         given = known[prompt_id[rows]].to(device)
         latents = sample_ode(forward, given, noise[rows].to(device), times=times, solver=solver)
         decoded += [
-            model.decode(latents[some], given[some]).cpu() for some in batches(len(latents), 256)
+            decode_samples(
+                model,
+                latents[some],
+                given[some],
+                name=_name(texts, prompt_id[rows][some]),
+            )
+            for some in batches(len(latents), 256)
         ]
     media = torch.cat(decoded)
     prompts = Prompts.numbered(texts, metadata)
     return SampleSet(media, prompts.select(prompt_id.tolist()))
+
+
+def _noise(prompts: int, samples: int, latent_shape: Sequence[int], seed: int) -> Tensor:
+    """Where the samples of all prompts start, prompt by prompt."""
+    return torch.cat(
+        [
+            sample_noise(
+                latent_shape,
+                run_seed=seed,
+                purpose="generate",
+                step=prompt,
+                sample_ids=range(samples),
+            )
+            for prompt in range(prompts)
+        ]
+    )
+
+
+def _name(texts: Sequence[str], prompt_id: Tensor) -> Callable[[int], str]:
+    """What to call a sample, by its row."""
+    return lambda row: f"a sample of the prompt {texts[int(prompt_id[row])]!r:.80}"

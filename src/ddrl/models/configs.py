@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,12 +14,45 @@ from typing import Any
 
 from ddrl.disk import read_json
 from ddrl.errors import DDRLError, WeightsError
+from ddrl.models.hub import ask_hub, hub_problem, local_folder, split_revision
+from ddrl.models.weight_formats import not_a_pipeline
 
-__all__ = ["PipelineConfigs", "building", "known_releases", "split_revision"]
+__all__ = ["NOT_LOADED", "PipelineConfigs", "building", "known_releases", "part_class"]
+__all__ += ["reason_of"]
 
 Config = Mapping[str, Any]
 
 _RELEASES = "ddrl.models.releases"
+_LONGEST_REASON = 600
+
+NOT_LOADED: Mapping[str, tuple[str, ...]] = {
+    "Cosmos2_5_PredictBasePipeline": ("safety_checker",),
+}
+"""Parts that a pipeline demands and ddrl, which takes the steps itself, doesn't use."""
+
+MAY_BE_MISSING: Mapping[str, tuple[tuple[str, ...], ...]] = {
+    "StableDiffusion3Pipeline": (
+        ("text_encoder_3", "tokenizer_3"),
+        ("image_encoder", "feature_extractor"),
+    ),
+    "StableDiffusionPipeline": (
+        ("safety_checker",),
+        ("image_encoder",),
+        ("feature_extractor",),
+    ),
+    "StableDiffusionXLPipeline": (("image_encoder", "feature_extractor"),),
+    "FluxPipeline": (("image_encoder", "feature_extractor"),),
+}
+"""Parts that a pipeline works without; those that stand together go together."""
+
+
+def reason_of(error: BaseException) -> str:
+    """What a library says, as one line; a long text ends with one of its sentences."""
+    said = " ".join(str(error).split()) or type(error).__name__
+    if len(said) <= _LONGEST_REASON:
+        return said
+    ends = [found.end() for found in re.finditer(r"[.!?](?=\s)", said[:_LONGEST_REASON])]
+    return said[: ends[-1]] if ends else said[:_LONGEST_REASON].rpartition(" ")[0] + " ..."
 
 
 @contextmanager
@@ -32,8 +67,7 @@ def building(what: str, *, hint: str) -> Iterator[None]:
     except DDRLError:
         raise
     except Exception as error:  # a config of another kind fails anywhere in the library
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
-        raise WeightsError(f"{what}: {reason}", hint=hint) from error
+        raise WeightsError(f"{what}: {reason_of(error)}", hint=hint) from error
 
 
 @dataclass(frozen=True)
@@ -65,6 +99,18 @@ class PipelineConfigs:
             raise _missing(name, "model_index.json")
         return cls(name, index)
 
+    def left_out(self) -> tuple[str, ...]:
+        """Parts that the model is without, and works without: null in the index, or no folder."""
+        found = []
+        for together in MAY_BE_MISSING.get(self.class_name, ()):
+            first = together[0]
+            is_null = first in self.index and self.index[first] in (None, [None, None])
+            folder = local_folder(self.path)
+            is_gone = self.release is None and folder is not None and not (folder / first).exists()
+            if first in self.index and (is_null or is_gone):
+                found += [name for name in together if name in self.index]
+        return tuple(found)
+
     @property
     def class_name(self) -> str:
         """Of the pipeline."""
@@ -86,10 +132,23 @@ def known_releases() -> tuple[str, ...]:
     return tuple(sorted(_all_releases()))
 
 
-def split_revision(path: str) -> tuple[str, str | None]:
-    """``owner/name@revision`` to its two parts; None is the default revision."""
-    name, _, revision = path.partition("@")
-    return name, revision or None
+def part_class(library: str, name: str, path: str) -> Any:  # noqa: ANN401
+    """A class as ``model_index.json`` names it.
+
+    Raises:
+        WeightsError: there is none.
+    """
+    for place in (library, f"diffusers.pipelines.{library}"):
+        if place.partition(".")[0] not in {"diffusers", "transformers"}:
+            continue  # a name in a stranger's file is no reason to run a module
+        try:
+            return getattr(importlib.import_module(place), name)
+        except (ImportError, AttributeError):
+            continue
+    raise WeightsError(
+        f"{path} names {name} of {library}, which is not installed.",
+        hint="upgrade diffusers and transformers: pip install -U 'ddrl[models]'",
+    )
 
 
 def _all_releases() -> dict[str, dict[str, Any]]:
@@ -113,14 +172,24 @@ def _read(path: str, file: str) -> Config:
         else:
             from huggingface_hub import hf_hub_download
 
+            ask_hub(path, file)
             name, revision = split_revision(path)
             found = Path(hf_hub_download(name, file, revision=revision))
         value = read_json(found)
     except (OSError, ValueError) as error:
-        raise _missing(path, file) from error
+        raise _not_read(path, file, error) from error
     if not isinstance(value, dict):
         raise _missing(path, file)
     return value
+
+
+def _not_read(path: str, file: str, error: Exception) -> WeightsError:
+    known = None
+    if not Path(path).exists():
+        known = hub_problem(error, path)
+    elif file == "model_index.json":
+        known = not_a_pipeline(Path(path))
+    return known or _missing(path, file)
 
 
 def _missing(path: str, file: str) -> WeightsError:

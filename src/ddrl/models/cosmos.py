@@ -56,6 +56,8 @@ class Cosmos(Standardized):
         *("to_q", "to_k", "to_v", "to_out.0"),
         *("ff.net.0.proj", "ff.net.2"),
     )
+    follows: ClassVar[tuple[str, ...]] = ("use_karras_sigmas",)
+    """Switches of the scheduler that :meth:`time_shift` makes up for."""
 
     def __init__(self, pipeline: Any, *, given_frames: int = 0) -> None:  # noqa: ANN401
         super().__init__(pipeline)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ddrl.diffusion.process import Process, RectifiedFlow
 from ddrl.errors import DataError, UsageError
+from ddrl.models.channels import check_channels
 from ddrl.models.few_step import FewStep
 from ddrl.models.given_frames import GivenFrames
 from ddrl.models.offloading import Offloading
@@ -48,6 +49,7 @@ class DiffusersModel(GivenFrames, Offloading, FewStep, ABC):
         for name, parameter in self.transformer.named_parameters():
             if not self.is_used(name):
                 parameter.requires_grad_(False)
+        check_channels(self)
         self.transformer.eval()  # no dropout: the update has to see what the rollout saw
 
     @property
@@ -73,8 +75,8 @@ class DiffusersModel(GivenFrames, Offloading, FewStep, ABC):
 
     @property
     def dtype(self) -> torch.dtype:
-        """What the network is fed in: the dtype of its weights."""
-        return next(self.transformer.parameters()).dtype
+        """What the network is fed in: the dtype of its weights, but of those that are quantised."""
+        return next(p.dtype for p in self.transformer.parameters() if p.is_floating_point())
 
     @property
     def spatial_factor(self) -> int:
@@ -185,9 +187,10 @@ class DiffusersModel(GivenFrames, Offloading, FewStep, ABC):
         if pixels.ndim == 5:
             pixels = pixels.transpose(1, 2)  # VAEs of videos have the channels first
         posterior = self.vae.encode(pixels)
-        latents = (
-            posterior.latent_dist.mode() if hasattr(posterior, "latent_dist") else posterior.latent
-        )
+        if hasattr(posterior, "latent_dist"):
+            latents = posterior.latent_dist.mode()
+        else:  # without a posterior: AutoencoderTiny (TAESD) and AutoencoderDC
+            latents = posterior.latents if hasattr(posterior, "latents") else posterior.latent
         return self.normalize(latents.float())
 
     @torch.no_grad()

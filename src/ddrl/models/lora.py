@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from difflib import get_close_matches
 
 import torch
 from torch import Tensor, nn
@@ -61,7 +62,7 @@ def add_lora(
 
     Raises:
         UsageError: peft is not installed.
-        WeightsError: no module matches the targets.
+        WeightsError: no module matches the targets, or one of those that the settings name.
     """
     try:
         from peft import LoraConfig, inject_adapter_in_model
@@ -77,6 +78,7 @@ def add_lora(
             f"LoRA would be bound to no module: nothing ends in {', '.join(chosen)}.",
             hint=f"modules of this network end in, for example, {', '.join(_endings(linear))}",
         )
+    _refuse_unmatched(settings.targets, matched, linear)
     transformer.requires_grad_(False)
     config = LoraConfig(
         r=settings.rank,
@@ -131,6 +133,26 @@ class WithoutLoRA:
         """The base's velocity, shape of ``x_t``."""
         with lora_disabled(self.transformer):
             return self._model.predict(x_t, t, condition)
+
+
+def _refuse_unmatched(targets: Sequence[str], matched: Sequence[str], names: Sequence[str]) -> None:
+    """Refuse a target that no module answers to, where others do.
+
+    Raises:
+        WeightsError: there is one; the hint has names that are like it.
+    """
+    for target in targets:
+        if not any(n == target or n.endswith(f".{target}") for n in matched):
+            parts = [name.split(".") for name in names]
+            depth = target.count(".") + 1
+            ends = {".".join(part[-k:]) for part in parts for k in {depth, depth + 1, 1}}
+            near = get_close_matches(target, sorted(ends), n=3, cutoff=0.5)
+            raise WeightsError(
+                f"The LoRA target {target} matches nothing: no linear layer's name ends in it.",
+                hint=f"near are {', '.join(near)}"
+                if near
+                else f"modules of this network end in, for example, {', '.join(_endings(names))}",
+            )
 
 
 def _endings(names: Sequence[str]) -> list[str]:

@@ -10,10 +10,17 @@ from typing import Any
 import torch
 
 from ddrl.errors import UsageError, WeightsError
-from ddrl.models.configs import PipelineConfigs, building, split_revision
+from ddrl.models.base_files import BaseFiles, read_base
+from ddrl.models.configs import (
+    NOT_LOADED,
+    PipelineConfigs,
+    building,
+)
 from ddrl.models.diffusers_model import DiffusersModel
+from ddrl.models.hub import hub_problem, is_offline, local_folder, split_revision
+from ddrl.models.weights_match import check_weights
 
-__all__ = ["FAMILIES", "adapter_of", "import_diffusers", "load_model"]
+__all__ = ["FAMILIES", "adapter_of", "import_diffusers", "load_model", "look_into"]
 
 FAMILIES: Mapping[str, str] = {
     "StableDiffusion3Pipeline": "ddrl.models.sd3:SD3",
@@ -33,11 +40,6 @@ FAMILIES: Mapping[str, str] = {
     "LTX2Pipeline": "ddrl.models.ltx2:LTX2",
 }
 """Pipeline class of ``model_index.json`` -> the adapter, or what chooses it."""
-
-NOT_LOADED: Mapping[str, tuple[str, ...]] = {
-    "Cosmos2_5_PredictBasePipeline": ("safety_checker",),
-}
-"""Parts that a pipeline demands and ddrl, which takes the steps itself, doesn't use."""
 
 
 class _NotLoaded:
@@ -60,30 +62,66 @@ def import_diffusers() -> Any:  # noqa: ANN401 - untyped
     return diffusers
 
 
-def load_model(path: str | Path, *, dtype: torch.dtype = torch.float32) -> DiffusersModel:
+def load_model(
+    path: str | Path, *, dtype: torch.dtype = torch.float32, variant: str = ""
+) -> DiffusersModel:
     """Load a pipeline and wrap it.
 
     Args:
         path: a folder written by ``save_pretrained``, a hub id, or ``id@revision``.
         dtype: of all weights.
+        variant: of the weights, see :func:`~ddrl.models.base_files.read_base`.
 
     Raises:
         UsageError: diffusers is not installed.
-        WeightsError: it is not a pipeline of a family that ddrl knows, or files are missing.
+        WeightsError: it is not a pipeline of a family that ddrl knows, files are missing, cut or
+            of another network than the configs, or it can't be had from the hub.
     """
     pipelines = import_diffusers().DiffusionPipeline
-    name = PipelineConfigs.find(path).class_name
-    adapter = adapter_of(name, path)
-    _refuse_pipes(path)
-    left_out = {part: _NotLoaded() for part in NOT_LOADED.get(name, ())}
-    where, revision = (str(path), None) if Path(path).exists() else split_revision(str(path))
-    hint = "download the whole model to a folder and give that folder as model.path"
+    adapter, files = look_into(path, variant=variant)
+    files.check()
+    if files.is_here:
+        from ddrl.models.sketch import sketch_model  # which needs this module
+
+        check_weights(files, sketch_model(path).pipeline)
+    configs = PipelineConfigs.find(path)
+    left_out: dict[str, Any] = dict.fromkeys(configs.left_out())
+    left_out |= {part: _NotLoaded() for part in NOT_LOADED.get(files.class_name, ())}
+    where, revision = str(path), None
+    if not Path(path).exists():
+        where, revision = split_revision(str(path))
+        if is_offline() and (folder := local_folder(path)) is not None:
+            where, revision = str(folder), None
+    hint = "see what `ddrl doctor --model PATH` finds in it, or download it again"
     # Some constructors draw what is then overwritten.
     with building(f"{path} can't be loaded", hint=hint), torch.random.fork_rng(devices=[]):
-        pipeline = pipelines.from_pretrained(
-            where, revision=revision, dtype=dtype, trust_remote_code=False, **left_out
-        )
+        try:
+            pipeline = pipelines.from_pretrained(
+                where,
+                revision=revision,
+                variant=files.variant or None,
+                dtype=dtype,
+                trust_remote_code=False,
+                **left_out,
+            )
+        except Exception as error:
+            known = None if Path(path).exists() else hub_problem(error, str(path))
+            raise known or error from error
         return adapter(pipeline)
+
+
+def look_into(
+    path: str | Path, *, variant: str = ""
+) -> tuple[Callable[[Any], DiffusersModel], BaseFiles]:
+    """What wraps a pipeline, and what its files are; no weight is read.
+
+    Raises:
+        WeightsError: it is no pipeline that ddrl knows, or its folder holds no regular files.
+    """
+    with building(f"{path} can't be read", hint="download it again: the whole folder"):
+        adapter = adapter_of(PipelineConfigs.find(path).class_name, path)
+        _refuse_pipes(path)
+        return adapter, read_base(path, variant=variant)
 
 
 def _refuse_pipes(path: str | Path) -> None:

@@ -20,10 +20,9 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from ddrl.errors import WeightsError
-from ddrl.models.configs import PipelineConfigs, building
+from ddrl.models.configs import NOT_LOADED, PipelineConfigs, building, part_class
 from ddrl.models.diffusers_model import DiffusersModel
-from ddrl.models.pretrained import NOT_LOADED, adapter_of, import_diffusers
+from ddrl.models.pretrained import adapter_of, import_diffusers
 from ddrl.models.wan_experts import WanExperts
 
 __all__ = ["OTHER_VERSION", "materialize", "sketch_model"]
@@ -56,9 +55,12 @@ def sketch_model(path: str | Path, *, dtype: torch.dtype = torch.float32) -> Dif
     pipelines = getattr(diffusers, configs.class_name)
     known = inspect.signature(pipelines.__init__).parameters
     values: dict[str, Any] = {name: None for name in known if name != "self"}
+    without = configs.left_out()
     whole = building(f"{configs.path} can't be planned", hint=OTHER_VERSION)
     with whole, _torchvision_stand_in(), torch.random.fork_rng(devices=[]):
         for name, value in configs.index.items():
+            if name in without:
+                continue
             if isinstance(value, list) and name in known:
                 with building(f"The {name} of {configs.path} can't be planned", hint=OTHER_VERSION):
                     values[name] = _part(configs, name, value, dtype)
@@ -81,7 +83,7 @@ def _part(configs: PipelineConfigs, name: str, named: list[str | None], dtype: t
     library, class_name = named
     if library is None or class_name is None:
         return None
-    kind: Any = _class(library, class_name, configs.path)
+    kind: Any = part_class(library, class_name, configs.path)
     if hasattr(kind, "set_timesteps"):  # a scheduler: small, and its tables are read
         return kind.from_config(dict(configs.part(name, "scheduler_config.json")))
     if not _is_network(kind):
@@ -97,23 +99,6 @@ def _part(configs: PipelineConfigs, name: str, named: list[str | None], dtype: t
 
 def _is_network(kind: Any) -> bool:  # noqa: ANN401
     return isinstance(kind, type) and issubclass(kind, nn.Module)
-
-
-def _class(library: str, name: str, path: str) -> Any:  # noqa: ANN401
-    """A class as ``model_index.json`` names it.
-
-    Raises:
-        WeightsError: there is none.
-    """
-    for place in (library, f"diffusers.pipelines.{library}"):
-        try:
-            return getattr(importlib.import_module(place), name)
-        except (ImportError, AttributeError):
-            continue
-    raise WeightsError(
-        f"{path} names {name} of {library}, which is not installed.",
-        hint="upgrade diffusers and transformers: pip install -U 'ddrl[models]'",
-    )
 
 
 def _cast(module: nn.Module, dtype: torch.dtype) -> nn.Module:

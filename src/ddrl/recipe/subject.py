@@ -57,6 +57,13 @@ class ModelSection(Section):
         description="Folder of a diffusers pipeline, or its id on the hub, `id@revision` for other "
         "than its newest (`diffusers` only).",
     )
+    variant: str = Field(
+        "",
+        pattern=r"^[A-Za-z0-9_]*$",
+        description="Which weights of a pipeline are read, by the word in their names: `fp16` for "
+        "`model.fp16.safetensors`; empty = those without such a word, or the only variant of a "
+        "folder (`diffusers` only).",
+    )
     dtype: Literal["float32", "bfloat16"] = Field(
         "float32",
         description="Type of frozen weights; what is trained is float32 (`diffusers` only).",

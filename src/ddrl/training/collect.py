@@ -15,11 +15,11 @@ from torch import Tensor
 from ddrl.data.groups import Hand
 from ddrl.diffusion.transition import Reduction, Transitions
 from ddrl.errors import RewardError
-from ddrl.records import Scores, Trajectory
+from ddrl.records import Prompts, Scores, Trajectory
 from ddrl.rewards.scorer import Scorer
 from ddrl.training.forward import Forward
 from ddrl.training.pool import Pool
-from ddrl.training.rollout import batches, rollout
+from ddrl.training.rollout import batches, decode_samples, rollout
 from ddrl.training.shown import SHOWN, small_pictures
 
 __all__ = ["Collected", "Collector", "RolloutSettings"]
@@ -115,6 +115,7 @@ class Collector:
 
         Raises:
             RewardError: a reward failed where that is not allowed.
+            WeightsError: the decoder has made pixels that are no numbers.
         """
         start, settings = time.perf_counter(), self.settings
         prompts = self.pool.prompts.select(hand.prompt_id.tolist())
@@ -128,7 +129,7 @@ class Collector:
         ) as scoring:
 
             def score_rows(trajectory: Trajectory, rows: slice) -> None:
-                scoring.add(self._decoded(trajectory, rows, pictures))
+                scoring.add(self._decoded(trajectory, rows, prompts, pictures))
 
             trajectory = rollout(
                 self.forward,
@@ -149,7 +150,8 @@ class Collector:
             rolled = time.perf_counter()
             if not overlaps:
                 rows = batches(len(trajectory), settings.micro_batch)
-                scoring.add(torch.cat([self._decoded(trajectory, r, pictures) for r in rows]))
+                decoded = [self._decoded(trajectory, r, prompts, pictures) for r in rows]
+                scoring.add(torch.cat(decoded))
             try:
                 scores = scoring.result()
             except RewardError:
@@ -158,16 +160,26 @@ class Collector:
         reward_seconds = time.perf_counter() - rolled
         return Collected(trajectory, scores, rolled - start, reward_seconds, torch.cat(pictures))
 
-    def _decoded(self, trajectory: Trajectory, rows: slice, pictures: list[Tensor]) -> Tensor:
+    def _decoded(
+        self, trajectory: Trajectory, rows: slice, prompts: Prompts, pictures: list[Tensor]
+    ) -> Tensor:
         """Pixels of some samples; the few that are shown are added to ``pictures``, small."""
-        media, size = self._decode(trajectory, rows), self.settings.group_size
+        media, size = self._decode(trajectory, rows, prompts), self.settings.group_size
         first = [row - rows.start for row in range(0, SHOWN * size, size)]
         if few := [row for row in first if 0 <= row < len(media)]:
             pictures.append(small_pictures(media[few]))
         return media
 
     @torch.no_grad()
-    def _decode(self, trajectory: Trajectory, rows: slice) -> Tensor:
+    def _decode(self, trajectory: Trajectory, rows: slice, prompts: Prompts) -> Tensor:
         """Pixels of some samples; on the CPU, since an iteration's may be more than its latents."""
         condition = trajectory.condition[trajectory.group[rows]]
-        return self.forward.model.decode(trajectory.final[rows].float(), condition).cpu()
+        return decode_samples(
+            self.forward.model,
+            trajectory.final[rows].float(),
+            condition,
+            name=lambda row: (
+                f"sample {rows.start + row + 1} of {len(trajectory)}, of the prompt "
+                f"{prompts.text[int(trajectory.group[rows][row])]!r:.80}"
+            ),
+        )

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import NoReturn
 
 import torch
 from torch import Tensor
 
 from ddrl.diffusion.solvers import Solver, solve
 from ddrl.diffusion.transition import Reduction, Transitions, step_log_prob, step_sample
+from ddrl.errors import WeightsError
+from ddrl.models.base import DiffusionModel
 from ddrl.objective.regularizer import velocity_error
 from ddrl.records import Condition, Trajectory
 from ddrl.seeding import sample_noise
 from ddrl.training.forward import Forward
 
-__all__ = ["batches", "replay", "rollout", "sample_ode"]
+__all__ = ["batches", "decode_samples", "replay", "rollout", "sample_ode"]
 
 
 def batches(length: int, size: int) -> Iterator[slice]:
@@ -182,3 +185,47 @@ def replay(
                 reduction=reduction,
             )
     return result
+
+
+def decode_samples(
+    model: DiffusionModel,
+    latents: Tensor,
+    condition: Condition,
+    *,
+    name: Callable[[int], str],
+) -> Tensor:
+    """Pixels of samples, on the CPU, before anything judges them.
+
+    Samples whose latents are not finite are left to the guard: they are the policy's.
+
+    Args:
+        model: whose decoder.
+        latents: shape (B, ...).
+        condition: of the samples.
+        name: what to call a sample, by its row.
+
+    Raises:
+        WeightsError: finite latents became pixels that are not.
+    """
+    pixels = model.decode(latents, condition).cpu()
+    # Pixels are in [0, 1], so that only what is no number makes a sum that isn't; the CPU has them.
+    finite = pixels.flatten(1).sum(1).isfinite()
+    if bool(finite.all()):
+        return pixels
+    bad = (~finite & latents.flatten(1).isfinite().all(1).cpu()).tolist()
+    if any(bad):
+        _blame_decoder(model, name(bad.index(True)), sum(bad))
+    return pixels
+
+
+def _blame_decoder(model: DiffusionModel, sample: str, num_bad: int) -> NoReturn:
+    decoder = getattr(model, "vae", model)
+    dtype = str(getattr(decoder, "dtype", torch.float32)).removeprefix("torch.")
+    more = f" (and of {num_bad - 1} more)" if num_bad > 1 else ""
+    raise WeightsError(
+        f"The decoder ({type(decoder).__name__}, {dtype}) has made pixels that are not finite of "
+        f"{sample}{more}, whose latents are finite.",
+        hint='decode in more digits: model.dtype = "float32"'
+        if dtype != "float32"
+        else "see what `ddrl doctor --model` says of the VAE, or take the one of the release",
+    )

@@ -1,0 +1,108 @@
+"""A base on the Hugging Face hub: what its cache holds, and what the hub says when asked."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from ddrl.errors import WeightsError
+
+__all__ = ["ask_hub", "hub_problem", "is_offline", "local_folder", "split_revision"]
+__all__ += ["unreachable"]
+
+
+def split_revision(path: str) -> tuple[str, str | None]:
+    """``owner/name@revision`` to its two parts; None is the default revision."""
+    name, _, revision = path.partition("@")
+    return name, revision or None
+
+
+def is_offline() -> bool:
+    """Whether the hub is switched off, by ``HF_HUB_OFFLINE``."""
+    from huggingface_hub import constants
+
+    return bool(constants.HF_HUB_OFFLINE)
+
+
+def local_folder(path: str | Path) -> Path | None:
+    """The folder of a pipeline on this machine: its own, or that of the hub's cache."""
+    if Path(path).exists():
+        return Path(path)
+    from huggingface_hub import try_to_load_from_cache
+
+    name, revision = split_revision(str(path))
+    try:
+        index = try_to_load_from_cache(name, "model_index.json", revision=revision)
+    except ValueError:  # no name that the hub may have
+        return None
+    return Path(index).parent if isinstance(index, str) else None
+
+
+def ask_hub(path: str, file: str = "model_index.json") -> None:
+    """See that the hub has a file of a model, or its cache does; one request, never repeated.
+
+    Raises:
+        WeightsError: it can't be had.
+    """
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
+
+    name, revision = split_revision(path)
+    try:
+        if isinstance(try_to_load_from_cache(name, file, revision=revision), str):
+            return
+        if not is_offline():
+            get_hf_file_metadata(hf_hub_url(name, file, revision=revision))
+            return
+    except Exception as error:  # also of what the hub's client is built on
+        raise hub_problem(error, path) or unreachable(path) from error
+    raise unreachable(path)
+
+
+def hub_problem(error: BaseException, path: str) -> WeightsError | None:
+    """What the hub has refused, or that it can't be reached; None: it was something else."""
+    name, revision = split_revision(path)
+    kinds: set[str] = set()
+    cause: BaseException | None = error
+    while cause is not None:
+        kinds |= {kind.__name__ for kind in type(cause).__mro__}
+        cause = cause.__cause__ or cause.__context__
+    if "GatedRepoError" in kinds:
+        return WeightsError(
+            f"{path} is not open to everyone: the hub asks who you are.",
+            hint=f"accept its terms on huggingface.co/{name}, then: hf auth login",
+        )
+    if "RevisionNotFoundError" in kinds:
+        return WeightsError(
+            f"{name} has no revision {revision} on the hub.",
+            hint=f"its revisions are listed on huggingface.co/{name}/tree/main",
+        )
+    if "RepositoryNotFoundError" in kinds or "HFValidationError" in kinds:
+        return WeightsError(
+            f"{path} is not a diffusers pipeline: there is no such folder, and no model of this "
+            "name on the hub.",
+            hint="see that the path is right, from the folder that you are in; a private model "
+            "needs: hf auth login",
+        )
+    if "RemoteEntryNotFoundError" in kinds:
+        return WeightsError(
+            f"{path} is not a diffusers pipeline: the hub has no model_index.json, or no config, "
+            "of it.",
+            hint=f"see huggingface.co/{name}: a release for diffusers is often a model of its own",
+        )
+    offline = {"OfflineModeIsEnabled", "LocalEntryNotFoundError", "ConnectError", "ConnectTimeout"}
+    if kinds & (offline | {"ConnectionError", "ReadTimeout"}):
+        return unreachable(path)
+    return None
+
+
+def unreachable(path: str) -> WeightsError:
+    """No such folder, and no hub to ask."""
+    name, revision = split_revision(path)
+    wanted = f" --revision {shlex.quote(revision)}" if revision else ""
+    folder = name.rpartition("/")[2] or "model"
+    return WeightsError(
+        f"{path} is not here: there is no such folder, the hub's cache lacks files of it, and the "
+        "hub can't be reached.",
+        hint=f"where there is a network, download it first: hf download {shlex.quote(name)}"
+        f"{wanted} --local-dir {shlex.quote(folder)}, and set model.path to that folder",
+    )
