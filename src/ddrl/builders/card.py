@@ -94,7 +94,7 @@ def _front_matter(recipe: Recipe) -> str:
             f"license_name: {name}",
             f"license_link: {json.dumps(f'https://huggingface.co/{hub_id}')}",
         ]
-    tags = ["ddrl", *(["lora"] if recipe.model.lora.rank else [])]
+    tags = ["ddrl", *(["lora"] if recipe.model.lora.is_used else [])]
     return "\n".join(["---", *lines, "tags:", *(f"- {tag}" for tag in tags), "---"])
 
 

@@ -15,6 +15,7 @@ from ddrl.diffusion.process import Process, RectifiedFlow
 from ddrl.errors import DataError, UsageError
 from ddrl.models.few_step import FewStep
 from ddrl.models.given_frames import GivenFrames
+from ddrl.models.lora_names import LoRANames
 from ddrl.models.offloading import Offloading
 from ddrl.records import Condition
 
@@ -36,6 +37,8 @@ class DiffusersModel(GivenFrames, Offloading, FewStep, ABC):
     """Names of the pipeline classes that the family covers."""
     lora_targets: ClassVar[tuple[str, ...]]
     """Modules that LoRA adapts by default, by the end of their names."""
+    lora_names: ClassVar[LoRANames] = LoRANames()
+    """What other tools than diffusers call the modules."""
     dead_ends: ClassVar[tuple[str, ...]] = ()
     """Parts of the last of ``transformer_blocks`` whose output goes nowhere."""
 

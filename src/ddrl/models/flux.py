@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ddrl.models.diffusers_model import DiffusersModel
+from ddrl.models.lora_names import LoRANames
 from ddrl.models.packing import grid_positions, pack, unpack
 from ddrl.records import Condition
 
@@ -46,6 +47,7 @@ class Flux(DiffusersModel):
         *("attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj", "attn.to_add_out"),
         *("ff.net.0.proj", "ff.net.2", "ff_context.net.0.proj", "ff_context.net.2"),
     )
+    lora_names: ClassVar[LoRANames] = LoRANames(comfyui="transformer.", kohya="lora_transformer_")
 
     def __init__(self, pipeline: Any) -> None:  # noqa: ANN401 - diffusers is untyped
         super().__init__(pipeline)

@@ -13,7 +13,7 @@ from ddrl.errors import UsageError, WeightsError
 from ddrl.models.base import DiffusionModel
 from ddrl.records import Condition
 
-__all__ = ["LoRASettings", "WithoutLoRA", "add_lora", "has_lora", "lora_disabled"]
+__all__ = ["LoRASettings", "WithoutLoRA", "add_lora", "has_lora", "lora_disabled", "merge_lora"]
 
 ADAPTER = "ddrl"
 
@@ -116,6 +116,27 @@ def lora_disabled(transformer: nn.Module) -> Iterator[None]:
     finally:
         for layer in layers:
             layer.enable_adapters(True)
+
+
+def merge_lora(transformer: nn.Module) -> None:
+    """Add the adapter to the weights that it adapts, and take it away.
+
+    Each sum is computed in float32 and rounded once, to the type of the base's weights.
+    """
+    from peft.tuners.lora import LoraLayer
+
+    for name, layer in list(transformer.named_modules()):
+        if not isinstance(layer, LoraLayer):
+            continue
+        base = layer.get_base_layer()
+        dtype = base.weight.dtype
+        if dtype in (torch.bfloat16, torch.float16):
+            base.float()
+        layer.merge()
+        parent, _, last = name.rpartition(".")
+        setattr(transformer.get_submodule(parent), last, base.to(dtype))
+    if hasattr(transformer, "peft_config"):
+        del transformer.peft_config
 
 
 class WithoutLoRA:

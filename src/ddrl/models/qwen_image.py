@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ddrl.models.lora_names import LoRANames
 from ddrl.models.packing import pack, unpack
 from ddrl.models.standardized import Standardized
 from ddrl.records import Condition
@@ -58,6 +59,7 @@ class QwenImage(Standardized):
         *("attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj", "attn.to_add_out"),
         *("img_mlp.net.0.proj", "img_mlp.net.2", "txt_mlp.net.0.proj", "txt_mlp.net.2"),
     )
+    lora_names: ClassVar[LoRANames] = LoRANames(comfyui="diffusion_model.", kohya="lora_unet_")
     dead_ends: ClassVar[tuple[str, ...]] = ("attn.to_add_out", "txt_mlp")
 
     def _distilled(self) -> str:

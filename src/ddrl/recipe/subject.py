@@ -44,6 +44,17 @@ class LoRASection(Section):
         "family's own.",
     )
     dora: bool = Field(False, description="Decompose weights into magnitude and direction.")
+    start: str = Field(
+        "",
+        description="An adapter to go on with: the folder of a run or an export, or a file with "
+        "the keys of diffusers, kohya or ComfyUI. Rank, modules and strength are the adapter's; "
+        "`alpha` sets how they are split into factors.",
+    )
+
+    @property
+    def is_used(self) -> bool:
+        """Whether an adapter is trained."""
+        return bool(self.rank or self.start)
 
 
 class ModelSection(Section):
