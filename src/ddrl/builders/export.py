@@ -18,7 +18,7 @@ from ddrl.builders.runs import LoadedRun, RunFolder, Step, load_run, read_recipe
 from ddrl.builders.store import Progress
 from ddrl.disk import apply_umask, read_json
 from ddrl.errors import UsageError
-from ddrl.models.lora import ADAPTER, has_lora
+from ddrl.models.lora import has_lora, lora_rank
 from ddrl.models.lora_export import save_lora
 from ddrl.models.lora_names import LoRAFormat
 from ddrl.models.tiny import TinyModel
@@ -159,7 +159,7 @@ def _save_weights(
         what = "All weights, a LoRA merged into them," if form.merged else "All weights"
         save_whole(model, folder, dtype=dtype)
         return what, [*load, f"pipeline = {kind}.from_pretrained({_quoted(target)})"]
-    rank = max(model.transformer.peft_config[ADAPTER].r, 1)
+    rank = lora_rank(model.transformer)
     calls = save_lora(model, folder, format=form.format, dtype=dtype)
     load.append(f"pipeline = {kind}.from_pretrained({_quoted(base_name(run.recipe))})")
     load += [call.replace('"{folder}"', _quoted(target)) for call in calls]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +15,8 @@ from ddrl.errors import UsageError, WeightsError
 from ddrl.models.base import DiffusionModel
 from ddrl.records import Condition
 
-__all__ = ["LoRASettings", "WithoutLoRA", "add_lora", "has_lora", "lora_disabled", "merge_lora"]
+__all__ = ["LoRASettings", "WithoutLoRA", "add_lora", "has_lora", "lora_disabled", "lora_rank"]
+__all__ += ["merge_lora"]
 
 ADAPTER = "ddrl"
 
@@ -45,6 +48,7 @@ def add_lora(
     targets: Sequence[str],
     is_used: Callable[[str], bool] = lambda _: True,
     cast_inputs: bool = True,
+    ranks: Mapping[str, int] = MappingProxyType({}),
 ) -> int:
     """Freeze the transformer and add a trainable adapter, in float32.
 
@@ -55,6 +59,8 @@ def add_lora(
         is_used: whether the output depends on the module of this name; others are not adapted.
         cast_inputs: have peft cast inputs to the adapter's float32. Needed where no autocast does
             it otherwise; under autocast it keeps one more copy of every input for the backward.
+        ranks: modules by name and the rank of each, in place of targets and the settings' rank;
+            all have the settings' alpha / rank.
 
     Returns:
         The number of modules adapted.
@@ -71,7 +77,9 @@ def add_lora(
     chosen = list(settings.targets or targets)
     linear = [n for n, m in transformer.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)]
     linear = [n for n in linear if is_used(n)]
-    matched = [n for n in linear if any(n == t or n.endswith(f".{t}") for t in chosen)]
+    matched = list(ranks) or [
+        n for n in linear if any(n == t or n.endswith(f".{t}") for t in chosen)
+    ]
     if not matched:
         raise WeightsError(
             f"LoRA would be bound to no module: nothing ends in {', '.join(chosen)}.",
@@ -83,6 +91,10 @@ def add_lora(
         lora_alpha=settings.alpha,
         target_modules=matched,
         use_dora=settings.dora,
+        rank_pattern={f"^{re.escape(n)}": r for n, r in ranks.items()},
+        alpha_pattern={
+            f"^{re.escape(n)}": settings.alpha / settings.rank * r for n, r in ranks.items()
+        },
         init_lora_weights="gaussian",
     )
     with torch.random.fork_rng(devices=[]):
@@ -101,6 +113,12 @@ def add_lora(
 def has_lora(transformer: nn.Module) -> bool:
     """Whether :func:`add_lora` has been here."""
     return any("lora_" in name for name, _ in transformer.named_parameters())
+
+
+def lora_rank(transformer: nn.Module) -> int:
+    """The rank of its adapter; the largest where modules differ."""
+    second = (p for name, p in transformer.named_parameters() if ".lora_B." in name)
+    return max((p.shape[1] for p in second), default=0)
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from ddrl.models.lora import ADAPTER, has_lora
 from ddrl.models.lora_names import LoRAFormat
 from ddrl.models.wan_experts import WanExperts
 
-__all__ = ["LORA_FILE", "LORA_FILE_2", "check_format", "save_lora"]
+__all__ = ["LORA_FILE", "LORA_FILE_2", "alpha_of_header", "check_format", "save_lora"]
 
 LORA_FILE = "pytorch_lora_weights.safetensors"
 LORA_FILE_2 = "pytorch_lora_weights_2.safetensors"
@@ -106,6 +106,17 @@ def check_format(model: DiffusersModel, format: LoRAFormat, *, dora: bool) -> No
             f"The format {format} is not written for DoRA, whose keys differ from tool to tool.",
             hint="export it with --format diffusers, or merged into the base with --merged",
         )
+
+
+def alpha_of_header(metadata: Mapping[str, str]) -> float | None:
+    """The alpha that the header of a file in diffusers' format states, for all of its modules."""
+    try:
+        about = json.loads(metadata.get(METADATA, "{}"))
+        found = [value for key, value in about.items() if key.split(".")[-1] == "lora_alpha"]
+        patterns = [value for key, value in about.items() if key.endswith("alpha_pattern")]
+        return float(found[0]) if found and not any(patterns) else None
+    except (ValueError, TypeError, AttributeError):
+        return None
 
 
 def _folded(

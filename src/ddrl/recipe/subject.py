@@ -93,8 +93,8 @@ class ModelSection(Section):
     )
     start: str = Field(
         "",
-        description="Folder of a run whose averaged weights are the base: stages one after another "
-        "(`tiny` only; a run of a pipeline is exported, and its folder is the `path`).",
+        description="Folder of a run whose averaged weights are the base: stages in a row. "
+        "Of a pipeline, `path` is the base of that run, and its adapter is merged.",
     )
     network: Literal["mlp", "dit"] = Field("mlp", description="Network (`tiny` only).")
     width: int = Field(256, ge=1, description="Width of the hidden layers (`tiny` only).")
