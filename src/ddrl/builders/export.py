@@ -14,6 +14,7 @@ import torch
 from safetensors import SafetensorError
 
 from ddrl.builders.card import base_name, render_card, shared_path
+from ddrl.builders.card_code import pipeline_code
 from ddrl.builders.runs import LoadedRun, RunFolder, Step, load_run, read_recipe
 from ddrl.builders.store import Progress
 from ddrl.disk import apply_umask, read_json
@@ -153,17 +154,16 @@ def _save_weights(
         ]
         return "All weights", load
     dtype = None if form.dtype is None else getattr(torch, form.dtype)
-    kind = type(model.pipeline).__name__
-    load = [f"from diffusers import {kind}"]
     if form.merged or not has_lora(model.transformer):
         what = "All weights, a LoRA merged into them," if form.merged else "All weights"
         save_whole(model, folder, dtype=dtype)
-        return what, [*load, f"pipeline = {kind}.from_pretrained({_quoted(target)})"]
+        return what, pipeline_code(run, shared_path(str(target)), ())
     rank = lora_rank(model.transformer)
     calls = save_lora(model, folder, format=form.format, dtype=dtype)
-    load.append(f"pipeline = {kind}.from_pretrained({_quoted(base_name(run.recipe))})")
-    load += [call.replace('"{folder}"', _quoted(target)) for call in calls]
-    return f"LoRA of rank {rank}", load
+    calls = tuple(call.replace('"{folder}"', _quoted(target)) for call in calls)
+    if form.format != "diffusers":
+        return f"LoRA of rank {rank}, in the format {form.format},", []
+    return f"LoRA of rank {rank}", pipeline_code(run, base_name(run.recipe), calls)
 
 
 def _quoted(text: str | Path) -> str:

@@ -71,6 +71,12 @@ class Flux(DiffusersModel):
         """Sides in pixels have to be multiples of this: the VAE's factor times the packing's."""
         return self.spatial_factor * 2
 
+    def guidance_arguments(self, guidance: float) -> dict[str, object]:
+        """What the network is told is another number than that of two passes."""
+        found: dict[str, object] = {"guidance_scale": self.embedded_guidance}
+        more = {"true_cfg_scale": guidance, "negative_prompt": ""} if guidance != 1 else {}
+        return found | more
+
     def _encode(self, texts: list[str]) -> FluxCondition:
         embeds, pooled, _ = self.pipeline.encode_prompt(
             prompt=texts,

@@ -84,6 +84,11 @@ class QwenImage(Standardized):
         """Latents to pixels (B, 3, H, W) in [0, 1], float32."""
         return super().decode(latents[:, :, None], condition)[:, 0]
 
+    def guidance_arguments(self, guidance: float) -> dict[str, object]:
+        """The pipeline rescales guided velocities, which ddrl does not."""
+        more = {"negative_prompt": ""} if guidance != 1 else {}
+        return {"true_cfg_scale": guidance, **more}
+
     def _encode(self, texts: list[str]) -> QwenImageCondition:
         defaults = inspect.signature(self.pipeline.__call__).parameters
         embeds, mask = self.pipeline.encode_prompt(
