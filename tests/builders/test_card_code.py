@@ -41,6 +41,7 @@ RECIPE = """
 [model]
 family = "diffusers"
 path = "{path}"
+dtype = "{dtype}"
 
 [data]
 source = "prompts"
@@ -107,10 +108,13 @@ FAMILIES: dict[str, tuple[Build, int, int, float, Latents]] = {
 """How it is built; side, frames, guidance, and how its pipeline takes noise."""
 
 
-def loaded(folder: Path, solver: str, *, side: int, frames: int, guidance: float) -> LoadedRun:
+def loaded(
+    folder: Path, solver: str, *, side: int, frames: int, guidance: float, dtype: str = "float32"
+) -> LoadedRun:
     """A run before its first step."""
     settings = {"side": side, "frames": frames, "guidance": guidance, "solver": solver}
-    model = load_model(folder)
+    settings["dtype"] = dtype
+    model = load_model(folder, dtype=getattr(torch, dtype))
     return LoadedRun(
         folder=folder,
         name="run",

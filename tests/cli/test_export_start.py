@@ -24,9 +24,10 @@ from ddrl.models.diffusers_model import DiffusersModel
 from ddrl.models.lora import lora_rank
 from ddrl.recipe import Recipe, load_recipe
 
-FAST = ("optimizer.learning_rate=0.02", "optimizer.ema=0.5", "guard.max_ratio=0", "run.steps=1")
-FAST += ("run.checkpoint_every=1", "evaluation.every=0", "rollout.steps=1")
-FAST += ("rollout.group_size=2",)
+FAST = (
+    *("optimizer.learning_rate=0.02", "optimizer.ema=0.5", "guard.max_ratio=0", "run.steps=1"),
+    *("run.checkpoint_every=1", "evaluation.every=0", "rollout.steps=1", "rollout.group_size=2"),
+)
 FORMATS = ("diffusers", "comfyui", "kohya")
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from diffusers import HunyuanVideo15Pipeline, WanPipeline
 from diffusers.utils import convert_all_state_dict_to_peft, convert_state_dict_to_kohya
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from tests.models.families import (
     ltx2_parts,
     test_flux,
@@ -27,7 +27,9 @@ from ddrl.errors import UsageError, WeightsError
 from ddrl.models.lora import LoRASettings, add_lora
 from ddrl.models.lora_export import LORA_FILE, LORA_FILE_2, check_format, save_lora
 from ddrl.models.lora_names import LoRAFormat
+from ddrl.models.lora_start import read_adapter
 from ddrl.models.pretrained import load_model
+from ddrl.models.whole_export import save_whole
 
 
 def experts(_: Path) -> WanPipeline:
@@ -171,6 +173,41 @@ def test_kohyas_keys_are_those_of_diffusers_own_converter(tmp_path: Path) -> Non
     ours = load_file(tmp_path / "kohya" / LORA_FILE)
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[name], theirs[name].to(ours[name])) for name in ours)
+
+
+def test_a_start_in_fused_keys_of_flux(tmp_path: Path) -> None:
+    """As kohya's scripts write them: one adapter for q, k and v, and an alpha below the rank."""
+    FAMILIES["flux"](tmp_path / "parts").save_pretrained(tmp_path / "model")
+    model = load_model(tmp_path / "model")
+    width = model.transformer.get_submodule("transformer_blocks.0.attn.to_q").in_features
+    rng = torch.Generator().manual_seed(0)
+    down, up = torch.randn(4, width, generator=rng), torch.randn(3 * width, 4, generator=rng)
+    key = "lora_unet_double_blocks_0_img_attn_qkv"
+    tensors = {f"{key}.lora_down.weight": down, f"{key}.lora_up.weight": up}
+    save_file(tensors | {f"{key}.alpha": torch.tensor(2.0)}, tmp_path / "fused.safetensors")
+    start = read_adapter(tmp_path / "fused.safetensors", model)
+    add_lora(model.transformer, LoRASettings(rank=4, alpha=8.0), targets=(), ranks=start.ranks)
+    start.load(model.transformer)
+    found = updates(model.transformer)
+    whole = torch.cat([found[f"transformer_blocks.0.attn.to_{part}"] for part in "qkv"])
+    torch.testing.assert_close(whole, 0.5 * up @ down)
+
+
+def test_both_experts_go_on(tmp_path: Path) -> None:
+    FAMILIES["wan_experts"](tmp_path / "parts").save_pretrained(tmp_path / "model")
+    model, fresh = trained(load_model(tmp_path / "model")), load_model(tmp_path / "model")
+    save_lora(model, tmp_path / "out", format="comfyui")
+    start = read_adapter(tmp_path / "out", fresh)
+    add_lora(fresh.transformer, LoRASettings(rank=2, alpha=5.0), targets=(), ranks=start.ranks)
+    start.load(fresh.transformer)
+    before, after = updates(model.transformer), updates(fresh.transformer)
+    assert before.keys() == after.keys()
+    assert all(torch.allclose(before[name], after[name], atol=1e-5) for name in before)
+    save_whole(fresh, tmp_path / "merged")
+    merged, base = load_model(tmp_path / "merged"), load_model(tmp_path / "model")
+    for name, update in before.items():
+        weight = base.transformer.get_submodule(name).weight + update
+        torch.testing.assert_close(merged.transformer.get_submodule(name).weight, weight)
 
 
 def test_what_a_format_can_not_hold(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from ddrl.builders.identity import base_parts
 from ddrl.builders.pretrained import adapt, build_pretrained
 from ddrl.builders.scorers import build_scorer
 from ddrl.builders.source import build_corpus, check_path
-from ddrl.builders.stages import start_from
+from ddrl.builders.stages import check_starts, start_from
 from ddrl.builders.store import Progress, fingerprint, make_once
 from ddrl.builders.verify import check_base, check_data, identity_notes, resume_hint
 from ddrl.data.digits import DigitSplits
@@ -184,7 +184,7 @@ def check_named(recipe: Recipe, *, is_here: bool = True) -> None:
             elsewhere than the run.
 
     Raises:
-        DataError: the data is missing.
+        DataError: the data, or what the run starts from, is missing.
         RewardError: a reward or its package is missing, or it is of other data.
     """
     sections: list[RewardSection | HeldoutRewardSection] = [*recipe.reward]
@@ -195,6 +195,7 @@ def check_named(recipe: Recipe, *, is_here: bool = True) -> None:
             card.require(section.name)
     if is_here:
         check_path(recipe)
+        check_starts(recipe)
 
 
 def build_model(

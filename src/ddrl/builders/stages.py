@@ -11,15 +11,31 @@ from ddrl.disk import read_document
 from ddrl.errors import DDRLError, WeightsError
 from ddrl.models.diffusers_model import DiffusersModel
 from ddrl.models.lora import LoRASettings, add_lora, merge_lora
-from ddrl.models.lora_start import StartAdapter, bind_adapter, read_adapter
+from ddrl.models.lora_start import StartAdapter, adapter_files, bind_adapter, read_adapter
 from ddrl.models.tiny import TinyModel
 from ddrl.recipe.load import parse_recipe
 from ddrl.recipe.schema import Recipe
 from ddrl.training.checkpoint import Checkpoint, CheckpointFolder, load_weights
 
-__all__ = ["read_start", "start_from"]
+__all__ = ["check_starts", "read_start", "start_from"]
 
 logger = logging.getLogger(__name__)
+
+
+def check_starts(recipe: Recipe) -> None:
+    """See that what a recipe starts from is there, before anything is loaded.
+
+    Raises:
+        WeightsError: it is not.
+    """
+    if recipe.model.start:
+        _newest(Path(recipe.model.start), "model.start")
+    if recipe.model.lora.start:
+        path = Path(recipe.model.lora.start)
+        if (path / "checkpoints").is_dir():
+            _newest(path, "model.lora.start")
+        else:
+            adapter_files(path)
 
 
 def start_from(model: TinyModel | DiffusersModel, run: Path) -> None:

@@ -74,17 +74,9 @@ def add_lora(
         from peft.tuners.lora import LoraLayer
     except ImportError as error:
         raise UsageError("LoRA needs peft.", hint="pip install 'ddrl[models]'") from error
-    chosen = list(settings.targets or targets)
-    linear = [n for n, m in transformer.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)]
-    linear = [n for n in linear if is_used(n)]
-    matched = list(ranks) or [
-        n for n in linear if any(n == t or n.endswith(f".{t}") for t in chosen)
-    ]
-    if not matched:
-        raise WeightsError(
-            f"LoRA would be bound to no module: nothing ends in {', '.join(chosen)}.",
-            hint=f"modules of this network end in, for example, {', '.join(_endings(linear))}",
-        )
+    matched = list(ranks) or _matched(
+        transformer, list(settings.targets or targets), is_used=is_used
+    )
     transformer.requires_grad_(False)
     config = LoraConfig(
         r=settings.rank,
@@ -108,6 +100,25 @@ def add_lora(
     for layer in layers:
         layer.cast_input_dtype_enabled = cast_inputs
     return len(layers)
+
+
+def _matched(
+    transformer: nn.Module, chosen: Sequence[str], *, is_used: Callable[[str], bool]
+) -> list[str]:
+    """The modules whose names end in one of those that were chosen.
+
+    Raises:
+        WeightsError: there are none.
+    """
+    linear = [n for n, m in transformer.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)]
+    linear = [n for n in linear if is_used(n)]
+    matched = [n for n in linear if any(n == t or n.endswith(f".{t}") for t in chosen)]
+    if not matched:
+        raise WeightsError(
+            f"LoRA would be bound to no module: nothing ends in {', '.join(chosen)}.",
+            hint=f"modules of this network end in, for example, {', '.join(_endings(linear))}",
+        )
+    return matched
 
 
 def has_lora(transformer: nn.Module) -> bool:

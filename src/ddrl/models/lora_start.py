@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from ddrl.models.lora import ADAPTER
 from ddrl.models.lora_export import LORA_FILE, LORA_FILE_2, alpha_of_header
 from ddrl.models.wan_experts import WanExperts
 
-__all__ = ["StartAdapter", "read_adapter"]
+__all__ = ["StartAdapter", "adapter_files", "bind_adapter", "read_adapter"]
 
 _TENSOR = re.compile(
     r"(?P<module>.+?)\.(?P<what>lora_A|lora_B|lora_down|lora_up|lora\.down|lora\.up"
@@ -91,7 +91,9 @@ def read_adapter(path: Path, model: DiffusersModel) -> StartAdapter:
         WeightsError: there is no adapter, or it is of another network.
     """
     modules: dict[str, dict[str, Tensor]] = {}
-    for file, part in _files(path, model):
+    is_double = isinstance(model.transformer, WanExperts)
+    parts_of = ("transformer", "transformer_2") if is_double else ("",)
+    for file, part in zip(adapter_files(path), parts_of, strict=False):
         tensors, alpha = _read(file)
         network = model.transformer.get_submodule(part)
         found = bind_adapter(tensors, model, network, source=str(file))
@@ -132,26 +134,27 @@ def bind_adapter(
     return StartAdapter(source, used)
 
 
-def _files(path: Path, model: DiffusersModel) -> Iterator[tuple[Path, str]]:
-    """The files of an adapter, and the part of the network that each is for."""
-    is_double = isinstance(model.transformer, WanExperts)
-    first = "transformer" if is_double else ""
+def adapter_files(path: Path) -> list[Path]:
+    """The files of an adapter; the second is for the second of two experts.
+
+    Args:
+        path: a file, or a folder with an export or with one ``.safetensors`` file.
+
+    Raises:
+        WeightsError: there is none, or it is not clear which.
+    """
     if path.is_file():
-        yield path, first
-        return
-    found = sorted(path.glob("*.safetensors")) if path.is_dir() else []
+        return [path]
     if (path / LORA_FILE).is_file():
-        yield path / LORA_FILE, first
-        if is_double and (path / LORA_FILE_2).is_file():
-            yield path / LORA_FILE_2, "transformer_2"
-    elif len(found) == 1:
-        yield found[0], first
-    else:
+        return [file for file in (path / LORA_FILE, path / LORA_FILE_2) if file.is_file()]
+    found = sorted(path.glob("*.safetensors")) if path.is_dir() else []
+    if len(found) != 1:
         what = f"holds {len(found)} .safetensors files" if path.exists() else "is not there"
         raise WeightsError(
             f"model.lora.start is {path}, which {what}.",
             hint="give the folder of a run or of an export, or one .safetensors file",
         )
+    return found
 
 
 def _read(file: Path) -> tuple[dict[str, Tensor], float | None]:

@@ -39,6 +39,11 @@ class LTX2(LTXVideo):
         for part in ("to_q", "to_k", "to_v", "to_out.0")
     )
 
+    def guidance_lines(self, guidance: float) -> list[str]:
+        """A word about guidance."""
+        word = "# Guided, the pipeline lets sound act on the video, which ddrl does not: samples differ."
+        return [word] if guidance != 1 else []
+
     def guidance_arguments(self, guidance: float) -> dict[str, object]:
         """Without the other guidances of the pipeline and, as far as it goes, without sound."""
         return {

@@ -84,8 +84,13 @@ class QwenImage(Standardized):
         """Latents to pixels (B, 3, H, W) in [0, 1], float32."""
         return super().decode(latents[:, :, None], condition)[:, 0]
 
+    def guidance_lines(self, guidance: float) -> list[str]:
+        """A word about guided velocities."""
+        word = "# The pipeline rescales guided velocities, which ddrl does not: samples differ."
+        return [word] if guidance != 1 else []
+
     def guidance_arguments(self, guidance: float) -> dict[str, object]:
-        """The pipeline rescales guided velocities, which ddrl does not."""
+        """Guidance of two passes has another name here."""
         more = {"negative_prompt": ""} if guidance != 1 else {}
         return {"true_cfg_scale": guidance, **more}
 
