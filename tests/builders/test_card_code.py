@@ -9,7 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import HunyuanVideo15Pipeline, WanPipeline
+from diffusers import (
+    HunyuanVideo15Pipeline,
+    WanPipeline,
+)
 from PIL import Image
 from tests.models.families import (
     ltx2_parts,
@@ -22,6 +25,7 @@ from tests.models.families import (
     test_sana,
     test_sd3,
     test_stable_diffusion,
+    test_wan_i2v,
     test_wan_ti2v,
     test_z_image,
     wan_parts,
@@ -94,7 +98,7 @@ FAMILIES: dict[str, tuple[Build, int, int, float, Latents]] = {
     "cosmos": (lambda _: test_cosmos.build_pipeline(), 32, 5, 2.5, lambda _, z: z),
     "hunyuan": (
         lambda _: HunyuanVideo15Pipeline(**test_hunyuan_video15.parts(task="t2v")),
-        *(64, 5, 2.5, lambda _, z: z),
+        *(16, 5, 2.5, lambda _, z: z),
     ),
     "ltx": (
         lambda _: test_ltx_video.build_pipeline(conditioned=False),
@@ -132,11 +136,12 @@ def loaded(
     )
 
 
-def ours(run: LoadedRun, solver: Any) -> Any:
+def ours(run: LoadedRun, solver: Any, condition: Any = None) -> Any:
     """The pixels of ``ddrl sample``, and the noise they are from."""
     samples = generate(
         run.forward,
         [PROMPT],
+        condition=condition,
         samples_per_prompt=1,
         latent_shape=run.latent_shape,
         seed=0,
@@ -197,3 +202,37 @@ def test_of_a_table_of_levels_the_lines_run(
     made = theirs(lines, run.model, ours(run, "euler")[1], tmp_path / "model")
     assert made.shape == (16, 16, 3)
     assert "guidance_scale=2.5" in "\n".join(lines)
+
+
+@pytest.mark.parametrize("family", ["wan", "hunyuan"])
+def test_the_lines_take_a_first_frame(
+    family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if family == "wan":
+        side, pipeline = 64, test_wan_i2v.build_pipeline()
+    else:
+        side, parts = 16, test_hunyuan_video15.parts(task="i2v")
+        pipeline = HunyuanVideo15ImageToVideoPipeline(**parts)
+    pipeline.save_pretrained(tmp_path / "model")
+    run = loaded(tmp_path / "model", "heun", side=side, frames=5, guidance=2.5)
+    model: Any = run.model
+    model.given_frames = 1
+    levels = (wan_parts.pixels(1, 1, 3, side, side)[0, 0] * 255).round().byte()
+    Image.fromarray(levels.permute(1, 2, 0).numpy()).save("first_frame.png")
+    condition = model.encode([PROMPT], first_frames=levels[None, None] / 255, frames=5)
+    made, noise = ours(run, "heun", condition)
+    lines = pipeline_code(run, "owner/name@v1", ())
+    assert np.abs(theirs(lines, model, noise, tmp_path / "model") - made).max() <= 2
+
+
+def test_a_base_in_bfloat16(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    pipeline = test_sd3.build_pipeline(tmp_path / "parts").to(torch.bfloat16)
+    pipeline.save_pretrained(tmp_path / "model")
+    options: dict[str, Any] = {"side": 16, "frames": 1, "guidance": 2.5, "dtype": "bfloat16"}
+    run = loaded(tmp_path / "model", "euler", **options)
+    lines = pipeline_code(run, "owner/name@v1", ())
+    noise = torch.randn(1, *run.latent_shape, generator=torch.Generator().manual_seed(0))
+    made = theirs(lines, run.model, noise.bfloat16(), tmp_path / "model")
+    assert made.shape == (16, 16, 3)

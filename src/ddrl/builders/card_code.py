@@ -39,9 +39,10 @@ def pipeline_code(run: LoadedRun, path: str, calls: Sequence[str]) -> list[str]:
     source = json.dumps(where, ensure_ascii=False)
     source += f", revision={json.dumps(revision)}" if revision else ""
     parameters = model.call_parameters()
-    takes_image = model.given_frames > 0 and "image" in parameters
+    given = {0: "", 1: "image"}.get(model.given_frames, "video")
+    given = given if given in parameters else ""
     lines = ["import torch", f"from diffusers import {', '.join(sorted((kind, scheduler)))}"]
-    lines += ["from diffusers.utils import load_image"] if takes_image else []
+    lines += [f"from diffusers.utils import load_{given}"] if given else []
     lines += [
         "",
         f"pipeline = {kind}.from_pretrained({source}, dtype=torch.{run.recipe.model.dtype})",
@@ -51,7 +52,7 @@ def pipeline_code(run: LoadedRun, path: str, calls: Sequence[str]) -> list[str]:
         *model.guidance_lines(run.forward.guidance),
     ]
     lines += _flow_sampler(run, scheduler) if is_flow else _table_sampler(scheduler)
-    return [*lines, "", *_call(run, model, takes_image)]
+    return [*lines, "", *_call(run, model, given)]
 
 
 def _stage(run: LoadedRun, calls: Sequence[str]) -> list[str]:
@@ -100,7 +101,8 @@ def _table_sampler(scheduler: str) -> list[str]:
     ]
 
 
-def _call(run: LoadedRun, model: DiffusersModel, takes_image: bool) -> list[str]:
+def _call(run: LoadedRun, model: DiffusersModel, given: str) -> list[str]:
+    """The call; ``given`` is the argument that takes the first frames, if it takes any."""
     data, parameters = run.recipe.data, model.call_parameters()
     arguments: dict[str, object] = {
         "num_inference_steps": run.recipe.evaluation.steps,
@@ -111,7 +113,9 @@ def _call(run: LoadedRun, model: DiffusersModel, takes_image: bool) -> list[str]
         "output_type": "pil",
     }
     lines = ["result = pipeline(", f"    prompt={json.dumps(PROMPT)},"]
-    lines += ['    image=load_image("first_frame.png"),'] if takes_image else []
+    if given:
+        file = "first_frame.png" if given == "image" else "first_frames.mp4"
+        lines.append(f'    {given}=load_{given}("{file}"),')
     lines += [f"    {name}={value!r}," for name, value in arguments.items() if name in parameters]
     lines += ["    generator=torch.Generator().manual_seed(0),", ")"]
     if not model.is_video():

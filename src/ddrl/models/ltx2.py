@@ -41,7 +41,7 @@ class LTX2(LTXVideo):
 
     def guidance_lines(self, guidance: float) -> list[str]:
         """A word about guidance."""
-        word = "# Guided, the pipeline lets sound act on the video, which ddrl does not: samples differ."
+        word = "# Guided, the pipeline lets sound act on the video, ddrl does not: samples differ."
         return [word] if guidance != 1 else []
 
     def guidance_arguments(self, guidance: float) -> dict[str, object]:
