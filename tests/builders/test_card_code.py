@@ -9,10 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import (
-    HunyuanVideo15Pipeline,
-    WanPipeline,
-)
+from diffusers import HunyuanVideo15ImageToVideoPipeline, HunyuanVideo15Pipeline, WanPipeline
 from PIL import Image
 from tests.models.families import (
     ltx2_parts,

@@ -179,7 +179,8 @@ def test_a_start_in_fused_keys_of_flux(tmp_path: Path) -> None:
     """As kohya's scripts write them: one adapter for q, k and v, and an alpha below the rank."""
     FAMILIES["flux"](tmp_path / "parts").save_pretrained(tmp_path / "model")
     model = load_model(tmp_path / "model")
-    width = model.transformer.get_submodule("transformer_blocks.0.attn.to_q").in_features
+    layer: Any = model.transformer.get_submodule("transformer_blocks.0.attn.to_q")
+    width = int(layer.in_features)
     rng = torch.Generator().manual_seed(0)
     down, up = torch.randn(4, width, generator=rng), torch.randn(3 * width, 4, generator=rng)
     key = "lora_unet_double_blocks_0_img_attn_qkv"
@@ -206,8 +207,9 @@ def test_both_experts_go_on(tmp_path: Path) -> None:
     save_whole(fresh, tmp_path / "merged")
     merged, base = load_model(tmp_path / "merged"), load_model(tmp_path / "model")
     for name, update in before.items():
-        weight = base.transformer.get_submodule(name).weight + update
-        torch.testing.assert_close(merged.transformer.get_submodule(name).weight, weight)
+        was: Any = base.transformer.get_submodule(name)
+        now: Any = merged.transformer.get_submodule(name)
+        torch.testing.assert_close(now.weight, was.weight + update)
 
 
 def test_what_a_format_can_not_hold(tmp_path: Path) -> None:
