@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import HunyuanVideo15ImageToVideoPipeline, HunyuanVideo15Pipeline, WanPipeline
+from diffusers import HunyuanVideo15Pipeline, WanPipeline
 from PIL import Image
 from tests.models.families import (
     ltx2_parts,
@@ -176,7 +176,7 @@ def test_the_lines_make_the_sample(
     monkeypatch.chdir(tmp_path)
     build, side, frames, guidance, as_given = FAMILIES[family]
     build(tmp_path / "parts").save_pretrained(tmp_path / "model")
-    for solver in ("heun", "euler"):
+    for solver in ("heun", "euler") if family in {"sd3", "wan"} else ("heun",):
         run = loaded(tmp_path / "model", solver, side=side, frames=frames, guidance=guidance)
         pixels, noise = ours(run, solver)
         lines = pipeline_code(run, "owner/name@v1", ())
@@ -201,16 +201,9 @@ def test_of_a_table_of_levels_the_lines_run(
     assert "guidance_scale=2.5" in "\n".join(lines)
 
 
-@pytest.mark.parametrize("family", ["wan", "hunyuan"])
-def test_the_lines_take_a_first_frame(
-    family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_lines_take_a_first_frame(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    if family == "wan":
-        side, pipeline = 64, test_wan_i2v.build_pipeline()
-    else:
-        side, parts = 16, test_hunyuan_video15.parts(task="i2v")
-        pipeline = HunyuanVideo15ImageToVideoPipeline(**parts)
+    side, pipeline = 64, test_wan_i2v.build_pipeline()
     pipeline.save_pretrained(tmp_path / "model")
     run = loaded(tmp_path / "model", "heun", side=side, frames=5, guidance=2.5)
     model: Any = run.model

@@ -158,7 +158,7 @@ def test_what_an_adapter_starts_from_is_part_of_the_base(
     assert set(base_parts(model)) - set(base_parts(fresh)) == {"adapter"}
 
 
-@pytest.mark.parametrize("name", ["lora", "other", "dora", "full"])
+@pytest.mark.parametrize("name", ["other", "dora", "full"])
 def test_a_run_is_the_base_of_the_next(
     job: Job, runs: dict[str, Path], tmp_path: Path, name: str
 ) -> None:
@@ -169,7 +169,7 @@ def test_a_run_is_the_base_of_the_next(
     assert all("lora_" in n for n in trained)
 
 
-@pytest.mark.parametrize("name", ["lora", "other", "dora"])
+@pytest.mark.parametrize("name", ["other", "dora"])
 def test_merged_into_a_whole_pipeline(
     job: Job, runs: dict[str, Path], tmp_path: Path, name: str
 ) -> None:
