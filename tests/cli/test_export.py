@@ -9,18 +9,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, StableDiffusion3Pipeline
 from PIL import Image
 from safetensors.torch import load_file
 from tests.cli.command import contents, ddrl
-from tests.flow.diffusers_jobs import Job
+from tests.flow.diffusers_jobs import Job, image_size
 from tests.models.families.test_sd3 import build_pipeline
 from torch import Tensor
 
+from ddrl.builders.card_code import PROMPT
 from ddrl.builders.runs import LoadedRun, load_run
 from ddrl.models.tiny import TinyModel
+from ddrl.seeding import sample_noise
 from ddrl.training.rollout import sample_ode
 
 TEXTS = ["a thing of kind 1", ""]
@@ -117,7 +120,7 @@ def test_full_weights_in_diffusers_are_the_run(job: Job, tmp_path: Path) -> None
     image = ours(load_run(tmp_path / "run"))
     assert difference(theirs(pipeline), image) <= 1e-4
     assert difference(theirs(base), image) > 1e-3
-    assert 'from_pretrained("out")' in (out / "README.md").read_text()
+    assert 'from_pretrained("out", dtype=torch.float32)' in (out / "README.md").read_text()
 
 
 def test_the_card(job: Job, lora_run: Path, tmp_path: Path) -> None:
@@ -130,14 +133,39 @@ def test_the_card(job: Job, lora_run: Path, tmp_path: Path) -> None:
         "LoRA of rank 4",
         "| Step | 2 |",
         info["commit"] or "unknown",
-        "from diffusers import StableDiffusion3Pipeline\n",
-        'pipeline.load_lora_weights("out")\n```',
+        'StableDiffusion3Pipeline.from_pretrained("model", dtype=torch.float32)\n',
+        'pipeline.load_lora_weights("out")\n',
         "| `reward` | 0.",
         "[model.lora]",
         "alpha = 12.0",
         "None yet: `ddrl evaluate`",
     ):
         assert phrase in card, phrase
+
+
+def pixels(path: Path) -> Any:
+    with Image.open(path) as image:
+        return np.asarray(image).astype(int)
+
+
+def test_the_lines_of_the_card_make_the_sample(
+    job: Job, lora_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As they stand, but for the noise, which a generator of torch draws otherwise."""
+    code = (exported(lora_run, tmp_path / "out") / "README.md").read_text()
+    code = code.partition("```python\n")[2].partition("```")[0]
+    (tmp_path / "model").symlink_to(job.root / "model")
+    monkeypatch.chdir(tmp_path)
+    with torch.random.fork_rng(devices=[]):
+        exec(code, {})
+        assert image_size(Path("sample.png")) == (16, 16)
+        options = ("--prompt", PROMPT, "--num", "1", "--seed", "0", "--out", "mine")
+        assert ddrl("sample", lora_run, *options).code == 0
+        noise = sample_noise((4, 8, 8), run_seed=0, purpose="generate", step=0, sample_ids=[0])
+        code = code.replace("generator=torch.Generator().manual_seed(0)", "latents=noise")
+        exec(code, {"noise": noise})
+    (file,) = Path("mine").glob("000-*.png")
+    assert np.abs(pixels(file) - pixels(Path("sample.png"))).max() <= 2
 
 
 def test_nothing_of_an_export_says_where_it_lay(job: Job, lora_run: Path, tmp_path: Path) -> None:

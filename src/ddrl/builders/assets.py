@@ -17,11 +17,12 @@ from ddrl.builders.identity import base_parts
 from ddrl.builders.pretrained import adapt, build_pretrained
 from ddrl.builders.scorers import build_scorer
 from ddrl.builders.source import build_corpus, check_path
+from ddrl.builders.stages import check_starts, start_from
 from ddrl.builders.store import Progress, fingerprint, make_once
 from ddrl.builders.verify import check_base, check_data, identity_notes, resume_hint
 from ddrl.data.digits import DigitSplits
 from ddrl.data.sources import CaptionedMedia
-from ddrl.errors import UsageError, WeightsError
+from ddrl.errors import UsageError
 from ddrl.models.compiling import compile_blocks
 from ddrl.models.diffusers_model import DiffusersModel
 from ddrl.models.spelling import pieces, vocabulary_of
@@ -32,7 +33,7 @@ from ddrl.records import Condition
 from ddrl.rewards.base import reward_class
 from ddrl.rewards.card import RewardCard
 from ddrl.rewards.scorer import Scorer
-from ddrl.training.checkpoint import Checkpoint, CheckpointFolder, load_weights
+from ddrl.training.checkpoint import Checkpoint
 from ddrl.training.pretrain import PretrainSettings, pretrain
 
 __all__ = [
@@ -183,7 +184,7 @@ def check_named(recipe: Recipe, *, is_here: bool = True) -> None:
             elsewhere than the run.
 
     Raises:
-        DataError: the data is missing.
+        DataError: the data, or what the run starts from, is missing.
         RewardError: a reward or its package is missing, or it is of other data.
     """
     sections: list[RewardSection | HeldoutRewardSection] = [*recipe.reward]
@@ -194,6 +195,7 @@ def check_named(recipe: Recipe, *, is_here: bool = True) -> None:
             card.require(section.name)
     if is_here:
         check_path(recipe)
+        check_starts(recipe)
 
 
 def build_model(
@@ -215,28 +217,11 @@ def build_model(
         model = build_tiny(recipe, splits.train, device=device, progress=progress)
         model.transformer.to(device)
         if recipe.model.start:
-            _start_from(model, Path(recipe.model.start))
+            start_from(model, Path(recipe.model.start))
     if recipe.model.compile:
         count = compile_blocks(model.transformer)
         logger.info("compiling %d blocks, each when it first runs", count)
     return model
-
-
-def _start_from(model: TinyModel, run: Path) -> None:
-    """Put the averaged weights of a run in place of the model's own.
-
-    Raises:
-        WeightsError: it is no run, or has no checkpoint.
-        CheckpointError: it is a run of another network.
-    """
-    checkpoint = CheckpointFolder(run / "checkpoints").latest()
-    if checkpoint is None:
-        raise WeightsError(
-            f"model.start is {run}, which has no checkpoint.",
-            hint="give the folder of a run that `ddrl train` has written",
-        )
-    load_weights(model.transformer, checkpoint.tensors("ema"))
-    logger.info("starting from %s, step %d", run, checkpoint.step)
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ def render_card(run: LoadedRun, *, what: str, load: Sequence[str]) -> str:
     Args:
         run: what is exported.
         what: the kind of weights, in words.
-        load: the lines of Python that load them.
+        load: the lines of Python that load them; none for a file of another tool.
     """
     recipe = run.recipe
     blocks = [
@@ -68,7 +68,7 @@ def render_card(run: LoadedRun, *, what: str, load: Sequence[str]) -> str:
             ("", ""),
         ),
         "## Load",
-        "```python\n" + "\n".join(load) + "\n```",
+        _load(load),
         "## Audit",
         _audit(run),
         "## Metrics",
@@ -77,6 +77,15 @@ def render_card(run: LoadedRun, *, what: str, load: Sequence[str]) -> str:
         "```toml\n" + _shared_recipe(recipe) + "```",
     ]
     return "\n\n".join(blocks) + "\n"
+
+
+def _load(lines: Sequence[str]) -> str:
+    if lines:
+        return "```python\n" + "\n".join(lines) + "\n```"
+    return (
+        "Put the file where your tool looks for LoRA (ComfyUI: `models/loras`). Strength 1 is the "
+        "strength that was trained."
+    )
 
 
 def _front_matter(recipe: Recipe) -> str:
@@ -94,7 +103,7 @@ def _front_matter(recipe: Recipe) -> str:
             f"license_name: {name}",
             f"license_link: {json.dumps(f'https://huggingface.co/{hub_id}')}",
         ]
-    tags = ["ddrl", *(["lora"] if recipe.model.lora.rank else [])]
+    tags = ["ddrl", *(["lora"] if recipe.model.lora.is_used else [])]
     return "\n".join(["---", *lines, "tags:", *(f"- {tag}" for tag in tags), "---"])
 
 

@@ -6,23 +6,45 @@ import json
 import shutil
 import tempfile
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
+import torch
 from safetensors import SafetensorError
 
 from ddrl.builders.card import base_name, render_card, shared_path
-from ddrl.builders.runs import LoadedRun, Step, load_run
+from ddrl.builders.card_code import pipeline_code
+from ddrl.builders.runs import LoadedRun, RunFolder, Step, load_run, read_recipe
 from ddrl.builders.store import Progress
 from ddrl.disk import apply_umask, read_json
 from ddrl.errors import UsageError
-from ddrl.models.lora import has_lora
+from ddrl.models.lora import has_lora, lora_rank
 from ddrl.models.lora_export import save_lora
+from ddrl.models.lora_names import LoRAFormat
 from ddrl.models.tiny import TinyModel
+from ddrl.models.whole_export import save_whole
+from ddrl.recipe import Recipe
 
-__all__ = ["FORMAT", "MANIFEST", "export_run", "write_export"]
+__all__ = ["FORMAT", "MANIFEST", "ExportForm", "export_run"]
 
 FORMAT = "ddrl-export/1"
 MANIFEST = "export.json"
+
+
+@dataclass(frozen=True)
+class ExportForm:
+    """What weights are written as.
+
+    Attributes:
+        format: of an adapter's keys.
+        dtype: of what was trained; None: of an adapter float32, of whole weights the base's own.
+        merged: whether an adapter becomes part of the base, and a whole pipeline is written.
+    """
+
+    format: LoRAFormat = "diffusers"
+    dtype: Literal["float32", "bfloat16", "float16"] | None = None
+    merged: bool = False
 
 
 def export_run(
@@ -31,6 +53,7 @@ def export_run(
     *,
     step: Step | None = None,
     raw: bool = False,
+    form: ExportForm | None = None,
     progress: Progress | None = None,
 ) -> Path:
     """Write a run's weights: an adapter, a diffusers folder, or the embedded model's folder.
@@ -41,23 +64,54 @@ def export_run(
             replaced; files beside it are kept.
         step: of the checkpoint; default: the newest.
         raw: the weights as the optimizer left them, not their average.
+        form: keys, type of numbers, and whether an adapter is merged.
         progress: told about the base model, where it has to be made again.
 
     Returns:
         Where it is.
 
     Raises:
-        UsageError: ``folder`` is not a run's, ``out`` is in use, or it can't be written.
+        UsageError: ``folder`` is not a run's, ``out`` is in use, or it can't be written; or the
+            run can't be given this form.
         CheckpointError: there is no such checkpoint.
     """
     target = folder / "export" if out is None else out
     _check_target(target)  # before any weight is read
+    form = form or ExportForm()
+    _check_form(read_recipe(RunFolder(folder)), form)
     run = load_run(folder, step=step, weights="raw" if raw else "ema", progress=progress)
-    write_export(run, target)
+    _write_export(run, target, form)
     return target
 
 
-def write_export(run: LoadedRun, target: Path) -> None:
+def _check_form(recipe: Recipe, form: ExportForm) -> None:
+    """Refuse what a run's weights can't be written as, before they are read.
+
+    Raises:
+        UsageError: an adapter's form is asked for, and the run has none.
+    """
+    is_tiny, has_adapter = recipe.model.family == "tiny", recipe.model.lora.is_used
+    asked = {
+        "--merged": form.merged and not has_adapter,
+        f"--format {form.format}": form.format != "diffusers" and not has_adapter,
+        "--dtype": form.dtype is not None and is_tiny,
+    }
+    for option, is_wrong in asked.items():
+        if is_wrong:
+            raise UsageError(
+                f"{option} is for {'pipelines' if option == '--dtype' else 'adapters'}, and this "
+                f"run trained {'the embedded model' if is_tiny else 'all weights'}.",
+                hint=f"leave {option} out",
+            )
+    if form.merged and form.format != "diffusers":
+        raise UsageError(
+            f"--merged writes a whole pipeline, which has no adapter's keys to be in the format "
+            f"{form.format}.",
+            hint="leave --merged or --format out",
+        )
+
+
+def _write_export(run: LoadedRun, target: Path, form: ExportForm) -> None:
     """Write the export beside its place, then put it there.
 
     Raises:
@@ -70,7 +124,7 @@ def write_export(run: LoadedRun, target: Path) -> None:
             tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
         )
         try:
-            what, load = _save_weights(run, beside, target)
+            what, load = _save_weights(run, beside, target, form)
             card = render_card(run, what=what, load=load)
             (beside / "README.md").write_text(card, encoding="utf-8")
             _write_manifest(run, beside)
@@ -86,7 +140,9 @@ def write_export(run: LoadedRun, target: Path) -> None:
         ) from error
 
 
-def _save_weights(run: LoadedRun, folder: Path, target: Path) -> tuple[str, list[str]]:
+def _save_weights(
+    run: LoadedRun, folder: Path, target: Path, form: ExportForm
+) -> tuple[str, list[str]]:
     """Write the weights; return what they are, and the lines of Python that load them."""
     model = run.model
     if isinstance(model, TinyModel):
@@ -97,15 +153,17 @@ def _save_weights(run: LoadedRun, folder: Path, target: Path) -> tuple[str, list
             f"model = TinyModel.load(Path({_quoted(target)}))",
         ]
         return "All weights", load
-    kind = type(model.pipeline).__name__
-    load = [f"from diffusers import {kind}"]
-    if not has_lora(model.transformer):
-        model.pipeline.save_pretrained(folder)
-        return "All weights", [*load, f"pipeline = {kind}.from_pretrained({_quoted(target)})"]
-    calls = save_lora(model, folder)
-    load.append(f"pipeline = {kind}.from_pretrained({_quoted(base_name(run.recipe))})")
-    load += [call.replace('"{folder}"', _quoted(target)) for call in calls]
-    return f"LoRA of rank {run.recipe.model.lora.rank}", load
+    dtype = None if form.dtype is None else getattr(torch, form.dtype)
+    if form.merged or not has_lora(model.transformer):
+        what = "All weights, a LoRA merged into them," if form.merged else "All weights"
+        save_whole(model, folder, dtype=dtype)
+        return what, pipeline_code(run, shared_path(str(target)), ())
+    rank = lora_rank(model.transformer)
+    calls = save_lora(model, folder, format=form.format, dtype=dtype)
+    calls = tuple(call.replace('"{folder}"', _quoted(target)) for call in calls)
+    if form.format != "diffusers":
+        return f"LoRA of rank {rank}, in the format {form.format},", []
+    return f"LoRA of rank {rank}", pipeline_code(run, base_name(run.recipe), calls)
 
 
 def _quoted(text: str | Path) -> str:

@@ -34,7 +34,10 @@ _known: WeakKeyDictionary[nn.Module, tuple[object, str]] = WeakKeyDictionary()
 
 
 def base_parts(model: DiffusionModel) -> dict[str, str]:
-    """A hash of every part of a base by its name; adapters do not count, trained weights do."""
+    """A hash of every part of a base by its name.
+
+    An adapter counts where it changes the base already, as one that a run goes on with does.
+    """
     if isinstance(model, DiffusersModel):
         found = {}
         for name, part in model.pipeline.components.items():
@@ -42,7 +45,7 @@ def base_parts(model: DiffusionModel) -> dict[str, str]:
                 found[name] = _module_hash(part)
             elif hasattr(part, "config") or hasattr(part, "to_dict") or hasattr(part, "get_vocab"):
                 found[name] = text_hash(_told(part))
-        return found
+        return {**found, **_start(model)}
     if isinstance(model, TinyModel):
         config = text_hash(dataclasses.asdict(model.config))
         return {"network": text_hash([config, _module_hash(model.transformer)])}
@@ -72,11 +75,12 @@ def encoder_hash(model: DiffusersModel) -> str:
 
 
 def weights_hash(model: DiffusionModel) -> str:
-    """A hash of the network without its adapter, and of what turns its output into a velocity."""
+    """A hash of the network, and of what turns its output into a velocity."""
     scheduler = {}
     if isinstance(model, DiffusersModel):
         scheduler = _settings(dict(model.pipeline.scheduler.config))
-    return text_hash([type(model).__name__, scheduler, _module_hash(model.transformer)])
+    found = [type(model).__name__, scheduler, _module_hash(model.transformer)]
+    return text_hash([*found, *_start(model).values()])
 
 
 def condition_hash(condition: Condition) -> str:
@@ -106,6 +110,14 @@ def _module_hash(module: nn.Module) -> str:
         found = text_hash([kind, _tensors_hash(tensors.items())])
         _known[module] = (state, found)
     return found
+
+
+def _start(model: DiffusionModel) -> dict[str, str]:
+    """A hash of the adapter, where it changes what the network computes."""
+    adapter = {n: p for n, p in model.transformer.named_parameters() if "lora_" in n}
+    if not any(".lora_B." in name and bool(value.any()) for name, value in adapter.items()):
+        return {}
+    return {"adapter": _tensors_hash(adapter.items())}
 
 
 def _settings(config: Any) -> Any:  # noqa: ANN401 - of any library

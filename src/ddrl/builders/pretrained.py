@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 import torch
 
+from ddrl.builders.stages import read_start, start_from
 from ddrl.errors import WeightsError
 from ddrl.models.base_files import BaseFiles
 from ddrl.models.diffusers_model import DiffusersModel
 from ddrl.models.few_step import few_step_name
-from ddrl.models.lora import LoRASettings, add_lora
+from ddrl.models.lora import LoRASettings, add_lora, lora_rank
 from ddrl.models.pretrained import load_model, look_into
 from ddrl.models.weights_match import TRAINED
 from ddrl.recipe.schema import Recipe
@@ -30,13 +32,15 @@ def build_pretrained(recipe: Recipe, device: torch.device) -> DiffusersModel:
     section = recipe.model
     refuse_quantized(recipe, look_into(section.path, variant=section.variant)[1])
     model = load_model(section.path, dtype=getattr(torch, section.dtype), variant=section.variant)
+    if section.start:
+        start_from(model, Path(section.start))
     if recipe.model.offload:
         model.offload(device)
     else:
         model.pipeline.to(device)
     count = adapt(recipe, model)
     if count:
-        logger.info("LoRA of rank %d on %d modules", recipe.model.lora.rank, count)
+        logger.info("LoRA of rank %d on %d modules", lora_rank(model.transformer), count)
     return model
 
 
@@ -53,12 +57,14 @@ def adapt(recipe: Recipe, model: DiffusersModel) -> int:
     """
     section, count = recipe.model, 0
     model.given_frames = recipe.data.given_frames
-    if section.lora.rank:
+    if section.lora.is_used:
+        start = read_start(recipe, model)
+        rank = start.rank if start else section.lora.rank
         lora = LoRASettings(
-            rank=section.lora.rank,
-            alpha=section.lora.alpha or 2.0 * section.lora.rank,
+            rank=rank,
+            alpha=section.lora.alpha or 2.0 * rank,
             targets=tuple(t.strip() for t in section.lora.targets.split(",") if t.strip()),
-            dora=section.lora.dora,
+            dora=start.is_dora if start else section.lora.dora,
         )
         count = add_lora(
             model.transformer,
@@ -66,7 +72,10 @@ def adapt(recipe: Recipe, model: DiffusersModel) -> int:
             targets=model.lora_targets,
             is_used=model.is_used,
             cast_inputs=recipe.run.precision == "float32",
+            ranks=start.ranks if start else {},
         )
+        if start:
+            start.load(model.transformer)
     else:
         model.train_all()
     if section.gradient_checkpointing:

@@ -21,7 +21,7 @@ from ddrl.training.checkpoint import Checkpoint
 __all__ = ["MOVABLE", "DataRow", "check_base", "check_data", "has_identity", "identity_notes"]
 __all__ += ["reading_hint", "resume_hint"]
 
-MOVABLE = ("model.path", "model.start", "data.path")
+MOVABLE = ("model.path", "model.start", "model.lora.start", "data.path")
 """Keys that may change on resume, since what lies there is told by its content."""
 
 NOTE = "identity"

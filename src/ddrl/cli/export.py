@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -24,16 +24,34 @@ def export(
     raw: Annotated[
         bool, typer.Option("--raw", help="The weights themselves, not their average.")
     ] = False,
+    format: Annotated[
+        Literal["diffusers", "comfyui", "kohya"],
+        typer.Option("--format", help="Keys of an adapter; all of strength 1 as it was trained."),
+    ] = "diffusers",
+    merged: Annotated[
+        bool, typer.Option("--merged", help="Merge an adapter and write the whole pipeline.")
+    ] = False,
+    dtype: Annotated[
+        Literal["float32", "bfloat16", "float16"] | None,
+        typer.Option(
+            "--dtype",
+            help="Of what was trained; default: float32 of an adapter, of whole weights the "
+            "type of the base's files.",
+        ),
+    ] = None,
     verbose: Verbose = False,  # noqa: ARG001 - its callback does the work
 ) -> None:
-    """Write a run's weights as diffusers loads them, with a model card.
+    """Write a run's weights for other tools, with a model card.
 
-    LoRA becomes a file for `load_lora_weights`, full weights a folder for `from_pretrained`. An
-    earlier export in the folder is replaced.
+    LoRA becomes a file for `load_lora_weights`, for ComfyUI or for kohya's scripts, full weights a
+    folder for `from_pretrained`. An earlier export in the folder is replaced.
     """
-    from ddrl.builders.export import export_run
+    from ddrl.builders.export import ExportForm, export_run
 
+    form = ExportForm(format, dtype, merged)
     with make_reporter() as reporter:
-        folder = export_run(run, out, step=read_step(step), raw=raw, progress=reporter.made)
+        folder = export_run(
+            run, out, step=read_step(step), raw=raw, form=form, progress=reporter.made
+        )
     results_are_kept()
     say(folder / "README.md")

@@ -90,6 +90,10 @@ class Cosmos(Standardized):
         """The latents of the given frames, whatever the clip's length."""
         return {"given": super().encode_media(first_frames).to(self.device)}
 
+    def guidance_arguments(self, guidance: float) -> dict[str, object]:
+        """The pipeline's guidance counts from 0; it has a negative prompt of its own."""
+        return {"guidance_scale": guidance - 1, "negative_prompt": ""}
+
     def _encode(self, texts: list[str]) -> CosmosCondition:
         # One by one: the encoder also makes logits, 512 times its vocabulary for each text.
         rows = [

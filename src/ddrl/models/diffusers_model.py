@@ -13,16 +13,18 @@ from torch import Tensor, nn
 
 from ddrl.diffusion.process import Process, RectifiedFlow
 from ddrl.errors import DataError, UsageError
+from ddrl.models.calling import Calling
 from ddrl.models.channels import check_channels
 from ddrl.models.few_step import FewStep
 from ddrl.models.given_frames import GivenFrames
+from ddrl.models.lora_names import LoRANames
 from ddrl.models.offloading import Offloading
 from ddrl.records import Condition
 
 __all__ = ["DiffusersModel"]
 
 
-class DiffusersModel(GivenFrames, Offloading, FewStep, ABC):
+class DiffusersModel(GivenFrames, Offloading, FewStep, Calling, ABC):
     """A diffusers pipeline behind the protocol :class:`~ddrl.models.base.DiffusionModel`.
 
     A family's file says how its text is encoded, how its network is called, and where it departs
@@ -37,6 +39,7 @@ class DiffusersModel(GivenFrames, Offloading, FewStep, ABC):
     """Names of the pipeline classes that the family covers."""
     lora_targets: ClassVar[tuple[str, ...]]
     """Modules that LoRA adapts by default, by the end of their names."""
+    lora_names: ClassVar[LoRANames] = LoRANames()  # what other tools call the modules
     dead_ends: ClassVar[tuple[str, ...]] = ()
     """Parts of the last of ``transformer_blocks`` whose output goes nowhere."""
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ddrl.models.diffusers_model import DiffusersModel
+from ddrl.models.lora_names import LoRANames
 from ddrl.models.packing import grid_positions, pack, unpack
 from ddrl.records import Condition
 
@@ -46,6 +47,7 @@ class Flux(DiffusersModel):
         *("attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj", "attn.to_add_out"),
         *("ff.net.0.proj", "ff.net.2", "ff_context.net.0.proj", "ff_context.net.2"),
     )
+    lora_names: ClassVar[LoRANames] = LoRANames(comfyui="transformer.", kohya="lora_transformer_")
 
     def __init__(self, pipeline: Any) -> None:  # noqa: ANN401 - diffusers is untyped
         super().__init__(pipeline)
@@ -68,6 +70,12 @@ class Flux(DiffusersModel):
     def size_multiple(self) -> int:
         """Sides in pixels have to be multiples of this: the VAE's factor times the packing's."""
         return self.spatial_factor * 2
+
+    def guidance_arguments(self, guidance: float) -> dict[str, object]:
+        """What the network is told is another number than that of two passes."""
+        found: dict[str, object] = {"guidance_scale": self.embedded_guidance}
+        more = {"true_cfg_scale": guidance, "negative_prompt": ""} if guidance != 1 else {}
+        return found | more
 
     def _encode(self, texts: list[str]) -> FluxCondition:
         embeds, pooled, _ = self.pipeline.encode_prompt(

@@ -65,6 +65,10 @@ class HunyuanVideo15(DiffusersModel):
                 hint="use a model without step distillation",
             )
 
+    def guidance_lines(self, guidance: float) -> list[str]:
+        """Guidance is a part of the pipeline."""
+        return [f"pipeline.guider = pipeline.guider.new(guidance_scale={guidance!r})"]
+
     def _encode(self, texts: list[str]) -> HunyuanVideo15Condition:
         encoded = self.pipeline.encode_prompt(
             prompt=texts, batch_size=len(texts), device=self.device, dtype=self.dtype

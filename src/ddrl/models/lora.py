@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
+from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +16,8 @@ from ddrl.errors import UsageError, WeightsError
 from ddrl.models.base import DiffusionModel
 from ddrl.records import Condition
 
-__all__ = ["LoRASettings", "WithoutLoRA", "add_lora", "has_lora", "lora_disabled"]
+__all__ = ["LoRASettings", "WithoutLoRA", "add_lora", "has_lora", "lora_disabled", "lora_rank"]
+__all__ += ["merge_lora"]
 
 ADAPTER = "ddrl"
 
@@ -46,6 +49,7 @@ def add_lora(
     targets: Sequence[str],
     is_used: Callable[[str], bool] = lambda _: True,
     cast_inputs: bool = True,
+    ranks: Mapping[str, int] = MappingProxyType({}),
 ) -> int:
     """Freeze the transformer and add a trainable adapter, in float32.
 
@@ -56,6 +60,8 @@ def add_lora(
         is_used: whether the output depends on the module of this name; others are not adapted.
         cast_inputs: have peft cast inputs to the adapter's float32. Needed where no autocast does
             it otherwise; under autocast it keeps one more copy of every input for the backward.
+        ranks: modules by name and the rank of each, in place of targets and the settings' rank;
+            all have the settings' alpha / rank.
 
     Returns:
         The number of modules adapted.
@@ -69,22 +75,17 @@ def add_lora(
         from peft.tuners.lora import LoraLayer
     except ImportError as error:
         raise UsageError("LoRA needs peft.", hint="pip install 'ddrl[models]'") from error
-    chosen = list(settings.targets or targets)
-    linear = [n for n, m in transformer.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)]
-    linear = [n for n in linear if is_used(n)]
-    matched = [n for n in linear if any(n == t or n.endswith(f".{t}") for t in chosen)]
-    if not matched:
-        raise WeightsError(
-            f"LoRA would be bound to no module: nothing ends in {', '.join(chosen)}.",
-            hint=f"modules of this network end in, for example, {', '.join(_endings(linear))}",
-        )
-    _refuse_unmatched(settings.targets, matched, linear)
+    matched = list(ranks) or _matched(transformer, settings.targets, targets, is_used=is_used)
     transformer.requires_grad_(False)
     config = LoraConfig(
         r=settings.rank,
         lora_alpha=settings.alpha,
         target_modules=matched,
         use_dora=settings.dora,
+        rank_pattern={f"^{re.escape(n)}": r for n, r in ranks.items()},
+        alpha_pattern={
+            f"^{re.escape(n)}": settings.alpha / settings.rank * r for n, r in ranks.items()
+        },
         init_lora_weights="gaussian",
     )
     with torch.random.fork_rng(devices=[]):
@@ -100,9 +101,40 @@ def add_lora(
     return len(layers)
 
 
+def _matched(
+    transformer: nn.Module,
+    asked: Sequence[str],
+    own: Sequence[str],
+    *,
+    is_used: Callable[[str], bool],
+) -> list[str]:
+    """The modules whose names end in a target: in those asked for, else in the family's own.
+
+    Raises:
+        WeightsError: there are none, or none for one of those asked for.
+    """
+    chosen = list(asked or own)
+    linear = [n for n, m in transformer.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)]
+    linear = [n for n in linear if is_used(n)]
+    matched = [n for n in linear if any(n == t or n.endswith(f".{t}") for t in chosen)]
+    if not matched:
+        raise WeightsError(
+            f"LoRA would be bound to no module: nothing ends in {', '.join(chosen)}.",
+            hint=f"modules of this network end in, for example, {', '.join(_endings(linear))}",
+        )
+    _refuse_unmatched(asked, matched, linear)
+    return matched
+
+
 def has_lora(transformer: nn.Module) -> bool:
     """Whether :func:`add_lora` has been here."""
     return any("lora_" in name for name, _ in transformer.named_parameters())
+
+
+def lora_rank(transformer: nn.Module) -> int:
+    """The rank of its adapter; the largest where modules differ."""
+    second = (p for name, p in transformer.named_parameters() if ".lora_B." in name)
+    return max((p.shape[1] for p in second), default=0)
 
 
 @contextmanager
@@ -118,6 +150,27 @@ def lora_disabled(transformer: nn.Module) -> Iterator[None]:
     finally:
         for layer in layers:
             layer.enable_adapters(True)
+
+
+def merge_lora(transformer: nn.Module) -> None:
+    """Add the adapter to the weights that it adapts, and take it away.
+
+    Each sum is computed in float32 and rounded once, to the type of the base's weights.
+    """
+    from peft.tuners.lora import LoraLayer
+
+    for name, layer in list(transformer.named_modules()):
+        if not isinstance(layer, LoraLayer):
+            continue
+        base = layer.get_base_layer()
+        dtype = base.weight.dtype
+        if dtype in (torch.bfloat16, torch.float16):
+            base.float()
+        layer.merge()
+        parent, _, last = name.rpartition(".")
+        setattr(transformer.get_submodule(parent), last, base.to(dtype))
+    if hasattr(transformer, "peft_config"):
+        del transformer.peft_config
 
 
 class WithoutLoRA:

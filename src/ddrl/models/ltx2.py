@@ -39,6 +39,23 @@ class LTX2(LTXVideo):
         for part in ("to_q", "to_k", "to_v", "to_out.0")
     )
 
+    def guidance_lines(self, guidance: float) -> list[str]:
+        """A word about guidance."""
+        word = "# Guided, the pipeline lets sound act on the video, ddrl does not: samples differ."
+        return [word] if guidance != 1 else []
+
+    def guidance_arguments(self, guidance: float) -> dict[str, object]:
+        """Without the other guidances of the pipeline and, as far as it goes, without sound."""
+        return {
+            "guidance_scale": guidance,
+            "audio_guidance_scale": 1.0,
+            "stg_scale": 0.0,
+            "audio_stg_scale": 0.0,
+            "guidance_rescale": 0.0,
+            "modality_scale": 0.0,
+            "audio_modality_scale": 2.0,
+        }
+
     def is_used(self, name: str) -> bool:
         """Whether the video's velocity depends on the module or parameter of this name."""
         return not any(part.startswith(OTHER_PARTS) for part in name.split("."))

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, cast
 import torch
 from torch import Tensor
 
+from ddrl.models.lora_names import LoRANames
 from ddrl.models.standardized import Standardized
 from ddrl.records import Condition
 
@@ -40,6 +41,7 @@ class LTXVideo(Standardized):
 
     pipelines: ClassVar[tuple[str, ...]] = ("LTXPipeline",)
     lora_targets: ClassVar[tuple[str, ...]] = ("to_q", "to_k", "to_v", "to_out.0")
+    lora_names: ClassVar[LoRANames] = LoRANames(comfyui="diffusion_model.")
 
     def __init__(self, pipeline: Any) -> None:  # noqa: ANN401 - diffusers is untyped
         super().__init__(pipeline)

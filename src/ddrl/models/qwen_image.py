@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ddrl.models.lora_names import LoRANames
 from ddrl.models.packing import pack, unpack
 from ddrl.models.standardized import Standardized
 from ddrl.records import Condition
@@ -58,6 +59,7 @@ class QwenImage(Standardized):
         *("attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj", "attn.to_add_out"),
         *("img_mlp.net.0.proj", "img_mlp.net.2", "txt_mlp.net.0.proj", "txt_mlp.net.2"),
     )
+    lora_names: ClassVar[LoRANames] = LoRANames(comfyui="diffusion_model.", kohya="lora_unet_")
     dead_ends: ClassVar[tuple[str, ...]] = ("attn.to_add_out", "txt_mlp")
 
     def _distilled(self) -> str:
@@ -81,6 +83,16 @@ class QwenImage(Standardized):
     def decode(self, latents: Tensor, condition: Condition | None = None) -> Tensor:
         """Latents to pixels (B, 3, H, W) in [0, 1], float32."""
         return super().decode(latents[:, :, None], condition)[:, 0]
+
+    def guidance_lines(self, guidance: float) -> list[str]:
+        """A word about guided velocities."""
+        word = "# The pipeline rescales guided velocities, which ddrl does not: samples differ."
+        return [word] if guidance != 1 else []
+
+    def guidance_arguments(self, guidance: float) -> dict[str, object]:
+        """Guidance of two passes has another name here."""
+        more = {"negative_prompt": ""} if guidance != 1 else {}
+        return {"true_cfg_scale": guidance, **more}
 
     def _encode(self, texts: list[str]) -> QwenImageCondition:
         defaults = inspect.signature(self.pipeline.__call__).parameters

@@ -44,6 +44,10 @@ class Sana(DiffusersModel):
         is_told = getattr(self.transformer.config, "guidance_embeds", False)
         return "its network is told the guidance, as SANA-Sprint" if is_told else ""
 
+    def guidance_arguments(self, guidance: float) -> dict[str, object]:
+        """Sizes are taken as they are asked for."""
+        return super().guidance_arguments(guidance) | {"use_resolution_binning": False}
+
     def _encode(self, texts: list[str]) -> SanaCondition:
         rows: dict[int, tuple[Tensor, Tensor]] = {}
         defaults = inspect.signature(self.pipeline.__call__).parameters

@@ -8,6 +8,7 @@ from typing import ClassVar, cast
 from torch import Tensor
 
 from ddrl.models.diffusers_model import DiffusersModel
+from ddrl.models.lora_names import LoRANames
 from ddrl.records import Condition
 
 __all__ = ["SD3", "SD3Condition"]
@@ -34,6 +35,7 @@ class SD3(DiffusersModel):
         *("attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0"),
         *("attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj", "attn.to_add_out"),
     )
+    lora_names: ClassVar[LoRANames] = LoRANames(comfyui="transformer.", kohya="lora_transformer_")
 
     def _encode(self, texts: list[str]) -> SD3Condition:
         embeds, _, pooled, _ = self.pipeline.encode_prompt(

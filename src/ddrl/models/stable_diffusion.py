@@ -12,6 +12,7 @@ from ddrl.diffusion.process import Prediction, per_row
 from ddrl.diffusion.tabulated import TabulatedVP
 from ddrl.errors import UsageError, WeightsError
 from ddrl.models.diffusers_model import DiffusersModel
+from ddrl.models.lora_names import LoRANames
 from ddrl.records import Condition
 
 __all__ = ["SDXL", "SDXLCondition", "StableDiffusion", "StableDiffusionCondition"]
@@ -53,6 +54,7 @@ class StableDiffusion(DiffusersModel):
 
     pipelines: ClassVar[tuple[str, ...]] = ("StableDiffusionPipeline",)
     lora_targets: ClassVar[tuple[str, ...]] = ("to_q", "to_k", "to_v", "to_out.0")
+    lora_names: ClassVar[LoRANames] = LoRANames(kohya="lora_unet_")
 
     def __init__(self, pipeline: Any) -> None:  # noqa: ANN401 - diffusers is untyped
         super().__init__(pipeline)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ddrl.errors import WeightsError
+from ddrl.models.lora_names import LoRANames
 from ddrl.models.standardized import Standardized
 from ddrl.models.wan_experts import WanExperts
 from ddrl.records import Condition
@@ -47,6 +48,19 @@ class Wan(Standardized):
         *("attn1.to_q", "attn1.to_k", "attn1.to_v", "attn1.to_out.0"),
         *("attn2.to_q", "attn2.to_k", "attn2.to_v", "attn2.to_out.0"),
         *("ffn.net.0.proj", "ffn.net.2"),
+    )
+    lora_names: ClassVar[LoRANames] = LoRANames(
+        comfyui="diffusion_model.",
+        kohya="lora_unet_",
+        renames=(
+            (r"\battn1\.", "self_attn."),
+            (r"\battn2\.", "cross_attn."),
+            (r"\bto_out\.0$", "o"),
+            (r"\bto_([qkv])$", r"\1"),
+            (r"\badd_([kv])_proj$", r"\1_img"),
+            (r"\bffn\.net\.0\.proj$", "ffn.0"),
+            (r"\bffn\.net\.2$", "ffn.2"),
+        ),
     )
 
     def __init__(self, pipeline: Any) -> None:  # noqa: ANN401 - diffusers is untyped

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ddrl.models.diffusers_model import DiffusersModel
+from ddrl.models.lora_names import LoRANames
 from ddrl.records import Condition
 
 __all__ = ["ZImage", "ZImageCondition"]
@@ -37,6 +38,11 @@ class ZImage(DiffusersModel):
 
     pipelines: ClassVar[tuple[str, ...]] = ("ZImagePipeline",)
     lora_targets: ClassVar[tuple[str, ...]] = ("to_q", "to_k", "to_v", "to_out.0")
+    lora_names: ClassVar[LoRANames] = LoRANames(comfyui="diffusion_model.", kohya="lora_unet_")
+
+    def guidance_arguments(self, guidance: float) -> dict[str, object]:
+        """The pipeline's guidance counts from 0."""
+        return super().guidance_arguments(guidance) | {"guidance_scale": guidance - 1}
 
     def _encode(self, texts: list[str]) -> ZImageCondition:
         defaults = inspect.signature(self.pipeline.__call__).parameters

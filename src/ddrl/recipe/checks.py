@@ -77,17 +77,26 @@ def _model_conflicts(recipe: Recipe) -> Iterator[Conflict]:
                 "hub": 'give "owner/name" of a data set on the hub, or a folder that holds one',
             }.get(recipe.data.source, "give a text file with a prompt a line, or a .jsonl list"),
         )
-    if model.start and is_diffusers:
+    for name in ("rank", "start"):
+        if getattr(model.lora, name) and not is_diffusers:
+            yield Conflict(
+                (f"model.lora.{name}", "model.family"),
+                f"model.lora.{name} is set, but the embedded model has no adapter",
+                "leave it out, or train a diffusers model",
+            )
+    if model.lora.start and model.lora.targets:
         yield Conflict(
-            ("model.start", "model.family"),
-            "model.start is a run's folder, but model.family diffusers starts from a pipeline",
-            "`ddrl export` that run, and give the folder that it writes as model.path",
+            ("model.lora.targets", "model.lora.start"),
+            "model.lora.targets is set, but the modules are those of model.lora.start",
+            "leave model.lora.targets out, or merge the adapter with `ddrl export --merged` and "
+            "begin with another one",
         )
-    if model.lora.rank and not is_diffusers:
+    if model.lora.start and recipe.data.target == "teacher":
         yield Conflict(
-            ("model.lora.rank", "model.family"),
-            "model.lora.rank is set, but the embedded model has no adapter",
-            "leave it out, or train a diffusers model",
+            ("data.target", "model.lora.start"),
+            "data.target teacher holds the policy to the model without its adapter, and "
+            "model.lora.start begins with one",
+            "give the run as model.start, which makes its adapter part of the base",
         )
 
 

@@ -108,7 +108,7 @@ def plan_memory(recipe: Recipe, footprint: Footprint, *, num_samples: int, num_d
     rollout, trained = recipe.rollout, footprint.trained
     is_offloaded = recipe.model.offload
     needs_start = recipe.objective.regularizer == "reference" or recipe.data.target == "teacher"
-    is_copied = needs_start and not recipe.model.lora.rank
+    is_copied = needs_start and not recipe.model.lora.is_used
     on_device = 0 if is_offloaded else 1
     numbers = num_samples * (rollout.steps + 1) * footprint.latent
     memory = Memory(

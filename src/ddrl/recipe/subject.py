@@ -44,6 +44,17 @@ class LoRASection(Section):
         "family's own.",
     )
     dora: bool = Field(False, description="Decompose weights into magnitude and direction.")
+    start: str = Field(
+        "",
+        description="An adapter to go on with: the folder of a run or an export, or a file with "
+        "the keys of diffusers, kohya or ComfyUI. Rank, modules and strength are the adapter's; "
+        "`alpha` sets how they are split into factors.",
+    )
+
+    @property
+    def is_used(self) -> bool:
+        """Whether an adapter is trained."""
+        return bool(self.rank or self.start)
 
 
 class ModelSection(Section):
@@ -89,8 +100,8 @@ class ModelSection(Section):
     )
     start: str = Field(
         "",
-        description="Folder of a run whose averaged weights are the base: stages one after another "
-        "(`tiny` only; a run of a pipeline is exported, and its folder is the `path`).",
+        description="Folder of a run whose averaged weights are the base: stages in a row. "
+        "Of a pipeline, `path` is the base of that run, and its adapter is merged.",
     )
     network: Literal["mlp", "dit"] = Field("mlp", description="Network (`tiny` only).")
     width: int = Field(256, ge=1, description="Width of the hidden layers (`tiny` only).")

@@ -1,0 +1,128 @@
+"""The lines of a model card that make a sample, as ``ddrl sample`` does."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from ddrl.builders.card import shared_path
+from ddrl.builders.runs import LoadedRun
+from ddrl.diffusion.process import RectifiedFlow
+from ddrl.models.configs import split_revision
+from ddrl.models.diffusers_model import DiffusersModel
+
+__all__ = ["PROMPT", "pipeline_code"]
+
+PROMPT = "a photo of a lighthouse"
+_SCHEDULERS = {
+    "euler": "FlowMatchEulerDiscreteScheduler",
+    "heun": "FlowMatchHeunDiscreteScheduler",
+}
+FPS = 16.0  # of clips, where the recipe leaves it to the data
+
+
+def pipeline_code(run: LoadedRun, path: str, calls: Sequence[str]) -> list[str]:
+    """Load the pipeline, and call it with the run's guidance, steps, shift and size.
+
+    Args:
+        run: of a diffusers model.
+        path: of the pipeline: ``id@revision``, or a folder.
+        calls: lines that load the adapter into ``pipeline``.
+    """
+    model = run.model
+    assert isinstance(model, DiffusersModel)
+    kind = type(model.pipeline).__name__
+    is_flow = isinstance(model.process, RectifiedFlow)
+    solver = run.recipe.evaluation.solver
+    scheduler = _SCHEDULERS.get(solver, _SCHEDULERS["euler"]) if is_flow else "DDIMScheduler"
+    where, revision = split_revision(path)
+    source = json.dumps(where, ensure_ascii=False)
+    source += f", revision={json.dumps(revision)}" if revision else ""
+    parameters = model.call_parameters()
+    given = {0: "", 1: "image"}.get(model.given_frames, "video")
+    given = given if given in parameters else ""
+    lines = ["import torch", f"from diffusers import {', '.join(sorted((kind, scheduler)))}"]
+    lines += [f"from diffusers.utils import load_{given}"] if given else []
+    lines += [
+        "",
+        f"pipeline = {kind}.from_pretrained({source}, dtype=torch.{run.recipe.model.dtype})",
+        *_stage(run, calls),
+        *calls,
+        'pipeline.to("cuda" if torch.cuda.is_available() else "cpu")',
+        *model.guidance_lines(run.forward.guidance),
+    ]
+    lines += _flow_sampler(run, scheduler) if is_flow else _table_sampler(scheduler)
+    return [*lines, "", *_call(run, model, given)]
+
+
+def _stage(run: LoadedRun, calls: Sequence[str]) -> list[str]:
+    """A word about an adapter whose base is not the pipeline itself but an earlier stage."""
+    start = run.recipe.model.start
+    if not (start and calls):
+        return []
+    name = shared_path(start)
+    return [
+        f"# The base of this adapter is the pipeline as the run {name} left it:",
+        f"# load the folder that `ddrl export {name} --merged` writes instead.",
+    ]
+
+
+def _flow_sampler(run: LoadedRun, scheduler: str) -> list[str]:
+    """A scheduler that takes the steps of the run's evaluation."""
+    section = run.recipe.evaluation
+    steps, shift = section.steps, run.model.time_shift(run.latent_shape, section.steps)
+    lines = ["", "", f"class Sampler({scheduler}):"]
+    lines += [
+        "    def set_timesteps(",
+        "        self, num_inference_steps=None, device=None, sigmas=None, mu=None, timesteps=None",
+        "    ):",
+    ]
+    if "Heun" in scheduler:
+        lines += [
+            f"        self.sigma_max, self.sigma_min = 1.0, 1 / {steps}",
+            f"        super().set_timesteps({steps}, device)",
+        ]
+    else:
+        lines += [
+            f"        sigmas = [1 - i / {steps} for i in range({steps})]",
+            "        super().set_timesteps(sigmas=sigmas, device=device)",
+        ]
+    if section.solver not in _SCHEDULERS:
+        lines.append(f"        # `ddrl sample` takes {section.solver} steps, which end close by.")
+    return [*lines, "", "", f"pipeline.scheduler = Sampler(shift={shift!r})"]
+
+
+def _table_sampler(scheduler: str) -> list[str]:
+    return [
+        "# `ddrl sample` solves the ODE between the levels, which ends close by.",
+        f"pipeline.scheduler = {scheduler}.from_config(",
+        '    pipeline.scheduler.config, timestep_spacing="trailing"',
+        ")",
+    ]
+
+
+def _call(run: LoadedRun, model: DiffusersModel, given: str) -> list[str]:
+    """The call; ``given`` is the argument that takes the first frames, if it takes any."""
+    data, parameters = run.recipe.data, model.call_parameters()
+    arguments: dict[str, object] = {
+        "num_inference_steps": run.recipe.evaluation.steps,
+        "height": data.height,
+        "width": data.width,
+        **({"num_frames": data.frames} if model.is_video() else {}),
+        **model.guidance_arguments(run.forward.guidance),
+        "output_type": "pil",
+    }
+    lines = ["result = pipeline(", f"    prompt={json.dumps(PROMPT)},"]
+    if given:
+        file = "first_frame.png" if given == "image" else "first_frames.mp4"
+        lines.append(f'    {given}=load_{given}("{file}"),')
+    lines += [f"    {name}={value!r}," for name, value in arguments.items() if name in parameters]
+    lines += ["    generator=torch.Generator().manual_seed(0),", ")"]
+    if not model.is_video():
+        return [*lines, 'result.images[0].save("sample.png")']
+    every = round(1000 / (data.fps or FPS))
+    return [
+        *lines,
+        "first, *rest = result.frames[0]",
+        f'first.save("sample.webp", save_all=True, append_images=rest, duration={every})',
+    ]
