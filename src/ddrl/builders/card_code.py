@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from ddrl.builders.card import shared_path
 from ddrl.builders.runs import LoadedRun
 from ddrl.diffusion.process import RectifiedFlow
-from ddrl.models.configs import split_revision
 from ddrl.models.diffusers_model import DiffusersModel
+from ddrl.models.hub import split_revision
 
 __all__ = ["PROMPT", "pipeline_code"]
 

@@ -224,29 +224,25 @@ class DiffusersModel(GivenFrames, Offloading, FewStep, Calling, ABC):
         Raises:
             DataError: the family can't make media of this size.
         """
-        multiple = self.size_multiple()
+        multiple, name, asked = self.size_multiple(), type(self).__name__, f"{height}x{width}"
         if height % multiple or width % multiple:
             raise DataError(
-                f"{type(self).__name__} makes media whose sides are multiples of {multiple}, not "
-                f"{height}x{width}.",
+                f"{name} makes media whose sides are multiples of {multiple}, not {asked}.",
                 hint=f"the nearest is {_nearest(height, multiple)}x{_nearest(width, multiple)}",
             )
         largest = self.largest_side()
         if largest is not None and max(height, width) > largest:
             raise DataError(
-                f"{type(self).__name__} makes media of at most {largest}x{largest}, not "
-                f"{height}x{width}.",
+                f"{name} makes media of at most {largest}x{largest}, not {asked}.",
                 hint=f"set data.height and data.width to at most {largest}",
             )
         factor = self.temporal_factor
         if factor == 1 and frames != 1:
-            raise DataError(
-                f"{type(self).__name__} makes images, not clips of {frames} frames.",
-                hint="set data.frames = 1",
-            )
+            said = f"{name} makes images, not clips of {frames} frames."
+            raise DataError(said, hint="set data.frames = 1")
         if (frames - 1) % factor:
             raise DataError(
-                f"{type(self).__name__} makes 1 + a multiple of {factor} frames, not {frames}.",
+                f"{name} makes 1 + a multiple of {factor} frames, not {frames}.",
                 hint=f"the nearest is {1 + factor * max(0, round((frames - 1) / factor))}",
             )
         size = (height // self.spatial_factor, width // self.spatial_factor)
