@@ -40,9 +40,10 @@ that does not exist is an error that names the nearest one. `section.key=value` 
 overrides a key: `ddrl train recipes/digits.toml objective.beta=0.3`. A number that can be switched
 off is off at 0. The run's folder keeps the whole recipe as `recipe.toml`.
 
-The same command resumes a run. A resume may change how long the run is and what is watched
-(`run.steps`, `evaluation`, `guard`, checkpoints); anything else would be another run, and is refused
-with a list of the differences.
+The same command resumes a run. A resume may change how long the run is, what is watched, and
+how it is computed (`run.steps`, `evaluation`, `guard`, checkpoints; `run.device`, `run.micro_batch`, `model.offload`
+and the like, after which the log says that last bits may differ). Anything else would be another run, and is
+refused with a list of the differences.
 
 {made(options_table())}"""
 

@@ -92,7 +92,7 @@ class TrainingRun:
 
     def _refuse_another_recipe(self, checkpoint: Checkpoint) -> None:
         from ddrl.builders.verify import MOVABLE, has_identity
-        from ddrl.recipe import parse_recipe, resume_conflicts
+        from ddrl.recipe import bit_changes, parse_recipe, resume_conflicts
 
         try:
             saved = parse_recipe(checkpoint.recipe, origin=f"{checkpoint.folder}/manifest.json")
@@ -112,6 +112,11 @@ class TrainingRun:
                 f"{'; '.join(conflicts)}.",
                 hint="use the recipe of the run to resume it, or start afresh in another folder: "
                 "run.folder=PATH",
+            )
+        if changes := bit_changes(saved, self._recipe):
+            logger.info(
+                "going on with %s: the same result, but perhaps for its last bits",
+                "; ".join(changes),
             )
 
     def _write_start(self, checkpoint: Checkpoint | None) -> None:

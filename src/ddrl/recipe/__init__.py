@@ -13,7 +13,13 @@ from ddrl.recipe.plan import Plan, make_plan
 from ddrl.recipe.plan_lines import format_size
 from ddrl.recipe.schema import Recipe
 from ddrl.recipe.steps import stochastic_steps, trained_steps
-from ddrl.recipe.toml import CHANGEABLE_ON_RESUME, difference, dump_toml, resume_conflicts
+from ddrl.recipe.toml import (
+    CHANGEABLE_ON_RESUME,
+    bit_changes,
+    difference,
+    dump_toml,
+    resume_conflicts,
+)
 
 __all__ = [
     "CHANGEABLE_ON_RESUME",
@@ -22,6 +28,7 @@ __all__ = [
     "Plan",
     "Recipe",
     "Working",
+    "bit_changes",
     "difference",
     "dump_toml",
     "format_size",
