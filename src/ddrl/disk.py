@@ -7,6 +7,7 @@ import json
 import os
 import secrets
 import stat
+import unicodedata
 from collections.abc import Callable
 from io import BufferedReader
 from pathlib import Path
@@ -16,6 +17,7 @@ __all__ = [
     "BESIDE",
     "apply_umask",
     "check_regular",
+    "file_stem",
     "open_regular",
     "parse_json",
     "read_document",
@@ -29,6 +31,31 @@ BESIDE = ".writing-"
 
 MAX_DOCUMENT = 64 << 20
 """Bytes of a recipe, a manifest or another document that are read at once."""
+
+
+def file_stem(text: str, *, also: str = "", limit: int = 40) -> str:
+    """Return what of a text can be part of a file's name on any file system.
+
+    Letters of any script with their marks, in lower case and composed, and digits; all else becomes
+    hyphens. Different texts may have the same stem.
+
+    Args:
+        text: any.
+        also: characters that are kept, too.
+        limit: characters at most, hence four times as many bytes; 120 bytes at most.
+
+    Returns:
+        The stem; empty where the text has no letter and no digit.
+    """
+    found: list[str] = []
+    for one in unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).lower()):
+        kind = unicodedata.category(one)[0]
+        # A mark without its letter shows nothing, or joins what comes before it.
+        is_kept = kind in "LN" or one in also or (kind == "M" and bool(found) and found[-1] != "-")
+        if is_kept or (found and found[-1] != "-"):
+            found.append(one if is_kept else "-")
+    cut = "".join(found)[:limit].encode()[:120].decode(errors="ignore")
+    return cut.strip("-")
 
 
 def open_regular(path: Path) -> BufferedReader:

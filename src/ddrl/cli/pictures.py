@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from ddrl.disk import file_stem
 from ddrl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -183,7 +183,7 @@ def _grid(pixels: Tensor, request: Request) -> Tensor:
 
 def slug(text: str) -> str:
     """A prompt as part of a file name: its letters, of any script, and digits."""
-    return re.sub(r"[\W_]+", "-", text.lower())[:40].strip("-") or "empty"
+    return file_stem(text) or "empty"
 
 
 def _remove_earlier(folder: Path) -> None:
