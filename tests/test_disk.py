@@ -138,7 +138,7 @@ def test_a_stem_holds_nothing_that_a_file_system_refuses(text: str, stem: str) -
     assert file_stem(text) == stem
 
 
-@pytest.mark.parametrize("text", ["猫" * 300, "𝔘" * 300, "a" * 300, "e\u0328\u0301" * 300])
+@pytest.mark.parametrize("text", ["猫" * 300, "\U00020000" * 300, "a" * 300, "e\u0328\u0301" * 300])
 def test_a_stem_is_short_and_whole(text: str) -> None:
     stem = file_stem(text, limit=100)
     assert 0 < len(stem.encode()) <= 120

@@ -6,6 +6,7 @@ import logging
 
 import torch
 
+from ddrl.errors import UsageError
 from ddrl.models.diffusers_model import DiffusersModel
 from ddrl.models.few_step import few_step_name
 from ddrl.models.lora import LoRASettings, add_lora
@@ -44,10 +45,12 @@ def adapt(recipe: Recipe, model: DiffusersModel) -> int:
     Raises:
         WeightsError: the adapter would be bound to nothing.
         DataError: it takes another number of first frames than ``data.given_frames``.
-        UsageError: it can't compute activations again.
+        UsageError: it can't compute activations again, or is told no guidance scale.
     """
     section, count = recipe.model, 0
     model.given_frames = recipe.data.given_frames
+    if section.embedded_guidance:
+        _tell_guidance(model, section.embedded_guidance)
     if section.lora.rank:
         lora = LoRASettings(
             rank=section.lora.rank,
@@ -67,6 +70,22 @@ def adapt(recipe: Recipe, model: DiffusersModel) -> int:
     if section.gradient_checkpointing:
         model.enable_gradient_checkpointing()
     return count
+
+
+def _tell_guidance(model: DiffusersModel, scale: float) -> None:
+    """Set the scale that the network is told.
+
+    Raises:
+        UsageError: it is told none.
+    """
+    if model.embedded_guidance is None:
+        raise UsageError(
+            f"model.embedded_guidance is {scale:g}, but the network of this "
+            f"{type(model).__name__} is told no guidance scale.",
+            hint="leave model.embedded_guidance out; the guidance of two passes is "
+            "rollout.guidance",
+        )
+    model.embedded_guidance = scale
 
 
 def warn_of_distilled(recipe: Recipe, model: DiffusersModel) -> None:

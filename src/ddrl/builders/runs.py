@@ -1,7 +1,8 @@
-"""A finished or running run on disk: where its files are, and its model ready to sample."""
+"""A finished or running run on disk: its model, ready to sample, and what is known of it."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
@@ -21,15 +22,16 @@ from ddrl.builders.assets import (
 )
 from ddrl.builders.corpus import Corpus
 from ddrl.builders.identity import base_parts, trained_part
+from ddrl.builders.run_folder import RunFolder, read_info, read_recipe
 from ddrl.builders.store import Progress
 from ddrl.builders.verify import DataRow, check_base, check_data, reading_hint
 from ddrl.data.digits import DigitSplits
-from ddrl.disk import read_document, read_json
-from ddrl.errors import CheckpointError, UsageError
+from ddrl.errors import CheckpointError
 from ddrl.models.diffusers_model import DiffusersModel
+from ddrl.models.ema import share_followed
 from ddrl.models.lora import has_lora
 from ddrl.models.tiny import TinyModel
-from ddrl.recipe import Recipe, parse_recipe
+from ddrl.recipe import Recipe
 from ddrl.rewards.scorer import Scorer
 from ddrl.training.checkpoint import (
     Checkpoint,
@@ -43,57 +45,13 @@ from ddrl.training.sinks import read_metrics
 
 __all__ = ["LoadedRun", "RunFolder", "Step", "Weights", "load_run", "read_recipe"]
 
+logger = logging.getLogger(__name__)
+
 Step = int | Literal["best"]
 """The step of a checkpoint, or the checkpoint that the audit marked as the best."""
 
 Weights = Literal["ema", "raw", "base"]
 """Averaged weights, weights as the optimizer left them, or those before post-training."""
-
-
-@dataclass(frozen=True)
-class RunFolder:
-    """Where a run keeps its files.
-
-    Attributes:
-        path: the folder, ``run.folder`` of the recipe.
-    """
-
-    path: Path
-
-    @property
-    def recipe(self) -> Path:
-        """The recipe with every key written out."""
-        return self.path / "recipe.toml"
-
-    @property
-    def info(self) -> Path:
-        """What the run was started with: versions, commit, hardware."""
-        return self.path / "run.json"
-
-    @property
-    def metrics(self) -> Path:
-        """JSON objects, one per iteration and one per audit."""
-        return self.path / "metrics.jsonl"
-
-    @property
-    def checkpoints(self) -> Path:
-        """One folder per checkpoint."""
-        return self.path / "checkpoints"
-
-    @property
-    def tensorboard(self) -> Path:
-        """Event files."""
-        return self.path / "tensorboard"
-
-    @property
-    def stopped(self) -> Path:
-        """Why the guard stopped the run, if it did."""
-        return self.path / "stopped.json"
-
-    @property
-    def lock(self) -> Path:
-        """Held by the process that trains."""
-        return self.path / "lock"
 
 
 @dataclass(frozen=True)
@@ -211,6 +169,8 @@ def load_run(
     start = {n: p.detach().clone() for n, p in network.named_parameters() if p.requires_grad}
     if checkpoint is not None and not is_base:
         name = "ema" if weights == "ema" else "model"
+        if weights == "ema":
+            _warn_of_short_runs(run, recipe, checkpoint.step)
         load_weights(network, checkpoint.tensors(name))
     network.requires_grad_(False)
     autocast = torch.bfloat16 if recipe.run.precision == "bfloat16" else None
@@ -227,9 +187,29 @@ def load_run(
         splits=splits,
         device=device,
         metrics=[row for row in read_metrics(run.metrics) if row["step"] <= reached],
-        info=_read_info(run),
+        info=read_info(run),
         checkpoint=checkpoint,
     )
+
+
+def _warn_of_short_runs(run: RunFolder, recipe: Recipe, step: int) -> None:
+    """Say where the average is closer to the start than to the weights that training has reached.
+
+    It is told by the number of updates alone, as for weights that move at constant speed.
+    """
+    section = recipe.optimizer
+    updates = step * recipe.objective.updates_per_rollout
+    share = share_followed(updates, decay=section.ema, warmup=section.ema_warmup)
+    if share < 0.5:
+        logger.warning(
+            "%s has averaged weights that hold about %.0f %% of its change: it has %d updates, and "
+            "optimizer.ema is %g. `ddrl sample` and `ddrl export` take the weights themselves with "
+            "--raw; train with optimizer.ema_warmup = true for a shorter average at first",
+            run.path,
+            100 * share,
+            updates,
+            section.ema,
+        )
 
 
 def _any_checkpoint(run: RunFolder) -> Checkpoint | None:
@@ -237,32 +217,6 @@ def _any_checkpoint(run: RunFolder) -> Checkpoint | None:
     with suppress(CheckpointError):
         return CheckpointFolder(run.checkpoints).latest()
     return None
-
-
-def read_recipe(run: RunFolder) -> Recipe:
-    """The recipe in a run's folder.
-
-    Raises:
-        UsageError: there is none, or it can't be read.
-    """
-    try:
-        text = read_document(run.recipe)
-    except (OSError, UnicodeDecodeError) as error:
-        found = "is not there" if not run.path.exists() else "has no readable recipe.toml"
-        raise UsageError(
-            f"{run.path} is not the folder of a run: it {found}.",
-            hint="name a run.folder that `ddrl train` has written",
-        ) from error
-    return parse_recipe(text, origin=str(run.recipe))
-
-
-def _read_info(run: RunFolder) -> Mapping[str, Any]:
-    """What ``run.json`` says; nothing depends on it, so that a run without it is still a run."""
-    try:
-        info: object = read_json(run.info)
-    except (OSError, ValueError):
-        return {}
-    return info if isinstance(info, dict) else {}
 
 
 def _find_checkpoint(run: RunFolder, step: Step | None) -> Checkpoint:

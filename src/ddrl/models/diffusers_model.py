@@ -38,6 +38,8 @@ class DiffusersModel(GivenFrames, Offloading, FewStep, ABC):
     """Modules that LoRA adapts by default, by the end of their names."""
     dead_ends: ClassVar[tuple[str, ...]] = ()
     """Parts of the last of ``transformer_blocks`` whose output goes nowhere."""
+    embedded_guidance: float | None = None
+    """The guidance scale that the network is told; None where it is told none. May be set."""
 
     def __init__(self, pipeline: Any) -> None:  # noqa: ANN401 - diffusers is untyped
         self.pipeline = pipeline

@@ -83,6 +83,12 @@ def _model_conflicts(recipe: Recipe) -> Iterator[Conflict]:
             "model.start is a run's folder, but model.family diffusers starts from a pipeline",
             "`ddrl export` that run, and give the folder that it writes as model.path",
         )
+    if model.embedded_guidance and not is_diffusers:
+        yield Conflict(
+            ("model.embedded_guidance", "model.family"),
+            "model.embedded_guidance is set, but the embedded model is told no guidance scale",
+            "leave it out; the guidance of two passes is rollout.guidance",
+        )
     if model.lora.rank and not is_diffusers:
         yield Conflict(
             ("model.lora.rank", "model.family"),
