@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import secrets
 import stat
 import unicodedata
@@ -18,6 +19,7 @@ __all__ = [
     "apply_umask",
     "check_regular",
     "file_stem",
+    "may_be_hub_id",
     "open_regular",
     "parse_json",
     "read_document",
@@ -28,6 +30,8 @@ __all__ = [
 
 BESIDE = ".writing-"
 """How the name of a file begins that is being written; a killed process leaves it behind."""
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 MAX_DOCUMENT = 64 << 20
 """Bytes of a recipe, a manifest or another document that are read at once."""
@@ -56,6 +60,16 @@ def file_stem(text: str, *, also: str = "", limit: int = 40) -> str:
             found.append(one if is_kept else "-")
     cut = "".join(found)[:limit].encode()[:120].decode(errors="ignore")
     return cut.strip("-")
+
+
+def may_be_hub_id(text: str) -> bool:
+    """Whether what is no file here may be on the hub: ``owner/name`` or ``owner/name@revision``.
+
+    It is a path that leads nowhere if its first part is a folder here, it begins as a path does, or
+    it has more parts.
+    """
+    name = text.partition("@")[0]
+    return _HUB_ID.fullmatch(name) is not None and not Path(name).parent.is_dir()
 
 
 def open_regular(path: Path) -> BufferedReader:

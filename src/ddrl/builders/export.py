@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from safetensors import SafetensorError
 
 from ddrl.builders.card import base_name, render_card, shared_path
-from ddrl.builders.runs import LoadedRun, Step, load_run
+from ddrl.builders.runs import LoadedRun, Step, Weights, load_run
 from ddrl.builders.store import Progress
 from ddrl.disk import apply_umask, read_json
 from ddrl.errors import UsageError
@@ -31,6 +32,7 @@ def export_run(
     *,
     step: Step | None = None,
     raw: bool = False,
+    overrides: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> Path:
     """Write a run's weights: an adapter, a diffusers folder, or the embedded model's folder.
@@ -41,6 +43,7 @@ def export_run(
             replaced; files beside it are kept.
         step: of the checkpoint; default: the newest.
         raw: the weights as the optimizer left them, not their average.
+        overrides: as :func:`~ddrl.builders.runs.load_run` takes them.
         progress: told about the base model, where it has to be made again.
 
     Returns:
@@ -52,7 +55,8 @@ def export_run(
     """
     target = folder / "export" if out is None else out
     _check_target(target)  # before any weight is read
-    run = load_run(folder, step=step, weights="raw" if raw else "ema", progress=progress)
+    weights: Weights = "raw" if raw else "ema"
+    run = load_run(folder, step=step, weights=weights, overrides=overrides, progress=progress)
     write_export(run, target)
     return target
 

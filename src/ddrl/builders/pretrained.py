@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 import torch
 
+from ddrl.disk import may_be_hub_id
 from ddrl.errors import UsageError
 from ddrl.models.diffusers_model import DiffusersModel
 from ddrl.models.few_step import few_step_name
+from ddrl.models.hub import missing_folder
 from ddrl.models.lora import LoRASettings, add_lora
 from ddrl.models.pretrained import load_model
 from ddrl.recipe.schema import Recipe
 
-__all__ = ["adapt", "build_pretrained", "warn_of_distilled"]
+__all__ = ["adapt", "build_pretrained", "check_model_path", "warn_of_distilled"]
 
 logger = logging.getLogger(__name__)
+
+
+def check_model_path(recipe: Recipe) -> None:
+    """Refuse a base that is not there; costs nothing.
+
+    Raises:
+        WeightsError: ``model.path`` is neither a file here nor what may be an id of the hub.
+    """
+    path = recipe.model.path
+    if path and not Path(path).exists() and not may_be_hub_id(path):
+        raise missing_folder(path)
 
 
 def build_pretrained(recipe: Recipe, device: torch.device) -> DiffusersModel:

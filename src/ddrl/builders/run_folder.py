@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ddrl.disk import read_document, read_json
 from ddrl.errors import UsageError
-from ddrl.recipe import Recipe, parse_recipe
+from ddrl.recipe import Recipe, read_finished
 
 __all__ = ["RunFolder", "read_info", "read_recipe"]
 
@@ -60,11 +60,16 @@ class RunFolder:
         return self.path / "lock"
 
 
-def read_recipe(run: RunFolder) -> Recipe:
+def read_recipe(run: RunFolder, overrides: Sequence[str] = ()) -> Recipe:
     """The recipe in a run's folder.
 
+    Args:
+        run: the folder.
+        overrides: ``section.key=value`` of what is not part of the model.
+
     Raises:
-        UsageError: there is none, or it can't be read.
+        UsageError: there is none, it can't be read, or an override is of what was trained.
+        RecipeError: it is not a recipe, or an override is none.
     """
     try:
         text = read_document(run.recipe)
@@ -74,7 +79,7 @@ def read_recipe(run: RunFolder) -> Recipe:
             f"{run.path} is not the folder of a run: it {found}.",
             hint="name a run.folder that `ddrl train` has written",
         ) from error
-    return parse_recipe(text, origin=str(run.recipe))
+    return read_finished(text, origin=str(run.recipe), overrides=overrides)
 
 
 def read_info(run: RunFolder) -> Mapping[str, Any]:

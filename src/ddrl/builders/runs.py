@@ -17,8 +17,9 @@ from ddrl.builders.assets import (
     build_corpus,
     build_model,
     build_scorer,
+    check_model_path,
+    device_to_read,
     load_splits,
-    pick_device,
 )
 from ddrl.builders.corpus import Corpus
 from ddrl.builders.identity import base_parts, trained_part
@@ -99,7 +100,7 @@ class LoadedRun:
     def check_data(self, rows: Sequence[DataRow]) -> None:
         """Refuse other data than the run's: see :func:`~ddrl.builders.verify.check_data`."""
         if self.checkpoint is not None:
-            hint = reading_hint(self.folder, "data.path")
+            hint = reading_hint("data.path")
             check_data(self.checkpoint, rows, self.recipe, hint=hint)
 
     @cached_property
@@ -134,6 +135,8 @@ def load_run(
     step: Step | None = None,
     weights: Weights = "ema",
     needs_base: bool = False,
+    overrides: Sequence[str] = (),
+    device: torch.device | None = None,
     progress: Progress | None = None,
 ) -> LoadedRun:
     """Read a run's recipe and weights.
@@ -143,35 +146,31 @@ def load_run(
         step: of the checkpoint, or ``best``; default: the newest whole one.
         weights: which weights; ``base`` needs no checkpoint.
         needs_base: whether its base is asked for, too, where all of its weights are trained.
+        overrides: ``section.key=value``, see :data:`~ddrl.recipe.reading.SET_ANEW`.
+        device: of the model; None: the run's own, or the CPU where that is not here.
         progress: told about the base model, where it has to be made again.
 
     Raises:
-        UsageError: the folder is not a run's, or its recipe is not one.
+        UsageError: the folder is not a run's, or an override is of what was trained.
+        RecipeError: its recipe is not one, or an override is none.
         CheckpointError: there is no such checkpoint, it is broken, or of another base.
     """
     run = RunFolder(Path(folder))
-    recipe = read_recipe(run)
+    recipe = read_recipe(run, overrides)
     is_base = weights == "base"
     checkpoint = _any_checkpoint(run) if is_base else _find_checkpoint(run, step)
-    device = pick_device(recipe)
-    splits = load_splits(recipe)
+    device, splits = device or device_to_read(recipe), load_splits(recipe)
+    check_model_path(recipe)
     model = build_model(recipe, splits, device, progress=progress)
     network = model.transformer
     if checkpoint is not None:
-        is_replaced = not (is_base or needs_base or has_lora(network))
-        check_base(
-            checkpoint,
-            base_parts(model),
-            recipe,
-            hint=reading_hint(run.path, "model.path" if recipe.model.path else ""),
-            replaced=trained_part(model) if is_replaced else "",
-        )
+        _check_base(checkpoint, model, recipe, needs_base=is_base or needs_base)
     start = {n: p.detach().clone() for n, p in network.named_parameters() if p.requires_grad}
     if checkpoint is not None and not is_base:
         name = "ema" if weights == "ema" else "model"
+        load_weights(network, checkpoint.tensors(name))
         if weights == "ema":
             _warn_of_short_runs(run, recipe, checkpoint.step)
-        load_weights(network, checkpoint.tensors(name))
     network.requires_grad_(False)
     autocast = torch.bfloat16 if recipe.run.precision == "bfloat16" else None
     reached = 0 if checkpoint is None or is_base else checkpoint.step
@@ -189,6 +188,20 @@ def load_run(
         metrics=[row for row in read_metrics(run.metrics) if row["step"] <= reached],
         info=read_info(run),
         checkpoint=checkpoint,
+    )
+
+
+def _check_base(
+    checkpoint: Checkpoint, model: TinyModel | DiffusersModel, recipe: Recipe, *, needs_base: bool
+) -> None:
+    """Refuse another base, see :func:`~ddrl.builders.verify.check_base`."""
+    is_replaced = not (needs_base or has_lora(model.transformer))
+    check_base(
+        checkpoint,
+        base_parts(model),
+        recipe,
+        hint=reading_hint("model.path" if recipe.model.path else ""),
+        replaced=trained_part(model) if is_replaced else "",
     )
 
 

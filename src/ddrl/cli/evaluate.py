@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ddrl.cli.overrides import ModelOption, split_runs, with_model
 from ddrl.cli.steps import StepOption, read_step
 from ddrl.cli.terminal import Verbose, format_change, say, say_json
 from ddrl.errors import printable
@@ -24,7 +25,14 @@ _PLAIN_WIDTH = 160  # of the table where there is no terminal to ask
 
 
 def evaluate(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="Folders of runs.")],
+    arguments: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN... [SECTION.KEY=VALUE]...",
+            help="Folders of runs; then keys to set otherwise: where things lie, and how they are "
+            "computed and measured.",
+        ),
+    ],
     out: Annotated[
         Path | None,
         typer.Option("--out", metavar="FOLDER", help="Default: evaluation/ in the first run."),
@@ -43,6 +51,7 @@ def evaluate(
             help="Let a run's recipe name a reward whose module lies in the working folder.",
         ),
     ] = False,
+    model: ModelOption = None,
     verbose: Verbose = False,  # noqa: ARG001 - its callback does the work
 ) -> None:
     """Measure runs beside the base they start from, and judge whether the reward was hacked.
@@ -55,7 +64,13 @@ def evaluate(
     from ddrl.rewards.code import look_in
 
     look_in(Path.cwd(), allowed=allow_code)
-    report = evaluate_runs(runs, step=read_step(step), progress=logger.info)
+    runs, overrides = split_runs(arguments)
+    report = evaluate_runs(
+        runs,
+        step=read_step(step),
+        overrides=with_model(overrides, model),
+        progress=logger.info,
+    )
     page, numbers = write_report(report, out or runs[0] / "evaluation")
     if sheets:
         write_sheets(report.samples, page.parent / "samples")

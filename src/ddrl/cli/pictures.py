@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ddrl.disk import file_stem
 from ddrl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -183,6 +182,8 @@ def _grid(pixels: Tensor, request: Request) -> Tensor:
 
 def slug(text: str) -> str:
     """A prompt as part of a file name: its letters, of any script, and digits."""
+    from ddrl.disk import file_stem
+
     return file_stem(text) or "empty"
 
 

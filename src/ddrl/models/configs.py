@@ -10,8 +10,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from ddrl.disk import read_json
+from ddrl.disk import may_be_hub_id, read_json
 from ddrl.errors import DDRLError, WeightsError
+from ddrl.models.hub import fetch, missing_folder
 
 __all__ = ["PipelineConfigs", "building", "known_releases", "split_revision"]
 
@@ -110,11 +111,11 @@ def _read(path: str, file: str) -> Config:
     try:
         if Path(path).exists():
             found = Path(path) / file
-        else:
-            from huggingface_hub import hf_hub_download
-
+        elif may_be_hub_id(path):
             name, revision = split_revision(path)
-            found = Path(hf_hub_download(name, file, revision=revision))
+            found = fetch(name, file, revision=revision)
+        else:
+            raise missing_folder(path)
         value = read_json(found)
     except (OSError, ValueError) as error:
         raise _missing(path, file) from error

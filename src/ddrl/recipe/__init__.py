@@ -2,15 +2,17 @@
 
 Reading order: ``sections`` (the keys), ``steps``, ``anchors`` and ``checks`` (what goes together),
 ``schema`` (the whole), ``toml`` and ``keys`` (the recipe as text and as data), ``overrides``,
-``problems`` and ``load`` (from a file to a recipe), ``memory`` and ``plan`` (what it amounts to),
-``options`` (the documentation).
+``problems``, ``paths``, ``load`` and ``reading`` (from a file to a recipe), ``memory`` and ``plan``
+(what it amounts to), ``options`` (the documentation).
 """
 
 from ddrl.recipe.load import load_recipe, parse_recipe
 from ddrl.recipe.memory import Footprint, Memory, Working
 from ddrl.recipe.options import options_table
+from ddrl.recipe.paths import resolve_paths
 from ddrl.recipe.plan import Plan, make_plan
 from ddrl.recipe.plan_lines import format_size
+from ddrl.recipe.reading import read_finished
 from ddrl.recipe.schema import Recipe
 from ddrl.recipe.steps import stochastic_steps, trained_steps
 from ddrl.recipe.toml import (
@@ -36,6 +38,8 @@ __all__ = [
     "make_plan",
     "options_table",
     "parse_recipe",
+    "read_finished",
+    "resolve_paths",
     "resume_conflicts",
     "stochastic_steps",
     "trained_steps",
