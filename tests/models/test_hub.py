@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ NOWHERE = [
     "x/",
     "",
 ]
-CALLS = {
+CALLS: dict[str, Callable[[str], object]] = {
     "load": load_model,
     "sketch": sketch_model,
     "encoder": load_vision_encoder,

@@ -103,7 +103,8 @@ def _of_pictures(case: AdapterCase) -> AdapterCase | None:
     if not isinstance(model, DiffusersModel) or not model.is_video() or model.given_frames:
         return None  # given frames leave nothing of a single one to generate
     pictures = case.media[:, 0]
-    shape = model.latent_shape(*pictures.shape[-2:], 1)
+    height, width = pictures.shape[-2:]
+    shape = model.latent_shape(height, width, 1)
     return dataclasses.replace(case, media=pictures, latent_shape=shape, pipeline=None)
 
 
