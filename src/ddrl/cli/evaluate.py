@@ -28,9 +28,9 @@ def evaluate(
     arguments: Annotated[
         list[str],
         typer.Argument(
-            metavar="RUN... [SECTION.KEY=VALUE]...",
-            help="Folders of runs; then keys to set otherwise: where things lie, and how they are "
-            "computed and measured.",
+            metavar="RUN",
+            help="Folders of runs; SECTION.KEY=VALUE among them sets a key otherwise: where things "
+            "lie, and how they are computed and measured.",
         ),
     ],
     out: Annotated[
