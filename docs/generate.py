@@ -40,6 +40,11 @@ that does not exist is an error that names the nearest one. `section.key=value` 
 overrides a key: `ddrl train recipes/digits.toml objective.beta=0.3`. A number that can be switched
 off is off at 0. The run's folder keeps the whole recipe as `recipe.toml`.
 
+Relative paths start at the folder that the command is run in, `~` and `$VARIABLE` mean what they mean in a shell, and the run
+keeps whole paths, so that its folder can be used from anywhere. Where a finished run's base, data or device is another one now, say so:
+`ddrl sample RUN run.device=cpu data.path=PATH --model PATH` (and `evaluate`, `export`). Base and data are known by their content;
+what is part of the model can't be set.
+
 The same command resumes a run. A resume may change how long the run is, what is watched, and
 how it is computed (`run.steps`, `evaluation`, `guard`, checkpoints; `run.device`, `run.micro_batch`, `model.offload`
 and the like, after which the log says that last bits may differ). Anything else would be another run, and is
