@@ -56,7 +56,7 @@ def fetch(name: str, file: str, *, revision: str | None = None) -> Path:
                 "HF_HUB_OFFLINE is set" if is_off else f"the hub can't be reached: {_reason(error)}"
             )
             raise WeightsError(
-                f"There is no folder {name}, and for a model of that name on the hub {why}.",
+                f"There is no folder {name}, and no model of that name can be fetched: {why}.",
                 hint="download it where there is a network, and give its folder: model.path=PATH",
             ) from error
     return Path(hf_hub_download(name, file, revision=revision))
