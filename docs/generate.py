@@ -44,9 +44,15 @@ off is off at 0. The run's folder keeps the whole recipe as `recipe.toml`.
 a file of that name in the working folder, with or without `.toml`, comes first, and the log says so. `ddrl recipe copy digits`
 writes a copy to change, and overwrites nothing without `--force`.
 
-The same command resumes a run. A resume may change how long the run is and what is watched
-(`run.steps`, `evaluation`, `guard`, checkpoints); anything else would be another run, and is refused
-with a list of the differences.
+Relative paths start at the folder that the command is run in, `~` and `$VARIABLE` mean what they mean in a shell, and the run
+keeps whole paths, so that its folder can be used from anywhere. Where a finished run's base, data or device is another one now, say so:
+`ddrl sample RUN run.device=cpu data.path=PATH --model PATH` (and `evaluate`, `export`). Base and data are known by their content;
+what is part of the model can't be set.
+
+The same command resumes a run. A resume may change how long the run is, what is watched, and
+how it is computed (`run.steps`, `evaluation`, `guard`, checkpoints; `run.device`, `run.micro_batch`, `model.offload`
+and the like, after which the log says that last bits may differ). Anything else would be another run, and is
+refused with a list of the differences.
 
 {made(options_table())}"""
 

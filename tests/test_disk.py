@@ -6,13 +6,14 @@ import os
 import socket
 import stat
 import tempfile
+import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from ddrl.disk import BESIDE, open_regular, read_regular, replace_file
+from ddrl.disk import BESIDE, file_stem, open_regular, read_regular, replace_file
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="pipes and modes of POSIX")
 
@@ -116,3 +117,29 @@ def test_a_name_of_any_length_can_be_replaced(tmp_path: Path) -> None:
     path = tmp_path / ("n" * 255)
     replace_file(path, b"new")
     assert path.read_bytes() == b"new"
+
+
+def test_a_stem_has_the_letters_of_its_text_with_their_marks() -> None:
+    for text in ("हिन्दी", "ภาษาไทย", "עִבְרִית", "größe", "семь", "数字の七", "한국어"):
+        assert file_stem(text) == file_stem(unicodedata.normalize("NFD", text))
+        assert unicodedata.normalize("NFD", file_stem(text)) == unicodedata.normalize("NFD", text)
+    assert file_stem("A cat, 3x!") == "a-cat-3x"
+    assert file_stem("beta 0.1", also=".") == "beta-0.1"
+
+
+@pytest.mark.parametrize(
+    ("text", "stem"),
+    [
+        *(("", ""), ("!?", ""), ("\u0301\ufe0f", ""), ("a\ud800b", "a-b"), ("a/\\:*?\0b", "a-b")),
+        *(("../\x1b[2J/\u202e", "2j"), ("-a- ", "a"), ("\u200d\u0301x", "x"), ("İ", "i̇")),
+    ],
+)
+def test_a_stem_holds_nothing_that_a_file_system_refuses(text: str, stem: str) -> None:
+    assert file_stem(text) == stem
+
+
+@pytest.mark.parametrize("text", ["猫" * 300, "\U00020000" * 300, "a" * 300, "e\u0328\u0301" * 300])
+def test_a_stem_is_short_and_whole(text: str) -> None:
+    stem = file_stem(text, limit=100)
+    assert 0 < len(stem.encode()) <= 120
+    assert stem == file_stem(stem, limit=100)

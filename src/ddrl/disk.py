@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import secrets
 import stat
+import unicodedata
 from collections.abc import Callable
 from io import BufferedReader
 from pathlib import Path
@@ -16,6 +18,8 @@ __all__ = [
     "BESIDE",
     "apply_umask",
     "check_regular",
+    "file_stem",
+    "may_be_hub_id",
     "open_regular",
     "parse_json",
     "read_document",
@@ -27,8 +31,45 @@ __all__ = [
 BESIDE = ".writing-"
 """How the name of a file begins that is being written; a killed process leaves it behind."""
 
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+
 MAX_DOCUMENT = 64 << 20
 """Bytes of a recipe, a manifest or another document that are read at once."""
+
+
+def file_stem(text: str, *, also: str = "", limit: int = 40) -> str:
+    """Return what of a text can be part of a file's name on any file system.
+
+    Letters of any script with their marks, in lower case and composed, and digits; all else becomes
+    hyphens. Different texts may have the same stem.
+
+    Args:
+        text: any.
+        also: characters that are kept, too.
+        limit: characters at most, hence four times as many bytes; 120 bytes at most.
+
+    Returns:
+        The stem; empty where the text has no letter and no digit.
+    """
+    found: list[str] = []
+    for one in unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).lower()):
+        kind = unicodedata.category(one)[0]
+        # A mark without its letter shows nothing, or joins what comes before it.
+        is_kept = kind in "LN" or one in also or (kind == "M" and bool(found) and found[-1] != "-")
+        if is_kept or (found and found[-1] != "-"):
+            found.append(one if is_kept else "-")
+    cut = "".join(found)[:limit].encode()[:120].decode(errors="ignore")
+    return cut.strip("-")
+
+
+def may_be_hub_id(text: str) -> bool:
+    """Whether what is no file here may be on the hub: ``owner/name`` or ``owner/name@revision``.
+
+    It is a path that leads nowhere if its first part is a folder here, it begins as a path does, or
+    it has more parts.
+    """
+    name = text.partition("@")[0]
+    return _HUB_ID.fullmatch(name) is not None and not Path(name).parent.is_dir()
 
 
 def open_regular(path: Path) -> BufferedReader:

@@ -118,6 +118,7 @@ CHANGES: dict[str, Case] = {
     "optimizer.schedule": Case("cosine"),
     "optimizer.grad_clip": Case("0.01", PLAIN),
     "optimizer.ema": Case("0.5"),
+    "optimizer.ema_warmup": Case("true"),
     "guard.max_grad_norm": Case("0.000001"),
     "guard.max_ratio": Case("1.0001", FAST),
     "guard.max_latent_std": Case("0.01", ("guard.min_latent_std=0",)),
@@ -160,6 +161,8 @@ KEEPS: dict[str, Case] = {
 
 ELSEWHERE: dict[str, str] = {
     "model.family": "flow/test_diffusers.py::test_samples",
+    "model.embedded_guidance": "models/families/test_flux.py::"
+    "test_a_recipe_sets_the_embedded_guidance",
     "model.compile": "flow/test_weight_switches.py::test_compiling_changes_little",
     "model.lora.start": "cli/test_export_start.py::test_a_whole_run_from_an_adapter",
     "data.source": "flow/test_prompts.py::test_it_trains_and_drift_is_measured",

@@ -73,6 +73,20 @@ def test_the_base_of_a_run(run: Path) -> None:
     assert same(weights_of(network, base.start), after), "also where something fails inside"
 
 
+def test_averages_that_are_mostly_the_start_are_told(
+    own: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    load_run(own)
+    assert "averaged weights that hold about 12 % of its change: it has 4 updates" in caplog.text
+    caplog.clear()
+    load_run(own, weights="raw")
+    load_run(own, weights="base")
+    recipe = own / "recipe.toml"
+    recipe.write_text(recipe.read_text().replace("ema_warmup = false", "ema_warmup = true"))
+    load_run(own)
+    assert "averaged weights" not in caplog.text
+
+
 def test_the_best_is_a_step(own: Path) -> None:
     with pytest.raises(CheckpointError, match="no checkpoint that is marked as the best"):
         load_run(own, step="best")

@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 
 from ddrl.builders import verify
-from ddrl.builders.verify import DataRow, check_base, check_data, has_identity, identity_notes
+from ddrl.builders.verify import (
+    DataRow,
+    check_base,
+    check_data,
+    has_identity,
+    identity_notes,
+    same_places,
+)
 from ddrl.errors import CheckpointError
 from ddrl.recipe import parse_recipe
 from ddrl.training.checkpoint import Checkpoint
@@ -106,3 +113,12 @@ def test_a_checkpoint_without_notes_is_taken_with_a_warning(
         check_base(old, BASE, FILES, hint="")
     assert "does not say what base and data" in caplog.text
     check_data(old, ROWS, FILES, hint="")
+
+
+def test_places_may_differ_where_what_lies_there_is_the_same() -> None:
+    other_base = Checkpoint(Path("x"), 1, "", identity_notes({**BASE, "vae": "3"}, ROWS))
+    assert same_places(noted(), noted()) == ("model.path", "model.start", "data.path")
+    assert same_places(noted(), noted(ROWS[:-1])) == ("model.path", "model.start")
+    assert same_places(noted(), other_base) == ("data.path",)
+    assert same_places(noted(), Checkpoint(Path("old"), 1, "")) == ()
+    assert same_places(None, noted()) == ()

@@ -51,6 +51,16 @@ def test_one_of_another_recipe_lists_the_differences(recipe: Path, trained: Path
     assert {**contents(trained), "lock": ""} == {**before, "lock": ""}
 
 
+def test_a_resume_in_other_memory_goes_on_and_says_so(recipe: Path, trained: Path) -> None:
+    other = ["run.micro_batch=3", "run.steps_per_pass=2", "reward.0.samples_per_call=1"]
+    result = ddrl("train", recipe, "run.steps=5", *other)
+    assert result.code == 0, result.stderr
+    assert "resuming after step 4" in result.stderr
+    assert "run.micro_batch: 0 -> 3" in result.stderr
+    assert "but perhaps for its last bits" in result.stderr
+    assert [row["step"] for row in metrics_of(trained)] == [1, 2, 3, 4, 5]
+
+
 def test_one_of_an_older_ddrl(recipe: Path, trained: Path) -> None:
     for path in trained.glob("checkpoints/*/manifest.json"):
         manifest = json.loads(path.read_text())

@@ -106,5 +106,5 @@ def test_prompts_of_any_script_are_told_apart_by_their_file_names() -> None:
     assert len(set(names)) == len(texts)
     assert names[-1] == "a-cat-3x"
     assert slug("../\x1b[2J/\u202e") == "2j"
-    assert slug("!?") == "empty"
+    assert slug("!?") == slug("❤\ufe0f") == "empty"
     assert len(slug("猫" * 300).encode()) < 200

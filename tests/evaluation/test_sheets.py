@@ -19,6 +19,15 @@ def test_a_sheet_comes_back(tmp_path: Path) -> None:
     assert np.array_equal(read_sheet(path), samples)
 
 
+def test_no_sheet_takes_the_place_of_another(tmp_path: Path) -> None:
+    names = ["a/b", "a-b", "A-B", "run", "/x/" + "y" * 300, "z" * 230, "猫" * 80, "/強/い"]
+    samples = {name: np.full((1, 1, 2, 2, 3), i, np.uint8) for i, name in enumerate(names)}
+    written = write_sheets(samples, tmp_path)
+    assert [int(read_sheet(path).max()) for path in written] == list(range(len(names)))
+    assert written[3].name == "run.png"
+    assert len({path.name.casefold() for path in written}) == len(names)
+
+
 @pytest.mark.parametrize("tile", ["0x0", "x", "-1x2", "7x7", "99999999999x1", "1" * 5000 + "x1"])
 def test_a_tile_that_does_not_fit_is_no_sheet(tmp_path: Path, tile: str) -> None:
     note = PngImagePlugin.PngInfo()

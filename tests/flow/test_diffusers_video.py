@@ -9,8 +9,8 @@ from pathlib import Path
 import av
 import pytest
 from diffusers import WanPipeline
-from tests.cli.command import ddrl
-from tests.data.making import write_video
+from tests.cli.command import ddrl, metrics_of
+from tests.data.making import write_image, write_video
 from tests.flow.diffusers_jobs import Job, image_size
 from tests.flow.test_stop_and_resume import assert_same, gated, interrupt
 from tests.models.families import wan_parts
@@ -79,3 +79,22 @@ def test_a_single_held_out_clip(job: Job, tmp_path: Path) -> None:
     for run in json.loads(result.stdout)["runs"].values():
         assert run["heldout_loss_change"] is not None
         assert run["frechet"] is None
+
+
+def test_a_first_stage_on_pictures(job: Job, tmp_path: Path) -> None:
+    """A clip model trains on pictures, is measured by them, and its samples are pictures."""
+    data = tmp_path / "data"
+    for index in range(4):
+        stem = data / str(index)
+        write_image(stem.with_suffix(".png"), width=16, height=16, colour=(60 * index, 90, 9))
+        stem.with_suffix(".txt").write_text(f"a thing of kind {index}")
+    pictures = ["data.frames=1", f"data.path={data}", "run.steps=1"]
+    job.train(tmp_path, *pictures, "evaluation.panel_samples=4", "evaluation.every=1")
+    assert "audit/diversity" in metrics_of(tmp_path / "run")[-1]
+    out = tmp_path / "out"
+    result = ddrl("sample", tmp_path / "run", "--num", "1", "--prompt", "a picture", "--out", out)
+    assert result.code == 0, result.stderr
+    assert sorted(p.name for p in out.iterdir()) == [
+        *("000-a-picture-0.png", "grid.png", "manifest.json"),
+    ]
+    assert image_size(out / "000-a-picture-0.png") == (16, 16)

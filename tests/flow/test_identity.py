@@ -61,6 +61,13 @@ def everything(root: Path) -> None:
         scaled(path.parent.name)(root)
 
 
+def everything_in(model: Path) -> None:
+    """Likewise, of a model of another name."""
+    model.rename(model.with_name("model"))
+    everything(model.parent)
+    model.with_name("model").rename(model)
+
+
 def one_number(root: Path) -> None:
     """The smallest change of the smallest kind: one bit of one weight."""
     (path,) = (root / "model" / "vae").glob("*.safetensors")
@@ -98,8 +105,9 @@ COMMANDS: dict[str, Callable[[Path], Result]] = {
 def test_another_base_under_the_same_path(copied: Path, command: str) -> None:
     everything(copied)
     before = kept(copied / "run")
-    hint = "model.path=PATH" if command == "train" else "model.path into"
-    COMMANDS[command](copied).failed(5, "trained on another base than the base at", hint)
+    COMMANDS[command](copied).failed(
+        5, "trained on another base than the base at", "model.path=PATH"
+    )
     assert kept(copied / "run") == before
 
 
@@ -144,8 +152,7 @@ def test_other_data_under_the_same_path(
 ) -> None:
     change(copied)
     before = kept(copied / "run")
-    hint = "data.path=PATH" if command == "train" else "data.path into"
-    COMMANDS[command](copied).failed(5, "trained on other data", phrase, hint)
+    COMMANDS[command](copied).failed(5, "trained on other data", phrase, "data.path=PATH")
     assert kept(copied / "run") == before
 
 
@@ -168,6 +175,22 @@ def test_the_same_base_and_data_elsewhere_are_gone_on_with(copied: Path, trained
     assert metrics_of(copied / "run") == metrics_of(straight / "run")
     assert COMMANDS["sample"](copied).code == 0  # the run has its new place
     assert f'path = "{copied}/moved"' in (copied / "run" / "recipe.toml").read_text()
+
+
+@pytest.mark.parametrize("command", ["sample", "export", "evaluate"])
+def test_a_run_is_read_where_its_base_and_data_lie_now(
+    copied: Path, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (copied / "model").rename(copied / "moved")
+    (copied / "data").rename(copied / "pictures")
+    monkeypatch.setenv("PICTURES", str(copied / "pictures"))
+    more = ["--num", "1", "--prompt", "a thing"] if command == "sample" else []
+    COMMANDS[command](copied).failed(3, f"There is no folder {copied}/model", "model.path=PATH")
+    here = ["data.path=$PICTURES", "--model", f"{copied}/moved"]
+    result = ddrl(command, copied / "run", *here, *more)
+    assert result.code == 0, result.stderr
+    everything_in(copied / "moved")
+    ddrl(command, copied / "run", *here, *more).failed(5, "trained on another base")
 
 
 def test_a_refused_resume_leaves_the_run_as_it_is(copied: Path) -> None:

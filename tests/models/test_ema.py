@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from ddrl.errors import CheckpointError
-from ddrl.models.ema import EMA
+from ddrl.models.ema import EMA, decay_at, share_followed
 
 
 def network() -> nn.Sequential:
@@ -43,6 +43,39 @@ def test_closed_form(decay: float) -> None:
     )
     for average in ema.state_dict().values():
         torch.testing.assert_close(average, torch.full_like(average, expected))
+
+
+def test_with_a_warm_up_the_average_is_short_at_first() -> None:
+    """Weights of 0 that are 1, 2, 3, ...: the first decays are 2/11, 3/12 and 4/13."""
+    net = network()
+    fill(net, 0.0)
+    ema, average = EMA(net, decay=0.95, warmup=True), 0.0
+    for value, decay in enumerate([2 / 11, 3 / 12, 4 / 13], start=1):
+        fill(net, float(value))
+        ema.update()
+        average = decay * average + (1 - decay) * value
+        for found in ema.state_dict().values():
+            torch.testing.assert_close(found, torch.full_like(found, average))
+    assert ema.num_updates == 3
+
+
+def test_the_warm_up_ends_at_the_decay() -> None:
+    """(1 + n) / (10 + n) is 0.95 at n = 170, and 0.5 at n = 8."""
+    assert decay_at(7, decay=0.5, warmup=True) < 0.5 == decay_at(8, decay=0.5, warmup=True)
+    assert decay_at(169, decay=0.95, warmup=True) < 0.95 == decay_at(171, decay=0.95, warmup=True)
+    assert decay_at(1, decay=0.1, warmup=True) == decay_at(1, decay=0.1, warmup=False) == 0.1
+
+
+def test_the_share_of_a_change_that_the_average_follows() -> None:
+    """At constant speed: (n - d (1 - d^n) / (1 - d)) / n without a warm-up."""
+    for count in (1, 2, 30, 300):
+        lag = 0.95 * (1 - 0.95**count) / 0.05
+        found = share_followed(count, decay=0.95, warmup=False)
+        assert found == pytest.approx(1 - lag / count)
+    assert share_followed(2, decay=0.95, warmup=False) == pytest.approx(0.07375)
+    assert share_followed(2, decay=0.95, warmup=True) == pytest.approx(0.8523, abs=1e-4)
+    assert share_followed(10**9, decay=0.95, warmup=False) > 0.94
+    assert share_followed(5, decay=0.0, warmup=False) == share_followed(0, decay=0.9, warmup=True)
 
 
 def test_it_starts_at_the_weights_and_does_not_follow_them_by_itself() -> None:

@@ -50,6 +50,17 @@ def test_every_variant_beta_and_seed_is_a_run(file: Path) -> None:
     assert runs[0].folder == Path("runs/all/ddrl-beta-0.1-seed3")
 
 
+def test_variants_of_any_script_have_folders_of_their_own(file: Path) -> None:
+    names = ["強い", "弱い", "!", "?", "A+", "A-", "plain"]
+    variants = "".join(f'[[variant]]\nname = "{name}"\n' for name in names)
+    file.write_text(COMPARISON.partition("[[variant]]")[0] + variants)
+    stems = [run.folder.name.removesuffix("-seed3") for run in plan_runs(*load_comparison([file]))]
+    (*own, plain) = stems[::2]
+    assert len(set(own)) == len(own)
+    assert (own[0], own[1], plain) == ("強い", "弱い", "plain")
+    assert all(stem.strip("-.") for stem in own)
+
+
 def test_a_variants_own_keys_come_after_those_of_all(file: Path) -> None:
     runs = plan_runs(*load_comparison([file]))
     assert [run.recipe.run.steps for run in runs] == [7, 7, 7, 7, 5, 5]

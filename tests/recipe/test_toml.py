@@ -10,6 +10,7 @@ from tests.recipe.texts import REWARD, recipe
 from ddrl.recipe import (
     CHANGEABLE_ON_RESUME,
     Recipe,
+    bit_changes,
     difference,
     dump_toml,
     parse_recipe,
@@ -212,6 +213,29 @@ def test_a_resumed_run_may_change_what_is_kept_and_watched() -> None:
     assert resume_conflicts(saved, option) == ["reward.0.options.timeout: (absent) -> 1"]
     changed = recipe("run.seed=1", "run.steps=500")
     assert resume_conflicts(saved, changed) == ["run.seed: 0 -> 1"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *("run.micro_batch=3", "run.steps_per_pass=2", "run.threads=2", "run.device=cpu"),
+        *("model.gradient_checkpointing=true", "model.offload=true", "model.compile=true"),
+        "reward.0.samples_per_call=2",
+    ],
+)
+def test_a_resumed_run_may_be_computed_in_another_way(change: str) -> None:
+    saved, current = recipe(), recipe(change)
+    assert resume_conflicts(saved, current) == []
+    (line,) = bit_changes(saved, current)
+    assert line.startswith(change.partition("=")[0])
+
+
+def test_what_only_moves_or_warns_changes_no_bit() -> None:
+    saved, current = recipe(), recipe("run.cache=x", "model.distilled=no", "run.steps=500")
+    assert resume_conflicts(saved, current) == []
+    assert bit_changes(saved, current) == []
+    precise = recipe("run.precision=bfloat16", "rollout.storage_dtype=bfloat16")
+    assert len(resume_conflicts(saved, precise)) == 2
 
 
 def test_a_cosine_schedule_fixes_the_length() -> None:

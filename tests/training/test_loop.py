@@ -91,6 +91,7 @@ def test_resume_is_the_straight_run(
 
     resumed = toy(policy).trainer()
     restore(resumed, checkpoint)
+    assert resumed.ema.num_updates == interrupted.ema.num_updates >= stop  # its warm-up goes on
     assert_same_state(resumed, interrupted)
     assert train(resumed, NUM_STEPS, sinks=[second], checkpoints=checkpoints)
     assert_same_state(resumed, expected)

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from threadpoolctl import threadpool_limits
 
 from ddrl.builders.corpus import Corpus
+from ddrl.builders.device import device_to_read, limit_threads, note_device, pick_device
 from ddrl.builders.embedded import build_judge, check_embedded, load_splits
 from ddrl.builders.identity import base_parts
-from ddrl.builders.pretrained import adapt, build_pretrained
+from ddrl.builders.pretrained import adapt, build_pretrained, check_model_path
 from ddrl.builders.scorers import build_scorer
 from ddrl.builders.source import build_corpus, check_path
 from ddrl.builders.stages import check_starts, start_from
@@ -22,7 +22,6 @@ from ddrl.builders.store import Progress, fingerprint, make_once
 from ddrl.builders.verify import check_base, check_data, identity_notes, resume_hint
 from ddrl.data.digits import DigitSplits
 from ddrl.data.sources import CaptionedMedia
-from ddrl.errors import UsageError
 from ddrl.models.compiling import compile_blocks
 from ddrl.models.diffusers_model import DiffusersModel
 from ddrl.models.spelling import pieces, vocabulary_of
@@ -46,9 +45,12 @@ __all__ = [
     "build_pretrained",
     "build_scorer",
     "build_tiny",
+    "check_model_path",
     "check_named",
+    "device_to_read",
     "limit_threads",
     "load_splits",
+    "note_device",
     "pick_device",
     "tiny_config",
 ]
@@ -58,28 +60,6 @@ logger = logging.getLogger(__name__)
 # Part of every cache key: raise it when the making of a cached thing changes.
 CACHE_VERSION = 1
 CLIPS_VERSION = 2  # the same, of the base of clips
-
-
-def pick_device(recipe: Recipe) -> torch.device:
-    """The device of ``run.device``.
-
-    Raises:
-        UsageError: CUDA is asked for and not there.
-    """
-    name = recipe.run.device
-    if name == "cuda" and not torch.cuda.is_available():
-        raise UsageError(
-            'run.device is "cuda", but PyTorch sees no CUDA device.',
-            hint='set run.device = "auto" or "cpu"',
-        )
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
-
-
-def limit_threads(recipe: Recipe) -> None:
-    """Hold PyTorch and the linear algebra below NumPy to ``run.threads``, if that is not 0."""
-    if recipe.run.threads:
-        torch.set_num_threads(recipe.run.threads)
-        threadpool_limits(recipe.run.threads)
 
 
 def tiny_config(recipe: Recipe, data: CaptionedMedia) -> TinyConfig:
@@ -185,6 +165,7 @@ def check_named(recipe: Recipe, *, is_here: bool = True) -> None:
 
     Raises:
         DataError: the data, or what the run starts from, is missing.
+        WeightsError: the model's folder is missing.
         RewardError: a reward or its package is missing, or it is of other data.
     """
     sections: list[RewardSection | HeldoutRewardSection] = [*recipe.reward]
@@ -193,6 +174,7 @@ def check_named(recipe: Recipe, *, is_here: bool = True) -> None:
         check_embedded(recipe, section)
         if is_here and isinstance(card, RewardCard):
             card.require(section.name)
+    check_model_path(recipe)
     if is_here:
         check_path(recipe)
         check_starts(recipe)

@@ -125,7 +125,9 @@ def _info(run: LoadedRun) -> dict[str, Any]:
     return info if isinstance(info, dict) else {}
 
 
-def reproduce(folders: Sequence[Path], runs: Sequence[LoadedRun]) -> str:
+def reproduce(
+    folders: Sequence[Path], runs: Sequence[LoadedRun], overrides: Sequence[str] = ()
+) -> str:
     """The commands that make a report again."""
     lines = [shlex.join(["ddrl", "train", f"{run.folder}/recipe.toml"]) for run in runs]
-    return "\n".join([*lines, shlex.join(["ddrl", "evaluate", *map(str, folders)])])
+    return "\n".join([*lines, shlex.join(["ddrl", "evaluate", *map(str, folders), *overrides])])

@@ -26,6 +26,7 @@ from ddrl.builders.describe import (
 from ddrl.builders.measure import Found, measure_model
 from ddrl.builders.provenance import describe_result
 from ddrl.builders.runs import LoadedRun, Step, load_run
+from ddrl.builders.verify import same_places
 from ddrl.errors import DataError, UsageError
 from ddrl.evaluation.audit import Report
 from ddrl.evaluation.fidelity import frechet_distance
@@ -64,6 +65,7 @@ def evaluate_runs(
     folders: Sequence[Path],
     *,
     step: Step | None = None,
+    overrides: Sequence[str] = (),
     progress: Callable[[str], None] | None = None,
 ) -> Report:
     """Measure runs and the base that they share.
@@ -71,6 +73,7 @@ def evaluate_runs(
     Args:
         folders: of runs, at least one.
         step: of the checkpoints, or ``best``; default: the newest of each.
+        overrides: of all runs, as :func:`~ddrl.builders.runs.load_run` takes them.
         progress: told what is being measured.
 
     Raises:
@@ -78,7 +81,7 @@ def evaluate_runs(
         UsageError: a folder is no run, or is named twice.
         CheckpointError: a run has no whole checkpoint.
     """
-    runs = _load(folders, step)
+    runs = _load(folders, step, overrides)
     limit_threads(runs[0].recipe)
     first, names = runs[0], _unique_names(runs)
     for each in runs:
@@ -114,13 +117,15 @@ def evaluate_runs(
         real_frechet=_real_frechet(bench, first),
         drift_limit=bench.recipe.evaluation.drift_limit,
         encoder=bench.encoder.name,
-        **_origin(folders, runs, bench),
+        **_origin(folders, runs, bench, overrides),
     )
 
 
-def _origin(folders: Sequence[Path], runs: Sequence[LoadedRun], bench: Bench) -> dict[str, Any]:
+def _origin(
+    folders: Sequence[Path], runs: Sequence[LoadedRun], bench: Bench, overrides: Sequence[str]
+) -> dict[str, Any]:
     """Where a report is from: in words, as commands, and as values."""
-    again = reproduce(folders, runs)
+    again = reproduce(folders, runs, overrides)
     made = describe_result(
         again.splitlines()[-1],
         runs=[run.folder for run in runs],
@@ -130,11 +135,16 @@ def _origin(folders: Sequence[Path], runs: Sequence[LoadedRun], bench: Bench) ->
     return {"environment": facts, "reproduce": again, "provenance": made}
 
 
-def _load(folders: Sequence[Path], step: Step | None) -> list[LoadedRun]:
+def _load(folders: Sequence[Path], step: Step | None, overrides: Sequence[str]) -> list[LoadedRun]:
     twice = [folder for folder in folders if folders.count(folder) > 1]
     if twice:
         raise UsageError(f"Run {twice[0]} is named twice.")
-    runs = [load_run(folder, step=step, needs_base=True) for folder in folders]
+    runs: list[LoadedRun] = []
+    for folder in folders:
+        device = runs[0].device if runs else None
+        runs.append(
+            load_run(folder, step=step, needs_base=True, overrides=overrides, device=device)
+        )
     _check_comparable(runs)
     return runs
 
@@ -142,9 +152,10 @@ def _load(folders: Sequence[Path], step: Step | None) -> list[LoadedRun]:
 def _check_comparable(runs: Sequence[LoadedRun]) -> None:
     first = runs[0]
     for run in runs[1:]:
+        ignore = (*NOT_COMPARED, *same_places(first.checkpoint, run.checkpoint))
         differences = [
             line
-            for line in difference(first.recipe, run.recipe, ignore=NOT_COMPARED)
+            for line in difference(first.recipe, run.recipe, ignore=ignore)
             if any(line.startswith(key.rstrip("*")) for key in COMPARED)
         ]
         if differences:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,8 @@ from safetensors import SafetensorError
 
 from ddrl.builders.card import base_name, render_card, shared_path
 from ddrl.builders.card_code import pipeline_code
-from ddrl.builders.runs import LoadedRun, RunFolder, Step, load_run, read_recipe
+from ddrl.builders.run_folder import RunFolder
+from ddrl.builders.runs import LoadedRun, Step, Weights, load_run, read_recipe
 from ddrl.builders.store import Progress
 from ddrl.disk import apply_umask, read_json
 from ddrl.errors import UsageError
@@ -54,6 +56,7 @@ def export_run(
     step: Step | None = None,
     raw: bool = False,
     form: ExportForm | None = None,
+    overrides: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> Path:
     """Write a run's weights: an adapter, a diffusers folder, or the embedded model's folder.
@@ -65,6 +68,7 @@ def export_run(
         step: of the checkpoint; default: the newest.
         raw: the weights as the optimizer left them, not their average.
         form: keys, type of numbers, and whether an adapter is merged.
+        overrides: as :func:`~ddrl.builders.runs.load_run` takes them.
         progress: told about the base model, where it has to be made again.
 
     Returns:
@@ -78,8 +82,9 @@ def export_run(
     target = folder / "export" if out is None else out
     _check_target(target)  # before any weight is read
     form = form or ExportForm()
-    _check_form(read_recipe(RunFolder(folder)), form)
-    run = load_run(folder, step=step, weights="raw" if raw else "ema", progress=progress)
+    _check_form(read_recipe(RunFolder(folder), overrides), form)
+    weights: Weights = "raw" if raw else "ema"
+    run = load_run(folder, step=step, weights=weights, overrides=overrides, progress=progress)
     _write_export(run, target, form)
     return target
 

@@ -69,17 +69,22 @@ def encoder_hash(model: DiffusersModel) -> str:
         if not isinstance(part, nn.Module) and name != "scheduler"
     }
     # Such as how many tokens a text may have.
-    settings = {n: v for n, v in vars(model).items() if isinstance(v, bool | int | float | str)}
+    settings = {
+        name: value
+        for name, value in vars(model).items()
+        if isinstance(value, bool | int | float | str) and name != "embedded_guidance"
+    }
     config = _settings(dict(model.pipeline.config))
     return text_hash([type(model).__name__, frozen, parts, settings, config])
 
 
 def weights_hash(model: DiffusionModel) -> str:
-    """A hash of the network, and of what turns its output into a velocity."""
-    scheduler = {}
+    """A hash of the network as it starts, and of what turns its output into a velocity."""
+    told: list[object] = [{}]
     if isinstance(model, DiffusersModel):
-        scheduler = _settings(dict(model.pipeline.scheduler.config))
-    found = [type(model).__name__, scheduler, _module_hash(model.transformer)]
+        told = [_settings(dict(model.pipeline.scheduler.config))]
+        told += [] if model.embedded_guidance is None else [model.embedded_guidance]
+    found = [type(model).__name__, *told, _module_hash(model.transformer)]
     return text_hash([*found, *_start(model).values()])
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ddrl.builders.assets import check_named, load_splits, pick_device, tiny_config
+from ddrl.builders.assets import check_named, load_splits, note_device, pick_device, tiny_config
 from ddrl.builders.opening import is_downloaded_later, open_sketch, require_base
 from ddrl.builders.sampler import build_transitions
 from ddrl.builders.source import check_path
@@ -43,7 +43,7 @@ def plan_recipe(recipe: Recipe) -> Plan:
     Raises:
         DDRLError: of the kind that fits, for what the recipe asks for and can't be had.
     """
-    pick_device(recipe)
+    note_device(recipe)
     _check_what_is_here(recipe)
     model, shape = check_model(recipe)
     if is_downloaded_later(recipe):

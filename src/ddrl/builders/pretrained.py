@@ -8,18 +8,32 @@ from pathlib import Path
 import torch
 
 from ddrl.builders.stages import read_start, start_from
-from ddrl.errors import WeightsError
+from ddrl.disk import may_be_hub_id
+from ddrl.errors import UsageError, WeightsError
 from ddrl.models.base_files import BaseFiles
 from ddrl.models.diffusers_model import DiffusersModel
 from ddrl.models.few_step import few_step_name
+from ddrl.models.hub import missing_folder
 from ddrl.models.lora import LoRASettings, add_lora, lora_rank
 from ddrl.models.pretrained import load_model, look_into
 from ddrl.models.weights_match import TRAINED
 from ddrl.recipe.schema import Recipe
 
-__all__ = ["adapt", "build_pretrained", "refuse_quantized", "warn_of_distilled"]
+__all__ = ["adapt", "build_pretrained", "check_model_path", "refuse_quantized"]
+__all__ += ["warn_of_distilled"]
 
 logger = logging.getLogger(__name__)
+
+
+def check_model_path(recipe: Recipe) -> None:
+    """Refuse a base that is not there; costs nothing.
+
+    Raises:
+        WeightsError: ``model.path`` is neither a file here nor what may be an id of the hub.
+    """
+    path = recipe.model.path
+    if path and not Path(path).exists() and not may_be_hub_id(path):
+        raise missing_folder(path)
 
 
 def build_pretrained(recipe: Recipe, device: torch.device) -> DiffusersModel:
@@ -53,10 +67,12 @@ def adapt(recipe: Recipe, model: DiffusersModel) -> int:
     Raises:
         WeightsError: the adapter would be bound to nothing.
         DataError: it takes another number of first frames than ``data.given_frames``.
-        UsageError: it can't compute activations again.
+        UsageError: it can't compute activations again, or is told no guidance scale.
     """
     section, count = recipe.model, 0
     model.given_frames = recipe.data.given_frames
+    if section.embedded_guidance:
+        _tell_guidance(model, section.embedded_guidance)
     if section.lora.is_used:
         start = read_start(recipe, model)
         rank = start.rank if start else section.lora.rank
@@ -81,6 +97,22 @@ def adapt(recipe: Recipe, model: DiffusersModel) -> int:
     if section.gradient_checkpointing:
         model.enable_gradient_checkpointing()
     return count
+
+
+def _tell_guidance(model: DiffusersModel, scale: float) -> None:
+    """Set the scale that the network is told.
+
+    Raises:
+        UsageError: it is told none.
+    """
+    if model.embedded_guidance is None:
+        raise UsageError(
+            f"model.embedded_guidance is {scale:g}, but the network of this "
+            f"{type(model).__name__} is told no guidance scale.",
+            hint="leave model.embedded_guidance out; the guidance of two passes is "
+            "rollout.guidance",
+        )
+    model.embedded_guidance = scale
 
 
 def warn_of_distilled(recipe: Recipe, model: DiffusersModel) -> None:

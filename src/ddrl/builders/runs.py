@@ -1,7 +1,8 @@
-"""A finished or running run on disk: where its files are, and its model ready to sample."""
+"""A finished or running run on disk: its model, ready to sample, and what is known of it."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
@@ -16,20 +17,22 @@ from ddrl.builders.assets import (
     build_corpus,
     build_model,
     build_scorer,
+    check_model_path,
+    device_to_read,
     load_splits,
-    pick_device,
 )
 from ddrl.builders.corpus import Corpus
 from ddrl.builders.identity import base_parts, trained_part
+from ddrl.builders.run_folder import RunFolder, read_info, read_recipe
 from ddrl.builders.store import Progress
 from ddrl.builders.verify import DataRow, check_base, check_data, reading_hint
 from ddrl.data.digits import DigitSplits
-from ddrl.disk import read_document, read_json
-from ddrl.errors import CheckpointError, UsageError
+from ddrl.errors import CheckpointError
 from ddrl.models.diffusers_model import DiffusersModel
+from ddrl.models.ema import share_followed
 from ddrl.models.lora import has_lora
 from ddrl.models.tiny import TinyModel
-from ddrl.recipe import Recipe, parse_recipe
+from ddrl.recipe import Recipe
 from ddrl.rewards.scorer import Scorer
 from ddrl.training.checkpoint import (
     Checkpoint,
@@ -43,57 +46,13 @@ from ddrl.training.sinks import read_metrics
 
 __all__ = ["LoadedRun", "RunFolder", "Step", "Weights", "load_run", "read_recipe"]
 
+logger = logging.getLogger(__name__)
+
 Step = int | Literal["best"]
 """The step of a checkpoint, or the checkpoint that the audit marked as the best."""
 
 Weights = Literal["ema", "raw", "base"]
 """Averaged weights, weights as the optimizer left them, or those before post-training."""
-
-
-@dataclass(frozen=True)
-class RunFolder:
-    """Where a run keeps its files.
-
-    Attributes:
-        path: the folder, ``run.folder`` of the recipe.
-    """
-
-    path: Path
-
-    @property
-    def recipe(self) -> Path:
-        """The recipe with every key written out."""
-        return self.path / "recipe.toml"
-
-    @property
-    def info(self) -> Path:
-        """What the run was started with: versions, commit, hardware."""
-        return self.path / "run.json"
-
-    @property
-    def metrics(self) -> Path:
-        """JSON objects, one per iteration and one per audit."""
-        return self.path / "metrics.jsonl"
-
-    @property
-    def checkpoints(self) -> Path:
-        """One folder per checkpoint."""
-        return self.path / "checkpoints"
-
-    @property
-    def shown(self) -> Path:
-        """A few small pictures of the newest samples, see :mod:`ddrl.training.shown`."""
-        return self.path / "shown"
-
-    @property
-    def stopped(self) -> Path:
-        """Why the guard stopped the run, if it did."""
-        return self.path / "stopped.json"
-
-    @property
-    def lock(self) -> Path:
-        """Held by the process that trains."""
-        return self.path / "lock"
 
 
 @dataclass(frozen=True)
@@ -141,7 +100,7 @@ class LoadedRun:
     def check_data(self, rows: Sequence[DataRow]) -> None:
         """Refuse other data than the run's: see :func:`~ddrl.builders.verify.check_data`."""
         if self.checkpoint is not None:
-            hint = reading_hint(self.folder, "data.path")
+            hint = reading_hint("data.path")
             check_data(self.checkpoint, rows, self.recipe, hint=hint)
 
     @cached_property
@@ -176,6 +135,8 @@ def load_run(
     step: Step | None = None,
     weights: Weights = "ema",
     needs_base: bool = False,
+    overrides: Sequence[str] = (),
+    device: torch.device | None = None,
     progress: Progress | None = None,
 ) -> LoadedRun:
     """Read a run's recipe and weights.
@@ -185,33 +146,31 @@ def load_run(
         step: of the checkpoint, or ``best``; default: the newest whole one.
         weights: which weights; ``base`` needs no checkpoint.
         needs_base: whether its base is asked for, too, where all of its weights are trained.
+        overrides: ``section.key=value``, see :data:`~ddrl.recipe.reading.SET_ANEW`.
+        device: of the model; None: the run's own, or the CPU where that is not here.
         progress: told about the base model, where it has to be made again.
 
     Raises:
-        UsageError: the folder is not a run's, or its recipe is not one.
+        UsageError: the folder is not a run's, or an override is of what was trained.
+        RecipeError: its recipe is not one, or an override is none.
         CheckpointError: there is no such checkpoint, it is broken, or of another base.
     """
     run = RunFolder(Path(folder))
-    recipe = read_recipe(run)
+    recipe = read_recipe(run, overrides)
     is_base = weights == "base"
     checkpoint = _any_checkpoint(run) if is_base else _find_checkpoint(run, step)
-    device = pick_device(recipe)
-    splits = load_splits(recipe)
+    device, splits = device or device_to_read(recipe), load_splits(recipe)
+    check_model_path(recipe)
     model = build_model(recipe, splits, device, progress=progress)
     network = model.transformer
     if checkpoint is not None:
-        is_replaced = not (is_base or needs_base or has_lora(network))
-        check_base(
-            checkpoint,
-            base_parts(model),
-            recipe,
-            hint=reading_hint(run.path, "model.path" if recipe.model.path else ""),
-            replaced=trained_part(model) if is_replaced else "",
-        )
+        _check_base(checkpoint, model, recipe, needs_base=is_base or needs_base)
     start = {n: p.detach().clone() for n, p in network.named_parameters() if p.requires_grad}
     if checkpoint is not None and not is_base:
         name = "ema" if weights == "ema" else "model"
         load_weights(network, checkpoint.tensors(name))
+        if weights == "ema":
+            _warn_of_short_runs(run, recipe, checkpoint.step)
     network.requires_grad_(False)
     autocast = torch.bfloat16 if recipe.run.precision == "bfloat16" else None
     reached = 0 if checkpoint is None or is_base else checkpoint.step
@@ -227,9 +186,43 @@ def load_run(
         splits=splits,
         device=device,
         metrics=[row for row in read_metrics(run.metrics) if row["step"] <= reached],
-        info=_read_info(run),
+        info=read_info(run),
         checkpoint=checkpoint,
     )
+
+
+def _check_base(
+    checkpoint: Checkpoint, model: TinyModel | DiffusersModel, recipe: Recipe, *, needs_base: bool
+) -> None:
+    """Refuse another base, see :func:`~ddrl.builders.verify.check_base`."""
+    is_replaced = not (needs_base or has_lora(model.transformer))
+    check_base(
+        checkpoint,
+        base_parts(model),
+        recipe,
+        hint=reading_hint("model.path" if recipe.model.path else ""),
+        replaced=trained_part(model) if is_replaced else "",
+    )
+
+
+def _warn_of_short_runs(run: RunFolder, recipe: Recipe, step: int) -> None:
+    """Say where the average is closer to the start than to the weights that training has reached.
+
+    It is told by the number of updates alone, as for weights that move at constant speed.
+    """
+    section = recipe.optimizer
+    updates = step * recipe.objective.updates_per_rollout
+    share = share_followed(updates, decay=section.ema, warmup=section.ema_warmup)
+    if share < 0.5:
+        logger.warning(
+            "%s has averaged weights that hold about %.0f %% of its change: it has %d updates, and "
+            "optimizer.ema is %g. `ddrl sample` and `ddrl export` take the weights themselves with "
+            "--raw; train with optimizer.ema_warmup = true for a shorter average at first",
+            run.path,
+            100 * share,
+            updates,
+            section.ema,
+        )
 
 
 def _any_checkpoint(run: RunFolder) -> Checkpoint | None:
@@ -237,32 +230,6 @@ def _any_checkpoint(run: RunFolder) -> Checkpoint | None:
     with suppress(CheckpointError):
         return CheckpointFolder(run.checkpoints).latest()
     return None
-
-
-def read_recipe(run: RunFolder) -> Recipe:
-    """The recipe in a run's folder.
-
-    Raises:
-        UsageError: there is none, or it can't be read.
-    """
-    try:
-        text = read_document(run.recipe)
-    except (OSError, UnicodeDecodeError) as error:
-        found = "is not there" if not run.path.exists() else "has no readable recipe.toml"
-        raise UsageError(
-            f"{run.path} is not the folder of a run: it {found}.",
-            hint="name a run.folder that `ddrl train` has written",
-        ) from error
-    return parse_recipe(text, origin=str(run.recipe))
-
-
-def _read_info(run: RunFolder) -> Mapping[str, Any]:
-    """What ``run.json`` says; nothing depends on it, so that a run without it is still a run."""
-    try:
-        info: object = read_json(run.info)
-    except (OSError, ValueError):
-        return {}
-    return info if isinstance(info, dict) else {}
 
 
 def _find_checkpoint(run: RunFolder, step: Step | None) -> Checkpoint:

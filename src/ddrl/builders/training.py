@@ -78,7 +78,11 @@ def build_job(
         settings=_build_settings(recipe, pool, transitions),
         optimizer=optimizer,
         scheduler=scheduler,
-        ema=EMA(model.transformer, decay=recipe.optimizer.ema),
+        ema=EMA(
+            model.transformer,
+            decay=recipe.optimizer.ema,
+            warmup=recipe.optimizer.ema_warmup,
+        ),
         seed=recipe.run.seed,
         grad_clip=recipe.optimizer.grad_clip,
         reference=reference,

@@ -10,7 +10,6 @@ import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from ddrl.builders.identity import text_hash
@@ -19,7 +18,7 @@ from ddrl.recipe import Recipe
 from ddrl.training.checkpoint import Checkpoint
 
 __all__ = ["MOVABLE", "DataRow", "check_base", "check_data", "has_identity", "identity_notes"]
-__all__ += ["reading_hint", "resume_hint"]
+__all__ += ["reading_hint", "resume_hint", "same_places"]
 
 MOVABLE = ("model.path", "model.start", "model.lora.start", "data.path")
 """Keys that may change on resume, since what lies there is told by its content."""
@@ -65,6 +64,15 @@ def identity_notes(base: Mapping[str, str], rows: Sequence[DataRow]) -> dict[str
 def has_identity(checkpoint: Checkpoint) -> bool:
     """Whether a checkpoint says what base and data it was trained on."""
     return bool(_note(checkpoint, "base"))
+
+
+def same_places(one: Checkpoint | None, other: Checkpoint | None) -> tuple[str, ...]:
+    """Keys of :data:`MOVABLE` that may differ between two runs, as what lies there is the same."""
+    if one is None or other is None or not (has_identity(one) and has_identity(other)):
+        return ()
+    bases = _note(one, "base") == _note(other, "base")
+    data = _note(one, "data").get("hash") == _note(other, "data").get("hash")
+    return (*(MOVABLE[:2] if bases else ()), *(MOVABLE[2:] if data else ()))
 
 
 def check_base(
@@ -153,11 +161,14 @@ def resume_hint(recipe: Recipe, key: str) -> str:
     return f"put back what was there, give its place now ({key}=PATH), {afresh}"
 
 
-def reading_hint(folder: Path, key: str) -> str:
+def reading_hint(key: str) -> str:
     """How a run is read whose base or data is another one now."""
     if not key:
-        return "copy the folder base-* of the run.cache that it was trained with into run.cache"
-    return f"put back what was there, or write its place now as {key} into {folder}/recipe.toml"
+        return (
+            "copy the folder base-* of the run.cache that it was trained with into run.cache, or "
+            "give its place: run.cache=PATH"
+        )
+    return f"put back what was there, or give its place now: {key}=PATH"
 
 
 def _note(checkpoint: Checkpoint, name: str) -> Mapping[str, Any]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ddrl.cli.overrides import ModelOption, split_runs, with_model
 from ddrl.cli.steps import StepOption, read_step
 from ddrl.cli.streams import results_are_kept
 from ddrl.cli.tables import print_table
@@ -22,7 +23,14 @@ logger = logging.getLogger(__name__)
 
 
 def evaluate(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="Folders of runs.")],
+    arguments: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN",
+            help="Folders of runs; SECTION.KEY=VALUE among them sets a key otherwise: where things "
+            "lie, and how they are computed and measured.",
+        ),
+    ],
     out: Annotated[
         Path | None,
         typer.Option("--out", metavar="FOLDER", help="Default: evaluation/ in the first run."),
@@ -41,6 +49,7 @@ def evaluate(
             help="Let a run's recipe name a reward whose module lies in the working folder.",
         ),
     ] = False,
+    model: ModelOption = None,
     verbose: Verbose = False,  # noqa: ARG001 - its callback does the work
 ) -> None:
     """Measure runs beside the base they start from, and judge whether the reward was hacked.
@@ -53,7 +62,13 @@ def evaluate(
     from ddrl.rewards.code import look_in
 
     look_in(Path.cwd(), allowed=allow_code)
-    report = evaluate_runs(runs, step=read_step(step), progress=logger.info)
+    runs, overrides = split_runs(arguments)
+    report = evaluate_runs(
+        runs,
+        step=read_step(step),
+        overrides=with_model(overrides, model),
+        progress=logger.info,
+    )
     page, numbers = write_report(report, out or runs[0] / "evaluation")
     if sheets:
         write_sheets(report.samples, page.parent / "samples")

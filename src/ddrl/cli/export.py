@@ -7,8 +7,9 @@ from typing import Annotated, Literal
 
 import typer
 
+from ddrl.cli.overrides import ModelOption, OverridesArgument, with_model
 from ddrl.cli.progress import make_reporter
-from ddrl.cli.steps import StepOption, read_step
+from ddrl.cli.steps import RawOption, StepOption, read_step
 from ddrl.cli.streams import results_are_kept
 from ddrl.cli.terminal import Verbose, say
 
@@ -17,13 +18,12 @@ __all__ = ["export"]
 
 def export(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")],
+    overrides: OverridesArgument = None,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FOLDER", help="Default: RUN/export.")
     ] = None,
     step: StepOption = None,
-    raw: Annotated[
-        bool, typer.Option("--raw", help="The weights themselves, not their average.")
-    ] = False,
+    raw: RawOption = False,
     format: Annotated[
         Literal["diffusers", "comfyui", "kohya"],
         typer.Option("--format", help="Keys of an adapter; all of strength 1 as it was trained."),
@@ -39,6 +39,7 @@ def export(
             "type of the base's files.",
         ),
     ] = None,
+    model: ModelOption = None,
     verbose: Verbose = False,  # noqa: ARG001 - its callback does the work
 ) -> None:
     """Write a run's weights for other tools, with a model card.
@@ -51,7 +52,13 @@ def export(
     form = ExportForm(format, dtype, merged)
     with make_reporter() as reporter:
         folder = export_run(
-            run, out, step=read_step(step), raw=raw, form=form, progress=reporter.made
+            run,
+            out,
+            step=read_step(step),
+            raw=raw,
+            form=form,
+            overrides=with_model(overrides, model),
+            progress=reporter.made,
         )
     results_are_kept()
     say(folder / "README.md")

@@ -6,7 +6,6 @@ import hashlib
 import importlib.util
 import io
 import json
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -192,7 +191,9 @@ def _grid(pixels: Tensor, request: Request) -> Tensor:
 
 def slug(text: str) -> str:
     """A prompt as part of a file name: its letters, of any script, and digits."""
-    return re.sub(r"[\W_]+", "-", text.lower())[:40].strip("-") or "empty"
+    from ddrl.disk import file_stem
+
+    return file_stem(text) or "empty"
 
 
 def _remove_earlier(folder: Path) -> None:

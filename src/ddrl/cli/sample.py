@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ddrl.cli.overrides import ModelOption, OverridesArgument, with_model
 from ddrl.cli.progress import make_reporter
-from ddrl.cli.steps import StepOption, read_step
+from ddrl.cli.steps import RawOption, StepOption, read_step
 from ddrl.cli.streams import results_are_kept
 from ddrl.cli.terminal import Verbose, say
 from ddrl.errors import UsageError
@@ -30,6 +31,7 @@ MAX_PROMPTS = 16  # of the data's own, where none is asked for
 
 def sample(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")],
+    overrides: OverridesArgument = None,
     prompt: Annotated[
         list[str] | None,
         typer.Option("--prompt", metavar="TEXT", help="May be given again; default: every prompt."),
@@ -43,9 +45,7 @@ def sample(
         int | None, typer.Option("--seed", min=0, help="Default: the run's evaluation.seed.")
     ] = None,
     step: StepOption = None,
-    raw: Annotated[
-        bool, typer.Option("--raw", help="The weights themselves, not their average.")
-    ] = False,
+    raw: RawOption = False,
     base: Annotated[bool, typer.Option("--base", help="The model before post-training.")] = False,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FOLDER", help="Default: RUN/samples.")
@@ -59,6 +59,7 @@ def sample(
             help="Screen pixels per pixel, each way; default: 8 for digits, 2 for words, else 1.",
         ),
     ] = None,
+    model: ModelOption = None,
     verbose: Verbose = False,  # noqa: ARG001 - its callback does the work
 ) -> None:
     """Draw samples of a run: PNGs or MP4s, a grid of all, and a manifest of how each was made."""
@@ -72,14 +73,17 @@ def sample(
     from ddrl.cli.pictures import check_writable, draw, write_samples
 
     weights: Weights = "base" if base else "raw" if raw else "ema"
-    files = tuple(first_frame or ())
-    recipe = read_recipe(RunFolder(run))  # what is wrong is found before any weight is loaded
+    files, changes = tuple(first_frame or ()), with_model(overrides, model)
+    recipe = read_recipe(
+        RunFolder(run), changes
+    )  # what is wrong is found before any weight is loaded
     check_writable(is_clip=recipe.data.frames > 1 or recipe.data.source == "moving_digits")
     given = read_first_frames(recipe, files)
     if given is not None and prompt:
         given = one_for_each(given, len(prompt))
     with make_reporter() as reporter:
-        loaded = load_run(run, step=read_step(step), weights=weights, progress=reporter.made)
+        which, told = read_step(step), reporter.made
+        loaded = load_run(run, step=which, weights=weights, overrides=changes, progress=told)
     request = _request(loaded, prompt or (), given, files, num=num, seed=seed, scale=scale)
     folder = out or run / "samples"
     write_samples(loaded, request, draw(loaded, request), folder)

@@ -1,4 +1,4 @@
-"""The option ``--step``: a number, or ``best``."""
+"""Which weights of a run: ``--step``, a number or ``best``, and ``--raw``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 if TYPE_CHECKING:
     from ddrl.builders.runs import Step
 
-__all__ = ["StepOption", "read_step"]
+__all__ = ["RawOption", "StepOption", "read_step"]
 
 StepOption = Annotated[
     str | None,
@@ -19,6 +19,11 @@ StepOption = Annotated[
         help="Which checkpoint: a number, or best (by the audit while training); default: the "
         "newest.",
     ),
+]
+
+
+RawOption = Annotated[
+    bool, typer.Option("--raw", help="The weights themselves, not their average.")
 ]
 
 

@@ -41,12 +41,13 @@ class TrainingRun:
 
     def __init__(self, recipe: Recipe, command: str) -> None:
         from ddrl.builders.runs import RunFolder
-        from ddrl.recipe import dump_toml
+        from ddrl.recipe import dump_toml, resolve_paths
         from ddrl.training.checkpoint import CheckpointFolder
 
-        self._recipe, self._command = recipe, command
+        # What the run keeps holds in any working folder; what is shown is what was typed.
+        self._recipe, self._command = resolve_paths(recipe), command
         self._folder = RunFolder(Path(recipe.run.folder))
-        self._text = dump_toml(recipe)
+        self._text = dump_toml(self._recipe)
         self._checkpoints = CheckpointFolder(
             self._folder.checkpoints, keep=recipe.run.keep_checkpoints
         )
@@ -92,10 +93,12 @@ class TrainingRun:
 
     def _refuse_another_recipe(self, checkpoint: Checkpoint) -> None:
         from ddrl.builders.verify import MOVABLE, has_identity
-        from ddrl.recipe import parse_recipe, resume_conflicts
+        from ddrl.recipe import bit_changes, parse_recipe, resolve_paths, resume_conflicts
 
         try:
-            saved = parse_recipe(checkpoint.recipe, origin=f"{checkpoint.folder}/manifest.json")
+            saved = resolve_paths(
+                parse_recipe(checkpoint.recipe, origin=f"{checkpoint.folder}/manifest.json")
+            )
         except RecipeError as error:
             raise CheckpointError(
                 f"{checkpoint.folder} was made with a recipe that is not one any more: "
@@ -112,6 +115,11 @@ class TrainingRun:
                 f"{'; '.join(conflicts)}.",
                 hint="use the recipe of the run to resume it, or start afresh in another folder: "
                 "run.folder=PATH",
+            )
+        if changes := bit_changes(saved, self._recipe):
+            logger.info(
+                "going on with %s: the same result, but perhaps for its last bits",
+                "; ".join(changes),
             )
 
     def _write_start(self, checkpoint: Checkpoint | None) -> None:

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ddrl.disk import read_json
+from ddrl.disk import may_be_hub_id, read_json
 from ddrl.errors import UsageError, WeightsError
 
 __all__ = ["Encoder", "load_vision_encoder"]
@@ -48,6 +48,19 @@ class Encoder:
         return encoded.reshape(*clips.shape[:2], -1)
 
 
+def _check_place(path: str) -> None:
+    """Refuse at once what is not there and can't be on the hub.
+
+    Raises:
+        WeightsError: it is.
+    """
+    if not Path(path).exists() and not may_be_hub_id(path):
+        raise WeightsError(f"There is no folder {path} of an encoder.", hint=_TAKEN)
+
+
+_TAKEN = 'evaluation.encoder takes a folder or hub id of a vision model, or "auto"'
+
+
 @torch.no_grad()
 def load_vision_encoder(path: str, *, device: torch.device | str = "cpu") -> Encoder:
     """A vision model of transformers (CLIP, SigLIP, DINOv2, ViT): its pooled features.
@@ -72,6 +85,7 @@ def load_vision_encoder(path: str, *, device: torch.device | str = "cpu") -> Enc
             f"The encoder {path} needs transformers, which isn't installed.",
             hint='install the extra: pip install "ddrl[models]"',
         ) from error
+    _check_place(path)
     try:
         loaded: Any = AutoModel.from_pretrained(path, trust_remote_code=False, dtype=torch.float32)
         file = cached_file(
@@ -81,7 +95,7 @@ def load_vision_encoder(path: str, *, device: torch.device | str = "cpu") -> Enc
     except (OSError, ValueError, RuntimeError) as error:
         raise WeightsError(
             f"The encoder {path} can't be loaded: {' '.join(str(error).split())[:200]}.",
-            hint='evaluation.encoder takes a folder or hub id of a vision model, or "auto"',
+            hint=_TAKEN,
         ) from error
     vision = getattr(loaded, "vision_model", loaded)
     vision.to(device).eval().requires_grad_(False)

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
 
-from ddrl.disk import open_regular
+from ddrl.disk import file_stem, open_regular
 from ddrl.errors import DataError
 
 __all__ = ["read_sheet", "write_sheets"]
 
 _TOO_LARGE = Image.DecompressionBombError
+_MAX_NAME = 200  # bytes; file systems take 255, with the ending
 _TILE = "ddrl-tile"  # text chunk of the PNG: "HEIGHTxWIDTH" of one picture
 
 
@@ -26,12 +28,12 @@ def write_sheets(samples: Mapping[str, NDArray[np.uint8]], folder: Path) -> list
         folder: made if it is missing.
 
     Returns:
-        The files, ``NAME.png`` each.
+        The files, ``NAME.png`` each; of a name that is a path, its letters and a hash.
 
     Raises:
         DataError: the folder can't be written.
     """
-    written = []
+    written, names = [], _file_names(samples)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, grid in samples.items():
@@ -39,7 +41,7 @@ def write_sheets(samples: Mapping[str, NDArray[np.uint8]], folder: Path) -> list
             rows = grid.transpose(0, 2, 1, 3, 4).reshape(prompts * height, seeds * width, 3)
             note = PngImagePlugin.PngInfo()
             note.add_text(_TILE, f"{height}x{width}")
-            path = folder / f"{name.replace('/', '-')}.png"
+            path = folder / f"{names[name]}.png"
             Image.fromarray(np.ascontiguousarray(rows)).save(path, pnginfo=note)
             written.append(path)
     except OSError as error:
@@ -48,6 +50,19 @@ def write_sheets(samples: Mapping[str, NDArray[np.uint8]], folder: Path) -> list
             hint="name a folder that is writable and has space left",
         ) from error
     return written
+
+
+def _file_names(names: Iterable[str]) -> dict[str, str]:
+    """Names of files, without their ending: no path, none too long, and each another one."""
+    found: dict[str, str] = {}
+    taken: set[str] = set()
+    for name in names:
+        stem = name
+        if "/" in name or name.casefold() in taken or len(name.encode()) > _MAX_NAME:
+            stem = f"{file_stem(name)}-{hashlib.sha256(name.encode()).hexdigest()[:8]}".lstrip("-")
+        taken.add(stem.casefold())
+        found[name] = stem
+    return found
 
 
 def read_sheet(path: Path) -> NDArray[np.uint8]:

@@ -12,9 +12,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from ddrl.disk import read_json
+from ddrl.disk import may_be_hub_id, read_json
 from ddrl.errors import DDRLError, WeightsError
-from ddrl.models.hub import ask_hub, hub_problem, local_folder, split_revision
+from ddrl.models.hub import ask_hub, hub_problem, local_folder, missing_folder, split_revision
 from ddrl.models.weight_formats import not_a_pipeline
 
 __all__ = ["NOT_LOADED", "PipelineConfigs", "building", "known_releases", "part_class"]
@@ -169,12 +169,14 @@ def _read(path: str, file: str) -> Config:
     try:
         if Path(path).exists():
             found = Path(path) / file
-        else:
+        elif may_be_hub_id(path):
             from huggingface_hub import hf_hub_download
 
             ask_hub(path, file)
             name, revision = split_revision(path)
             found = Path(hf_hub_download(name, file, revision=revision))
+        else:
+            raise missing_folder(path)
         value = read_json(found)
     except (OSError, ValueError) as error:
         raise _not_read(path, file, error) from error

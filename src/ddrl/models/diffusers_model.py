@@ -19,6 +19,7 @@ from ddrl.models.few_step import FewStep
 from ddrl.models.given_frames import GivenFrames
 from ddrl.models.lora_names import LoRANames
 from ddrl.models.offloading import Offloading
+from ddrl.models.packing import from_vae, to_vae
 from ddrl.records import Condition
 
 __all__ = ["DiffusersModel"]
@@ -42,6 +43,8 @@ class DiffusersModel(GivenFrames, Offloading, FewStep, Calling, ABC):
     lora_names: ClassVar[LoRANames] = LoRANames()  # what other tools call the modules
     dead_ends: ClassVar[tuple[str, ...]] = ()
     """Parts of the last of ``transformer_blocks`` whose output goes nowhere."""
+    embedded_guidance: float | None = None
+    """The guidance scale that the network is told; None where it is told none. May be set."""
 
     def __init__(self, pipeline: Any) -> None:  # noqa: ANN401 - diffusers is untyped
         self.pipeline = pipeline
@@ -183,12 +186,12 @@ class DiffusersModel(GivenFrames, Offloading, FewStep, Calling, ABC):
     def encode_media(self, media: Tensor) -> Tensor:
         """Pixels (B, 3, H, W) or (B, T, 3, H, W) in [0, 1] to latents, float32.
 
+        To a model of videos, an image is a video of one frame.
         The mode of the VAE's posterior is taken, so that encoding is a function.
         """
         self.bring("media")
-        pixels = (2 * media - 1).to(self.vae.device, self.vae.dtype)
-        if pixels.ndim == 5:
-            pixels = pixels.transpose(1, 2)  # VAEs of videos have the channels first
+        layout = to_vae(media, is_video=self.is_video())
+        pixels = (2 * layout - 1).to(self.vae.device, self.vae.dtype)
         posterior = self.vae.encode(pixels)
         if hasattr(posterior, "latent_dist"):
             latents = posterior.latent_dist.mode()
@@ -198,12 +201,10 @@ class DiffusersModel(GivenFrames, Offloading, FewStep, Calling, ABC):
 
     @torch.no_grad()
     def decode(self, latents: Tensor, condition: Condition | None = None) -> Tensor:  # noqa: ARG002
-        """Latents to pixels in [0, 1]: images (B, 3, H, W), videos (B, T, 3, H, W), float32."""
+        """Latents to pixels in [0, 1], float32: (B, T, 3, H, W), or (B, 3, H, W) of one frame."""
         self.bring("media")
         raw = self.denormalize(latents.float()).to(self.vae.device, self.vae.dtype)
-        pixels: Tensor = self.vae.decode(raw, return_dict=False)[0].float()
-        if pixels.ndim == 5:
-            pixels = pixels.transpose(1, 2)
+        pixels = from_vae(self.vae.decode(raw, return_dict=False)[0].float())
         return (pixels / 2 + 0.5).clamp(0, 1)
 
     def normalize(self, latents: Tensor) -> Tensor:

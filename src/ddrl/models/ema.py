@@ -10,7 +10,27 @@ from torch import Tensor, nn
 
 from ddrl.errors import CheckpointError
 
-__all__ = ["EMA"]
+__all__ = ["EMA", "decay_at", "share_followed"]
+
+
+def decay_at(update: int, *, decay: float, warmup: bool) -> float:
+    """The decay of an update, counted from 1: min(decay, (1 + n) / (10 + n)) with a warm-up."""
+    return min(decay, (1 + update) / (10 + update)) if warmup else decay
+
+
+def share_followed(num_updates: int, *, decay: float, warmup: bool) -> float:
+    """How much of a change at constant speed the average has followed after so many updates.
+
+    Returns:
+        In [0, 1]; near 1 where there were many more updates than the average is long.
+    """
+    average, count = 0.0, min(num_updates, round(_MANY / (1 - decay)))
+    for update in range(1, count + 1):
+        average += (1 - decay_at(update, decay=decay, warmup=warmup)) * (update - average)
+    return average / count if count else 1.0
+
+
+_MANY = 20  # lengths of the average, after which it has followed 95 % and the share only grows
 
 
 class EMA:
@@ -19,20 +39,26 @@ class EMA:
     Args:
         network: whose parameters with ``requires_grad`` are averaged.
         decay: in [0, 1); 0 follows the parameters exactly.
+        warmup: whether the average begins shorter, see :func:`decay_at`.
+
+    Attributes:
+        num_updates: so far; the warm-up depends on it.
     """
 
-    def __init__(self, network: nn.Module, *, decay: float) -> None:
-        self.decay = decay
+    def __init__(self, network: nn.Module, *, decay: float, warmup: bool = False) -> None:
+        self.decay, self.warmup = decay, warmup
+        self.num_updates = 0
         self._parameters = {n: p for n, p in network.named_parameters() if p.requires_grad}
         self._average = {n: p.detach().float().clone() for n, p in self._parameters.items()}
 
     @torch.no_grad()
     def update(self) -> None:
         """average += (1 - decay) (parameter - average)."""
+        self.num_updates += 1
         torch._foreach_lerp_(
             list(self._average.values()),
             [p.detach().float() for p in self._parameters.values()],
-            1 - self.decay,
+            1 - decay_at(self.num_updates, decay=self.decay, warmup=self.warmup),
         )
 
     @contextmanager

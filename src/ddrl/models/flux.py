@@ -35,9 +35,8 @@ class Flux(DiffusersModel):
     """FLUX.1; the network predicts the velocity and takes sigma in [0, 1].
 
     Attributes:
-        embedded_guidance: the scale that networks with a guidance embedding ([dev]) are told,
-            at first the pipeline's default; it costs nothing and is not the guidance of two
-            passes. Networks without ([schnell]) are told none.
+        embedded_guidance: at first the pipeline's default; None for networks without a guidance
+            embedding ([schnell]).
         max_text_tokens: texts are padded or cut to this many T5 tokens; the pipeline's default.
     """
 
@@ -52,7 +51,8 @@ class Flux(DiffusersModel):
     def __init__(self, pipeline: Any) -> None:  # noqa: ANN401 - diffusers is untyped
         super().__init__(pipeline)
         defaults = inspect.signature(pipeline.__call__).parameters
-        self.embedded_guidance = float(defaults["guidance_scale"].default)
+        if self.transformer.config.guidance_embeds:  # type: ignore[union-attr]
+            self.embedded_guidance = float(defaults["guidance_scale"].default)
         self.max_text_tokens = int(defaults["max_sequence_length"].default)
 
     def _distilled(self) -> str:
@@ -91,7 +91,7 @@ class Flux(DiffusersModel):
         assert isinstance(condition, FluxCondition)
         height, width = x_t.shape[-2:]
         guidance = None
-        if self.transformer.config.guidance_embeds:  # type: ignore[union-attr]
+        if self.embedded_guidance is not None:
             guidance = t.new_full((len(t),), self.embedded_guidance)
         positions = grid_positions(height // 2, width // 2, device=x_t.device)
         output = self.transformer(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shlex
+from difflib import get_close_matches
 from pathlib import Path
 
 from ddrl.errors import WeightsError
 
 __all__ = ["ask_hub", "hub_problem", "is_offline", "local_folder", "split_revision"]
-__all__ += ["unreachable"]
+__all__ += ["missing_folder", "unreachable"]
 
 
 def split_revision(path: str) -> tuple[str, str | None]:
@@ -105,4 +106,17 @@ def unreachable(path: str) -> WeightsError:
         "hub can't be reached.",
         hint=f"where there is a network, download it first: hf download {shlex.quote(name)}"
         f"{wanted} --local-dir {shlex.quote(folder)}, and set model.path to that folder",
+    )
+
+
+def missing_folder(path: str) -> WeightsError:
+    """The error for a path that is not there, and can't be an id of the hub."""
+    place = Path(path)
+    near = []
+    if place.parent.is_dir():
+        near = get_close_matches(place.name, [one.name for one in place.parent.iterdir()], n=1)
+    hint = "give the folder where it lies now, model.path=PATH, or owner/name of a model on the hub"
+    return WeightsError(
+        f"There is no folder {path}.",
+        hint=f"did you mean {place.parent / near[0]}? Else {hint}" if near else hint,
     )

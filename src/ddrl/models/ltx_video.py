@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ddrl.models.lora_names import LoRANames
+from ddrl.models.packing import from_vae
 from ddrl.models.standardized import Standardized
 from ddrl.records import Condition
 
@@ -87,7 +88,7 @@ class LTXVideo(Standardized):
 
     @torch.no_grad()
     def decode(self, latents: Tensor, condition: Condition | None = None) -> Tensor:  # noqa: ARG002
-        """Latents to pixels (B, T, 3, H, W) in [0, 1], float32.
+        """Latents to pixels (B, T, 3, H, W) in [0, 1], float32; of one frame (B, 3, H, W).
 
         Some decoders are told how noisy the latents are: not at all, the pipeline's default. Some
         draw noise of their own, here always the same, so that decoding is a function.
@@ -98,7 +99,7 @@ class LTXVideo(Standardized):
         with torch.random.fork_rng(devices=[raw.device] if raw.is_cuda else []):
             torch.manual_seed(0)
             pixels: Tensor = self.vae.decode(raw, level, return_dict=False)[0]
-        return (pixels.float().transpose(1, 2) / 2 + 0.5).clamp(0, 1)
+        return (from_vae(pixels.float()) / 2 + 0.5).clamp(0, 1)
 
     def statistics(self, like: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation per channel, which are buffers, and the VAE's scale."""

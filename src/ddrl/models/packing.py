@@ -1,4 +1,4 @@
-"""Latents (B, C, H, W) as tokens of 2x2 pixels, and where the tokens stand."""
+"""Layouts: pixels as a VAE has them, and latents (B, C, H, W) as tokens of 2x2 pixels."""
 
 from __future__ import annotations
 
@@ -6,7 +6,25 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["grid_positions", "pack", "unpack"]
+__all__ = ["from_vae", "grid_positions", "pack", "to_vae", "unpack"]
+
+
+def to_vae(media: Tensor, *, is_video: bool) -> Tensor:
+    """Media as their VAE takes them: (B, 3, H, W), or (B, 3, T, H, W) with the channels first.
+
+    Args:
+        media: pictures (B, 3, H, W) or clips (B, T, 3, H, W).
+        is_video: whether the VAE is one of clips; to it a picture is a clip of one frame.
+    """
+    clips = media[:, None] if is_video and media.ndim == 4 else media
+    return clips.transpose(1, 2) if clips.ndim == 5 else clips
+
+
+def from_vae(pixels: Tensor) -> Tensor:
+    """The inverse of :func:`to_vae`; a clip of one frame is a picture."""
+    if pixels.ndim == 4:
+        return pixels
+    return pixels[:, :, 0] if pixels.shape[2] == 1 else pixels.transpose(1, 2)
 
 
 def pack(latents: Tensor) -> Tensor:

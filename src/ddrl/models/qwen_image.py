@@ -82,7 +82,7 @@ class QwenImage(Standardized):
 
     def decode(self, latents: Tensor, condition: Condition | None = None) -> Tensor:
         """Latents to pixels (B, 3, H, W) in [0, 1], float32."""
-        return super().decode(latents[:, :, None], condition)[:, 0]
+        return super().decode(latents[:, :, None], condition)
 
     def guidance_lines(self, guidance: float) -> list[str]:
         """A word about guided velocities."""

@@ -2,18 +2,26 @@
 
 Reading order: ``sections`` (the keys), ``steps``, ``anchors`` and ``checks`` (what goes together),
 ``schema`` (the whole), ``toml`` and ``keys`` (the recipe as text and as data), ``overrides``,
-``shipped``, ``problems`` and ``load`` (from a name or file to a recipe), ``memory`` and ``plan``
-(what it amounts to), ``options`` (the documentation).
+``shipped``, ``problems``, ``paths``, ``load`` and ``reading`` (from a name or file to a recipe),
+``memory`` and ``plan`` (what it amounts to), ``options`` (the documentation).
 """
 
 from ddrl.recipe.load import load_recipe, parse_recipe
 from ddrl.recipe.memory import Footprint, Memory, Working
 from ddrl.recipe.options import options_table
+from ddrl.recipe.paths import resolve_paths
 from ddrl.recipe.plan import Plan, make_plan
 from ddrl.recipe.plan_lines import format_size
+from ddrl.recipe.reading import read_finished
 from ddrl.recipe.schema import Recipe
 from ddrl.recipe.steps import stochastic_steps, trained_steps
-from ddrl.recipe.toml import CHANGEABLE_ON_RESUME, difference, dump_toml, resume_conflicts
+from ddrl.recipe.toml import (
+    CHANGEABLE_ON_RESUME,
+    bit_changes,
+    difference,
+    dump_toml,
+    resume_conflicts,
+)
 
 __all__ = [
     "CHANGEABLE_ON_RESUME",
@@ -22,6 +30,7 @@ __all__ = [
     "Plan",
     "Recipe",
     "Working",
+    "bit_changes",
     "difference",
     "dump_toml",
     "format_size",
@@ -29,6 +38,8 @@ __all__ = [
     "make_plan",
     "options_table",
     "parse_recipe",
+    "read_finished",
+    "resolve_paths",
     "resume_conflicts",
     "stochastic_steps",
     "trained_steps",

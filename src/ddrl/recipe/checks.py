@@ -91,6 +91,12 @@ def _model_conflicts(recipe: Recipe) -> Iterator[Conflict]:
             "leave model.lora.targets out, or merge the adapter with `ddrl export --merged` and "
             "begin with another one",
         )
+    if model.embedded_guidance and not is_diffusers:
+        yield Conflict(
+            ("model.embedded_guidance", "model.family"),
+            "model.embedded_guidance is set, but the embedded model is told no guidance scale",
+            "leave it out; the guidance of two passes is rollout.guidance",
+        )
     if model.lora.start and recipe.data.target == "teacher":
         yield Conflict(
             ("data.target", "model.lora.start"),

@@ -14,14 +14,16 @@ beta = [0.1, 0.3, 1.0]                        # a run for each; left out: the re
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Sequence
+import hashlib
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import BeforeValidator, Field, ValidationError
 
+from ddrl.disk import file_stem
 from ddrl.errors import RecipeError
 from ddrl.recipe.keys import nearest
 from ddrl.recipe.load import load_recipe, parse_tables, read_text
@@ -123,7 +125,12 @@ def plan_runs(comparison: Comparison, beside: Path) -> tuple[PlannedRun, ...]:
     Raises:
         RecipeError: two variants share a name, a variant has no recipe, or a recipe is faulty.
     """
-    runs = [run for variant in comparison.variant for run in _runs_of(variant, comparison, beside)]
+    stems = _stems(comparison)
+    runs = [
+        run
+        for variant in comparison.variant
+        for run in _runs_of(variant, comparison, beside, stems)
+    ]
     folders = [run.folder for run in runs]
     twice = next((run for run in runs if folders.count(run.folder) > 1), None)
     if twice is not None:
@@ -134,7 +141,9 @@ def plan_runs(comparison: Comparison, beside: Path) -> tuple[PlannedRun, ...]:
     return tuple(runs)
 
 
-def _runs_of(variant: Variant, comparison: Comparison, beside: Path) -> Iterator[PlannedRun]:
+def _runs_of(
+    variant: Variant, comparison: Comparison, beside: Path, stems: Mapping[str, str]
+) -> Iterator[PlannedRun]:
     name = variant.recipe or comparison.recipe
     if not name:
         raise RecipeError(
@@ -145,9 +154,9 @@ def _runs_of(variant: Variant, comparison: Comparison, beside: Path) -> Iterator
     if not path.exists():  # then it may be the name of one that comes with ddrl
         path = next((one.path for one in shipped() if one.name == name), path)
     for beta in variant.beta or (None,):
-        label = variant.name if beta is None else f"{variant.name}, beta {beta:g}"
+        label = _label(variant, beta)
         for seed in comparison.seeds:
-            folder = Path(comparison.folder) / f"{_slug(label)}-seed{seed}"
+            folder = Path(comparison.folder) / f"{stems[label]}-seed{seed}"
             overrides = (
                 *comparison.set,
                 *variant.set,
@@ -160,8 +169,21 @@ def _runs_of(variant: Variant, comparison: Comparison, beside: Path) -> Iterator
             )
 
 
-def _slug(text: str) -> str:
-    return re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-")
+def _label(variant: Variant, beta: float | None) -> str:
+    return variant.name if beta is None else f"{variant.name}, beta {beta:g}"
+
+
+def _stems(comparison: Comparison) -> dict[str, str]:
+    """How the folders of each label begin; a hash tells labels apart that would begin alike."""
+    labels = {_label(one, beta) for one in comparison.variant for beta in one.beta or (None,)}
+    stems = {label: file_stem(label, also=".", limit=100) for label in labels}
+    counts = Counter(stems.values())
+    return {
+        label: stem
+        if stem and counts[stem] == 1
+        else f"{stem}-{hashlib.sha256(label.encode()).hexdigest()[:8]}".lstrip("-")
+        for label, stem in stems.items()
+    }
 
 
 def _has_variants(path: Path) -> bool:

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from ddrl.disk import read_document
 from ddrl.errors import RecipeError
 from ddrl.recipe.overrides import apply_override
+from ddrl.recipe.paths import expand_paths
 from ddrl.recipe.problems import Problem, explain
 from ddrl.recipe.schema import Recipe
 from ddrl.recipe.shipped import find_recipe, near_names, shipped
@@ -26,17 +27,18 @@ _NUM_SUGGESTIONS = 6
 
 
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Read a recipe.
+    """Read a recipe; ``~`` and variables in its paths are expanded as in a shell.
 
     Args:
         path: a TOML file, or the name of a recipe that comes with ddrl.
         overrides: ``section.key=value``, the later one wins.
 
     Raises:
-        RecipeError: the file can't be read, or is not a recipe that can be run.
+        RecipeError: the file can't be read, is not a recipe that can be run, or has a path with a
+            user or a variable that does not exist.
     """
     path = find_recipe(Path(path))
-    return parse_recipe(read_text(path), origin=str(path), overrides=overrides)
+    return expand_paths(parse_recipe(read_text(path), origin=str(path), overrides=overrides))
 
 
 def read_text(path: Path) -> str:

@@ -152,6 +152,11 @@ class OptimizerSection(Section):
     )
     grad_clip: float = Field(1.0, ge=0, description="Largest gradient norm; 0 = off.")
     ema: float = Field(0.95, ge=0, lt=1, description="Decay of the averaged weights; 0 = off.")
+    ema_warmup: bool = Field(
+        False,
+        description="Begin with a shorter average, of decay (1 + n)/(10 + n) at update n until "
+        "that is `ema`: without, the average of a short run is mostly its start.",
+    )
 
 
 class EvaluationSection(Section):

@@ -98,6 +98,13 @@ class ModelSection(Section):
         '`data.target = "data"` gets a warning. `auto` asks its configs and its name, which do not '
         "always tell (`diffusers` only).",
     )
+    embedded_guidance: float = Field(
+        0.0,
+        ge=0,
+        description="Guidance scale that the network itself is told (FLUX.1 [dev]); 0 = the "
+        "pipeline's default. It costs nothing; that of two passes is `rollout.guidance` "
+        "(`diffusers` only).",
+    )
     start: str = Field(
         "",
         description="Folder of a run whose averaged weights are the base: stages in a row. "

@@ -16,7 +16,9 @@ from ddrl.recipe.schema import Recipe
 
 __all__ = [
     "CHANGEABLE_ON_RESUME",
+    "LAST_BITS",
     "KeyPath",
+    "bit_changes",
     "difference",
     "dump_toml",
     "format_key",
@@ -29,12 +31,27 @@ __all__ = [
 KeyPath = tuple[str | int, ...]
 """Keys and list positions from the top of a recipe: ``("reward", 0, "weight")``."""
 
+LAST_BITS: tuple[str, ...] = (
+    "model.gradient_checkpointing",
+    "model.offload",
+    "model.compile",
+    "reward.samples_per_call",
+    "run.device",
+    "run.micro_batch",
+    "run.steps_per_pass",
+    "run.threads",
+)
+"""Keys that change memory, time and place, and of the result no more than its last bits: where sums
+are taken in another order."""
+
 CHANGEABLE_ON_RESUME: tuple[str, ...] = (
+    *LAST_BITS,
+    "model.distilled",
     "run.steps",
     "run.folder",
+    "run.cache",
     "run.checkpoint_every",
     "run.keep_checkpoints",
-    "run.threads",
     "run.tensorboard",
     "run.wandb_project",
     "reward.timeout",
@@ -44,8 +61,8 @@ CHANGEABLE_ON_RESUME: tuple[str, ...] = (
     "evaluation.*",
     "guard.*",
 )
-"""Patterns of the keys that a resumed run may change: what is kept, watched and waited for, not
-what is computed. Keys of a reward stand without its position."""
+"""Patterns of the keys that a resumed run may change: what is kept, watched and waited for, and
+how it is computed, not what. Keys of a reward stand without its position."""
 
 _ESCAPES = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\t": "\\t"}
 
@@ -155,12 +172,7 @@ def difference(a: Recipe, b: Recipe, *, ignore: Sequence[str] = ()) -> list[str]
     return [
         f"{key}: {left.get(key, '(absent)')} -> {right.get(key, '(absent)')}"
         for key in keys
-        if left.get(key) != right.get(key)
-        and not any(
-            fnmatchcase(name, pattern)
-            for name in (key, re.sub(r"\.\d+\.", ".", key))
-            for pattern in ignore
-        )
+        if left.get(key) != right.get(key) and not _is_of(key, ignore)
     ]
 
 
@@ -185,6 +197,18 @@ def resume_conflicts(saved: Recipe, current: Recipe) -> list[str]:
         solver = ("evaluation.solver:", *(() if synthetic.steps else ("evaluation.steps:",)))
         found += [line for line in difference(saved, current) if line.startswith(solver)]
     return found
+
+
+def bit_changes(saved: Recipe, current: Recipe) -> list[str]:
+    """Return the differences after which a resumed run may differ in its last bits."""
+    others = [key for key in _flatten(saved) | _flatten(current) if not _is_of(key, LAST_BITS)]
+    return difference(saved, current, ignore=others)
+
+
+def _is_of(key: str, patterns: Sequence[str]) -> bool:
+    """Whether a key, with or without its positions in lists, fits one of the patterns."""
+    names = (key, re.sub(r"\.\d+\.", ".", key))
+    return any(fnmatchcase(name, pattern) for name in names for pattern in patterns)
 
 
 def _flatten(value: object, prefix: str = "") -> dict[str, str]:

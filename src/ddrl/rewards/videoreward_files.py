@@ -14,6 +14,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from ddrl.disk import may_be_hub_id
 from ddrl.errors import WeightsError
 from ddrl.rewards.qwen2vl import name_of_today
 from ddrl.rewards.towers import UNREADABLE
@@ -96,6 +97,10 @@ def find_folder(weights: str) -> Path:
     """
     if Path(weights).is_dir():
         return Path(weights)
+    if not may_be_hub_id(weights):
+        raise WeightsError(
+            f"There is no folder {weights}.", hint="or name owner/name of a model on the hub"
+        )
     from huggingface_hub import snapshot_download
 
     wanted = ["model_config.json", "checkpoint-*/model.pth"]

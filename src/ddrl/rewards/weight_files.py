@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from ddrl.disk import may_be_hub_id
 from ddrl.errors import WeightsError
 from ddrl.rewards.towers import UNREADABLE, check_keys
 
@@ -44,6 +45,11 @@ def find_file(weights: str, name: str) -> Path:
             return path / name
         raise WeightsError(
             f"There is no {name} in {weights}.", hint="or name the file itself as weights"
+        )
+    if not may_be_hub_id(weights):
+        raise WeightsError(
+            f"There is no file or folder {weights}.",
+            hint="or name owner/name of a model on the hub",
         )
     from huggingface_hub import hf_hub_download
 

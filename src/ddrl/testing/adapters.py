@@ -75,6 +75,8 @@ def check_adapter(case: AdapterCase, *, tolerance: float = 1e-4) -> None:
     _check_media(case)
     _check_scale(case, noise)
     _check_gradients(case, noise)
+    if (pictures := _of_pictures(case)) is not None:
+        _check_pictures(case, pictures)
     smallest = check_sizes(case.model, case.media, case.latent_shape)
     encode, num_given = _encoder(case), getattr(case.model, "given_frames", 0)
     if encode is not None:
@@ -93,6 +95,32 @@ def check_adapter(case: AdapterCase, *, tolerance: float = 1e-4) -> None:
             frames=case.media.shape[1],
             latents=noise,
         )
+
+
+def _of_pictures(case: AdapterCase) -> AdapterCase | None:
+    """The case of a video model that is trained on pictures, as a first stage is."""
+    model = case.model
+    if not isinstance(model, DiffusersModel) or not model.is_video() or model.given_frames:
+        return None  # given frames leave nothing of a single one to generate
+    pictures = case.media[:, 0]
+    height, width = pictures.shape[-2:]
+    shape = model.latent_shape(height, width, 1)
+    return dataclasses.replace(case, media=pictures, latent_shape=shape, pipeline=None)
+
+
+def _check_pictures(case: AdapterCase, pictures: AdapterCase) -> None:
+    """To a video model a picture is a clip of one frame, and such a clip comes out as a picture."""
+    noise = torch.randn(
+        (len(case.condition), *pictures.latent_shape), generator=torch.Generator().manual_seed(0)
+    )
+    latents = case.model.encode_media(pictures.media)
+    as_clip = case.model.encode_media(case.media[:, :1])
+    require(torch.equal(latents, as_clip), "a picture's latents are not those of one frame.")
+    _check_prediction(pictures, noise)
+    _check_batches(pictures, noise)
+    _check_replay(pictures)
+    _check_media(pictures)
+    _check_gradients(pictures, noise)
 
 
 def _encoder(case: AdapterCase) -> Callable[[list[str]], Condition] | None:

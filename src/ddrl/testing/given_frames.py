@@ -126,7 +126,7 @@ def _check_put_back(
     require(same, "the given frames of the decoded clip depend on what was generated.")
     model.given_frames = 0
     try:
-        alone = model.decode(model.encode_media(first_frames))
+        alone = model.decode(model.encode_media(first_frames)).reshape(first_frames.shape)
     finally:
         model.given_frames = count
     error = float((clip[:, :count] - alone).abs().max())

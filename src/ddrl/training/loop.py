@@ -268,6 +268,7 @@ def restore(trainer: Trainer, checkpoint: Checkpoint) -> None:
     state = checkpoint.state()
     trainer.optimizer.load_state_dict(state["optimizer"])
     trainer.scheduler.load_state_dict(state["scheduler"])
+    trainer.ema.num_updates = trainer.scheduler.last_epoch  # both take a step with the optimizer
     torch.set_rng_state(state["torch_rng"])
     if trainer.budget is not None:
         trainer.budget.load_state_dict(state.get("budget") or {})

@@ -18,11 +18,14 @@ from diffusers import (
 from tests.models.families.tiny import clip_text_model, clip_tokenizer, t5_encoder, t5_tokenizer
 from torch import Tensor
 
+from ddrl.builders.identity import encoder_hash, weights_hash
+from ddrl.builders.pretrained import adapt
 from ddrl.diffusion.schedule import time_grid
-from ddrl.errors import DataError
+from ddrl.errors import DataError, UsageError
 from ddrl.models.flux import Flux, FluxCondition
 from ddrl.models.lora import LoRASettings, add_lora, lora_disabled
 from ddrl.models.pretrained import load_model
+from ddrl.recipe import parse_recipe
 from ddrl.testing.adapters import AdapterCase, check_adapter
 from ddrl.training.forward import Forward
 from ddrl.training.rollout import sample_ode
@@ -136,17 +139,50 @@ def test_guidance_of_two_passes_is_the_pipelines(model: Flux) -> None:
 
 
 def test_embedded_guidance(model: Flux) -> None:
-    assert model.embedded_guidance == 3.5
+    heard = model.pipeline.transformer.config.guidance_embeds
+    assert model.embedded_guidance == (3.5 if heard else None)
     noise = torch.randn(2, *model.latent_shape(16, 16), generator=torch.Generator().manual_seed(2))
     condition, times = model.encode(TEXTS), torch.tensor([1.0, 0.0])
-    ours = {}
-    for guidance in (1.0, 3.5):
+    ours, hashes = {}, {weights_hash(model)}
+    for guidance in (1.0, 3.5) if heard else (None,):
         model.embedded_guidance = guidance
         ours[guidance] = sample_ode(Forward(model), condition, noise, times=times, solver="euler")
-        theirs = own_pipeline(model, TEXTS, guidance_scale=guidance)(noise, [1.0])
+        theirs = own_pipeline(model, TEXTS, guidance_scale=guidance or 3.5)(noise, [1.0])
         torch.testing.assert_close(ours[guidance], theirs, rtol=0, atol=1e-4)
-    heard = model.pipeline.transformer.config.guidance_embeds
-    assert torch.equal(ours[1.0], ours[3.5]) != heard
+        hashes.add(weights_hash(model))  # by which samples of the base are found again
+    assert not heard or not torch.equal(ours[1.0], ours[3.5])
+    assert len(hashes) == len(ours)
+
+
+def test_a_recipe_sets_the_embedded_guidance(model: Flux) -> None:
+    known = model.embedded_guidance
+    adapt_with(model, 0.0)
+    assert model.embedded_guidance == known
+    encoder = encoder_hash(model)
+    if known is None:
+        with pytest.raises(UsageError, match=r"is 2, but the network of this Flux is told no"):
+            adapt_with(model, 2.0)
+        return
+    adapt_with(model, 2.0)
+    assert model.embedded_guidance == 2.0
+    assert encoder_hash(model) == encoder  # data need not be encoded again
+    model.embedded_guidance = known
+
+
+def adapt_with(model: Flux, scale: float) -> None:
+    """Make the model what a recipe of this scale trains."""
+    text = """
+        [model]
+        family = "diffusers"
+        path = "x"
+        [data]
+        source = "prompts"
+        path = "x"
+        anchor = "synthetic"
+        [[reward]]
+        name = "ink"
+    """
+    adapt(parse_recipe(text, overrides=[f"model.embedded_guidance={scale}"]), model)
 
 
 def test_decoding_is_the_pipelines(model: Flux) -> None:
