@@ -14,7 +14,8 @@ from tests.cli.command import write_recipe
 
 from ddrl.builders.bench import Bench
 from ddrl.builders.training import Job, build_job
-from ddrl.errors import GuardStop
+from ddrl.errors import GuardStop, WeightsError
+from ddrl.evaluation import generate as generation
 from ddrl.evaluation.generate import SampleSet
 from ddrl.recipe import load_recipe
 from ddrl.training.checkpoint import CheckpointFolder
@@ -61,18 +62,33 @@ def test_a_loss_that_is_not_finite_is_the_guard_s(
     assert "heldout_loss" not in rows[3]  # it is null in the file
 
 
-def test_samples_that_are_not_finite_are_the_guard_s(
-    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("part", "error", "phrase"),
+    [
+        ("sampler", GuardStop, "The audit's samples are not finite at step 2"),
+        ("decoder", WeightsError, "The decoder .TinyModel, float32. has made pixels"),
+    ],
+)
+def test_samples_that_are_not_finite_are_the_policys_or_the_decoders(
+    part: str,
+    error: type[Exception],
+    phrase: str,
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     job = make_job(tmp_path, tmp_path_factory, PANEL)
-    decode = type(job.trainer.forward.model).decode
+    decoder = (type(job.trainer.forward.model), "decode")
+    owner, name = decoder if part == "decoder" else (generation, "sample_ode")
+    sound = getattr(owner, name)
 
     def broken(*args: object, **kwargs: object) -> torch.Tensor:
-        return decode(*args, **kwargs) * math.nan  # type: ignore[arg-type]
+        found: torch.Tensor = sound(*args, **kwargs) * math.nan
+        return found
 
-    monkeypatch.setattr(type(job.trainer.forward.model), "decode", broken)
+    monkeypatch.setattr(owner, name, broken)
     job.trainer.step = 2
-    with pytest.raises(GuardStop, match="The audit's samples are not finite at step 2"):
+    with pytest.raises(error, match=phrase):
         job.trainer.audit()
 
 

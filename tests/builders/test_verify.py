@@ -117,8 +117,9 @@ def test_a_checkpoint_without_notes_is_taken_with_a_warning(
 
 def test_places_may_differ_where_what_lies_there_is_the_same() -> None:
     other_base = Checkpoint(Path("x"), 1, "", identity_notes({**BASE, "vae": "3"}, ROWS))
-    assert same_places(noted(), noted()) == ("model.path", "model.start", "data.path")
-    assert same_places(noted(), noted(ROWS[:-1])) == ("model.path", "model.start")
+    base = ("model.path", "model.start", "model.lora.start")
+    assert same_places(noted(), noted()) == (*base, "data.path")
+    assert same_places(noted(), noted(ROWS[:-1])) == base
     assert same_places(noted(), other_base) == ("data.path",)
     assert same_places(noted(), Checkpoint(Path("old"), 1, "")) == ()
     assert same_places(None, noted()) == ()

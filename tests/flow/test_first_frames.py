@@ -83,7 +83,8 @@ def shown(loaded: LoadedRun, frames: Tensor) -> Tensor:
     assert isinstance(model, DiffusersModel)
     model.given_frames = 0
     try:
-        return model.decode(model.encode_media(frames))
+        pictures = model.decode(model.encode_media(frames))  # a clip of one frame is a picture
+        return pictures[:, None]
     finally:
         model.given_frames = 1
 

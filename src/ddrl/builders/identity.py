@@ -79,13 +79,15 @@ def encoder_hash(model: DiffusersModel) -> str:
 
 
 def weights_hash(model: DiffusionModel) -> str:
-    """A hash of the network as it starts, and of what turns its output into a velocity."""
+    """A hash of the network, and of what turns its output into a velocity.
+
+    No adapter counts: samples of the base are drawn without one, also where a run goes on with it.
+    """
     told: list[object] = [{}]
     if isinstance(model, DiffusersModel):
         told = [_settings(dict(model.pipeline.scheduler.config))]
         told += [] if model.embedded_guidance is None else [model.embedded_guidance]
-    found = [type(model).__name__, *told, _module_hash(model.transformer)]
-    return text_hash([*found, *_start(model).values()])
+    return text_hash([type(model).__name__, *told, _module_hash(model.transformer)])
 
 
 def condition_hash(condition: Condition) -> str:

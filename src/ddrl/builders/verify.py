@@ -72,7 +72,7 @@ def same_places(one: Checkpoint | None, other: Checkpoint | None) -> tuple[str, 
         return ()
     bases = _note(one, "base") == _note(other, "base")
     data = _note(one, "data").get("hash") == _note(other, "data").get("hash")
-    return (*(MOVABLE[:2] if bases else ()), *(MOVABLE[2:] if data else ()))
+    return (*(MOVABLE[:-1] if bases else ()), *(MOVABLE[-1:] if data else ()))
 
 
 def check_base(

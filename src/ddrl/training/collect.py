@@ -121,12 +121,10 @@ class Collector:
         prompts = self.pool.prompts.select(hand.prompt_id.tolist())
         group = torch.arange(len(prompts)).repeat_interleave(settings.group_size)
         overlaps = settings.overlap and 0 < settings.micro_batch < len(group)
-        part_size = settings.micro_batch if overlaps else 0
         pictures: list[Tensor] = []
         # Whatever stops the rollout, calls of rewards that are on their way are not waited for.
-        with self.scorer.begin(
-            prompts.select(group.tolist()), group, part_size=part_size
-        ) as scoring:
+        asked = prompts.select(group.tolist())
+        with self.scorer.begin(asked, group, part_size=overlaps * settings.micro_batch) as scoring:
 
             def score_rows(trajectory: Trajectory, rows: slice) -> None:
                 scoring.add(self._decoded(trajectory, rows, prompts, pictures))
