@@ -89,7 +89,10 @@ def run(kind: str, number: int, folder: Path, start: Start) -> str:
     return found and f"{kind} {number}: {found}: {command}\n{result.stderr[-3000:]}"
 
 
-@pytest.mark.parametrize(("kind", "number"), [("arguments", 210), ("arguments", 421)])
+@pytest.mark.parametrize(
+    ("kind", "number"),
+    [("arguments", 210), ("arguments", 421), ("pipeline", 56), ("pipeline", 113)],
+)
 def test_what_the_thousands_found(kind: str, number: int, start: Start, tmp_path: Path) -> None:
     assert not run(kind, number, tmp_path / "case", start)
 
