@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.special import stdtrit
 
 from ddrl.evaluation import variety
-from ddrl.evaluation.variety import Variety, measure_variety
+from ddrl.evaluation.variety import Variety, measure_variety, vendi_of_kernel
 
 Numbers = NDArray[np.float64]
 
@@ -103,3 +103,29 @@ def test_one_prompt_with_one_real_sample_says_nothing() -> None:
     assert math.isnan(found.diversity.value)
     assert math.isnan(found.vendi.value)
     assert math.isnan(found.real_vendi)
+
+
+def cosine(features: Numbers) -> Numbers:
+    kernel = features @ features.T
+    np.fill_diagonal(kernel, 1.0)
+    return kernel
+
+
+@pytest.mark.parametrize("num", [1, 2, 7])
+def test_vendi_counts_samples_that_are_nothing_alike(num: int) -> None:
+    assert vendi_of_kernel(np.eye(num)) == pytest.approx(num)
+    assert vendi_of_kernel(np.ones((num, num))) == pytest.approx(1.0)
+
+
+def test_vendi_of_two_samples_is_known() -> None:
+    """The eigenvalues of [[1, c], [c, 1]] / 2 are (1 +- c) / 2."""
+    c = 0.6
+    shares = np.array([(1 + c) / 2, (1 - c) / 2])
+    wanted = np.exp(-np.sum(shares * np.log(shares)))
+    assert vendi_of_kernel(np.array([[1, c], [c, 1]])) == pytest.approx(wanted)
+
+
+def test_vendi_counts_kinds_and_not_copies() -> None:
+    assert vendi_of_kernel(cosine(np.repeat(np.eye(3), 5, axis=0))) == pytest.approx(3.0)
+    # Rows of zeros point nowhere, and are like nothing.
+    assert vendi_of_kernel(cosine(np.zeros((4, 2)))) == pytest.approx(4.0)

@@ -15,11 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.distance import pdist, squareform
 
-from ddrl.evaluation.diversity import vendi_of_kernel
 from ddrl.evaluation.result import UNKNOWN
 from ddrl.evaluation.statistics import Beside, Interval, Rows, Unit
 
-__all__ = ["Variety", "measure_variety"]
+__all__ = ["Variety", "measure_variety", "vendi_of_kernel"]
 
 MAX_VENDI = 128  # samples in a Vendi score, which costs an eigendecomposition of their kernel
 MAX_PAIRED = 512  # samples of a prompt whose distances are taken, which are as many squared
@@ -199,3 +198,20 @@ def _vendi(matrix: Numbers, rows: Rows, width: float) -> float:
         return math.nan
     kept = matrix[np.ix_(rows, rows)]
     return vendi_of_kernel(np.exp(-(kept**2) / (2 * width**2)))
+
+
+def vendi_of_kernel(kernel: Numbers) -> float:
+    """The effective number of different samples: exp of the entropy of the kernel's eigenvalues.
+
+    With the eigenvalues lambda of K / n, which sum to 1: VS = exp(-sum lambda log lambda). It is 1
+    for n equal samples and n for samples that are nothing alike, so that it can be compared at
+    equal n only.
+
+    Args:
+        kernel: shape (n, n), how alike two samples are; its diagonal is 1.
+
+    Source: Friedman and Dieng, The Vendi Score, arXiv 2210.02410, definition 3.1.
+    """
+    shares = np.clip(np.linalg.eigvalsh(kernel / len(kernel)), 0.0, None)
+    known = shares[shares > 0.0]
+    return float(np.exp(-np.sum(known * np.log(known))))
