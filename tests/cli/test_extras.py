@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from tests.cli.command import ddrl
 
 from ddrl.errors import UsageError
@@ -76,3 +78,41 @@ def test_a_run_without_wandb_makes_nothing_and_a_plan_says_so(
     assert plan.code == 0
     assert "not here yet: run.wandb_project" in plan.stderr
     check_extras(parse_recipe(TINY, overrides=["run.wandb_project=mine"]), is_trained=False)
+
+
+EXTRAS = ("av", "datasets", "diffusers", "huggingface_hub", "peft", "pyarrow", "transformers")
+COMMANDS = {
+    "a run": (("train", "sd35_medium_ocr"), "models", 2),
+    "a plan": (("train", "sd35_medium_ocr", "--dry-run"), "models", 2),
+    "a base of the hub": (("doctor", "--model", "a/b"), "models", 2),
+    "a base here": (("doctor", "--model", "base"), "models", 2),
+    "a reward of released weights": (("reward", "audit", "aesthetic", "--data", "d"), "models", 4),
+    "a judge of features": (("train", "tiny.toml", "evaluation.encoder=x/y"), "models", 2),
+    "a table": (("data", "check", "t.parquet"), "parquet", 3),
+    "clips": (("data", "encode", "files.toml", "data.frames=9"), "models", 2),
+    "a set of the hub": (("train", "files.toml", "data.source=hub", "data.path=a/b"), "models", 2),
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_of_a_plain_install_names_the_extra(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "base").mkdir()
+    (tmp_path / "base" / "model_index.json").write_text('{"_class_name": "FluxPipeline"}')
+    (tmp_path / "tiny.toml").write_text(TINY)
+    (tmp_path / "t.parquet").touch()
+    (tmp_path / "d").mkdir()
+    Image.new("RGB", (64, 64)).save(tmp_path / "d" / "a.png")
+    (tmp_path / "d" / "a.txt").write_text("a cat")
+    (tmp_path / "files.toml").write_text(
+        'model = {family = "diffusers", path = "base", dtype = "float32"}\n'
+        'data = {source = "files", path = "d", height = 64, width = 64}\n' + TINY
+    )
+    for name in [one for one in sys.modules if one.partition(".")[0] in EXTRAS]:
+        monkeypatch.delitem(sys.modules, name)
+    for name in EXTRAS:
+        monkeypatch.setitem(sys.modules, name, None)
+    arguments, extra, code = COMMANDS[command]
+    ddrl(*arguments).failed(code, f"pip install 'ddrl[{extra}]'")

@@ -138,7 +138,7 @@ def _origin(
 def _load(folders: Sequence[Path], step: Step | None, overrides: Sequence[str]) -> list[LoadedRun]:
     twice = [folder for folder in folders if folders.count(folder) > 1]
     if twice:
-        raise UsageError(f"Run {twice[0]} is named twice.")
+        raise UsageError(f"Run {twice[0]} is named twice.", hint="name each run once")
     runs: list[LoadedRun] = []
     for folder in folders:
         device = runs[0].device if runs else None

@@ -30,20 +30,32 @@ def open_sketch(recipe: Recipe) -> DiffusersModel:
         DDRLError: of the kind that fits, for what else the recipe asks of it and can't be had.
     """
     from ddrl.models.pretrained import look_into
-    from ddrl.models.sketch import OTHER_VERSION, sketch_model  # takes seconds
+    from ddrl.models.sketch import OTHER_VERSION  # takes seconds
 
     section = recipe.model
     with building(f"{section.path} can't be planned", hint=OTHER_VERSION):
         _, files = look_into(section.path, variant=section.variant)
         files.check()
         refuse_quantized(recipe, files)
-        _read_tokenizers(files)
-        model = sketch_model(section.path, dtype=getattr(torch, section.dtype))
-        check_weights(files, model.pipeline)
+        model = _sketched(files, dtype=getattr(torch, section.dtype))
         _tell(files)
         adapt(recipe, model)
         warn_of_distilled(recipe, model)
         _warn_of_scheduler(section.path, model)
+    return model
+
+
+def _sketched(files: BaseFiles, *, dtype: torch.dtype = torch.float32) -> DiffusersModel:
+    """The model without its weights, which are seen to fit it.
+
+    Raises:
+        WeightsError: they don't, or a tokenizer can't be read.
+    """
+    from ddrl.models.sketch import sketch_model
+
+    _read_tokenizers(files)
+    model = sketch_model(files.path, dtype=dtype)
+    check_weights(files, model.pipeline)
     return model
 
 
@@ -142,7 +154,7 @@ def inspect_base(path: str, *, variant: str = "") -> tuple[BaseFiles, DDRLError 
         DDRLError: it is no pipeline.
     """
     from ddrl.models.pretrained import look_into
-    from ddrl.models.sketch import OTHER_VERSION, sketch_model
+    from ddrl.models.sketch import OTHER_VERSION
 
     if local_folder(path) is None and is_offline():
         raise unreachable(path)
@@ -150,10 +162,8 @@ def inspect_base(path: str, *, variant: str = "") -> tuple[BaseFiles, DDRLError 
         _, files = look_into(path, variant=variant)
     try:
         files.check()
-        _read_tokenizers(files)
         with building(f"{path} can't be planned", hint=OTHER_VERSION):
-            pipeline = sketch_model(path).pipeline
-        check_weights(files, pipeline)
+            _sketched(files)
     except DDRLError as error:
         return files, error
     return files, None

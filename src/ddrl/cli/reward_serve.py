@@ -177,7 +177,10 @@ def _service(serving: Serving, file: Path, token: str, address: str) -> RewardSe
                 hint="paths start from the folder of the file",
             )
         if not path.exists():
-            raise UsageError(f"{file}: serve.modules names {path}, which is not there.")
+            raise UsageError(
+                f"{file}: serve.modules names {path}, which is not there.",
+                hint="paths in serve.modules start at the folder of the file that names them",
+            )
     rewards = [
         ServedReward(path=one.path, **one.model_dump(exclude={"route"})) for one in serving.reward
     ]

@@ -184,7 +184,10 @@ def _run(
         work.step("media", done, len(samples))
     if not placed:
         first = f", the first is {problems[0]}" if problems else ""
-        raise DataError(f"None of {len(samples)} samples can be used{first}.")
+        raise DataError(
+            f"None of {len(samples)} samples can be used{first}.",
+            hint="`ddrl data check` says what is wrong with each",
+        )
     captions = [sample.caption for sample, _ in placed]
     keys = work.texts(list(dict.fromkeys([*captions, *extra_texts])))
     num_media, num_given = (sum(what in p.made for _, p in placed) for what in ("media", "given"))

@@ -41,7 +41,10 @@ class Bucket:
 
     def __post_init__(self) -> None:
         if min(self.height, self.width, self.frames) < 1:
-            raise DataError(f"A bucket's height, width and frames must be 1 or more: {self}.")
+            raise DataError(
+                f"A bucket's height, width and frames must be 1 or more: {self}.",
+                hint="set data.height, data.width and data.frames to 1 or more",
+            )
 
     def __str__(self) -> str:
         size = f"{self.width}x{self.height}"
@@ -66,9 +69,15 @@ class Framing:
 
     def __post_init__(self) -> None:
         if not self.buckets:
-            raise DataError("There are no buckets: at least one size is needed.")
+            raise DataError(
+                "There are no buckets: at least one size is needed.",
+                hint="set data.height and data.width",
+            )
         if self.fps is not None and not 0 < self.fps < math.inf:
-            raise DataError(f"The frames per second must be above 0, not {self.fps}.")
+            raise DataError(
+                f"The frames per second must be above 0, not {self.fps}.",
+                hint="for example data.fps = 16",
+            )
 
     def key(self, bucket: Bucket) -> dict[str, object]:
         """What the framed pixels of a file in this bucket depend on, as JSON."""

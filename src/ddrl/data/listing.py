@@ -195,7 +195,10 @@ def _json(path: Path) -> dict[str, Any]:
         value = read_json(path)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "it is no JSON"
-        raise DataError(f"{path} can't be read: {reason}.") from error
+        raise DataError(
+            f"{path} can't be read: {reason}.",
+            hint="see that it is whole and may be read, or download it again",
+        ) from error
     return value if isinstance(value, dict) else {}
 
 

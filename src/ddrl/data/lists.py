@@ -85,7 +85,10 @@ def find_in_lists(
         try:
             lines += _read(path, where, columns, problems)
         except OSError as error:
-            raise DataError(f"The list {path} can't be read: {error.strerror}.") from error
+            raise DataError(
+                f"The list {path} can't be read: {error.strerror}.",
+                hint="see that it is there and may be read",
+            ) from error
     if not splits.is_chosen:
         kept = splits.choose((line.split for line in lines), unit="sample")
         lines = [line for line in lines if line.split in kept]
@@ -155,7 +158,10 @@ def _read_csv(path: Path) -> _Read:
         except UnicodeDecodeError as error:
             raise DataError(f"The list {path} is not UTF-8.", hint="save it as UTF-8") from error
         except csv.Error as error:
-            raise DataError(f"The list {path} can't be read: {error}.") from error
+            raise DataError(
+                f"The list {path} can't be read: {error}.",
+                hint="see that it is whole, or write it again",
+            ) from error
 
 
 def _sample(line: _Line, seen: dict[str, set[str]], bounds: Bounds, columns: Columns) -> Sample:

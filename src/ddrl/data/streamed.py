@@ -78,7 +78,10 @@ class Streamed:
                 if isinstance(row, Sample) and row.name in missing:
                     content = missing.pop(row.name)
                     if content_hash(row.media) != content:
-                        raise DataError(f"{row.shown} is another than when it was encoded.")
+                        raise DataError(
+                            f"{row.shown} is another than when it was encoded.",
+                            hint="set another run.cache, or pin data.path to a commit",
+                        )
                     _keep(self.folder, content, row.media)
                 if not missing:
                     break
@@ -139,7 +142,10 @@ def encode_stream(
     if not known.samples:
         broken = [problem for problem in known.problems if not problem.is_note]
         first = f", the first is {broken[0]}" if broken else ""
-        raise DataError(f"None of {len(broken)} rows can be used{first}.")
+        raise DataError(
+            f"None of {len(broken)} rows can be used{first}.",
+            hint="name the columns with data.caption_column and data.media_column",
+        )
     captions = [sample.caption for sample in known.samples]
     keys = work.texts(list(dict.fromkeys([*captions, *extra_texts])))
     total, has_given = len(known.samples), work.given is not None

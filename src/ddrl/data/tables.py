@@ -114,7 +114,10 @@ def find_in_tables(
         except Exception as error:  # over a broken table pyarrow may raise anything
             reason = getattr(error, "strerror", None) or " ".join(str(error).split())
             reason = reason.rstrip(".") or type(error).__name__
-            raise DataError(f"The table {path} can't be read: {reason}.") from error
+            raise DataError(
+                f"The table {path} can't be read: {reason}.",
+                hint="see that it is whole, or download it again",
+            ) from error
     rows = [row for table in found for row in table.rows]
     if not splits.is_chosen:
         kept = splits.choose((row.split for row in rows), unit="sample")

@@ -8,11 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ddrl.errors import WeightsError
-from ddrl.models.configs import (
-    NOT_LOADED,
-    PipelineConfigs,
-    part_class,
-)
+from ddrl.models.configs import NOT_LOADED, PipelineConfigs, part_class
 from ddrl.models.hub import is_offline, local_folder
 from ddrl.models.part_files import WEIGHTS, PartFiles, listed, read_part
 

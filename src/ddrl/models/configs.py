@@ -170,9 +170,9 @@ def _read(path: str, file: str) -> Config:
         if Path(path).exists():
             found = Path(path) / file
         elif may_be_hub_id(path):
+            ask_hub(path, file)
             from huggingface_hub import hf_hub_download
 
-            ask_hub(path, file)
             name, revision = split_revision(path)
             found = Path(hf_hub_download(name, file, revision=revision))
         else:

@@ -153,7 +153,8 @@ class Cosmos(Standardized):
         if given.shape[3:] != latents.shape[3:]:
             raise DataError(
                 f"The given frames have {tuple(given.shape[3:])} latents along height and width, "
-                f"not {tuple(latents.shape[3:])}."
+                f"not {tuple(latents.shape[3:])}.",
+                hint="give frames of data.height and data.width",
             )
         return torch.cat([given.to(latents), latents], dim=2)
 
@@ -172,7 +173,8 @@ class Cosmos(Standardized):
             raise DataError(
                 f"With {self.given_frames} frames given, clips have 1 + a multiple of "
                 f"{self.temporal_factor} frames, at least "
-                f"{1 + self.temporal_factor * self.given_latents}, not {frames}."
+                f"{1 + self.temporal_factor * self.given_latents}, not {frames}.",
+                hint="set data.frames to one of these",
             )
         return (channels, num - self.given_latents, *size)
 

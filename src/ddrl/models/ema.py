@@ -87,6 +87,9 @@ class EMA:
             CheckpointError: the names are not those of the network.
         """
         if state.keys() != self._average.keys():
-            raise CheckpointError("The averaged weights are of another network.")
+            raise CheckpointError(
+                "The averaged weights are of another network.",
+                hint="take the recipe and the base that the checkpoint was made with",
+            )
         for name, value in state.items():
             self._average[name].copy_(value)

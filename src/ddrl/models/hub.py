@@ -5,8 +5,9 @@ from __future__ import annotations
 import shlex
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
-from ddrl.errors import WeightsError
+from ddrl.errors import UsageError, WeightsError
 
 __all__ = ["ask_hub", "hub_problem", "is_offline", "local_folder", "split_revision"]
 __all__ += ["missing_folder", "unreachable"]
@@ -18,22 +19,34 @@ def split_revision(path: str) -> tuple[str, str | None]:
     return name, revision or None
 
 
+def _client() -> Any:  # noqa: ANN401 - its names are loaded when they are asked for
+    """The hub's own client, which is an extra.
+
+    Raises:
+        UsageError: it is not installed.
+    """
+    try:
+        import huggingface_hub
+    except ImportError as error:
+        raise UsageError(
+            "Models of the hub need huggingface_hub.", hint="pip install 'ddrl[models]'"
+        ) from error
+    return huggingface_hub
+
+
 def is_offline() -> bool:
     """Whether the hub is switched off, by ``HF_HUB_OFFLINE``."""
-    from huggingface_hub import constants
-
-    return bool(constants.HF_HUB_OFFLINE)
+    return bool(_client().constants.HF_HUB_OFFLINE)
 
 
 def local_folder(path: str | Path) -> Path | None:
     """The folder of a pipeline on this machine: its own, or that of the hub's cache."""
     if Path(path).exists():
         return Path(path)
-    from huggingface_hub import try_to_load_from_cache
-
     name, revision = split_revision(str(path))
+    client = _client()
     try:
-        index = try_to_load_from_cache(name, "model_index.json", revision=revision)
+        index = client.try_to_load_from_cache(name, "model_index.json", revision=revision)
     except ValueError:  # no name that the hub may have
         return None
     return Path(index).parent if isinstance(index, str) else None
@@ -45,14 +58,13 @@ def ask_hub(path: str, file: str = "model_index.json") -> None:
     Raises:
         WeightsError: it can't be had.
     """
-    from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
-
     name, revision = split_revision(path)
+    client = _client()
     try:
-        if isinstance(try_to_load_from_cache(name, file, revision=revision), str):
+        if isinstance(client.try_to_load_from_cache(name, file, revision=revision), str):
             return
         if not is_offline():
-            get_hf_file_metadata(hf_hub_url(name, file, revision=revision))
+            client.get_hf_file_metadata(client.hf_hub_url(name, file, revision=revision))
             return
     except Exception as error:  # also of what the hub's client is built on
         raise hub_problem(error, path) or unreachable(path) from error

@@ -159,7 +159,8 @@ class HunyuanVideo15I2V(HunyuanVideo15):
         if given.shape[3:] != x_t.shape[3:]:
             raise DataError(
                 f"The first frames have {tuple(given.shape[3:])} latents along height and width, "
-                f"not {tuple(x_t.shape[3:])}."
+                f"not {tuple(x_t.shape[3:])}.",
+                hint="give frames of data.height and data.width",
             )
         seen, _ = super()._first_frame(x_t, condition)
         seen[:, :-1, :1] = given.to(seen)

@@ -11,11 +11,7 @@ import torch
 
 from ddrl.errors import UsageError, WeightsError
 from ddrl.models.base_files import BaseFiles, read_base
-from ddrl.models.configs import (
-    NOT_LOADED,
-    PipelineConfigs,
-    building,
-)
+from ddrl.models.configs import NOT_LOADED, PipelineConfigs, building
 from ddrl.models.diffusers_model import DiffusersModel
 from ddrl.models.hub import hub_problem, is_offline, local_folder, split_revision
 from ddrl.models.weights_match import check_weights
@@ -116,8 +112,10 @@ def look_into(
     """What wraps a pipeline, and what its files are; no weight is read.
 
     Raises:
+        UsageError: diffusers is not installed.
         WeightsError: it is no pipeline that ddrl knows, or its folder holds no regular files.
     """
+    import_diffusers()  # what is not installed is no fault of the folder
     with building(f"{path} can't be read", hint="download it again: the whole folder"):
         adapter = adapter_of(PipelineConfigs.find(path).class_name, path)
         _refuse_pipes(path)

@@ -64,7 +64,10 @@ class StableDiffusion(DiffusersModel):
         try:
             self._table = TabulatedVP(_with_exact_end(scheduler.alphas_cumprod))
         except (AttributeError, UsageError) as error:
-            raise WeightsError(f"{name} has no table of noise levels.") from error
+            raise WeightsError(
+                f"{name} has no table of noise levels.",
+                hint="take a pipeline whose scheduler has betas, such as DDIMScheduler",
+            ) from error
         if kind not in PREDICTIONS:
             raise WeightsError(
                 f"{name} says that the network predicts {kind!r}.",

@@ -225,7 +225,10 @@ class TinyModel(GivenFrames):
             values = read_json(folder / "config.json")
             family = values.pop("family", None)
             if family != "tiny":
-                raise WeightsError(f"{folder} holds a model of family {family!r}, not 'tiny'.")
+                raise WeightsError(
+                    f"{folder} holds a model of family {family!r}, not 'tiny'.",
+                    hint="give a folder that `ddrl export` has written of an embedded run",
+                )
             values["vocabulary"] = tuple(values["vocabulary"])
             model = cls(TinyConfig(**values))
             check_regular(folder / "model.safetensors")

@@ -36,11 +36,17 @@ class WanI2V(Wan):
         super().__init__(pipeline)
         config = pipeline.transformer.config
         if config.pos_embed_seq_len is not None:
-            raise WeightsError("Wan models that take a first and a last frame are not supported.")
+            raise WeightsError(
+                "Wan models that take a first and a last frame are not supported.",
+                hint="take a Wan image-to-video model that continues one frame",
+            )
         self._sees_image = config.image_dim is not None
         if self._sees_image:
             if pipeline.image_encoder is None or pipeline.image_processor is None:
-                raise WeightsError("The network takes CLIP features, but there is no CLIP encoder.")
+                raise WeightsError(
+                    "The network takes CLIP features, but there is no CLIP encoder.",
+                    hint="download the whole release, its image_encoder too",
+                )
             pipeline.image_encoder.float()  # like the VAE
 
     @property

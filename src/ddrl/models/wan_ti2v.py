@@ -90,7 +90,8 @@ class WanTI2V(Wan):
         if given.shape[3:] != latents.shape[3:]:
             raise DataError(
                 f"The first frames have {tuple(given.shape[3:])} latents along height and width, "
-                f"not {tuple(latents.shape[3:])}."
+                f"not {tuple(latents.shape[3:])}.",
+                hint="give frames of data.height and data.width",
             )
         return torch.cat([given.to(latents), latents], dim=2)
 
@@ -105,6 +106,7 @@ class WanTI2V(Wan):
             raise DataError(
                 f"{type(self).__name__} with the first frame given makes 1 + a multiple of "
                 f"{self.temporal_factor} frames, at least {1 + self.temporal_factor}, "
-                f"not {frames}."
+                f"not {frames}.",
+                hint="set data.frames to one of these",
             )
         return (channels, num - self.given_frames, *size)

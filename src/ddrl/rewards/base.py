@@ -146,7 +146,10 @@ def reward_class(name: str) -> type[Reward]:
             hint="is its package installed in this environment?",
         ) from error
     if not (inspect.isclass(found) and callable(getattr(found, "score", None))):
-        raise RewardError(f"Reward {name!r} is not a class with a method score(media, prompts).")
+        raise RewardError(
+            f"Reward {name!r} is not a class with a method score(media, prompts).",
+            hint="write a class with that method, and name it as package.module:Class",
+        )
     return found
 
 
@@ -173,7 +176,10 @@ def make_reward(name: str, options: Mapping[str, object]) -> Reward:
     try:
         return cls(**options)
     except (TypeError, ValueError) as error:
-        raise RewardError(f"Reward {name!r} can't be made: {error}.") from error
+        raise RewardError(
+            f"Reward {name!r} can't be made: {error}.",
+            hint="see what it takes, and set that in the table options of the reward",
+        ) from error
 
 
 def _hints(cls: type[Reward]) -> dict[str, Any]:
@@ -195,7 +201,8 @@ def _check_type(name: str, option: str, hint: Any, value: object) -> None:  # no
     except ValidationError as error:
         problem = "; ".join(dict.fromkeys(each["msg"] for each in error.errors()))
         raise RewardError(
-            f"Option {option!r} of reward {name!r} can't be {value!r}: {problem}."
+            f"Option {option!r} of reward {name!r} can't be {value!r}: {problem}.",
+            hint="set it otherwise in the table options of the reward",
         ) from error
     except PydanticSchemaGenerationError:
         return  # a type that pydantic does not know is the reward's own business

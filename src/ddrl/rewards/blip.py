@@ -92,7 +92,8 @@ def blip_configs(state: Mapping[str, Tensor], where: str | Path) -> tuple[Any, A
     if width % _HEAD or text_width % _HEAD:
         raise WeightsError(
             f"{where} has encoders of width {width} and {text_width}, which are no multiples of "
-            f"{_HEAD}."
+            f"{_HEAD}.",
+            hint="the option weights names another model; take the released one",
         )
     vision = BlipVisionConfig(
         hidden_size=width,

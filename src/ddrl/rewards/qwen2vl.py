@@ -99,7 +99,10 @@ def load_base(base: str, tokens: Sequence[str]) -> tuple[Any, Any]:
             "folder and name it with the option base",
         ) from error
     if config.model_type != "qwen2_vl":
-        raise WeightsError(f"{base} is a {config.model_type}, not a Qwen2-VL.")
+        raise WeightsError(
+            f"{base} is a {config.model_type}, not a Qwen2-VL.",
+            hint="name a Qwen2-VL with the option base",
+        )
     tokenizer.add_tokens(list(tokens), special_tokens=True)
     return config, tokenizer
 

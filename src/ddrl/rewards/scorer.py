@@ -174,7 +174,10 @@ class Scorer:
         if self._on_failure == "drop_group" and causes:
             failed = torch.isin(group, group[failed])
         if failed.all():
-            raise RewardError(f"No sample of the batch is left with a reward: {causes}.")
+            raise RewardError(
+                f"No sample of the batch is left with a reward: {causes}.",
+                hint="see what each reward says, and scoring.on_failure",
+            )
         weights, valid = torch.tensor([entry.weight for entry in self._rewards]), ~failed
         combined = combine(value, weights, valid, combination=self._combination, kappa=self._kappa)
         return Scores(

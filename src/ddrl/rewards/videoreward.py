@@ -48,7 +48,8 @@ class VideoReward:
         if head.shape != (self.config.output_dim, width):
             raise WeightsError(
                 f"{folder} has a rm_head.weight of shape {tuple(head.shape)}, not "
-                f"{(self.config.output_dim, width)}."
+                f"{(self.config.output_dim, width)}.",
+                hint="take weights and model_config.json of one release",
             )
         self.reader = Qwen2VLReader(
             loaded,

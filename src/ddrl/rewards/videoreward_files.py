@@ -139,7 +139,8 @@ def merge_lora(state: Mapping[str, Tensor], scale: float, rank: int) -> dict[str
             down, up = (named.get(f"{layer}.lora_{half}.default.weight") for half in "AB")
             if down is None or up is None or down.shape[0] != rank:
                 raise WeightsError(
-                    f"{layer} has no LoRA of rank {rank}, which model_config.json says it has."
+                    f"{layer} has no LoRA of rank {rank}, which model_config.json says it has.",
+                    hint="take weights and model_config.json of one release",
                 )
             change = scale * (up.float() @ down.float())
             merged[f"{layer}.weight"] = (value.float() + change).to(value.dtype)

@@ -84,7 +84,8 @@ def read_state(path: Path) -> dict[str, Tensor]:
         ) from error
     except _BROKEN as error:
         raise WeightsError(
-            f"{path} can't be read: {' '.join(str(error).split())[:200]}."
+            f"{path} can't be read: {' '.join(str(error).split())[:200]}.",
+            hint="see that it is whole, or download it again",
         ) from error
     for wrapper in _WRAPPERS:
         if isinstance(state, Mapping) and isinstance(state.get(wrapper), Mapping):
@@ -117,7 +118,8 @@ def sizes_of(state: Mapping[str, Tensor], names: Mapping[str, int], where: str |
         if state[name].ndim != dimensions:
             raise WeightsError(
                 f"{name} of {where} has the shape {tuple(state[name].shape)}, which is not of "
-                f"{dimensions} dimensions."
+                f"{dimensions} dimensions.",
+                hint="the option weights names another model; take the released one",
             )
         sizes += state[name].shape
     return sizes

@@ -80,5 +80,8 @@ class DriftBudget:
         """
         beta = state.get("beta")
         if beta is None:
-            raise CheckpointError("The checkpoint has no beta of a drift budget.")
+            raise CheckpointError(
+                "The checkpoint has no beta of a drift budget.",
+                hint="it is of a run without objective.drift_budget: take another run.folder",
+            )
         self.beta, self._before = beta, state.get("before")

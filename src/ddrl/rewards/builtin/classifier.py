@@ -89,7 +89,8 @@ class Classifier(nn.Module):
             model.load_state_dict(load_file(folder / "model.safetensors"))
         except UNREADABLE as error:
             raise WeightsError(
-                f"The classifier in {folder} can't be read: {' '.join(str(error).split())[:200]}."
+                f"The classifier in {folder} can't be read: {' '.join(str(error).split())[:200]}.",
+                hint="give a folder that ddrl has written, or leave the option weights out",
             ) from error
         return model.eval().requires_grad_(False)
 

@@ -58,7 +58,8 @@ class RankHead:
         if found != [(out, into) for into, out in pairwise(sizes)] or sizes[-1] != 2:
             raise WeightsError(
                 f"{where} has a head of shapes {', '.join(map(str, found))}, which do not lead "
-                f"from {width} features to a mean and a deviation."
+                f"from {width} features to a mean and a deviation.",
+                hint="the option weights names another model; take the released HPSv3",
             )
 
     def __call__(self, features: Tensor) -> tuple[Tensor, Tensor]:

@@ -118,7 +118,8 @@ class VBenchReward:
         if media.ndim != 5 or media.shape[2] != 3 or media.shape[1] < _LEAST_FRAMES:
             raise RewardError(
                 f"Reward 'vbench' scores clips of shape (B, T, 3, H, W) with at least "
-                f"{_LEAST_FRAMES} frames, not {tuple(media.shape)}."
+                f"{_LEAST_FRAMES} frames, not {tuple(media.shape)}.",
+                hint="set data.frames to that number or more",
             )
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             raise RewardError(
