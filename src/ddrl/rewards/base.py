@@ -181,7 +181,7 @@ def make_reward(name: str, options: Mapping[str, object]) -> Reward:
     if missing:
         raise RewardError(
             f"Reward {name!r} needs the option{'s' * (len(missing) > 1)} {', '.join(missing)}.",
-            hint=f"set options.{missing[0]} in a recipe, or --option {missing[0]}=... of the command",
+            hint=f"set options.{missing[0]} in a recipe, or give --option {missing[0]}=...",
         )
     hints = _hints(cls)
     for option, value in options.items():
