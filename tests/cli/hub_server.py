@@ -113,7 +113,17 @@ class Handler(BaseHTTPRequestHandler):
             else:
                 self.in_repository(path, body)
 
-    do_GET = do_HEAD = do_POST = do_PUT = answer
+    def do_GET(self) -> None:
+        self.answer()
+
+    def do_HEAD(self) -> None:
+        self.answer()
+
+    def do_POST(self) -> None:
+        self.answer()
+
+    def do_PUT(self) -> None:
+        self.answer()
 
     def store(self, path: str, body: bytes) -> None:
         oid = path.rpartition("/")[2]
