@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-import yaml
-from huggingface_hub.utils import validate_repo_id
+import yaml  # type: ignore[import-untyped]
+from huggingface_hub.utils._validators import validate_repo_id
 
 TOKENS = {"hf_writes": ("alice", "write"), "hf_reads": ("alice", "read")}
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
