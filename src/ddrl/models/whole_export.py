@@ -36,7 +36,7 @@ def save_whole(model: DiffusersModel, folder: Path, *, dtype: torch.dtype | None
         merge_lora(network)
     # Two experts are one network here and two parts of the pipeline.
     for part in model.pipeline.components.values():
-        if isinstance(part, nn.Module):
+        if isinstance(part, nn.Module) and not getattr(part, "is_quantized", False):
             is_trained = part is network or any(part is child for child in network.children())
             _cast(part, (dtype if is_trained else None) or stored_dtype(part), is_trained)
     model.pipeline.save_pretrained(folder)
