@@ -239,10 +239,8 @@ def test_the_card_of_a_base_without_a_public_name(
     assert "base_model:" not in card
     assert "put the path of yours here.\npipeline = " in card
     assert "someone" not in card
-    card = (exported(run, tmp_path / "merged", "--merged", "--model", "here/base")).joinpath(
-        "README.md"
-    )
-    assert "the path of yours" not in card.read_text()  # it is the export's own
+    merged = exported(run, tmp_path / "merged", "--merged", "--model", "here/base")
+    assert "the path of yours" not in (merged / "README.md").read_text()  # it is the export's own
 
 
 @pytest.mark.skipif(os.name != "posix", reason="modes of POSIX")

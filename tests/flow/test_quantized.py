@@ -6,6 +6,7 @@ No extra installs torchao (``pip install torchao``, the CPU is enough): without 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,7 +19,7 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from ddrl.builders.runs import load_run
 
-torchao = pytest.importorskip("torchao")
+pytest.importorskip("torchao")
 pytestmark = [
     pytest.mark.filterwarnings("ignore::FutureWarning"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
@@ -27,7 +28,7 @@ pytestmark = [
 
 
 def test_an_adapter_on_a_quantised_base(tmp_path: Path) -> None:
-    from torchao.quantization import Int8WeightOnlyConfig
+    from torchao.quantization import Int8WeightOnlyConfig  # type: ignore[import-not-found]
 
     plain = tmp_path / "plain"
     build_pipeline(tmp_path / "tokenizers").save_pretrained(plain)
@@ -45,8 +46,8 @@ def test_an_adapter_on_a_quantised_base(tmp_path: Path) -> None:
     assert "quantised by torchao" in listed
     job.train(tmp_path, "model.dtype=bfloat16", *FAST)
     run = load_run(tmp_path / "run")
-    weight = run.model.transformer.get_submodule("transformer_blocks.0.attn.to_q").base_layer.weight
-    assert is_traceable_wrapper_subclass(weight)
+    layer: Any = run.model.transformer.get_submodule("transformer_blocks.0.attn.to_q")
+    assert is_traceable_wrapper_subclass(layer.base_layer.weight)
     out = exported(tmp_path / "run", tmp_path / "out")
     loaded = StableDiffusion3Pipeline.from_pretrained(job.root / "model", dtype=torch.bfloat16)
     base = theirs(loaded).float()
