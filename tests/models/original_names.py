@@ -23,6 +23,8 @@ _UNET = {
     "conv_in.": "input_blocks.0.0.",
     "time_embedding.linear_1.": "time_embed.0.",
     "time_embedding.linear_2.": "time_embed.2.",
+    "add_embedding.linear_1.": "label_emb.0.0.",
+    "add_embedding.linear_2.": "label_emb.0.2.",
     "conv_norm_out.": "out.0.",
     "conv_out.": "out.2.",
 }
@@ -95,6 +97,37 @@ def clip(network: Any, prefix: str) -> State:
         return name if name.startswith("text_") else f"text_model.{name}"
 
     return renamed(network.state_dict(), rename, prefix)
+
+
+_OPEN_CLIP = {
+    "embeddings.position_embedding.weight": "positional_embedding",
+    "embeddings.token_embedding.weight": "token_embedding.weight",
+    "final_layer_norm.": "ln_final.",
+    "encoder.layers.": "transformer.resblocks.",
+    "layer_norm1": "ln_1",
+    "layer_norm2": "ln_2",
+    ".fc1.": ".c_fc.",
+    ".fc2.": ".c_proj.",
+    ".self_attn.": ".attn.",
+}
+
+
+def open_clip(network: Any, prefix: str) -> State:
+    def rename(name: str) -> str:
+        name = name.removeprefix("text_model.")
+        for ours, theirs in _OPEN_CLIP.items():
+            name = name.replace(ours, theirs)
+        return name
+
+    state = renamed(network.state_dict(), rename)
+    found = {"text_projection": state.pop("text_projection.weight").T}
+    for name, tensor in state.items():
+        if ".q_proj." in name:
+            parts = [state[name.replace(".q_", f".{part}_")] for part in "qkv"]
+            found[name.replace(".q_proj.", ".in_proj_")] = torch.cat(parts)
+        elif ".k_proj." not in name and ".v_proj." not in name:
+            found[name] = tensor
+    return renamed(found, str, prefix)
 
 
 _SD3 = {

@@ -17,8 +17,9 @@ from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 from tests.models import original_names
 from tests.models.families.test_sd3 import build_pipeline
-from tests.models.families.test_stable_diffusion import build_sd
+from tests.models.families.test_stable_diffusion import build_sd, build_sdxl
 from torch import Tensor
+from transformers import CLIPTextConfig, CLIPTextModelWithProjection
 
 from ddrl.errors import WeightsError
 from ddrl.models.base_files import read_base
@@ -27,6 +28,7 @@ from ddrl.models.pretrained import load_model
 # An argument that diffusers gives and its downloads no longer take.
 pytestmark = pytest.mark.filterwarnings("ignore:The `local_dir_use_symlinks`:UserWarning")
 
+SDXL = "stabilityai/stable-diffusion-xl-base-1.0"
 SD15, SD35 = "stable-diffusion-v1-5/stable-diffusion-v1-5", "stabilityai/stable-diffusion-3.5-large"
 
 
@@ -96,6 +98,28 @@ def test_sd15(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: bool) -> N
         run_line(command, cache, monkeypatch)
     check_weights(folder / "unet", pipeline.unet, torch.float16)
     check_weights(folder / "vae", pipeline.vae, torch.float16)
+    load_model(folder)
+
+
+def test_sdxl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Diffusers tells it by a tenth block, and its two text encoders by their widths."""
+    cache, file = tmp_path / "cache", tmp_path / "xl.safetensors"
+    pipeline = build_sdxl(tmp_path / "tokenizers")
+    config = pipeline.text_encoder_2.config.to_dict() | {"num_hidden_layers": 10, "hidden_size": 64}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        pipeline.text_encoder_2 = CLIPTextModelWithProjection(CLIPTextConfig(**config))
+    first, second = "conditioner.embedders.0.transformer.", "conditioner.embedders.1.model."
+    state = original_names.unet(pipeline.unet) | original_names.vae(pipeline.vae)
+    state |= original_names.open_clip(pipeline.text_encoder_2, second)
+    state |= original_names.clip(pipeline.text_encoder, first)
+    save_file(state, file)
+    cached(cache, SDXL, pipeline)
+    command, folder = line_of(file)
+    assert "StableDiffusionXLPipeline.from_single_file" in command
+    run_line(command, cache, monkeypatch)
+    check_weights(folder / "unet", pipeline.unet, torch.float32)
+    check_weights(folder / "vae", pipeline.vae, torch.float32)
     load_model(folder)
 
 
