@@ -17,40 +17,48 @@ from ddrl.errors import UsageError
 __all__ = ["export"]
 
 
+OutOption = Annotated[
+    Path | None, typer.Option("--out", metavar="FOLDER", help="Default: RUN/export.")
+]
+FormatOption = Annotated[
+    Literal["diffusers", "comfyui", "kohya"],
+    typer.Option("--format", help="Keys of an adapter; all of strength 1 as it was trained."),
+]
+MergedOption = Annotated[
+    bool, typer.Option("--merged", help="Merge an adapter and write the whole pipeline.")
+]
+TypeOption = Annotated[
+    Literal["float32", "bfloat16", "float16"] | None,
+    typer.Option(
+        "--dtype",
+        help="Of what was trained; default: float32 of an adapter, of whole weights the type of "
+        "the base's files.",
+    ),
+]
+PushOption = Annotated[
+    str | None,
+    typer.Option(
+        "--push",
+        metavar="OWNER/NAME",
+        help="Upload it to this repository of the Hugging Face hub, made private if missing.",
+    ),
+]
+PublicOption = Annotated[
+    bool, typer.Option("--public", help="With --push: everyone may read the repository.")
+]
+
+
 def export(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")],
     overrides: OverridesArgument = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", metavar="FOLDER", help="Default: RUN/export.")
-    ] = None,
+    out: OutOption = None,
     step: StepOption = None,
     raw: RawOption = False,
-    format: Annotated[
-        Literal["diffusers", "comfyui", "kohya"],
-        typer.Option("--format", help="Keys of an adapter; all of strength 1 as it was trained."),
-    ] = "diffusers",
-    merged: Annotated[
-        bool, typer.Option("--merged", help="Merge an adapter and write the whole pipeline.")
-    ] = False,
-    dtype: Annotated[
-        Literal["float32", "bfloat16", "float16"] | None,
-        typer.Option(
-            "--dtype",
-            help="Of what was trained; default: float32 of an adapter, of whole weights the "
-            "type of the base's files.",
-        ),
-    ] = None,
-    push: Annotated[
-        str | None,
-        typer.Option(
-            "--push",
-            metavar="OWNER/NAME",
-            help="Upload it to this repository of the Hugging Face hub, made private if missing.",
-        ),
-    ] = None,
-    public: Annotated[
-        bool, typer.Option("--public", help="With --push: everyone may read the repository.")
-    ] = False,
+    format: FormatOption = "diffusers",
+    merged: MergedOption = False,
+    dtype: TypeOption = None,
+    push: PushOption = None,
+    public: PublicOption = False,
     model: ModelOption = None,
     verbose: Verbose = False,  # noqa: ARG001 - its callback does the work
 ) -> None:
