@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from ddrl.builders.card import shared_path
+from ddrl.builders.card import hub_id, shared_path
 from ddrl.builders.runs import LoadedRun
 from ddrl.diffusion.process import RectifiedFlow
 from ddrl.models.diffusers_model import DiffusersModel
@@ -45,6 +45,7 @@ def pipeline_code(run: LoadedRun, path: str, calls: Sequence[str]) -> list[str]:
     lines += [f"from diffusers.utils import load_{given}"] if given else []
     lines += [
         "",
+        *_place(run, calls),
         f"pipeline = {kind}.from_pretrained({source}, dtype=torch.{run.recipe.model.dtype})",
         *_stage(run, calls),
         *calls,
@@ -53,6 +54,13 @@ def pipeline_code(run: LoadedRun, path: str, calls: Sequence[str]) -> list[str]:
     ]
     lines += _flow_sampler(run, scheduler) if is_flow else _table_sampler(scheduler)
     return [*lines, "", *_call(run, model, given)]
+
+
+def _place(run: LoadedRun, calls: Sequence[str]) -> list[str]:
+    """A word about the base of an adapter, where others can't know which it is."""
+    if not calls or hub_id(run.recipe):
+        return []
+    return ["# The base lay in a folder of this name: put the path of yours here."]
 
 
 def _stage(run: LoadedRun, calls: Sequence[str]) -> list[str]:
