@@ -16,7 +16,7 @@ from ddrl.builders.runs import RunFolder
 from ddrl.disk import BESIDE, read_json, replace_file
 from ddrl.errors import DDRLError, UsageError
 from ddrl.recipe import Recipe, dump_toml
-from ddrl.rewards.code import folders
+from ddrl.named_code import folders
 from ddrl.training.auditing import Audit
 from ddrl.training.shown import Shown
 

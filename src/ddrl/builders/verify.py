@@ -151,7 +151,7 @@ def resume_hint(recipe: Recipe, key: str) -> str:
     afresh = "or start afresh on what is there, in another folder: run.folder=PATH"
     if key == "model.path" and recipe.model.start:
         key = "model.start"
-    elif key == "model.path" and recipe.model.family == "tiny":
+    elif key == "model.path" and recipe.model.is_embedded:
         cache = (
             f"the folder base-* of the run.cache that it was trained with into {recipe.run.cache}"
         )

@@ -59,7 +59,7 @@ def evaluate(
     from ddrl.builders.evaluation import evaluate_runs
     from ddrl.evaluation.report import write_report
     from ddrl.evaluation.sheets import write_sheets
-    from ddrl.rewards.code import look_in
+    from ddrl.named_code import look_in
 
     look_in(Path.cwd(), allowed=allow_code)
     runs, overrides = split_runs(arguments)
