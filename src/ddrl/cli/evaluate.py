@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ddrl.cli.overrides import ModelOption, split_runs, with_model
+from ddrl.cli.overrides import AllowCode, ModelOption, split_runs, with_model
 from ddrl.cli.steps import StepOption, read_step
 from ddrl.cli.streams import results_are_kept
 from ddrl.cli.tables import print_table
@@ -42,13 +42,7 @@ def evaluate(
     sheets: Annotated[
         bool, typer.Option("--sheets", help="Write the samples as samples/RUN.png, too.")
     ] = False,
-    allow_code: Annotated[
-        bool,
-        typer.Option(
-            "--allow-code",
-            help="Let a run's recipe name a reward whose module lies in the working folder.",
-        ),
-    ] = False,
+    allow_code: AllowCode = False,
     model: ModelOption = None,
     verbose: Verbose = False,  # noqa: ARG001 - its callback does the work
 ) -> None:

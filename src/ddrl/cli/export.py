@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from ddrl.cli.overrides import ModelOption, OverridesArgument, with_model
+from ddrl.cli.overrides import AllowCode, ModelOption, OverridesArgument, with_model
 from ddrl.cli.progress import make_reporter
 from ddrl.cli.steps import RawOption, StepOption, read_step
 from ddrl.cli.streams import results_are_kept
@@ -40,6 +40,7 @@ def export(
         ),
     ] = None,
     model: ModelOption = None,
+    allow_code: AllowCode = False,
     verbose: Verbose = False,  # noqa: ARG001 - its callback does the work
 ) -> None:
     """Write a run's weights for other tools, with a model card.
@@ -48,7 +49,9 @@ def export(
     folder for `from_pretrained`. An earlier export in the folder is replaced.
     """
     from ddrl.builders.export import ExportForm, export_run
+    from ddrl.named_code import look_in
 
+    look_in(Path.cwd(), allowed=allow_code)
     form = ExportForm(format, dtype, merged)
     with make_reporter() as reporter:
         folder = export_run(

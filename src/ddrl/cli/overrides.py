@@ -11,7 +11,7 @@ import typer
 
 from ddrl.errors import UsageError
 
-__all__ = ["ModelOption", "OverridesArgument", "split_runs", "with_model"]
+__all__ = ["AllowCode", "ModelOption", "OverridesArgument", "split_runs", "with_model"]
 
 _OVERRIDE = re.compile(r"\s*[\w.]*\s*=")
 
@@ -28,6 +28,16 @@ ModelOption = Annotated[
         "--model",
         metavar="PATH",
         help="Where the base lies now, short for model.path=PATH; it has to be the same.",
+    ),
+]
+
+
+AllowCode = Annotated[
+    bool,
+    typer.Option(
+        "--allow-code",
+        help="Let a run's recipe name a reward or a family whose module lies in the working "
+        "folder.",
     ),
 ]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ddrl.cli.overrides import ModelOption, OverridesArgument, with_model
+from ddrl.cli.overrides import AllowCode, ModelOption, OverridesArgument, with_model
 from ddrl.cli.progress import make_reporter
 from ddrl.cli.steps import RawOption, StepOption, read_step
 from ddrl.cli.streams import results_are_kept
@@ -60,6 +60,7 @@ def sample(
         ),
     ] = None,
     model: ModelOption = None,
+    allow_code: AllowCode = False,
     verbose: Verbose = False,  # noqa: ARG001 - its callback does the work
 ) -> None:
     """Draw samples of a run: PNGs or MP4s, a grid of all, and a manifest of how each was made."""
@@ -71,7 +72,9 @@ def sample(
     from ddrl.builders.first_frames import one_for_each, read_first_frames
     from ddrl.builders.runs import RunFolder, load_run, read_recipe
     from ddrl.cli.pictures import check_writable, draw, write_samples
+    from ddrl.named_code import look_in
 
+    look_in(Path.cwd(), allowed=allow_code)
     weights: Weights = "base" if base else "raw" if raw else "ema"
     files, changes = tuple(first_frame or ()), with_model(overrides, model)
     recipe = read_recipe(RunFolder(run), changes)  # finds faults before weights are loaded

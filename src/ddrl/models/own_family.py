@@ -30,6 +30,10 @@ def family_class(name: str) -> Family:
         UsageError: there is no such module or class, it fails as it is loaded, or it is no adapter.
     """
     place, _, attribute = name.partition(":")
+    if not (place and attribute):
+        raise UsageError(
+            f"Family {name!r} names no class.", hint="give it as package.module:Class"
+        )
     found: Any = getattr(_module(name, place), attribute, None)
     if found is None:
         raise _no_class(name, place, attribute)

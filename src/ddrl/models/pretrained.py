@@ -18,6 +18,7 @@ from ddrl.models.own_family import Family, check_pipeline
 from ddrl.models.weights_match import check_weights
 
 __all__ = ["FAMILIES", "adapter_of", "import_diffusers", "load_model", "look_into"]
+__all__ += ["refuse_pipes"]
 
 FAMILIES: Mapping[str, str] = {
     "StableDiffusion3Pipeline": "ddrl.models.sd3:SD3",
@@ -124,11 +125,11 @@ def look_into(
     import_diffusers()  # what is not installed is no fault of the folder
     with building(f"{path} can't be read", hint="download it again: the whole folder"):
         adapter = adapter_of(PipelineConfigs.find(path).class_name, path, family)
-        _refuse_pipes(path)
+        refuse_pipes(path)
         return adapter, read_base(path, variant=variant)
 
 
-def _refuse_pipes(path: str | Path) -> None:
+def refuse_pipes(path: str | Path) -> None:
     """See that diffusers will wait for no pipe in a model's folder.
 
     Raises:
