@@ -2,8 +2,8 @@
 
 A key is made of what the caller names (contents, settings, options), of the part of ddrl's own code
 that makes the thing, of the versions of ddrl and of the libraries that compute, and for a reward
-or a family of the user's of its own code. A thing that another version would make differently is never taken for what this one
-makes. After an update, what the changed code makes is made again.
+or a family of the user's of its own code. A thing that another version would make differently is
+never taken for what this one makes. After an update, what the changed code makes is made again.
 """
 
 from __future__ import annotations

@@ -31,9 +31,7 @@ def family_class(name: str) -> Family:
     """
     place, _, attribute = name.partition(":")
     if not (place and attribute):
-        raise UsageError(
-            f"Family {name!r} names no class.", hint="give it as package.module:Class"
-        )
+        raise UsageError(f"Family {name!r} names no class.", hint="give it as package.module:Class")
     found: Any = getattr(_module(name, place), attribute, None)
     if found is None:
         raise _no_class(name, place, attribute)

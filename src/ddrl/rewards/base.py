@@ -13,8 +13,8 @@ from pydantic import ConfigDict, PydanticSchemaGenerationError, TypeAdapter, Val
 from torch import Tensor
 
 from ddrl.errors import DDRLError, RewardError
-from ddrl.records import Prompts
 from ddrl.named_code import import_named
+from ddrl.records import Prompts
 
 __all__ = ["BUILTIN", "ENTRY_POINTS", "GroupReward", "Reward", "SampleError", "make_reward"]
 __all__ += ["reward_class"]

@@ -15,8 +15,8 @@ from ray import serve
 from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 
-from ddrl.rewards.base import make_reward
 from ddrl.named_code import look_in
+from ddrl.rewards.base import make_reward
 from ddrl.rewards.level import is_group_level, plan_calls
 from ddrl.rewards.serve_batch import Outcome, Sample, samples_of, score_samples
 from ddrl.rewards.serve_budget import Budget
