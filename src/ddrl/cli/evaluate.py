@@ -42,7 +42,7 @@ def evaluate(
     sheets: Annotated[
         bool, typer.Option("--sheets", help="Write the samples as samples/RUN.png, too.")
     ] = False,
-    allow_code: AllowCode = False,
+    allow_code: AllowCode = False,  # noqa: ARG001 - its callback does the work
     model: ModelOption = None,
     verbose: Verbose = False,  # noqa: ARG001 - its callback does the work
 ) -> None:
@@ -53,9 +53,7 @@ def evaluate(
     from ddrl.builders.evaluation import evaluate_runs
     from ddrl.evaluation.report import write_report
     from ddrl.evaluation.sheets import write_sheets
-    from ddrl.named_code import look_in
 
-    look_in(Path.cwd(), allowed=allow_code)
     runs, overrides = split_runs(arguments)
     report = evaluate_runs(
         runs,

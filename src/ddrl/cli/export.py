@@ -40,7 +40,7 @@ def export(
         ),
     ] = None,
     model: ModelOption = None,
-    allow_code: AllowCode = False,
+    allow_code: AllowCode = False,  # noqa: ARG001 - its callback does the work
     verbose: Verbose = False,  # noqa: ARG001 - its callback does the work
 ) -> None:
     """Write a run's weights for other tools, with a model card.
@@ -49,9 +49,7 @@ def export(
     folder for `from_pretrained`. An earlier export in the folder is replaced.
     """
     from ddrl.builders.export import ExportForm, export_run
-    from ddrl.named_code import look_in
 
-    look_in(Path.cwd(), allowed=allow_code)
     form = ExportForm(format, dtype, merged)
     with make_reporter() as reporter:
         folder = export_run(

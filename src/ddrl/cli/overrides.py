@@ -32,10 +32,19 @@ ModelOption = Annotated[
 ]
 
 
+def _look(allowed: bool) -> bool:
+    """Of the working folder, run what a recipe names, or have an error say that it lies there."""
+    from ddrl.named_code import look_in
+
+    look_in(Path.cwd(), allowed=allowed)
+    return allowed
+
+
 AllowCode = Annotated[
     bool,
     typer.Option(
         "--allow-code",
+        callback=_look,
         help="Let a run's recipe name a reward or a family whose module lies in the working "
         "folder.",
     ),

@@ -60,7 +60,7 @@ def sample(
         ),
     ] = None,
     model: ModelOption = None,
-    allow_code: AllowCode = False,
+    allow_code: AllowCode = False,  # noqa: ARG001 - its callback does the work
     verbose: Verbose = False,  # noqa: ARG001 - its callback does the work
 ) -> None:
     """Draw samples of a run: PNGs or MP4s, a grid of all, and a manifest of how each was made."""
@@ -72,9 +72,7 @@ def sample(
     from ddrl.builders.first_frames import one_for_each, read_first_frames
     from ddrl.builders.runs import RunFolder, load_run, read_recipe
     from ddrl.cli.pictures import check_writable, draw, write_samples
-    from ddrl.named_code import look_in
 
-    look_in(Path.cwd(), allowed=allow_code)
     weights: Weights = "base" if base else "raw" if raw else "ema"
     files, changes = tuple(first_frame or ()), with_model(overrides, model)
     recipe = read_recipe(RunFolder(run), changes)  # finds faults before weights are loaded
