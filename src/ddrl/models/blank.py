@@ -93,11 +93,12 @@ def _sana(model: DiffusersModel, rows: int, _: Size) -> Fields:
     }
 
 
-def _ltx(model: DiffusersModel, rows: int, _: Size) -> Fields:
+def _ltx(model: DiffusersModel, rows: int, shape: Size) -> Fields:
     length = _limit(model)
     return {
         "embeds": torch.zeros(rows, length, _config(model).caption_channels),
         "mask": torch.ones(rows, length, dtype=torch.bool),
+        **({"given": torch.zeros(rows, shape[0], 1, *shape[2:])} if model.given_frames else {}),
     }
 
 

@@ -35,7 +35,9 @@ FAMILIES: Mapping[str, str] = {
     "HunyuanVideo15Pipeline": "ddrl.models.hunyuan_video15:HunyuanVideo15",
     "HunyuanVideo15ImageToVideoPipeline": "ddrl.models.hunyuan_video15:HunyuanVideo15I2V",
     "LTXPipeline": "ddrl.models.ltx_video:LTXVideo",
+    "LTXImageToVideoPipeline": "ddrl.models.ltx_video:LTXVideo",
     "LTX2Pipeline": "ddrl.models.ltx2:LTX2",
+    "LTX2ImageToVideoPipeline": "ddrl.models.ltx2:LTX2",
 }
 """Pipeline class of ``model_index.json`` -> the adapter, or what chooses it."""
 
