@@ -31,7 +31,7 @@ def pipeline_code(run: LoadedRun, path: str, calls: Sequence[str]) -> list[str]:
     """
     model = run.model
     assert isinstance(model, DiffusersModel)
-    kind = type(model.pipeline).__name__
+    kind = model.caller().__name__
     is_flow = isinstance(model.process, RectifiedFlow)
     solver = run.recipe.evaluation.solver
     scheduler = _SCHEDULERS.get(solver, _SCHEDULERS["euler"]) if is_flow else "DDIMScheduler"

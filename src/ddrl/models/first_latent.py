@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,7 +14,10 @@ from ddrl.errors import DataError
 from ddrl.models.diffusers_model import DiffusersModel
 from ddrl.records import Condition
 
-__all__ = ["FirstLatent"]
+__all__ = ["IMAGE", "FirstLatent"]
+
+IMAGE = "ImageToVideo"
+"""Part of the name of every pipeline that takes a picture."""
 
 
 class FirstLatent(DiffusersModel):
@@ -32,6 +37,14 @@ class FirstLatent(DiffusersModel):
     def given_latents(self) -> int:
         """The first frame is a latent frame of its own."""
         return self.given_frames
+
+    def caller(self) -> Any:  # noqa: ANN401 - diffusers is untyped
+        """Text-to-video or image-to-video: two classes for the same weights."""
+        kind, takes_image = type(self.pipeline), bool(self.given_frames)
+        if (IMAGE in kind.__name__) == takes_image:
+            return kind
+        names = [name for name in self.pipelines if (IMAGE in name) == takes_image]
+        return getattr(importlib.import_module("diffusers"), names[0])
 
     def _encode_given(self, first_frames: Tensor, frames: int) -> dict[str, Tensor]:  # noqa: ARG002
         """The latents of the first frame, whatever the clip's length."""

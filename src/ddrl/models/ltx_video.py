@@ -9,7 +9,7 @@ from typing import Any, ClassVar, cast
 import torch
 from torch import Tensor
 
-from ddrl.models.first_latent import FirstLatent
+from ddrl.models.first_latent import IMAGE, FirstLatent
 from ddrl.models.lora_names import LoRANames
 from ddrl.models.packing import from_vae
 from ddrl.models.standardized import Standardized
@@ -64,7 +64,7 @@ class LTXVideo(FirstLatent, Standardized):
 
     def __init__(self, pipeline: Any, *, given_frames: int | None = None) -> None:  # noqa: ANN401
         super().__init__(pipeline)
-        has_image = "ImageToVideo" in type(pipeline).__name__
+        has_image = IMAGE in type(pipeline).__name__
         self.given_frames = int(has_image) if given_frames is None else given_frames
         self._defaults = inspect.signature(pipeline.__call__).parameters
         self.frame_rate = float(self._defaults["frame_rate"].default)

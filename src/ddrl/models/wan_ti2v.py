@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from ddrl.models.first_latent import FirstLatent
+from ddrl.models.first_latent import IMAGE, FirstLatent
 from ddrl.models.wan import Wan, WanCondition
 from ddrl.records import Condition
 
@@ -31,7 +31,7 @@ class WanTI2V(FirstLatent, Wan):
 
     def __init__(self, pipeline: Any, *, given_frames: int | None = None) -> None:  # noqa: ANN401
         super().__init__(pipeline)
-        has_image = type(pipeline).__name__ == "WanImageToVideoPipeline"
+        has_image = IMAGE in type(pipeline).__name__
         self.given_frames = int(has_image) if given_frames is None else given_frames
 
     def predict(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
