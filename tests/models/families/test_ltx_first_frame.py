@@ -202,12 +202,11 @@ def test_the_text_class_takes_a_frame_when_told(model: LTXVideo, tmp_path: Path)
 def test_what_is_missing_or_of_another_size_is_told(model: LTXVideo) -> None:
     with pytest.raises(DataError, match="at least 5, not 1"):
         model.latent_shape(32, 32)
-    for call in (
-        lambda: model.predict(X, T, model.encode(TEXTS)),
-        lambda: model.decode(X, model.encode(TEXTS)),
-        lambda: model.decode(X),
-    ):
-        with pytest.raises(DataError, match="needs a first frame"):
-            call()
+    with pytest.raises(DataError, match="needs a first frame"):
+        model.predict(X, T, model.encode(TEXTS))
+    with pytest.raises(DataError, match="needs a first frame"):
+        model.decode(X, model.encode(TEXTS))
+    with pytest.raises(DataError, match="needs a first frame"):
+        model.decode(X)
     with pytest.raises(DataError, match=r"have \(8, 16\) latents"):
         model.predict(X.mT, T, model.encode(TEXTS, first_frames=FRAMES))
