@@ -6,14 +6,21 @@ import json
 import re
 import sys
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from tests.cli.command import Result, ddrl, metrics_of
 from tests.flow.diffusers_jobs import Job, image_size, weights
 from tests.flow.test_diffusers import write_picture
 from tests.models.families.aura_flow_parts import build_pipeline
+
+from ddrl.models.opened import METHODS, OpenedModel
+from ddrl.models.own_family import family_class
+from ddrl.models.pretrained import load_model
+from ddrl.testing.adapters import AdapterCase, check_adapter
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "models.md").read_text("utf-8")
@@ -157,7 +164,95 @@ def test_data_are_encoded_with_it(job: Job, run: Path, tmp_path: Path) -> None:
     assert "media 0 encoded, 8 reused" in result.stdout + result.stderr
 
 
+PAINTER = "model.family=my_package.painter:Painter"
+
+
+@pytest.fixture(scope="module")
+def painter(job: Job) -> Job:
+    """A model that is no pipeline, beside the base, on the same data."""
+    (job.root / "my_package" / "painter.py").write_text(PYTHON[2])
+    with pytest.MonkeyPatch.context() as patch, torch.random.fork_rng(devices=[]):
+        patch.syspath_prepend(job.root)
+        torch.manual_seed(0)
+        network = import_module("my_package.painter").Network()
+    forget()
+    (job.root / "painter").mkdir()
+    save_file(network.state_dict(), job.root / "painter" / "network.safetensors")
+    return job
+
+
+def test_an_opened_model_keeps_the_protocol(painter: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(painter.root)
+    family = family_class("my_package.painter:Painter")
+    model = load_model(painter.root / "painter", family=family)
+    assert isinstance(model, OpenedModel)
+    assert type(model).__name__ == "Painter"
+    texts, rng = ["a cat", ""], torch.Generator().manual_seed(0)
+    condition, media = model.encode(texts), torch.rand((2, 3, 8, 16), generator=rng)
+    check_adapter(
+        AdapterCase(
+            model=model.inner,
+            condition=condition,
+            latent_shape=(3, 8, 16),
+            media=media,
+            texts=texts,
+            round_trip=1e-6,
+        )
+    )
+    x, t = model.encode_media(media), torch.tensor([0.2, 0.7])
+    assert torch.equal(model.predict(x, t, condition), model.inner.predict(x, t, condition))
+    torch.testing.assert_close(model.decode(x), media)
+
+
+@pytest.mark.parametrize("adapter", [True, False], ids=["lora", "all"])
+def test_an_opened_model_is_planned_trained_and_exported(
+    adapter: bool, painter: Job, tmp_path: Path
+) -> None:
+    settings = (PAINTER, "model.path=painter", f"model.lora.rank={4 * adapter}")
+    plan = ddrl("train", painter.recipe(tmp_path), *settings, "--dry-run")
+    assert plan.code == 0, plan.stderr
+    result = painter.train(tmp_path, *settings)
+    assert not adapter or "LoRA of rank 4 on 2 modules" in result.stderr
+    run, out = tmp_path / "run", tmp_path / "export"
+    assert len(weights(run, 2)) == 4
+    result = painter.train(tmp_path, *settings, "run.steps=3")
+    assert "resuming after step 2" in result.stderr
+    assert "media 0 encoded, 8 reused" in result.stderr
+    sample = ddrl("sample", run, "--allow-code", "--raw", "--prompt", "a", "--num", "1")
+    assert sample.code == 0, sample.stderr
+    assert ddrl("evaluate", run, "--allow-code").code == 0
+    if adapter:
+        ddrl("export", run, "--allow-code").failed(3, "can't save an adapter", "--merged")
+    merged = ("--merged",) if adapter else ()
+    result = ddrl("export", run, "--allow-code", "--raw", "--out", out, *merged)
+    assert result.code == 0, result.stderr
+    card = (out / "README.md").read_text()
+    lines = re.search(r"```python\n(.*?)```", card, re.DOTALL)
+    assert lines
+    assert "from my_package.painter import Painter" in lines[1]
+    before = load_file(painter.root / "painter" / "network.safetensors")
+    after = load_file(out / "network.safetensors")
+    assert before.keys() == after.keys()
+    assert any(not torch.equal(before[name], after[name]) for name in before)
+
+
+def test_what_an_opened_model_can_not_have_is_told(painter: Job, tmp_path: Path) -> None:
+    recipe, own = painter.recipe(tmp_path), (PAINTER, "model.path=painter")
+    for key, phrase in {
+        "model.offload=true": "model.offload is for pipelines",
+        "model.embedded_guidance=3": "is told no guidance scale",
+        "model.gradient_checkpointing=true": "has no gradient checkpointing",
+        "model.lora.targets=nothing": "LoRA would be bound to no module",
+        "model.path=data": "data can't be opened",
+    }.items():
+        result = ddrl("train", recipe, *own, key)
+        assert result.code in (2, 3), result.stderr
+        assert phrase in result.stderr
+        assert "hint: " in result.stderr
+
+
 WHOLE = PYTHON[0]
+OPENS = "class X:\n    @classmethod\n    def open(cls, path, *, dtype): ...\n"
 FAULTS = {
     "no module": ("no_such_module:X", "", "there is no module 'no_such_module'", "install"),
     "no class": ("my_module:AuraFlo", WHOLE, "has no AuraFlo", "my_module:AuraFlow?"),
@@ -170,6 +265,18 @@ FAULTS = {
         "from ddrl.models.diffusers_model import DiffusersModel as D\nclass X(D): ...",
         "it has no _encode and no predict and no pipelines and no lora_targets",
         "add them to X",
+    ),
+    "members of a model missing": (
+        "my_module:X",
+        OPENS,
+        "it has no encode and no predict and no encode_media and no decode",
+        "add them to X",
+    ),
+    "opens something else": (
+        "my_module:X",
+        OPENS + "\n".join(f"    {name} = None" for name in METHODS[1:]),
+        "X.open gives a NoneType, which has no encode",
+        "return an instance",
     ),
     "a text for names": (
         "my_module:AuraFlow",

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from ddrl.builders.card import shared_path
+from ddrl.builders.card import base_name, shared_path
 from ddrl.builders.runs import LoadedRun
 from ddrl.diffusion.process import RectifiedFlow
 from ddrl.models.diffusers_model import DiffusersModel
 from ddrl.models.hub import split_revision
+from ddrl.models.opened import NETWORK_FILE, OpenedModel
 
 __all__ = ["PROMPT", "pipeline_code"]
 
@@ -31,6 +32,8 @@ def pipeline_code(run: LoadedRun, path: str, calls: Sequence[str]) -> list[str]:
     """
     model = run.model
     assert isinstance(model, DiffusersModel)
+    if isinstance(model, OpenedModel):
+        return _own_lines(run, model, path)
     kind = model.caller().__name__
     is_flow = isinstance(model.process, RectifiedFlow)
     solver = run.recipe.evaluation.solver
@@ -53,6 +56,22 @@ def pipeline_code(run: LoadedRun, path: str, calls: Sequence[str]) -> list[str]:
     ]
     lines += _flow_sampler(run, scheduler) if is_flow else _table_sampler(scheduler)
     return [*lines, "", *_call(run, model, given)]
+
+
+def _own_lines(run: LoadedRun, model: OpenedModel, path: str) -> list[str]:
+    """Open a model that is no pipeline: as it was saved, or the base with the network."""
+    module, _, name = run.recipe.model.own_family.partition(":")
+    dtype = f"dtype=torch.{run.recipe.model.dtype}"
+    lines = ["import torch", f"from {module} import {name}"]
+    if hasattr(model.inner, "save"):
+        return [*lines, "", f"model = {name}.open({json.dumps(path)}, {dtype})"]
+    return [
+        *lines,
+        "from safetensors.torch import load_model",
+        "",
+        f"model = {name}.open({json.dumps(base_name(run.recipe))}, {dtype})",
+        f"load_model(model.transformer, {json.dumps(f'{path}/{NETWORK_FILE}')})",
+    ]
 
 
 def _stage(run: LoadedRun, calls: Sequence[str]) -> list[str]:

@@ -70,7 +70,7 @@ def encoder_fingerprint(model: DiffusersModel) -> str:
 
 def family_code(model: DiffusionModel) -> list[object]:
     """What is known of the code of a family of the user's own; of ddrl's, nothing beside ddrl."""
-    kind = type(model)
+    kind = getattr(type(model), "own", type(model))
     return [] if kind.__module__.partition(".")[0] == "ddrl" else [kind.__name__, *class_code(kind)]
 
 

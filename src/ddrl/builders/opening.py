@@ -14,6 +14,7 @@ from ddrl.models.base_files import BaseFiles
 from ddrl.models.configs import PipelineConfigs, building, part_class
 from ddrl.models.diffusers_model import DiffusersModel
 from ddrl.models.hub import ask_hub, is_offline, local_folder, unreachable
+from ddrl.models.opened import OpenedModel
 from ddrl.models.own_family import Family, family_class
 from ddrl.models.weights_match import check_weights
 from ddrl.recipe.schema import Recipe
@@ -69,7 +70,7 @@ def _read_tokenizers(files: BaseFiles) -> None:
         WeightsError: one can't be read.
     """
     folder = local_folder(files.path)
-    if not files.is_here or folder is None:
+    if not files.is_here or folder is None or not files.parts:
         return
     index = PipelineConfigs.find(files.path).index
     for part in files.parts:
@@ -104,6 +105,8 @@ _FLOW_SWITCHES = ("shift_terminal", "stochastic_sampling", "invert_sigmas")
 
 def _warn_of_scheduler(path: str, model: DiffusersModel) -> None:
     """Warn once of what the pipeline's own scheduler would do, and ddrl's sampler does not."""
+    if isinstance(model, OpenedModel):
+        return
     scheduler = model.pipeline.scheduler
     config, kind = dict(scheduler.config), type(scheduler).__name__
     is_flow = isinstance(model.process, RectifiedFlow)

@@ -34,7 +34,7 @@ def blank_condition(model: DiffusersModel, rows: int, latent_shape: Size) -> Con
         latent_shape: of one sample.
     """
     if hasattr(model, "blank"):
-        asked: Condition = model.blank(rows, latent_shape)
+        asked: Condition | None = model.blank(rows, latent_shape)
         return asked
     for kind in type(model).__mro__:
         if not kind.__module__.startswith("ddrl.") and "_encode" in vars(kind):

@@ -7,11 +7,16 @@ import inspect
 from types import ModuleType
 from typing import Any
 
+import torch
+
 from ddrl.errors import DDRLError, UsageError
+from ddrl.models.base_files import BaseFiles
+from ddrl.models.configs import building
 from ddrl.models.diffusers_model import DiffusersModel
+from ddrl.models.opened import METHODS, OpenedModel
 from ddrl.named_code import import_named
 
-__all__ = ["Family", "check_pipeline", "family_class"]
+__all__ = ["Family", "check_pipeline", "family_class", "files_of_own", "open_own", "opens_itself"]
 
 Family = type[DiffusersModel]
 """The adapter of a family."""
@@ -35,19 +40,24 @@ def family_class(name: str) -> Family:
     found: Any = getattr(_module(name, place), attribute, None)
     if found is None:
         raise _no_class(name, place, attribute)
-    if not (inspect.isclass(found) and issubclass(found, DiffusersModel)):
+    is_class = inspect.isclass(found)
+    is_adapter = is_class and issubclass(found, DiffusersModel)
+    if not is_adapter and not (is_class and hasattr(found, "open")):
         raise UsageError(
             f"Family {name!r} is no adapter: it is not a class derived from "
-            "ddrl.models.diffusers_model.DiffusersModel.",
+            "ddrl.models.diffusers_model.DiffusersModel, nor one with a classmethod open.",
             hint=f"derive it from that class; {SEE}",
         )
     missing = sorted(getattr(found, "__abstractmethods__", ()))
-    missing += [n for n in ("pipelines", "lora_targets") if not hasattr(found, n)]
+    needed = ("pipelines", "lora_targets") if is_adapter else METHODS
+    missing += [n for n in needed if not hasattr(found, n)]
     if missing:
         raise UsageError(
             f"Family {name!r} is not whole: it has no {' and no '.join(missing)}.",
             hint=f"add {'it' if len(missing) == 1 else 'them'} to {attribute}; {SEE}",
         )
+    if not is_adapter:
+        return OpenedModel.of(found)
     for member in ("pipelines", "lora_targets"):
         value = getattr(found, member)
         if not (isinstance(value, tuple) and all(isinstance(one, str) for one in value)):
@@ -55,7 +65,31 @@ def family_class(name: str) -> Family:
                 f"Family {name!r} has {member} = {value!r}, which is not a tuple of names.",
                 hint=f'write it as {member} = ("name",)',
             )
-    return found
+    adapter: Family = found
+    return adapter
+
+
+def opens_itself(family: Family | None) -> bool:
+    """Whether a family opens its models, which need be no pipelines of diffusers."""
+    return family is not None and hasattr(family, "open")
+
+
+def open_own(family: Any, path: object, *, dtype: torch.dtype) -> DiffusersModel:  # noqa: ANN401
+    """Have a family open a model.
+
+    Raises:
+        WeightsError: it can't.
+        UsageError: what it opens is none.
+    """
+    hint = f"see what {family.__name__}.open({str(path)!r}, dtype=torch.float32) says"
+    with building(f"{path} can't be opened", hint=hint), torch.random.fork_rng(devices=[]):
+        model: DiffusersModel = family.open(str(path), dtype=dtype)
+    return model
+
+
+def files_of_own(family: Family, path: object) -> BaseFiles:
+    """What is known of the files of a model that its family opens: nothing."""
+    return BaseFiles(str(path), family.__name__)
 
 
 def check_pipeline(family: Family, class_name: str, path: object) -> None:

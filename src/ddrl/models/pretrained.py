@@ -14,7 +14,7 @@ from ddrl.models.base_files import BaseFiles, read_base
 from ddrl.models.configs import NOT_LOADED, PipelineConfigs, building
 from ddrl.models.diffusers_model import DiffusersModel
 from ddrl.models.hub import hub_problem, is_offline, local_folder, split_revision
-from ddrl.models.own_family import Family, check_pipeline
+from ddrl.models.own_family import Family, check_pipeline, files_of_own, open_own, opens_itself
 from ddrl.models.weights_match import check_weights
 
 __all__ = ["FAMILIES", "adapter_of", "import_diffusers", "load_model", "look_into"]
@@ -82,6 +82,8 @@ def load_model(
         WeightsError: it is not a pipeline of a family that ddrl knows, files are missing, cut or
             of another network than the configs, or it can't be had from the hub.
     """
+    if opens_itself(family):
+        return open_own(family, path, dtype=dtype)
     pipelines = import_diffusers().DiffusionPipeline
     adapter, files = look_into(path, variant=variant, family=family)
     files.check()
@@ -124,6 +126,8 @@ def look_into(
         UsageError: diffusers is not installed.
         WeightsError: it is no pipeline that ddrl knows, or its folder holds no regular files.
     """
+    if family is not None and opens_itself(family):
+        return family, files_of_own(family, path)
     import_diffusers()  # what is not installed is no fault of the folder
     with building(f"{path} can't be read", hint="download it again: the whole folder"):
         adapter = adapter_of(PipelineConfigs.find(path).class_name, path, family)

@@ -22,7 +22,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ddrl.models.configs import NOT_LOADED, PipelineConfigs, building, part_class
 from ddrl.models.diffusers_model import DiffusersModel
-from ddrl.models.own_family import Family
+from ddrl.models.own_family import Family, open_own, opens_itself
 from ddrl.models.pretrained import adapter_of, import_diffusers
 from ddrl.models.wan_experts import WanExperts
 
@@ -51,6 +51,8 @@ def sketch_model(
         UsageError: diffusers is not installed, or ``family`` is of other pipelines.
         WeightsError: a config is missing, or no pipeline that ddrl knows.
     """
+    if opens_itself(family):  # there are no configs that are known: its weights are read
+        return open_own(family, path, dtype=dtype)
     diffusers = import_diffusers()
     configs = PipelineConfigs.find(path)
     adapter = adapter_of(configs.class_name, path, family)
