@@ -236,6 +236,12 @@ def test_an_opened_model_is_planned_trained_and_exported(
     assert any(not torch.equal(before[name], after[name]) for name in before)
 
 
+def test_doctor_says_what_it_can_not_know(painter: Job) -> None:
+    result = ddrl("doctor", "--model", painter.root / "painter", "--family", PAINTER.split("=")[1])
+    assert result.code == 0, result.stderr
+    assert "nothing is known of its files" in result.stdout
+
+
 def test_what_an_opened_model_can_not_have_is_told(painter: Job, tmp_path: Path) -> None:
     recipe, own = painter.recipe(tmp_path), (PAINTER, "model.path=painter")
     for key, phrase in {

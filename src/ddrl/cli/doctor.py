@@ -108,6 +108,8 @@ def _look_into(model: str, variant: str, family: str, as_json: bool) -> None:
         where = "" if base.is_here else ", on the hub: files are seen once they are downloaded"
         kind = f", weights of the variant {base.variant}" if base.variant else ""
         say(f"{model}: {base.class_name}{kind}{where}")
+        if not base.parts and base.is_here:
+            say("opened by the family itself, so that nothing is known of its files")
         for part in base.parts:
             mark, colour = ("ok      ", "green") if part.kind else ("without ", "yellow")
             mark, colour = ("FAILED  ", "red") if part.problem else (mark, colour)
