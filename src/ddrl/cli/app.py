@@ -14,6 +14,7 @@ from ddrl.cli.compare import compare
 from ddrl.cli.data import data
 from ddrl.cli.doctor import doctor
 from ddrl.cli.evaluate import evaluate
+from ddrl.cli.explain import explain
 from ddrl.cli.export import export
 from ddrl.cli.interrupts import Interrupted, Interrupts
 from ddrl.cli.recipe import recipe
@@ -48,7 +49,7 @@ app = typer.Typer(
     epilog="Exit codes: 0 done, 1 bug, 2 usage or recipe, 3 data or weights, 4 reward, "
     "5 checkpoint, 6 the guard stopped the run.",
 )
-for command in (train, watch, sample, evaluate, compare, export, doctor):
+for command in (train, watch, sample, evaluate, compare, export, doctor, explain):
     app.command()(command)
 app.add_typer(recipe)
 app.add_typer(data)

@@ -51,6 +51,7 @@ def evaluate(
     Writes report.html, which needs no other file, and report.json.
     """
     from ddrl.builders.evaluation import evaluate_runs
+    from ddrl.evaluation.page import headline
     from ddrl.evaluation.report import write_report
     from ddrl.evaluation.sheets import write_sheets
 
@@ -73,6 +74,7 @@ def evaluate(
         if verdict.status != "base":
             say(f"{name}: {verdict.sentence}")
     say(page)
+    say(headline(report))
 
 
 def _print_table(report: Report) -> None:

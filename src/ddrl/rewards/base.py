@@ -160,7 +160,8 @@ def make_reward(name: str, options: Mapping[str, object]) -> Reward:
         RewardError: there is no such reward, or it does not take such options.
     """
     cls = reward_class(name)
-    known = [p for p in inspect.signature(cls).parameters if p != "self"]
+    takes = {key: p for key, p in inspect.signature(cls).parameters.items() if key != "self"}
+    known = list(takes)
     for option in options:
         if option not in known:
             near = difflib.get_close_matches(option, known, 1)
@@ -170,6 +171,18 @@ def make_reward(name: str, options: Mapping[str, object]) -> Reward:
                 if near
                 else "it has " + (", ".join(known) or "no options"),
             )
+    missing = [
+        option
+        for option, parameter in takes.items()
+        if parameter.default is parameter.empty
+        and parameter.kind not in {parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD}
+        and option not in options
+    ]
+    if missing:
+        raise RewardError(
+            f"Reward {name!r} needs the option{'s' * (len(missing) > 1)} {', '.join(missing)}.",
+            hint=f"set options.{missing[0]} in a recipe, or give --option {missing[0]}=...",
+        )
     hints = _hints(cls)
     for option, value in options.items():
         _check_type(name, option, hints.get(option, Any), value)
