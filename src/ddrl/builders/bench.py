@@ -190,7 +190,7 @@ def build_bench(
 def build_drift(recipe: Recipe, part: Part, device: torch.device) -> DriftMeter:
     """The meter of the diffusion loss on the held-out data, at noise and times that are fixed."""
     samples = recipe.rollout.prompts_per_step * recipe.rollout.group_size
-    is_small = recipe.model.family == "tiny"
+    is_small = recipe.model.is_embedded
     return DriftMeter(
         x0=part.x0,
         caption_id=part.caption_id,

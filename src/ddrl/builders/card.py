@@ -127,7 +127,7 @@ def _load(lines: Sequence[str]) -> str:
 
 def _front_matter(recipe: Recipe) -> str:
     """Tags for the hub; the base is named where it is on the hub."""
-    lines = [f"library_name: {'diffusers' if recipe.model.family == 'diffusers' else 'ddrl'}"]
+    lines = [f"library_name: {'ddrl' if recipe.model.is_embedded else 'diffusers'}"]
     base = hub_id(recipe)
     if not recipe.model.path:
         lines.append("license: apache-2.0")

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from ddrl.builders.card import hub_id, shared_path
+from ddrl.builders.card import base_name, hub_id, shared_path
 from ddrl.builders.runs import LoadedRun
 from ddrl.diffusion.process import RectifiedFlow
 from ddrl.models.diffusers_model import DiffusersModel
 from ddrl.models.hub import split_revision
+from ddrl.models.opened import NETWORK_FILE, OpenedModel
 
 __all__ = ["PROMPT", "pipeline_code"]
 
@@ -31,7 +32,9 @@ def pipeline_code(run: LoadedRun, path: str, calls: Sequence[str]) -> list[str]:
     """
     model = run.model
     assert isinstance(model, DiffusersModel)
-    kind = type(model.pipeline).__name__
+    if isinstance(model, OpenedModel):
+        return _own_lines(run, model, path)
+    kind = model.caller().__name__
     is_flow = isinstance(model.process, RectifiedFlow)
     solver = run.recipe.evaluation.solver
     scheduler = _SCHEDULERS.get(solver, _SCHEDULERS["euler"]) if is_flow else "DDIMScheduler"
@@ -61,6 +64,22 @@ def _place(run: LoadedRun, calls: Sequence[str]) -> list[str]:
     if not calls or hub_id(run.recipe):
         return []
     return ["# The base lay in a folder of this name: put the path of yours here."]
+
+
+def _own_lines(run: LoadedRun, model: OpenedModel, path: str) -> list[str]:
+    """Open a model that is no pipeline: as it was saved, or the base with the network."""
+    module, _, name = run.recipe.model.own_family.partition(":")
+    dtype = f"dtype=torch.{run.recipe.model.dtype}"
+    lines = ["import torch", f"from {module} import {name}"]
+    if hasattr(model.inner, "save"):
+        return [*lines, "", f"model = {name}.open({json.dumps(path)}, {dtype})"]
+    return [
+        *lines,
+        "from safetensors.torch import load_model",
+        "",
+        f"model = {name}.open({json.dumps(base_name(run.recipe))}, {dtype})",
+        f"load_model(model.transformer, {json.dumps(f'{path}/{NETWORK_FILE}')})",
+    ]
 
 
 def _stage(run: LoadedRun, calls: Sequence[str]) -> list[str]:

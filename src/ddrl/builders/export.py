@@ -98,7 +98,7 @@ def _check_form(recipe: Recipe, form: ExportForm) -> None:
     Raises:
         UsageError: an adapter's form is asked for, and the run has none.
     """
-    is_tiny, has_adapter = recipe.model.family == "tiny", recipe.model.lora.is_used
+    is_tiny, has_adapter = recipe.model.is_embedded, recipe.model.lora.is_used
     asked = {
         "--merged": form.merged and not has_adapter,
         f"--format {form.format}": form.format != "diffusers" and not has_adapter,

@@ -89,7 +89,7 @@ def check_start(recipe: Recipe) -> None:
     """
     device = pick_device(recipe)
     require_base(recipe)
-    if device.type != "cuda" or recipe.model.family != "diffusers":
+    if device.type != "cuda" or recipe.model.is_embedded:
         check_recipe(recipe)
         return
     check_named(recipe)
@@ -122,7 +122,7 @@ def check_recipe(recipe: Recipe) -> tuple[TinyModel | DiffusersModel, tuple[int,
 def check_model(recipe: Recipe) -> tuple[TinyModel | DiffusersModel, tuple[int, ...]]:
     """The part of :func:`check_recipe` that is about the model."""
     data = recipe.data
-    if recipe.model.family != "diffusers":
+    if recipe.model.is_embedded:
         splits = load_splits(recipe)
         assert splits is not None  # the recipe's rules pair models with data
         config = tiny_config(recipe, splits.train)

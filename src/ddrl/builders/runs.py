@@ -22,10 +22,10 @@ from ddrl.builders.assets import (
     load_splits,
 )
 from ddrl.builders.corpus import Corpus
-from ddrl.builders.identity import base_parts, trained_part
+from ddrl.builders.identity import trained_part
 from ddrl.builders.run_folder import RunFolder, read_info, read_recipe
 from ddrl.builders.store import Progress
-from ddrl.builders.verify import DataRow, check_base, check_data, reading_hint
+from ddrl.builders.verify import DataRow, base_identity, check_base, check_data, reading_hint
 from ddrl.data.digits import DigitSplits
 from ddrl.errors import CheckpointError
 from ddrl.models.diffusers_model import DiffusersModel
@@ -198,7 +198,7 @@ def _check_base(
     is_replaced = not (needs_base or has_lora(model.transformer))
     check_base(
         checkpoint,
-        base_parts(model),
+        base_identity(model),
         recipe,
         hint=reading_hint("model.path" if recipe.model.path else ""),
         replaced=trained_part(model) if is_replaced else "",

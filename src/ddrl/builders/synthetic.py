@@ -21,7 +21,7 @@ from torch import Tensor
 
 from ddrl.builders.corpus import Part
 from ddrl.builders.identity import condition_hash, text_hash, weights_hash
-from ddrl.builders.keys import cache_key
+from ddrl.builders.keys import cache_key, family_code
 from ddrl.builders.sampler import build_transitions
 from ddrl.builders.store import Progress
 from ddrl.data.cache import EncodedCache
@@ -123,7 +123,7 @@ def synthesize(
     for prompt, text in enumerate(part.captions):
         name = sample_id(text)
         seen = [*made_from, text, condition_hash(part.condition[prompt : prompt + 1])]
-        key = cache_key("synthetic", *seen)
+        key = cache_key("synthetic", *seen, code=family_code(model))
         for sample in range(per_prompt):
             digest = text_hash([key, sample])
             samples.append(Drawn(digest, prompt, text, name, sample))

@@ -112,7 +112,7 @@ def run(arguments: Sequence[str]) -> int:
         The exit code.
     """
     set_up_logging()
-    from ddrl.rewards.code import look_in
+    from ddrl.named_code import failed_in, look_in
 
     look_in()  # a command that may run code of the working folder says so itself
     try:
@@ -145,6 +145,12 @@ def run(arguments: Sequence[str]) -> int:
         for line in traceback.format_exc().rstrip("\n").split("\n"):
             say(line, err=True)
         reason = " ".join(str(error).split())
+        if place := failed_in(error):
+            complain(
+                f"Code that the recipe names failed: {type(error).__name__}: {reason} ({place}).",
+                "put it right there; the traceback above says how it was called",
+            )
+            return UsageError.exit_code
         complain(
             f"sorry, ddrl met something it does not expect: {type(error).__name__}: {reason}",
             "please report it with the traceback above and the output of `ddrl doctor`",

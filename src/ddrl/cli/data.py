@@ -136,9 +136,11 @@ def encode(
 
     What is there already is not made again, so a second run, or one that was stopped, goes on.
     """
+    from ddrl.named_code import look_in
     from ddrl.recipe import load_recipe
     from ddrl.recipe.extras import check_extras
 
+    look_in(Path.cwd())
     loaded = load_recipe(recipe, overrides or [])  # a faulty one fails before torch is loaded
     if loaded.data.source == "prompts":
         raise UsageError(

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from ddrl.cli.overrides import ModelOption, OverridesArgument, with_model
+from ddrl.cli.overrides import AllowCode, ModelOption, OverridesArgument, with_model
 from ddrl.cli.progress import make_reporter
 from ddrl.cli.steps import RawOption, StepOption, read_step
 from ddrl.cli.streams import results_are_kept
@@ -60,6 +60,7 @@ def export(
     push: PushOption = None,
     public: PublicOption = False,
     model: ModelOption = None,
+    allow_code: AllowCode = False,  # noqa: ARG001 - its callback does the work
     verbose: Verbose = False,  # noqa: ARG001 - its callback does the work
 ) -> None:
     """Write a run's weights for other tools, with a model card.

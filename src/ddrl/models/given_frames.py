@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from torch import Tensor
 
 from ddrl.errors import DataError
@@ -18,6 +20,8 @@ class GivenFrames:
     latent frames that is in ``given_latents``; ``decode`` then puts them back, from the condition.
     """
 
+    shows_given: ClassVar[bool] = True
+    """Whether given frames that ``decode`` puts back look the same whatever follows them."""
     _given_frames: int | None = None
 
     @property

@@ -55,11 +55,11 @@ def _model_conflicts(recipe: Recipe) -> Iterator[Conflict]:
             f"model.width {model.width} can't be divided among {model.heads} heads",
             "make model.width a multiple of model.heads",
         )
-    is_diffusers, is_outside = model.family == "diffusers", recipe.data.source not in EMBEDDED
+    is_diffusers, is_outside = not model.is_embedded, recipe.data.source not in EMBEDDED
     if is_diffusers and not model.path:
         yield Conflict(
             ("model.path", "model.family"),
-            "model.family is diffusers, but model.path is empty",
+            f"model.family is {model.family}, but model.path is empty",
             "give the folder of a diffusers pipeline, or its id on the hub",
         )
     if is_diffusers != is_outside:

@@ -7,7 +7,7 @@ import types
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal, Union, get_args, get_origin
+from typing import Annotated, Literal, Union, get_args, get_origin
 
 import annotated_types
 from pydantic import BaseModel
@@ -137,7 +137,9 @@ def _kind(annotation: object) -> tuple[Kind, tuple[str, ...]]:
     if origin is Literal:
         return "choice", tuple(str(choice) for choice in get_args(annotation))
     if origin in (Union, types.UnionType):
-        return "steps", ("all",)
+        names, *others = get_args(annotation)
+        is_open = any(get_origin(other) is Annotated for other in others)
+        return ("choice", _kind(names)[1]) if is_open else ("steps", ("all",))
     if origin is dict:
         return "options", ()
     simple: dict[object, Kind] = {int: "int", float: "float", str: "str", bool: "bool"}
@@ -146,7 +148,8 @@ def _kind(annotation: object) -> tuple[Kind, tuple[str, ...]]:
 
 def _expected(kind: Kind, choices: tuple[str, ...], info: FieldInfo) -> str:
     if kind == "choice":
-        return f"one of {', '.join(format_value(choice) for choice in choices)}"
+        more = "" if get_origin(info.annotation) is Literal else ", or package.module:Class"
+        return f"one of {', '.join(format_value(choice) for choice in choices)}{more}"
     if kind == "str":
         return "text" if not _bound(info, "min_length") else "text that is not empty"
     words: dict[Kind, str] = {

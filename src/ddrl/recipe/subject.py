@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from ddrl.recipe.sections import MAX_SEED, Section
 
@@ -60,8 +60,13 @@ class LoRASection(Section):
 class ModelSection(Section):
     """Which model is trained."""
 
-    family: Literal["tiny", "diffusers"] = Field(
-        "tiny", description="`tiny`: the embedded model; `diffusers`: a pipeline, by `path`."
+    family: (
+        Literal["tiny", "diffusers"]
+        | Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
+    ) = Field(
+        "tiny",
+        description="`tiny`: the embedded model; `diffusers`: a pipeline of a family that ddrl "
+        "knows, by `path`; `package.module:Class`: a pipeline behind an adapter of your own.",
     )
     path: str = Field(
         "",
@@ -122,6 +127,16 @@ class ModelSection(Section):
     pretrain: PretrainSection = Field(
         default_factory=PretrainSection, description="How the embedded base model is made."
     )
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether it is the model that comes with ddrl, and no pipeline."""
+        return self.family == "tiny"
+
+    @property
+    def own_family(self) -> str:
+        """``package.module:Class`` of the user's own adapter; empty where there is none."""
+        return self.family if ":" in self.family else ""
 
 
 class SyntheticSection(Section):

@@ -12,9 +12,9 @@ from typing import Any, Protocol, get_type_hints
 from pydantic import ConfigDict, PydanticSchemaGenerationError, TypeAdapter, ValidationError
 from torch import Tensor
 
-from ddrl.errors import RewardError
+from ddrl.errors import DDRLError, RewardError
+from ddrl.named_code import import_named
 from ddrl.records import Prompts
-from ddrl.rewards.code import import_named
 
 __all__ = ["BUILTIN", "ENTRY_POINTS", "GroupReward", "Reward", "SampleError", "make_reward"]
 __all__ += ["reward_class"]
@@ -116,7 +116,7 @@ class SampleError(RewardError):
 def reward_class(name: str) -> type[Reward]:
     """Find a reward's class: built in, from an entry point, or ``package.module:Class``.
 
-    The last may lie in a folder of :func:`ddrl.rewards.code.look_in`, too.
+    The last may lie in a folder of :func:`ddrl.named_code.look_in`, too.
 
     Raises:
         RewardError: there is none.
@@ -136,7 +136,7 @@ def reward_class(name: str) -> type[Reward]:
     load = import_named if path == name else importlib.import_module
     try:
         found: type[Reward] = getattr(load(module_name), attribute)
-    except RewardError as error:
+    except DDRLError as error:
         raise RewardError(
             f"Reward {name!r} can't be loaded. {error.message}", hint=error.hint
         ) from error
