@@ -101,7 +101,7 @@ def make_bench(
     script = Script()
     return HandBench(
         recipe=parse_recipe('[[reward]]\nname = "classifier"\n' + settings),
-        corpus=Corpus(train, part, Real(torch.zeros(len(real), 3, 1, 1), ids, held), (1, 1, 1)),
+        corpus=Corpus(train, part, Real(torch.zeros(len(real), 3, 1, 1), ids, held), ((1, 1, 1),)),
         prompts=held,
         scorer=cast("Scorer", None),
         judges=dict.fromkeys(judges, cast("Any", None)),

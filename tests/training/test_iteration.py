@@ -135,13 +135,13 @@ def test_a_step_is_no_longer_than_grad_clip(grad_clip: float, clips: bool) -> No
 
 def test_the_data_term_draws_anew_in_every_iteration(monkeypatch: pytest.MonkeyPatch) -> None:
     trainer, steps = Toy().trainer(), []
-    data = trainer._gradient.data
+    data = trainer._gradients[0].data
 
     def spy(anchor: Anchor, *, step: int, num_anchors: int) -> dict[str, Tensor]:
         steps.append((step, len(anchor), num_anchors))
         return data(anchor, step=step, num_anchors=num_anchors)
 
-    monkeypatch.setattr(trainer._gradient, "data", spy)
+    monkeypatch.setattr(trainer._gradients[0], "data", spy)
     for _ in range(3):
         trainer.iteration()
     assert steps == [(0, 8, 8), (1, 8, 8), (2, 8, 8)]

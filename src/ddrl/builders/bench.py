@@ -198,6 +198,7 @@ def build_drift(recipe: Recipe, part: Part, device: torch.device) -> DriftMeter:
         # A large model has room for what it trains on at once, and not for all that is held out.
         micro_batch=recipe.run.micro_batch or (1024 if is_small else samples),
         device=device,
+        size_id=part.size_id,
     )
 
 

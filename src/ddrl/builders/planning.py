@@ -110,7 +110,7 @@ def check_recipe(recipe: Recipe) -> tuple[TinyModel | DiffusersModel, tuple[int,
     """Find what the recipe gets wrong about its model, from the model's configs alone.
 
     Returns:
-        The model without its weights, and the shape of one sample's latents.
+        The model without its weights, and the shape of one sample's latents, of the largest size.
 
     Raises:
         DDRLError: as :func:`plan_recipe`, and for what is not here.
@@ -129,7 +129,8 @@ def check_model(recipe: Recipe) -> tuple[TinyModel | DiffusersModel, tuple[int, 
         tiny = TinyModel(config)
         return tiny, tiny.latent_shape(config.height, config.columns, config.frames)
     model = open_sketch(recipe)
-    return model, model.latent_shape(data.height, data.width, data.frames)
+    shapes = [model.latent_shape(*size) for size in data.shapes]
+    return model, max(shapes, key=math.prod)
 
 
 def _footprint(
@@ -290,6 +291,6 @@ def _updates(recipe: Recipe) -> list[tuple[int, int]]:
 def _encode_peak(recipe: Recipe, model: DiffusionModel) -> int:
     if not isinstance(model, DiffusersModel):
         return 0  # its latents are pixels
-    data = recipe.data
-    clip = (data.frames,) if model.is_video() else ()
-    return peak_bytes(lambda: model.encode_media(torch.zeros(1, *clip, 3, data.height, data.width)))
+    height, width, frames = max(recipe.data.shapes, key=math.prod)
+    clip = (frames,) if model.is_video() else ()
+    return peak_bytes(lambda: model.encode_media(torch.zeros(1, *clip, 3, height, width)))

@@ -30,7 +30,7 @@ __all__ = [
 LISTS = ("reward", "evaluation.reward")
 """The sections that are lists; both are of rewards, and hold the rewards' own options."""
 
-Kind = Literal["int", "float", "str", "bool", "choice", "steps", "options"]
+Kind = Literal["int", "float", "str", "bool", "choice", "steps", "sizes", "options"]
 
 
 @dataclass(frozen=True)
@@ -138,6 +138,8 @@ def _kind(annotation: object) -> tuple[Kind, tuple[str, ...]]:
         return "choice", tuple(str(choice) for choice in get_args(annotation))
     if origin in (Union, types.UnionType):
         return "steps", ("all",)
+    if origin is tuple:
+        return "sizes", ()
     if origin is dict:
         return "options", ()
     simple: dict[object, Kind] = {int: "int", float: "float", str: "str", bool: "bool"}
@@ -154,6 +156,7 @@ def _expected(kind: Kind, choices: tuple[str, ...], info: FieldInfo) -> str:
         "float": "a number",
         "bool": "true or false",
         "steps": '"all" or a list of step numbers',
+        "sizes": 'a list of sizes such as ["640x384"]',
         "options": "a table of text, numbers, true and false, or lists and tables of these",
     }
     bounds = [
