@@ -60,14 +60,14 @@ class HandBench(Bench):
     def sample(
         self,
         forward: Forward,
-        latent_shape: tuple[int, ...],
+        latent_shapes: Sequence[tuple[int, ...]],
         *,
         samples_per_prompt: int = 0,
-    ) -> SampleSet:
+    ) -> tuple[SampleSet, ...]:
         self.asked.append(samples_per_prompt)
-        return SampleSet(torch.zeros(1, 3, 1, 1), Prompts.numbered(["a"], []))
+        return (SampleSet(torch.zeros(1, 3, 1, 1), Prompts.numbered(["a"], [])),)
 
-    def values(self, samples: SampleSet) -> Values:
+    def values(self, samples: Sequence[SampleSet]) -> Values:
         return self.script.values()
 
 

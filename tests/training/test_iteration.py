@@ -193,7 +193,7 @@ def test_members_of_a_group_are_neighbours(micro_batch: int) -> None:
     model.__class__ = Spy
     hand = trainer.dealer.deal(0)
     checked: list[Trajectory] = []
-    found = trainer._collector().collect(hand, step=0, check=checked.append, blame=lambda _: None)
+    found = trainer._collector(0).collect(hand, step=0, check=checked.append, blame=lambda _: None)
     (trajectory,) = checked
     assert trajectory is found.trajectory
     assert trajectory.group.tolist() == [0, 0, 0, 0, 1, 1, 1, 1]

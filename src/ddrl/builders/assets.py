@@ -264,7 +264,6 @@ class Assets:
 
     def latent_shapes(self) -> tuple[tuple[int, ...], ...]:
         """Of one sample of each size."""
-        sizes = self.corpus.sizes
-        if len(sizes) == 1:
+        if len(self.corpus.sizes) == 1:
             return (tuple(self.corpus.train.x0.shape[1:]),)
-        return tuple(self.model.latent_shape(*size) for size in sizes)
+        return tuple(self.model.latent_shape(*size) for size in self.corpus.sizes)

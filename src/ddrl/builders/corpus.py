@@ -59,6 +59,17 @@ class Part:
         """The prompts as rewards see them."""
         return Prompts.numbered(self.captions, self.metadata)
 
+    def prompt_sizes(self) -> Tensor:
+        """The size that each prompt is sampled at, shape (P,): that of its first latent."""
+        sizes = torch.zeros(len(self.captions), dtype=torch.int64)
+        if self.size_id is not None:
+            # Written last to first, so that the first is what stays.
+            for prompt, size in zip(
+                self.caption_id.flip(0).tolist(), self.size_id.flip(0).tolist(), strict=True
+            ):
+                sizes[prompt] = size
+        return sizes
+
 
 class Pixels(Protocol):
     """Media by row: a tensor, or what decodes rows when they are asked for."""

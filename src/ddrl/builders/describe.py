@@ -99,10 +99,20 @@ def environment(runs: Sequence[LoadedRun], origin: Mapping[str, Any]) -> dict[st
         "Seeds": f"runs {seeds}; evaluation {section.seed}",
         "Samples": f"{section.samples_per_prompt} per prompt, {section.solver}, "
         f"{section.steps} steps, averaged weights",
+        **_sizes(runs[0].recipe),
         "Held-out data": f"{len(heldout)} {kind}, fixed noise at 8 times",
         "Training": f"{rollout.prompts_per_step} prompts x {rollout.group_size} samples, "
         f"{rollout.kernel}, {rollout.steps} steps",
     }
+
+
+def _sizes(recipe: Recipe) -> dict[str, str]:
+    """What a report says of several sizes."""
+    names = recipe.data.sizes
+    if len(names) < 2:
+        return {}
+    said = f"{', '.join(names)}: each prompt's samples have that of its data, and features see "
+    return {"Sizes": said + "pictures of any size in the encoder's own frame"}
 
 
 def commits_in_words(origin: Mapping[str, Any]) -> str:

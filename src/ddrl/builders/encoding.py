@@ -14,6 +14,7 @@ from torch import Tensor
 from ddrl.builders.identity import text_hash
 from ddrl.builders.keys import encoder_fingerprint
 from ddrl.builders.samples import find_files, hub_folder, hub_stream
+from ddrl.builders.sizes import latent_shapes
 from ddrl.builders.store import Progress
 from ddrl.data.cache import EncodedCache
 from ddrl.data.encoders import GivenEncoder, MediaEncoder, TextEncoder
@@ -127,8 +128,7 @@ def _work(recipe: Recipe, model: DiffusersModel, progress: Progress | None) -> F
     Raises:
         DataError: the model can't make media of this size.
     """
-    for shape in recipe.data.shapes:
-        model.latent_shape(*shape)
+    latent_shapes(recipe, model)
     fingerprint, num_given = encoder_fingerprint(model), model.given_frames
 
     def encode_media(pixels: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from ddrl.evaluation.encoder import Encoder, load_vision_encoder
 from ddrl.evaluation.pixels import pixel_statistics
 from ddrl.rewards.builtin.classifier import Classifier
 from ddrl.rewards.builtin.word_reader import WordReader
-from ddrl.training.rollout import batches
+from ddrl.training.rollout import rows_by_size
 
 __all__ = ["RealData", "build_encoder", "pooled_pixels", "real_data"]
 
@@ -75,9 +75,11 @@ def pooled_pixels(media: Tensor) -> NDArray[np.float64]:
 def real_data(encoder: Encoder, real: Real) -> RealData:
     """Measure real media, of which those in files are decoded a few at a time."""
     size = len(real) if isinstance(real.media, Tensor) else DECODED_AT_ONCE
-    features, frames = [], []
+    size_id = torch.zeros(len(real), dtype=torch.int64) if real.size_id is None else real.size_id
+    features, frames, seen = [], [], []
     pixels: dict[str, list[NDArray[np.float64]]] = {}
-    for rows in batches(len(real), size):
+    for rows in rows_by_size(size_id, size):
+        seen.append(rows)
         media = real.media[rows]
         if media.ndim == 5:
             frames.append(encoder.frames(media))
@@ -86,9 +88,10 @@ def real_data(encoder: Encoder, real: Real) -> RealData:
             features.append(encoder.features(media))
         for name, values in pixel_statistics(media).items():
             pixels.setdefault(name, []).append(values)
+    order = torch.cat(seen).argsort().numpy()
     return RealData(
-        features=np.concatenate(features),
-        frames=np.concatenate(frames) if frames else None,
-        pixels={name: np.concatenate(parts) for name, parts in pixels.items()},
+        features=np.concatenate(features)[order],
+        frames=np.concatenate(frames)[order] if frames else None,
+        pixels={name: np.concatenate(parts)[order] for name, parts in pixels.items()},
         prompt_id=real.caption_id.numpy(),
     )

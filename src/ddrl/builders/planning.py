@@ -17,6 +17,7 @@ from torch import Tensor
 from ddrl.builders.assets import check_named, load_splits, note_device, pick_device, tiny_config
 from ddrl.builders.opening import is_downloaded_later, open_sketch, require_base
 from ddrl.builders.sampler import build_transitions
+from ddrl.builders.sizes import latent_shapes
 from ddrl.builders.source import check_path
 from ddrl.errors import DDRLError, UsageError, WeightsError
 from ddrl.models.base import DiffusionModel
@@ -121,7 +122,6 @@ def check_recipe(recipe: Recipe) -> tuple[TinyModel | DiffusersModel, tuple[int,
 
 def check_model(recipe: Recipe) -> tuple[TinyModel | DiffusersModel, tuple[int, ...]]:
     """The part of :func:`check_recipe` that is about the model."""
-    data = recipe.data
     if recipe.model.family != "diffusers":
         splits = load_splits(recipe)
         assert splits is not None  # the recipe's rules pair models with data
@@ -129,8 +129,7 @@ def check_model(recipe: Recipe) -> tuple[TinyModel | DiffusersModel, tuple[int, 
         tiny = TinyModel(config)
         return tiny, tiny.latent_shape(config.height, config.columns, config.frames)
     model = open_sketch(recipe)
-    shapes = [model.latent_shape(*size) for size in data.shapes]
-    return model, max(shapes, key=math.prod)
+    return model, max(latent_shapes(recipe, model), key=math.prod)
 
 
 def _footprint(

@@ -112,8 +112,14 @@ def synthesize(
         progress: called as samples are made.
 
     Raises:
-        DataError: a sample is not finite, or the cache can't be read or written.
+        DataError: a sample is not finite, the cache can't be read or written, or the data has
+            several sizes.
     """
+    if part.size_id is not None:
+        raise DataError(
+            "Samples of the base have one size, and data.sizes has several.",
+            hint=f"name one of them: data.sizes={recipe.data.sizes[0]}",
+        )
     cache = EncodedCache(Path(recipe.run.cache) / "synthetic")
     shape = tuple(part.x0.shape[1:])
     draw, settings = _sampler(recipe, model, shape)

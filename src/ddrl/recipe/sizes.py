@@ -44,9 +44,7 @@ def size_conflicts(recipe: Recipe) -> Iterator[Conflict]:
         if read_size(text) is None:
             yield Conflict(("data.sizes",), f'data.sizes has "{text}", which is no size', _EXAMPLE)
         elif text in data.sizes[:place]:
-            yield Conflict(
-                ("data.sizes",), f"data.sizes has {text} twice", "leave one of them out"
-            )
+            yield Conflict(("data.sizes",), f"data.sizes has {text} twice", "leave one of them out")
     for key in ("height", "width"):
         value = getattr(data, key)
         if value != type(data).model_fields[key].default:

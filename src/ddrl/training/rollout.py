@@ -35,7 +35,7 @@ def rows_by_size(size_id: Tensor, size: int) -> Iterator[Tensor]:
         size_id: the size of every row, shape (N,).
         size: rows of a batch.
     """
-    for one in size_id.unique().tolist():
+    for one in sorted(set(size_id.tolist())):
         rows = (size_id == one).nonzero().flatten()
         yield from (rows[some] for some in batches(len(rows), size))
 
