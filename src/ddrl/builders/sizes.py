@@ -40,6 +40,7 @@ def latent_shape_of(model: DiffusersModel, size: Size) -> tuple[int, ...]:
     except DataError as error:
         message = error.message.replace(f"{height}x{width}", name)
         hint = re.sub(r"\b(\d+)x(\d+)\b", r"\2x\1", error.hint)
+        hint = hint.replace("set data.height and data.width to", "choose sides of")
         raise DataError(f"The size {name} can't be had: {message}", hint=hint) from error
 
 
