@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from diffusers import WanPipeline
 from PIL import Image
-from tests.data.making import caption, write_video
+from tests.data.making import caption, write_image, write_video
+from tests.models.families import wan_parts
 from tests.models.families.test_sd3 import build_pipeline
 from tests.models.families.test_wan_i2v import build_pipeline as build_i2v
 
@@ -18,6 +20,7 @@ from ddrl.builders.assets import Assets
 from ddrl.builders.bench import build_bench, build_drift
 from ddrl.builders.corpus import files_corpus
 from ddrl.builders.encoding import encode_data
+from ddrl.builders.monitors import Panel
 from ddrl.builders.planning import plan_recipe
 from ddrl.builders.pretrained import build_pretrained
 from ddrl.builders.sizes import latent_shapes, sample_size
@@ -214,7 +217,7 @@ def test_a_background_or_inline_panel_takes_several_sizes(root: Path) -> None:
 def test_what_is_said_of_sizes(root: Path, caplog: pytest.LogCaptureFixture) -> None:
     more = recipe(root, f"data.sizes={','.join(NAMES)},64x16")
     with caplog.at_level(logging.WARNING):
-        _, report = encode_data(more, build_pretrained(more, CPU))  # type: ignore[arg-type]
+        _, report = encode_data(more, build_pretrained(more, CPU))
     assert report.sizes == {"16x16": 4, "32x16": 4, "16x32": 4, "64x16": 0}
     assert "sizes    16x16: 4, 32x16: 4, 16x32: 4, 64x16: 0" in report.lines()
     (note,) = report.notes
@@ -241,7 +244,7 @@ def test_the_plan_is_of_the_largest_size(root: Path) -> None:
 def test_a_size_that_the_model_can_t_make_is_named_as_it_was_written(root: Path) -> None:
     odd, wide = recipe(root, "data.sizes=16x16,32x17"), recipe(root, "data.sizes=16x16,512x16")
     model: Any = build_pretrained(odd, CPU)
-    with pytest.raises(DataError, match="The size 32x17 can't be had: .* not 32x17") as caught:
+    with pytest.raises(DataError, match=r"The size 32x17 can't be had: .* not 32x17") as caught:
         latent_shapes(odd, model)
     assert caught.value.hint == "the nearest is 32x16"
     with pytest.raises(DataError, match="not 512x16") as caught:
@@ -264,9 +267,10 @@ def test_given_frames_have_the_size_of_their_clip(tmp_path: Path) -> None:
     """Also where clips of two sizes begin with the same bytes."""
     build_i2v().save_pretrained(tmp_path / "model")
     for index in range(8):
-        sides = {"width": 64, "height": 32} if index % 2 else {"width": 32, "height": 64}
+        width, height = (64, 32) if index % 2 else (32, 64)
         clip = tmp_path / "data" / f"{index}.mp4"
-        caption(write_video(clip, frames=5, first=8 * (index // 2), **sides), "grows")
+        path = write_video(clip, frames=5, first=8 * (index // 2), width=width, height=height)
+        caption(path, "grows")
     made = recipe(
         tmp_path,
         *("data.sizes=64x32,32x64", "data.frames=5", "data.given_frames=1"),
@@ -289,3 +293,50 @@ def test_given_frames_have_the_size_of_their_clip(tmp_path: Path) -> None:
         assert all(value.shape[-2:] == latent[-2:] for value in given)
     trainer = build_job(made).trainer
     assert [trainer.iteration()["ratio_deviation"] for _ in range(3)] == [0, 0, 0]
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of videos, with pictures and clips of two lengths."""
+    folder = tmp_path_factory.mktemp("mixed")
+    parts = {**wan_parts.text_parts(), "vae": wan_parts.vae()}
+    WanPipeline(transformer=wan_parts.transformer(), **parts).save_pretrained(folder / "model")
+    for index in range(9):
+        stem = folder / "data" / f"{index}"
+        if index % 3 == 0:
+            write_image(stem.with_suffix(".png"), width=32, height=32)
+        else:
+            length = 5 if index % 3 == 1 else 9
+            write_video(stem.with_suffix(".mp4"), frames=length, width=32, height=16, first=index)
+        stem.with_suffix(".txt").write_text(f"a thing of kind {index}")
+    return folder
+
+
+def test_pictures_and_clips_of_several_lengths(mixed: Path) -> None:
+    made = parse_recipe(
+        TEXT.format(root=mixed),
+        overrides=[
+            *("data.sizes=32x32x1,32x16,32x16x9", "data.frames=5", "data.heldout=0.35"),
+            *("rollout.group_size=2", "rollout.prompts_per_step=1", "model.lora.targets=to_q"),
+            *("evaluation.every=1", "evaluation.panel_samples=6"),
+        ],
+    )
+    assert made.data.shapes == ((32, 32, 1), (16, 32, 5), (16, 32, 9))
+    trainer = build_job(made).trainer
+    latents = [one.latent_shape[1:] for one in trainer.by_size]
+    factor = 32 // latents[0][1]
+    side = 32 // factor
+    assert latents == [(1, side, side), (2, side // 2, side), (3, side // 2, side)]
+    sizes = {trainer.iteration()["size"] for _ in range(6)}
+    assert len(sizes) >= 2
+    panel = trainer.monitor
+    assert isinstance(panel, Panel)
+    held = panel._bench.corpus.heldout.prompt_sizes().tolist()
+    assert len(set(held)) == 2
+    audit = trainer.audit()
+    assert {"heldout_loss", "audit/frechet"} <= audit.metrics.keys()
+    # Pictures and middle frames are shown on one canvas, and motion has no figures.
+    assert audit.shown is not None
+    assert audit.shown.pictures.shape == (3, 32, 32, 3)
+    assert panel._bench.real.frames is None
+    assert panel._found.values.frames is None

@@ -126,13 +126,13 @@ def test_independent_rows_of_the_step_s_size_all_come_equally_often(
 def test_with_one_size_it_deals_as_the_dealer_of_one_size(mode: Mode) -> None:
     captions = [0, 1, 1, 2, 0, 2, 2]
     common = {"num_prompts": 3, "seed": 4, "prompts_per_step": 2, "anchors_per_group": 3}
-    one = Dealer(torch.tensor(captions), mode=mode, **common)  # type: ignore[arg-type]
+    one = Dealer(torch.tensor(captions), mode=mode, **common)
     sized = SizedDealer(
         torch.tensor(captions),
         torch.zeros(7, dtype=torch.int64),
         num_sizes=1,
         mode=mode,
-        **common,  # type: ignore[arg-type]
+        **common,
     )
     assert all(same(one.deal(step), sized.deal(step)) for step in range(20))
 

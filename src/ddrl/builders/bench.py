@@ -15,7 +15,7 @@ from torch import Tensor
 from ddrl.builders.assets import build_judge
 from ddrl.builders.corpus import Corpus, Part
 from ddrl.builders.embedded import Judge, build_judges
-from ddrl.builders.features import RealData, build_encoder, real_data
+from ddrl.builders.features import RealData, build_encoder, real_data, same_length
 from ddrl.builders.scorers import build_heldout
 from ddrl.data.digits import DigitSplits
 from ddrl.evaluation.drift import DriftMeter
@@ -68,8 +68,7 @@ class Values:
             joined: NDArray[np.float64] = np.concatenate(found)[order]
             return joined
 
-        # All sizes have clips of the same length, or none has clips.
-        frames = [part.frames for part in parts if part.frames is not None]
+        frames = same_length([part.frames for part in parts])
         return cls(
             reward=together([part.reward for part in parts]),
             measures={n: together([p.measures[n] for p in parts]) for n in parts[0].measures},

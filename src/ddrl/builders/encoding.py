@@ -27,6 +27,7 @@ from ddrl.data.streamed import encode_stream
 from ddrl.models.diffusers_model import DiffusersModel
 from ddrl.models.text_limits import TextLimits
 from ddrl.recipe import Recipe
+from ddrl.recipe.sizes import size_name
 from ddrl.seeding import derive_seed
 
 __all__ = ["MediaOf", "encode_data", "encode_files", "encoded_cache", "framing_of", "text_encoder"]
@@ -61,7 +62,7 @@ def _with_notes(report: EncodeReport, model: DiffusersModel, framing: Framing) -
     if len(framing.buckets) == 1:
         return dataclasses.replace(report, notes=tuple(notes))
     counts = Counter(one.bucket for one in report.samples)
-    sizes = {str(bucket): counts[bucket] for bucket in framing.buckets}
+    sizes = {size_name(dataclasses.astuple(bucket)): counts[bucket] for bucket in framing.buckets}
     logger.info("samples by size: %s", ", ".join(f"{size} {n}" for size, n in sizes.items()))
     for size in (size for size, count in sizes.items() if not count):
         notes.append(f"no sample has the size {size}: leave it out of data.sizes")

@@ -100,16 +100,25 @@ def one_for_each(first_frames: Tensor, num_prompts: int) -> Tensor:
 
 
 def encode_prompts(
-    run: LoadedRun, prompts: Sequence[str], first_frames: Tensor | None
+    run: LoadedRun,
+    prompts: Sequence[str],
+    first_frames: Tensor | None,
+    size: tuple[int, int, int] | None = None,
 ) -> Condition:
     """The condition of P prompts, with the frames that are given, shape (P, F, 3, H, W), if any.
+
+    Args:
+        run: whose model.
+        prompts: P texts.
+        first_frames: what is given.
+        size: (height, width, frames) of the samples; None: the data's, of several the first.
 
     Raises:
         DataError: the model does not know a prompt.
     """
     if first_frames is None:
         return run.model.encode(prompts)
-    frames = run.recipe.data.frames
+    *_, frames = size or run.recipe.data.shapes[0]
     return run.model.encode(prompts, first_frames=first_frames.to(run.device), frames=frames)
 
 

@@ -82,7 +82,7 @@ def _sized_dealer(recipe: Recipe, part: Part, *, has_term: bool) -> SizedDealer:
     """The dealer of data of several sizes; says how many steps of the run each size has."""
     assert part.size_id is not None
     is_independent = has_term and recipe.data.anchor == "independent"
-    names = [size_name(height, width) for height, width, _ in recipe.data.shapes]
+    names = list(map(size_name, recipe.data.shapes))
     dealer = SizedDealer(
         part.caption_id,
         part.size_id,

@@ -34,11 +34,11 @@ def latent_shape_of(model: DiffusersModel, size: Size) -> tuple[int, ...]:
         DataError: the model can't make media of this size; in the order that it is written in.
     """
     height, width, _ = size
-    name = size_name(height, width)
+    name = size_name(size)
     try:
         return model.latent_shape(*size)
     except DataError as error:
-        message = error.message.replace(f"{height}x{width}", name)
+        message = error.message.replace(f"{height}x{width}", f"{width}x{height}")
         hint = re.sub(r"\b(\d+)x(\d+)\b", r"\2x\1", error.hint)
         hint = hint.replace("set data.height and data.width to", "choose sides of")
         raise DataError(f"The size {name} can't be had: {message}", hint=hint) from error
@@ -52,11 +52,11 @@ def sample_size(recipe: Recipe, asked: str) -> Size:
     """
     if not asked:
         return recipe.data.shapes[0]
-    size = read_size(asked)
+    size = read_size(asked, frames=recipe.data.frames)
     if size is None:
         raise UsageError(
             f"--size {asked} is no size.", hint="write width x height in pixels: --size 640x384"
         )
     if recipe.model.family == "tiny":
         raise UsageError("The embedded model makes samples of one size.", hint="leave --size out")
-    return (*size, recipe.data.frames)
+    return size

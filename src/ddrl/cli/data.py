@@ -135,12 +135,12 @@ def _framing(sizes: Sequence[str], frames: int | None, fps: float | None) -> Fra
 
     buckets = []
     for text in sizes:
-        if (found := read_size(text)) is None:
+        if (found := read_size(text, frames=frames or 1)) is None:
             raise UsageError(
                 f"--size {text} is no size.",
                 hint="write width x height in pixels: --size 640x384 --size 384x640",
             )
-        buckets.append(Bucket(*found, frames or 1))
+        buckets.append(Bucket(*found))
     return Framing(tuple(dict.fromkeys(buckets)), fps=fps)
 
 

@@ -70,7 +70,7 @@ def draw(run: LoadedRun, request: Request) -> Tensor:
     samples = generate(
         run.forward,
         request.prompts,
-        condition=encode_prompts(run, request.prompts, request.first_frames),
+        condition=encode_prompts(run, request.prompts, request.first_frames, request.size),
         samples_per_prompt=request.num,
         latent_shape=shape,
         seed=request.seed,

@@ -85,8 +85,8 @@ def sample(
     weights: Weights = "base" if base else "raw" if raw else "ema"
     files, changes = tuple(first_frame or ()), with_model(overrides, model)
     recipe = read_recipe(RunFolder(run), changes)  # finds faults before weights are loaded
-    check_writable(is_clip=recipe.data.frames > 1 or recipe.data.source == "moving_digits")
     chosen = sample_size(recipe, size)
+    check_writable(is_clip=chosen[2] > 1 or recipe.data.source == "moving_digits")
     given = read_first_frames(recipe, files, chosen)
     if given is not None and prompt:
         given = one_for_each(given, len(prompt))

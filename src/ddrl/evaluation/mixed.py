@@ -20,12 +20,14 @@ def on_one_canvas(media: Sequence[Tensor]) -> Tensor:
     """Pictures or clips of several sizes as one tensor: each in the middle of white.
 
     Args:
-        media: pixels in [0, 1], each of shape (N_i, ..., H_i, W_i).
+        media: pixels in [0, 1], each of shape (N_i, 3, H_i, W_i) or (N_i, T_i, 3, H_i, W_i).
 
     Returns:
-        Shape (sum of N_i, ..., H, W) with the largest H and the largest W; of one size nothing
-        is added.
+        Shape (sum of N_i, ..., 3, H, W) with the largest H and the largest W; of one size nothing
+        is added. Where not all are clips of one length, of each its middle frame.
     """
+    if len({part.shape[1:-2] for part in media}) > 1:
+        media = [part[:, part.shape[1] // 2] if part.ndim == 5 else part for part in media]
     height, width = (max(part.shape[side] for part in media) for side in (-2, -1))
 
     def centred(part: Tensor) -> Tensor:

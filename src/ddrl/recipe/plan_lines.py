@@ -48,9 +48,9 @@ def _batch_lines(plan: Plan) -> list[str]:
 
 def _sizes(recipe: Recipe) -> str:
     """Several sizes, and which of them the plan is of."""
-    height, width, _ = max(recipe.data.shapes, key=math.prod)
-    names = ", ".join(recipe.data.sizes)
-    return f"{names}; a step has one; times and memory below are of {size_name(height, width)}"
+    largest = size_name(max(recipe.data.shapes, key=math.prod))
+    names = ", ".join(map(size_name, recipe.data.shapes))
+    return f"{names}; a step has one; times and memory below are of {largest}"
 
 
 def _step_lines(plan: Plan) -> list[str]:

@@ -13,8 +13,11 @@ if TYPE_CHECKING:
 
 __all__ = ["as_sizes", "read_size", "size_conflicts", "size_name"]
 
-_SIZE = re.compile(r"([1-9]\d{0,5})x([1-9]\d{0,5})")
-_EXAMPLE = 'write width x height in pixels, such as data.sizes = ["640x384", "384x640"]'
+_SIZE = re.compile(r"([1-9]\d{0,5})x([1-9]\d{0,5})(?:x([1-9]\d{0,5}))?")
+_EXAMPLE = (
+    'write width x height in pixels, such as data.sizes = ["640x384", "384x640"], or with frames '
+    'of their own, such as ["640x384x33", "384x640x17"]'
+)
 
 
 def as_sizes(value: object) -> object:
@@ -24,15 +27,24 @@ def as_sizes(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value
 
 
-def read_size(text: str) -> tuple[int, int] | None:
-    """(height, width) of ``"640x384"``, which is width x height; None if it is no size."""
+def read_size(text: str, *, frames: int = 1) -> tuple[int, int, int] | None:
+    """(height, width, frames) of ``"640x384"`` or ``"640x384x33"``, whose width comes first.
+
+    Args:
+        text: the size.
+        frames: where it says none.
+
+    Returns:
+        The size; None if the text is none.
+    """
     match = _SIZE.fullmatch(text)
-    return None if match is None else (int(match[2]), int(match[1]))
+    return None if match is None else (int(match[2]), int(match[1]), int(match[3] or frames))
 
 
-def size_name(height: int, width: int) -> str:
-    """Width x height, as ``data.sizes`` has it."""
-    return f"{width}x{height}"
+def size_name(size: tuple[int, int, int]) -> str:
+    """A size as ``data.sizes`` has it, with its frames where it is of clips."""
+    height, width, frames = size
+    return f"{width}x{height}" + (f"x{frames}" if frames > 1 else "")
 
 
 def size_conflicts(recipe: Recipe) -> Iterator[Conflict]:
@@ -40,10 +52,11 @@ def size_conflicts(recipe: Recipe) -> Iterator[Conflict]:
     data = recipe.data
     if not data.sizes:
         return
-    for place, text in enumerate(data.sizes):
-        if read_size(text) is None:
+    sizes = [read_size(text, frames=data.frames) for text in data.sizes]
+    for place, (text, size) in enumerate(zip(data.sizes, sizes, strict=True)):
+        if size is None:
             yield Conflict(("data.sizes",), f'data.sizes has "{text}", which is no size', _EXAMPLE)
-        elif text in data.sizes[:place]:
+        elif size in sizes[:place]:
             yield Conflict(("data.sizes",), f"data.sizes has {text} twice", "leave one of them out")
     for key in ("height", "width"):
         value = getattr(data, key)

@@ -202,8 +202,9 @@ class DataSection(Section):
     width: int = Field(512, ge=1, description="Width in pixels (not `digits`, `words`).")
     sizes: Annotated[tuple[str, ...], BeforeValidator(as_sizes)] = Field(
         (),
-        description="Several sizes in place of `height` and `width`, each width x height: a sample "
-        "is scaled and cropped to the one of the nearest aspect ratio (`files`, `hub`).",
+        description="Several sizes in place of `height` and `width`, each width x height, or width "
+        "x height x frames where `frames` is not that of all: a sample is scaled and cropped to "
+        "the one of the nearest aspect ratio (`files`, `hub`).",
     )
     frames: int = Field(1, ge=1, description="Frames of a clip; 1 = images (not `digits`).")
     fps: float = Field(0.0, ge=0, description="Frames per second; 0 = each clip's own.")
@@ -264,5 +265,6 @@ class DataSection(Section):
     @property
     def shapes(self) -> tuple[tuple[int, int, int], ...]:
         """(height, width, frames) of every size, at least one, in the order of ``sizes``."""
-        read = [size for size in map(read_size, self.sizes) if size is not None]
-        return tuple((*size, self.frames) for size in read or [(self.height, self.width)])
+        read = (read_size(text, frames=self.frames) for text in self.sizes)
+        found = tuple(size for size in read if size is not None)
+        return found or ((self.height, self.width, self.frames),)
