@@ -56,16 +56,6 @@ class Prompts:
         known = tuple(metadata) or tuple({} for _ in text)
         return cls(torch.arange(len(text)), tuple(text), known)
 
-    @classmethod
-    def join(cls, parts: Sequence[Prompts]) -> Prompts:
-        """Return the prompts of several batches, one after another."""
-        ids = torch.cat([part.prompt_id for part in parts])
-        return cls(
-            ids,
-            tuple(text for part in parts for text in part.text),
-            tuple(known for part in parts for known in part.metadata),
-        )
-
     def __len__(self) -> int:
         return len(self.text)
 

@@ -30,6 +30,25 @@ SCALES = {"digits": 8, "moving_digits": 8, "words": 2}  # screen pixels per pixe
 MAX_PROMPTS = 16  # of the data's own, where none is asked for
 
 
+_Size = Annotated[
+    str,
+    typer.Option(
+        "--size",
+        metavar="WIDTHxHEIGHT",
+        help="Of the samples, in pixels; default: the size of the data, of several the first.",
+    ),
+]
+_Scale = Annotated[
+    int | None,
+    typer.Option(
+        "--scale",
+        min=1,
+        max=64,
+        help="Screen pixels per pixel, each way; default: 8 for digits, 2 for words, else 1.",
+    ),
+]
+
+
 def sample(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")],
     overrides: OverridesArgument = None,
@@ -42,14 +61,7 @@ def sample(
         typer.Option("--first-frame", metavar="FILE", help="Given to all prompts, or one to each."),
     ] = None,
     num: Annotated[int, typer.Option("--num", min=1, help="Samples per prompt.")] = 4,
-    size: Annotated[
-        str,
-        typer.Option(
-            "--size",
-            metavar="WIDTHxHEIGHT",
-            help="Of the samples, in pixels; default: the size of the data, of several the first.",
-        ),
-    ] = "",
+    size: _Size = "",
     seed: Annotated[
         int | None, typer.Option("--seed", min=0, help="Default: the run's evaluation.seed.")
     ] = None,
@@ -59,15 +71,7 @@ def sample(
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FOLDER", help="Default: RUN/samples.")
     ] = None,
-    scale: Annotated[
-        int | None,
-        typer.Option(
-            "--scale",
-            min=1,
-            max=64,
-            help="Screen pixels per pixel, each way; default: 8 for digits, 2 for words, else 1.",
-        ),
-    ] = None,
+    scale: _Scale = None,
     model: ModelOption = None,
     verbose: Verbose = False,  # noqa: ARG001 - its callback does the work
 ) -> None:
@@ -99,9 +103,8 @@ def sample(
     write_samples(loaded, request, draw(loaded, request), folder)
     results_are_kept()
     say(f"{len(request.prompts) * num} samples of {loaded.name}, {weights} weights")
-    if recipe.data.sizes[1:] and not size:
-        others = ", ".join(recipe.data.sizes[1:])
-        say(f"of the size {recipe.data.sizes[0]}; --size takes others, such as {others}")
+    if others := recipe.data.sizes[1:] if not size else ():
+        say(f"of the size {recipe.data.sizes[0]}; --size takes others, such as {', '.join(others)}")
     say(folder / "grid.png")
 
 

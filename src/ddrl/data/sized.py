@@ -64,10 +64,12 @@ class SizedDealer:
         self._seed, self._mode = seed, mode
         self._num_prompts, self._num_sizes = num_prompts, num_sizes
         self._prompts_per_step, self._anchors_per_group = prompts_per_step, anchors_per_group
-        self._caption_id, self._size_id = caption_id, size_id
+        self._sizes: list[int] = size_id.tolist()
         self._pools: dict[int, Tensor] = {}
         if mode == "paired":
-            self._own = [(caption_id == i).nonzero().flatten() for i in range(num_prompts)]
+            counts = torch.bincount(caption_id, minlength=num_prompts)
+            own = caption_id.argsort(stable=True).split(counts.tolist())
+            self._own = [rows.tolist() for rows in own]
             empty = [prompt for prompt, rows in enumerate(self._own) if not len(rows)]
             if empty:
                 raise DataError(
@@ -102,11 +104,11 @@ class SizedDealer:
         epoch, place = divmod(position, self._num_prompts)
         prompt = self._shuffled("prompts", self._num_prompts, epoch)[place]
         if self._mode == "independent":
-            turn, place = divmod(position, len(self._size_id))
-            row = self._shuffled("sizes", len(self._size_id), turn)[place]
+            turn, place = divmod(position, len(self._sizes))
+            row = self._shuffled("sizes", len(self._sizes), turn)[place]
         else:
             row = self._own_row(prompt, epoch)
-        size = int(self._size_id[row])
+        size = self._sizes[row]
         pool = size if self._mode == "independent" else prompt * self._num_sizes + size
         self._waiting[size].append(_Turn(prompt, pool, self._turns[pool]))
         self._turns[pool] += 1
@@ -118,10 +120,10 @@ class SizedDealer:
         """The row whose size a prompt has in an epoch: each of its own once in as many epochs."""
         rows = self._own[prompt]
         if len(rows) == 1:
-            return int(rows[0])
+            return rows[0]
         turn, place = divmod(epoch, len(rows))
         order = permutation(len(rows), self._seed, "sizes", prompt, turn)
-        return int(rows[order[place]])
+        return rows[int(order[place])]
 
     def _shuffled(self, purpose: str, length: int, turn: int) -> list[int]:
         """A named order, of which the last is kept: it is asked for place by place."""
@@ -147,8 +149,6 @@ class SizedDealer:
         """Rows of a size, and of a prompt where they are paired; found when first asked for."""
         if number not in self._pools:
             prompt, size = divmod(number, self._num_sizes)
-            chosen = self._size_id == size
-            if self._mode == "paired":
-                chosen &= self._caption_id == prompt
-            self._pools[number] = chosen.nonzero().flatten()
+            rows = self._own[prompt] if self._mode == "paired" else range(len(self._sizes))
+            self._pools[number] = torch.tensor([row for row in rows if self._sizes[row] == size])
         return self._pools[number]

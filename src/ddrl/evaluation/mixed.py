@@ -49,8 +49,11 @@ def first_samples(samples: Sequence[SampleSet], num: int) -> SampleSet:
     ids = torch.cat([s.prompts.prompt_id[rows] for s, rows in zip(samples, chosen, strict=True)])
     order = ids.argsort(stable=True)
     parts = [one.media[rows] for one, rows in zip(samples, chosen, strict=True)]
-    prompts = Prompts.join(
-        [one.prompts.select(rows.tolist()) for one, rows in zip(samples, chosen, strict=True)]
+    known = [s.prompts.select(rows.tolist()) for s, rows in zip(samples, chosen, strict=True)]
+    prompts = Prompts(
+        ids,
+        tuple(text for one in known for text in one.text),
+        tuple(metadata for one in known for metadata in one.metadata),
     )
     return SampleSet(on_one_canvas(parts)[order], prompts.select(order.tolist()))
 
