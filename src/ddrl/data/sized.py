@@ -67,9 +67,9 @@ class SizedDealer:
         self._sizes: list[int] = size_id.tolist()
         self._pools: dict[int, Tensor] = {}
         if mode == "paired":
-            counts = torch.bincount(caption_id, minlength=num_prompts)
-            own = caption_id.argsort(stable=True).split(counts.tolist())
-            self._own = [rows.tolist() for rows in own]
+            self._own: list[list[int]] = [[] for _ in range(num_prompts)]
+            for row, prompt in enumerate(caption_id.tolist()):
+                self._own[prompt].append(row)
             empty = [prompt for prompt, rows in enumerate(self._own) if not len(rows)]
             if empty:
                 raise DataError(
