@@ -263,6 +263,8 @@ class Assets:
         """What a checkpoint notes about base and data."""
         return identity_notes(self.base, self.corpus.rows)
 
-    def latent_shape(self) -> tuple[int, ...]:
-        """Of one sample."""
-        return tuple(self.corpus.train.x0.shape[1:])
+    def latent_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Of one sample of each size."""
+        if len(self.corpus.sizes) == 1:
+            return (tuple(self.corpus.train.x0.shape[1:]),)
+        return tuple(self.model.latent_shape(*size) for size in self.corpus.sizes)

@@ -116,7 +116,17 @@ def _flow_sampler(run: LoadedRun, scheduler: str) -> list[str]:
         ]
     if section.solver not in _SCHEDULERS:
         lines.append(f"        # `ddrl sample` takes {section.solver} steps, which end close by.")
-    return [*lines, "", "", f"pipeline.scheduler = Sampler(shift={shift!r})"]
+    return [*lines, "", "", f"pipeline.scheduler = Sampler(shift={shift!r})", *_shifts(run)]
+
+
+def _shifts(run: LoadedRun) -> list[str]:
+    """The shift of the other sizes of a run, where it is another one."""
+    steps, names = run.recipe.evaluation.steps, run.recipe.data.sizes
+    if len(names) < 2:
+        return []
+    shifts = [run.model.time_shift(shape, steps) for shape in run.latent_shapes]
+    others = [(n, s) for n, s in zip(names, shifts, strict=True) if s != shifts[0]]
+    return [f"# At {name} pixels: Sampler(shift={shift!r})" for name, shift in others]
 
 
 def _table_sampler(scheduler: str) -> list[str]:
@@ -131,15 +141,17 @@ def _table_sampler(scheduler: str) -> list[str]:
 def _call(run: LoadedRun, model: DiffusersModel, given: str) -> list[str]:
     """The call; ``given`` is the argument that takes the first frames, if it takes any."""
     data, parameters = run.recipe.data, model.call_parameters()
+    height, width, frames = data.shapes[0]
     arguments: dict[str, object] = {
         "num_inference_steps": run.recipe.evaluation.steps,
-        "height": data.height,
-        "width": data.width,
-        **({"num_frames": data.frames} if model.is_video() else {}),
+        "height": height,
+        "width": width,
+        **({"num_frames": frames} if model.is_video() else {}),
         **model.guidance_arguments(run.forward.guidance),
         "output_type": "pil",
     }
-    lines = ["result = pipeline(", f"    prompt={json.dumps(PROMPT)},"]
+    lines = [f"# Trained at {', '.join(data.sizes)} pixels."] if data.sizes[1:] else []
+    lines += ["result = pipeline(", f"    prompt={json.dumps(PROMPT)},"]
     if given:
         file = "first_frame.png" if given == "image" else "first_frames.mp4"
         lines.append(f'    {given}=load_{given}("{file}"),')

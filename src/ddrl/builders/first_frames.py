@@ -21,12 +21,15 @@ from ddrl.records import Condition
 __all__ = ["encode_prompts", "one_for_each", "read_first_frames"]
 
 
-def read_first_frames(recipe: Recipe, files: Sequence[Path]) -> Tensor | None:
+def read_first_frames(
+    recipe: Recipe, files: Sequence[Path], size: tuple[int, int, int] | None = None
+) -> Tensor | None:
     """Read a run's given frames, scaled and cropped as its data is.
 
     Args:
         recipe: of the run.
         files: pictures, or clips of which the first frames are taken.
+        size: (height, width, frames) of the samples; None: the data's, of several the first.
 
     Returns:
         Pixels in [0, 1], shape (len(files), given_frames, 3, H, W); None if the model takes none.
@@ -50,7 +53,8 @@ def read_first_frames(recipe: Recipe, files: Sequence[Path]) -> Tensor | None:
     if not num:
         return None
     try:
-        return torch.stack([_read(recipe, file) for file in files])
+        height, width, _ = size or recipe.data.shapes[0]
+        return torch.stack([_read(recipe, file, Bucket(height, width)) for file in files])
     except BrokenFileError as error:
         raise DataError(
             f"The first frame {error.message}",
@@ -58,10 +62,9 @@ def read_first_frames(recipe: Recipe, files: Sequence[Path]) -> Tensor | None:
         ) from error
 
 
-def _read(recipe: Recipe, file: Path) -> Tensor:
+def _read(recipe: Recipe, file: Path, bucket: Bucket) -> Tensor:
     """The given frames of one file, shape (given_frames, 3, H, W)."""
     data = recipe.data
-    bucket = Bucket(data.height, data.width)
     facts = probe(file)
     if facts.timeline is None:
         if data.given_frames > 1:
@@ -97,16 +100,25 @@ def one_for_each(first_frames: Tensor, num_prompts: int) -> Tensor:
 
 
 def encode_prompts(
-    run: LoadedRun, prompts: Sequence[str], first_frames: Tensor | None
+    run: LoadedRun,
+    prompts: Sequence[str],
+    first_frames: Tensor | None,
+    size: tuple[int, int, int] | None = None,
 ) -> Condition:
     """The condition of P prompts, with the frames that are given, shape (P, F, 3, H, W), if any.
+
+    Args:
+        run: whose model.
+        prompts: P texts.
+        first_frames: what is given.
+        size: (height, width, frames) of the samples; None: the data's, of several the first.
 
     Raises:
         DataError: the model does not know a prompt.
     """
     if first_frames is None:
         return run.model.encode(prompts)
-    frames = run.recipe.data.frames
+    *_, frames = size or run.recipe.data.shapes[0]
     return run.model.encode(prompts, first_frames=first_frames.to(run.device), frames=frames)
 
 

@@ -24,6 +24,7 @@ from ddrl.builders.assets import (
 from ddrl.builders.corpus import Corpus
 from ddrl.builders.identity import trained_part
 from ddrl.builders.run_folder import RunFolder, read_info, read_recipe
+from ddrl.builders.sizes import latent_shapes
 from ddrl.builders.store import Progress
 from ddrl.builders.verify import DataRow, base_identity, check_base, check_data, reading_hint
 from ddrl.data.digits import DigitSplits
@@ -110,12 +111,16 @@ class LoadedRun:
 
     @property
     def latent_shape(self) -> tuple[int, ...]:
-        """Shape of one sample's latents."""
+        """Shape of one sample's latents; of several sizes, of the first."""
+        return self.latent_shapes[0]
+
+    @property
+    def latent_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Shape of one sample's latents of each size."""
         if isinstance(self.model, TinyModel):
             config = self.model.config
-            return self.model.latent_shape(config.height, config.columns, config.frames)
-        data = self.recipe.data
-        return self.model.latent_shape(data.height, data.width, data.frames)
+            return (self.model.latent_shape(config.height, config.columns, config.frames),)
+        return latent_shapes(self.recipe, self.model)
 
     @contextmanager
     def as_base(self) -> Iterator[None]:

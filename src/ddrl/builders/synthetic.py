@@ -112,10 +112,10 @@ def synthesize(
         progress: called as samples are made.
 
     Raises:
-        DataError: a sample is not finite, or the cache can't be read or written.
+        DataError: a sample is not finite, the cache fails, or the data has several sizes.
     """
     cache = EncodedCache(Path(recipe.run.cache) / "synthetic")
-    shape = tuple(part.x0.shape[1:])
+    shape = _only_shape(recipe, part)
     draw, settings = _sampler(recipe, model, shape)
     made_from = [FORMAT, weights_hash(model), settings, list(shape)]
     samples, done = [], 0
@@ -154,6 +154,20 @@ def synthesize(
         num_made=len(absent),
         num_drawn=len(samples),
     )
+
+
+def _only_shape(recipe: Recipe, part: Part) -> tuple[int, ...]:
+    """The shape of one sample's latents.
+
+    Raises:
+        DataError: the data has several sizes.
+    """
+    if part.size_id is not None:
+        raise DataError(
+            "Samples of the base have one size, and data.sizes has several.",
+            hint=f"name one of them: data.sizes={recipe.data.sizes[0]}",
+        )
+    return tuple(part.x0.shape[1:])
 
 
 def with_samples(recipe: Recipe, made: Synthetic, samples: Sequence[Drawn]) -> Synthetic:

@@ -17,6 +17,8 @@ from ddrl.errors import DataError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from ddrl.data.framing import Framing
+
 __all__ = ["check", "data", "encode"]
 
 data = typer.Typer(
@@ -50,6 +52,14 @@ _FPS = Annotated[
     float | None,
     typer.Option("--fps", metavar="F", help="Frames per second that they are counted at."),
 ]
+_Sizes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--size",
+        metavar="WIDTHxHEIGHT",
+        help="May be given again: count the samples of each size, as data.sizes takes them.",
+    ),
+]
 _CaptionColumn = Annotated[
     str, typer.Option("--caption-column", metavar="NAME", help="Captions: data.caption_column.")
 ]
@@ -63,6 +73,7 @@ def check(
     path: Annotated[Path, typer.Argument(metavar="PATH", help="A folder, .jsonl, .tar or table.")],
     frames: _Frames = None,
     fps: _FPS = None,
+    size: _Sizes = None,
     allow_outside: Annotated[
         bool,
         typer.Option(
@@ -97,6 +108,7 @@ def check(
         layout=next(one for one in layouts if one == layout),
         split=split,
         columns=Columns(caption_column, media_column),
+        framing=_framing(size or (), frames, fps),
         fps=fps,
         num_frames=frames,
         outside="allow" if allow_outside else "refuse",
@@ -112,6 +124,24 @@ def check(
             say("hint: --allow-outside checks what lies outside too; " + OUTSIDE_HINT)
     if report.broken or not report.num_samples:
         raise typer.Exit(DataError.exit_code)
+
+
+def _framing(sizes: Sequence[str], frames: int | None, fps: float | None) -> Framing | None:
+    """What samples are brought to, if sizes are given."""
+    if not sizes:
+        return None
+    from ddrl.data.framing import Bucket, Framing
+    from ddrl.recipe.sizes import read_size
+
+    buckets = []
+    for text in sizes:
+        if (found := read_size(text, frames=frames or 1)) is None:
+            raise UsageError(
+                f"--size {text} is no size.",
+                hint="write width x height in pixels: --size 640x384 --size 384x640",
+            )
+        buckets.append(Bucket(*found))
+    return Framing(tuple(dict.fromkeys(buckets)), fps=fps)
 
 
 def _reader(model: str) -> Callable[[Sequence[str]], Sequence[str]] | None:

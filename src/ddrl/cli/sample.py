@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -29,6 +30,25 @@ SCALES = {"digits": 8, "moving_digits": 8, "words": 2}  # screen pixels per pixe
 MAX_PROMPTS = 16  # of the data's own, where none is asked for
 
 
+_Size = Annotated[
+    str,
+    typer.Option(
+        "--size",
+        metavar="WIDTHxHEIGHT",
+        help="Of the samples, in pixels; default: the size of the data, of several the first.",
+    ),
+]
+_Scale = Annotated[
+    int | None,
+    typer.Option(
+        "--scale",
+        min=1,
+        max=64,
+        help="Screen pixels per pixel, each way; default: 8 for digits, 2 for words, else 1.",
+    ),
+]
+
+
 def sample(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")],
     overrides: OverridesArgument = None,
@@ -41,6 +61,7 @@ def sample(
         typer.Option("--first-frame", metavar="FILE", help="Given to all prompts, or one to each."),
     ] = None,
     num: Annotated[int, typer.Option("--num", min=1, help="Samples per prompt.")] = 4,
+    size: _Size = "",
     seed: Annotated[
         int | None, typer.Option("--seed", min=0, help="Default: the run's evaluation.seed.")
     ] = None,
@@ -50,15 +71,7 @@ def sample(
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FOLDER", help="Default: RUN/samples.")
     ] = None,
-    scale: Annotated[
-        int | None,
-        typer.Option(
-            "--scale",
-            min=1,
-            max=64,
-            help="Screen pixels per pixel, each way; default: 8 for digits, 2 for words, else 1.",
-        ),
-    ] = None,
+    scale: _Scale = None,
     model: ModelOption = None,
     allow_code: AllowCode = False,  # noqa: ARG001 - its callback does the work
     verbose: Verbose = False,  # noqa: ARG001 - its callback does the work
@@ -71,23 +84,28 @@ def sample(
         )
     from ddrl.builders.first_frames import one_for_each, read_first_frames
     from ddrl.builders.runs import RunFolder, load_run, read_recipe
+    from ddrl.builders.sizes import sample_size
     from ddrl.cli.pictures import check_writable, draw, write_samples
 
     weights: Weights = "base" if base else "raw" if raw else "ema"
     files, changes = tuple(first_frame or ()), with_model(overrides, model)
     recipe = read_recipe(RunFolder(run), changes)  # finds faults before weights are loaded
-    check_writable(is_clip=recipe.data.frames > 1 or recipe.data.source == "moving_digits")
-    given = read_first_frames(recipe, files)
+    chosen = sample_size(recipe, size)
+    check_writable(is_clip=chosen[2] > 1 or recipe.data.source == "moving_digits")
+    given = read_first_frames(recipe, files, chosen)
     if given is not None and prompt:
         given = one_for_each(given, len(prompt))
     with make_reporter() as reporter:
         which, told = read_step(step), reporter.made
         loaded = load_run(run, step=which, weights=weights, overrides=changes, progress=told)
     request = _request(loaded, prompt or (), given, files, num=num, seed=seed, scale=scale)
+    request = dataclasses.replace(request, size=chosen)
     folder = out or run / "samples"
     write_samples(loaded, request, draw(loaded, request), folder)
     results_are_kept()
     say(f"{len(request.prompts) * num} samples of {loaded.name}, {weights} weights")
+    if others := recipe.data.sizes[1:] if not size else ():
+        say(f"of the size {recipe.data.sizes[0]}; --size takes others, such as {', '.join(others)}")
     say(folder / "grid.png")
 
 

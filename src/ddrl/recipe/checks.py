@@ -15,6 +15,7 @@ from ddrl.recipe.clips import clip_conflicts, word_conflicts
 from ddrl.recipe.conflict import Conflict
 from ddrl.recipe.sampler_checks import sampler_conflicts
 from ddrl.recipe.scoring import scoring_conflicts
+from ddrl.recipe.sizes import size_conflicts
 
 if TYPE_CHECKING:
     from ddrl.recipe.rewards import HeldoutRewardSection, RewardSection
@@ -40,6 +41,7 @@ def find_conflict(recipe: Recipe) -> Conflict | None:
         _group_conflicts,
         anchor_conflicts,
         given_conflicts,
+        size_conflicts,
         clip_conflicts,
         word_conflicts,
         _guard_conflicts,

@@ -72,8 +72,9 @@ def _needed(recipe: Recipe, is_trained: bool) -> Iterator[Extra]:
         yield Extra('data.source = "hub"', ("datasets",), "hub")
     if data.source != "files":
         return
-    if data.frames > 1:
-        yield Extra(f"data.frames = {data.frames}", ("av",), "models")
+    most = max(frames for *_, frames in data.shapes)
+    if most > 1:
+        yield Extra(f"data.frames = {most}", ("av",), "models")
     tables = Extra(f'data.path = "{data.path}"', ("pyarrow",), "parquet")
     if tables.missing and _has_tables(Path(data.path)):  # a large folder is looked into in vain
         yield tables

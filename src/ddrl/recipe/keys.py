@@ -30,7 +30,7 @@ __all__ = [
 LISTS = ("reward", "evaluation.reward")
 """The sections that are lists; both are of rewards, and hold the rewards' own options."""
 
-Kind = Literal["int", "float", "str", "bool", "choice", "steps", "options"]
+Kind = Literal["int", "float", "str", "bool", "choice", "steps", "sizes", "options"]
 
 
 @dataclass(frozen=True)
@@ -140,6 +140,8 @@ def _kind(annotation: object) -> tuple[Kind, tuple[str, ...]]:
         names, *others = get_args(annotation)
         is_open = any(get_origin(other) is Annotated for other in others)
         return ("choice", _kind(names)[1]) if is_open else ("steps", ("all",))
+    if origin is tuple:
+        return "sizes", ()
     if origin is dict:
         return "options", ()
     simple: dict[object, Kind] = {int: "int", float: "float", str: "str", bool: "bool"}
@@ -157,6 +159,7 @@ def _expected(kind: Kind, choices: tuple[str, ...], info: FieldInfo) -> str:
         "float": "a number",
         "bool": "true or false",
         "steps": '"all" or a list of step numbers',
+        "sizes": 'a list of sizes such as ["640x384"]',
         "options": "a table of text, numbers, true and false, or lists and tables of these",
     }
     bounds = [

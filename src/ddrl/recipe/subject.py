@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import BeforeValidator, Field, StringConstraints
 
 from ddrl.recipe.sections import MAX_SEED, Section
+from ddrl.recipe.sizes import as_sizes, read_size
 
 __all__ = ["DataSection", "LoRASection", "ModelSection", "PretrainSection", "SyntheticSection"]
 
@@ -214,6 +215,12 @@ class DataSection(Section):
     )
     height: int = Field(512, ge=1, description="Height in pixels (not `digits`, `words`).")
     width: int = Field(512, ge=1, description="Width in pixels (not `digits`, `words`).")
+    sizes: Annotated[tuple[str, ...], BeforeValidator(as_sizes)] = Field(
+        (),
+        description="Several sizes in place of `height` and `width`, each width x height, or width "
+        "x height x frames where `frames` is not that of all: a sample is scaled and cropped to "
+        "the one of the nearest aspect ratio (`files`, `hub`).",
+    )
     frames: int = Field(1, ge=1, description="Frames of a clip; 1 = images (not `digits`).")
     fps: float = Field(0.0, ge=0, description="Frames per second; 0 = each clip's own.")
     given_frames: int = Field(
@@ -269,3 +276,10 @@ class DataSection(Section):
     synthetic: SyntheticSection = Field(
         default_factory=SyntheticSection, description="Samples of the base model as data."
     )
+
+    @property
+    def shapes(self) -> tuple[tuple[int, int, int], ...]:
+        """(height, width, frames) of every size, at least one, in the order of ``sizes``."""
+        read = (read_size(text, frames=self.frames) for text in self.sizes)
+        found = tuple(size for size in read if size is not None)
+        return found or ((self.height, self.width, self.frames),)
