@@ -57,11 +57,17 @@ def _sd3(model: DiffusersModel, rows: int, _: Size) -> Fields:
     }
 
 
-def _flux(model: DiffusersModel, rows: int, _: Size) -> Fields:
+def _source(model: DiffusersModel, rows: int, shape: Size) -> Fields:
+    """Latents of source images, which have the size of the result."""
+    return {"given": torch.zeros(rows, *shape)} if model.given_frames else {}
+
+
+def _flux(model: DiffusersModel, rows: int, shape: Size) -> Fields:
     config = _config(model)
     return {
         "embeds": torch.zeros(rows, _limit(model), config.joint_attention_dim),
         "pooled": torch.zeros(rows, config.pooled_projection_dim),
+        **_source(model, rows, shape),
     }
 
 

@@ -24,6 +24,15 @@ class Calling:
             found["negative_prompt"] = ""
         return found
 
+    def size_arguments(self, height: int, width: int) -> dict[str, object]:  # noqa: ARG002
+        """Arguments of the pipeline, beside height and width, without which it would change them.
+
+        Args:
+            height: of the samples, in pixels.
+            width: likewise.
+        """
+        return {}
+
     def guidance_lines(self, guidance: float) -> list[str]:  # noqa: ARG002
         """Lines of Python before the call, where guidance is no argument of it."""
         return []

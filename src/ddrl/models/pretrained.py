@@ -25,6 +25,7 @@ FAMILIES: Mapping[str, str] = {
     "StableDiffusionXLPipeline": "ddrl.models.stable_diffusion:SDXL",
     "ZImagePipeline": "ddrl.models.z_image:ZImage",
     "FluxPipeline": "ddrl.models.flux:Flux",
+    "FluxKontextPipeline": "ddrl.models.flux:FluxKontext",
     "QwenImagePipeline": "ddrl.models.qwen_image:QwenImage",
     "Flux2KleinPipeline": "ddrl.models.flux2_klein:Flux2Klein",
     "WanPipeline": "ddrl.models.wan_family:open_wan",

@@ -1,4 +1,4 @@
-"""Conformance of adapters whose clips have first frames that are given."""
+"""Conformance of adapters that are given first frames, or the source images of edits."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def check_given_frames(
     frames: int,
     latents: Tensor,
 ) -> None:
-    """Check what every family holds that is given frames.
+    """Check what every family holds that is given frames, or source images.
 
     Args:
         model: set to take as many as there are.
