@@ -16,6 +16,7 @@ from tests.models.families import (
     test_cosmos,
     test_flux,
     test_flux2_klein,
+    test_flux_kontext,
     test_hunyuan_video15,
     test_ltx_video,
     test_qwen_image,
@@ -32,6 +33,9 @@ from torch import Tensor
 
 from ddrl.builders.card_code import PROMPT, pipeline_code
 from ddrl.builders.runs import LoadedRun
+from ddrl.data.framing import Bucket, fit
+from ddrl.data.images import read_image
+from ddrl.data.media import to_unit
 from ddrl.evaluation.generate import generate
 from ddrl.models.pretrained import load_model
 from ddrl.recipe import parse_recipe
@@ -214,6 +218,35 @@ def test_the_lines_take_a_first_frame(tmp_path: Path, monkeypatch: pytest.Monkey
     made, noise = ours(run, "heun", condition)
     lines = pipeline_code(run, "owner/name@v1", ())
     assert np.abs(theirs(lines, model, noise, tmp_path / "model") - made).max() <= 2
+
+
+EDITORS: dict[str, tuple[Build, int, float, Latents]] = {
+    "kontext": (test_flux_kontext.build_pipeline, 16, 2.5, lambda _, z: packed(z)),
+}
+"""How it is built; side, guidance, and how its pipeline takes noise."""
+
+
+@pytest.mark.parametrize("family", EDITORS)
+def test_the_lines_take_a_source_of_any_size(
+    family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    build, side, guidance, as_given = EDITORS[family]
+    build(tmp_path / "parts").save_pretrained(tmp_path / "model")
+    run = loaded(tmp_path / "model", "heun", side=side, frames=1, guidance=guidance)
+    model: Any = run.model
+    model.given_frames = 1
+    levels = (wan_parts.pixels(1, 1, 3, 2 * side, 3 * side)[0, 0] * 255).round().byte()
+    Image.fromarray(levels.permute(1, 2, 0).numpy()).save("source.png")
+    source = to_unit(fit(read_image(Path("source.png")), Bucket(side, side)))
+    condition = model.encode([PROMPT], first_frames=source[None, None])
+    made, noise = ours(run, "heun", condition)
+    lines = pipeline_code(run, "owner/name@v1", ())
+    found = theirs(lines, model, as_given(model, noise), tmp_path / "model")
+    assert found.shape == made.shape
+    assert np.abs(found - made).max() <= 2
+    other, _ = ours(run, "heun", model.encode([PROMPT], first_frames=1 - source[None, None]))
+    assert np.abs(other - made).max() > 8  # or the comparison would show nothing
 
 
 def test_a_base_in_bfloat16(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,6 +37,8 @@ class Request:
         scale: screen pixels per pixel, each way.
         first_frames: pixels that are given of each prompt's clips, shape (P, F, 3, H, W), or None.
         first_frame_files: where they are from; none, one or P.
+        are_own: whether the prompts are the first of the run's data, with the pictures that these
+            are given.
     """
 
     prompts: tuple[str, ...]
@@ -47,6 +49,7 @@ class Request:
     scale: int
     first_frames: Tensor | None = None
     first_frame_files: tuple[str, ...] = ()
+    are_own: bool = False
 
 
 def draw(run: LoadedRun, request: Request) -> Tensor:
@@ -60,10 +63,14 @@ def draw(run: LoadedRun, request: Request) -> Tensor:
     from ddrl.builders.first_frames import encode_prompts
     from ddrl.evaluation.generate import generate
 
+    if request.are_own:
+        condition = run.corpus.train.condition[: len(request.prompts)]
+    else:
+        condition = encode_prompts(run, request.prompts, request.first_frames)
     samples = generate(
         run.forward,
         request.prompts,
-        condition=encode_prompts(run, request.prompts, request.first_frames),
+        condition=condition,
         samples_per_prompt=request.num,
         latent_shape=run.latent_shape,
         seed=request.seed,

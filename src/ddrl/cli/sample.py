@@ -38,7 +38,13 @@ def sample(
     ] = None,
     first_frame: Annotated[
         list[Path] | None,
-        typer.Option("--first-frame", metavar="FILE", help="Given to all prompts, or one to each."),
+        typer.Option(
+            "--first-frame",
+            "--source",
+            metavar="FILE",
+            help="First frame of clips, or source image of edits: given to all prompts, or one to "
+            "each; default without --prompt: the data's own.",
+        ),
     ] = None,
     num: Annotated[int, typer.Option("--num", min=1, help="Samples per prompt.")] = 4,
     seed: Annotated[
@@ -76,7 +82,7 @@ def sample(
     files, changes = tuple(first_frame or ()), with_model(overrides, model)
     recipe = read_recipe(RunFolder(run), changes)  # finds faults before weights are loaded
     check_writable(is_clip=recipe.data.frames > 1 or recipe.data.source == "moving_digits")
-    given = read_first_frames(recipe, files)
+    given = read_first_frames(recipe, files, are_own=not prompt)
     if given is not None and prompt:
         given = one_for_each(given, len(prompt))
     with make_reporter() as reporter:
@@ -100,11 +106,18 @@ def _request(
     seed: int | None,
     scale: int | None,
 ) -> Request:
-    """What to draw; of the data's own captions, each once, where no prompt is asked for."""
+    """What to draw; of the data's own captions, each once, where no prompt is asked for.
+
+    Where the data's prompts bring their own pictures, and no other is named, each is a caption with
+    these.
+    """
     from ddrl.builders.first_frames import one_for_each
     from ddrl.cli.pictures import Request
 
-    texts = tuple(prompts or list(dict.fromkeys(run.corpus.train.captions))[:MAX_PROMPTS])
+    are_own = bool(run.recipe.data.num_given and not prompts and first_frames is None)
+    captions = () if prompts else run.corpus.train.captions
+    texts = tuple(prompts or (captions if are_own else dict.fromkeys(captions)))
+    texts = texts if prompts else texts[:MAX_PROMPTS]
     section = run.recipe.evaluation
     return Request(
         prompts=texts,
@@ -114,5 +127,6 @@ def _request(
         solver=section.solver,
         scale=scale or SCALES.get(run.recipe.data.source, 1),
         first_frames=None if first_frames is None else one_for_each(first_frames, len(texts)),
+        are_own=are_own,
         first_frame_files=tuple(str(file) for file in files),
     )

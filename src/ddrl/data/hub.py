@@ -15,7 +15,7 @@ from typing import Any
 
 from ddrl.data.bounds import Bounds, Outside
 from ddrl.data.captions import CaptionError, clean_caption
-from ddrl.data.columns import FIRST_FRAMES, Columns, find_column
+from ddrl.data.columns import Columns
 from ddrl.data.locators import BytesLocator, FileLocator, Locator
 from ddrl.data.pinned import HubSet, datasets_library, reason_of
 from ddrl.data.problems import OUTSIDE_HINT, BrokenFileError, Problem
@@ -135,24 +135,25 @@ class HubStream:
         where = f"The data set {self.source}"
         caption = self.columns.of_caption(where, names)
         media = self.columns.of_media(where, names)
-        first = find_column(names, FIRST_FRAMES)
+        given = self.columns.of_given(where, names)
         try:
             text = clean_caption(caption_of_cell(row.get(caption)))
             medium = self._medium(name, row.get(media))
-            frame = self._medium(name, row.get(first)) if first else None
+            image = self._medium(name, row.get(given), given) if given else None
         except CaptionError as fault:
             return Problem(name, fault.kind, fault.message)
         except BrokenFileError as fault:
             return fault.problem
-        return Sample(sample_id(name), name, text, medium, frame)
+        return Sample(sample_id(name), name, text, medium, image)
 
-    def _medium(self, name: str, cell: object) -> Locator:
+    def _medium(self, name: str, cell: object, column: str = "") -> Locator:
         content = cell.get("bytes") if isinstance(cell, dict) else cell
         if isinstance(content, bytes):
             return BytesLocator(name, content)
         named = cell.get("path") if isinstance(cell, dict) else cell
         if not isinstance(named, str) or not named:
-            raise BrokenFileError(name, "missing_media", "has nothing in its cell")
+            where = f"its cell {column}" if column else "its cell"
+            raise BrokenFileError(name, "missing_media", f"has nothing in {where}")
         return self._file(name, named)
 
     def _file(self, name: str, path: str) -> Locator:

@@ -197,6 +197,12 @@ class DataSection(Section):
         "end of their names, such as `jpg`; empty = one of the usual names, such as `image`, "
         "`video`, `file_name` (`files`, `hub`).",
     )
+    source_column: str = Field(
+        "",
+        description="Column or key that holds source images or paths to them, or in folders and "
+        "shards the end of their names, such as `before.jpg`; empty = one of the usual names, such "
+        "as `source`, `input_image`, `before` (with `source_images`).",
+    )
     height: int = Field(512, ge=1, description="Height in pixels (not `digits`, `words`).")
     width: int = Field(512, ge=1, description="Width in pixels (not `digits`, `words`).")
     frames: int = Field(1, ge=1, description="Frames of a clip; 1 = images (not `digits`).")
@@ -207,6 +213,14 @@ class DataSection(Section):
         description="First frames of each clip that the model is given; 1: image-to-video; 5: "
         "video-to-video (Cosmos). They are the clip's own, or, for 1, the image that a list names "
         "as its `first_frame` (`files`, `hub`, `moving_digits`).",
+    )
+    source_images: int = Field(
+        0,
+        ge=0,
+        le=1,
+        description="Source images that the model is given with each caption; 1: image editing. A "
+        "sample is then a source image, an instruction as its caption, and the result as its "
+        "medium (`files`, `hub`).",
     )
     heldout: float = Field(
         0.1,
@@ -254,3 +268,8 @@ class DataSection(Section):
     synthetic: SyntheticSection = Field(
         default_factory=SyntheticSection, description="Samples of the base model as data."
     )
+
+    @property
+    def num_given(self) -> int:
+        """Pictures that the model is given with each caption, of either kind."""
+        return self.given_frames + self.source_images
