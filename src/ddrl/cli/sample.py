@@ -29,6 +29,18 @@ SCALES = {"digits": 8, "moving_digits": 8, "words": 2}  # screen pixels per pixe
 MAX_PROMPTS = 16  # of the data's own, where none is asked for
 
 
+_Given = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--first-frame",
+        "--source",
+        metavar="FILE",
+        help="First frame of clips, or source image of edits: given to all prompts, or one to each; "
+        "default without --prompt: the data's own.",
+    ),
+]
+
+
 def sample(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")],
     overrides: OverridesArgument = None,
@@ -36,16 +48,7 @@ def sample(
         list[str] | None,
         typer.Option("--prompt", metavar="TEXT", help="May be given again; default: every prompt."),
     ] = None,
-    first_frame: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--first-frame",
-            "--source",
-            metavar="FILE",
-            help="First frame of clips, or source image of edits: given to all prompts, or one to "
-            "each; default without --prompt: the data's own.",
-        ),
-    ] = None,
+    first_frame: _Given = None,
     num: Annotated[int, typer.Option("--num", min=1, help="Samples per prompt.")] = 4,
     seed: Annotated[
         int | None, typer.Option("--seed", min=0, help="Default: the run's evaluation.seed.")
