@@ -16,6 +16,7 @@ from tests.models.families import (
     test_cosmos,
     test_flux,
     test_flux2_klein,
+    test_flux2_klein_edit,
     test_flux_kontext,
     test_hunyuan_video15,
     test_ltx_video,
@@ -222,6 +223,7 @@ def test_the_lines_take_a_first_frame(tmp_path: Path, monkeypatch: pytest.Monkey
 
 EDITORS: dict[str, tuple[Build, int, float, Latents]] = {
     "kontext": (test_flux_kontext.build_pipeline, 16, 2.5, lambda _, z: packed(z)),
+    "klein": (lambda _: test_flux2_klein_edit.build_pipeline(), 64, 2.5, lambda _, z: z),
 }
 """How it is built; side, guidance, and how its pipeline takes noise."""
 
@@ -245,7 +247,8 @@ def test_the_lines_take_a_source_of_any_size(
     found = theirs(lines, model, as_given(model, noise), tmp_path / "model")
     assert found.shape == made.shape
     assert np.abs(found - made).max() <= 2
-    other, _ = ours(run, "heun", model.encode([PROMPT], first_frames=1 - source[None, None]))
+    black = torch.zeros_like(source[None, None])
+    other, _ = ours(run, "heun", model.encode([PROMPT], first_frames=black))
     assert np.abs(other - made).max() > 8  # or the comparison would show nothing
 
 

@@ -35,8 +35,8 @@ _Given = Annotated[
         "--first-frame",
         "--source",
         metavar="FILE",
-        help="First frame of clips, or source image of edits: given to all prompts, or one to each; "
-        "default without --prompt: the data's own.",
+        help="First frame of clips, or source image of edits: given to all prompts, or one to "
+        "each; default without --prompt: the data's own.",
     ),
 ]
 

@@ -71,8 +71,9 @@ def _flux(model: DiffusersModel, rows: int, shape: Size) -> Fields:
     }
 
 
-def _flux2(model: DiffusersModel, rows: int, _: Size) -> Fields:
-    return {"embeds": torch.zeros(rows, _limit(model), _config(model).joint_attention_dim)}
+def _flux2(model: DiffusersModel, rows: int, shape: Size) -> Fields:
+    embeds = torch.zeros(rows, _limit(model), _config(model).joint_attention_dim)
+    return {"embeds": embeds, **_source(model, rows, shape)}
 
 
 def _qwen(model: DiffusersModel, rows: int, _: Size) -> Fields:

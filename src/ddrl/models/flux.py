@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ddrl.errors import DataError
 from ddrl.models.diffusers_model import DiffusersModel
 from ddrl.models.lora_names import LoRANames
 from ddrl.models.packing import grid_positions, pack, unpack
+from ddrl.models.source_images import require_source
 from ddrl.records import Condition
 
 __all__ = ["Flux", "FluxCondition", "FluxKontext"]
@@ -150,9 +150,7 @@ class FluxKontext(Flux):
             DataError: there is no source image.
         """
         assert isinstance(condition, FluxCondition)
-        if condition.given is None:
-            raise DataError("Editing needs a source image.", hint="encode(.., first_frames=)")
-        return self._call(x_t, t, condition, given=condition.given)
+        return self._call(x_t, t, condition, given=require_source(condition.given))
 
     def size_arguments(self, height: int, width: int) -> dict[str, object]:
         """The pipeline would choose another size near its own megapixel."""
