@@ -249,7 +249,8 @@ def test_the_lines_take_a_source_of_any_size(
     assert np.abs(found - made).max() <= 2
     black = torch.zeros_like(source[None, None])
     other, _ = ours(run, "heun", model.encode([PROMPT], first_frames=black))
-    assert np.abs(other - made).max() > 8  # or the comparison would show nothing
+    # Another source changes more than rounding does, or the comparison would show nothing.
+    assert (other != made).mean() > 0.05 + 10 * (found != made).mean()
 
 
 def test_a_base_in_bfloat16(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
