@@ -160,7 +160,7 @@ def test_the_result_is_never_its_own_source(tmp_path: Path) -> None:
     write_pair(tmp_path, "b.png", "a.png")
     seen: list[Tensor] = []
 
-    def give(pixels: Tensor, frames: int) -> dict[str, Tensor]:
+    def give(pixels: Tensor, frames: int, _: str) -> dict[str, Tensor]:
         assert frames == 1
         seen.append(pixels)
         return {"given": pixels}
@@ -187,3 +187,32 @@ def test_the_result_is_never_its_own_source(tmp_path: Path) -> None:
     (tmp_path / "c.png").write_bytes(io.BytesIO(b"no picture").getvalue())
     with pytest.raises(DataError, match=r"a\.png: its source image "):
         run(Sample(1, "a.png", "redden it", result, FileLocator(tmp_path / "c.png")))
+
+
+def test_of_a_pair_the_instruction_counts(tmp_path: Path) -> None:
+    """Where source and text are encoded together, what is kept is found by both."""
+    write_pair(tmp_path, "b.png", "a.png")
+    read: list[str] = []
+
+    def give(pixels: Tensor, frames: int, caption: str) -> dict[str, Tensor]:
+        read.append(caption)
+        return {"given": pixels}
+
+    def run(caption: str, *, reads_text: bool) -> None:
+        result, source = FileLocator(tmp_path / "a.png"), FileLocator(tmp_path / "b.png")
+        encode(
+            [Sample(1, "a.png", caption, result, source)],
+            EncodedCache(tmp_path / f"cache-{reads_text}"),
+            media=MediaEncoder(lambda x: x, "m"),
+            text=TextEncoder(lambda texts: {"x": torch.zeros(len(texts), 1)}, "t"),
+            framing=Framing((Bucket(8, 8),)),
+            given=GivenEncoder(give, "g", 1, is_source=True, reads_text=reads_text),
+        )
+
+    for caption in ("redden it", "blue it", "redden it"):
+        run(caption, reads_text=True)
+    assert read == ["redden it", "blue it"]
+    read.clear()
+    for caption in ("redden it", "blue it"):
+        run(caption, reads_text=False)
+    assert read == ["redden it"]

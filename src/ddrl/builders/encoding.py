@@ -125,11 +125,16 @@ def _work(recipe: Recipe, model: DiffusersModel, progress: Progress | None) -> F
     def encode_media(pixels: Tensor) -> Tensor:
         return model.encode_media(pixels.to(model.device)).cpu()
 
-    def encode_given(pixels: Tensor, frames: int) -> dict[str, Tensor]:
-        return model.encode_given(pixels.to(model.device), frames=frames)
+    def encode_given(pixels: Tensor, frames: int, caption: str) -> dict[str, Tensor]:
+        return model.encode_given(pixels.to(model.device), frames=frames, texts=[caption])
 
-    is_source = model.takes_sources
-    given = GivenEncoder(encode_given, fingerprint, num_given, is_source=is_source)
+    given = GivenEncoder(
+        encode_given,
+        fingerprint,
+        num_given,
+        is_source=model.takes_sources,
+        reads_text=model.reads_given_with_texts,
+    )
     return Filler(
         encoded_cache(recipe),
         # Latents lack the latent frames that are given, so that these are part of what they are.

@@ -173,6 +173,7 @@ class Filler:
             framing=self.framing if image is None else None,
             fingerprint=given.fingerprint,
             dtype=given.dtype,
+            caption=sample.caption if given.reads_text else None,
         )
         if self.cache.has("given", key):
             return key, self.cache.note("given", key)
@@ -189,7 +190,7 @@ class Filler:
             message = f"has {len(frames)} frames, of which {given.num_frames} are to be given"
             raise BrokenFileError(sample.name, "too_short", message)
         with torch.no_grad():
-            features = given.encode(to_unit(frames)[None], bucket.frames)
+            features = given.encode(to_unit(frames)[None], bucket.frames, sample.caption)
         named = f"the given frames of {sample.shown}"
         rows = {name: as_stored(t[0], given.dtype, named) for name, t in features.items()}
         seen = hashlib.sha256(frames.contiguous().numpy().tobytes()).hexdigest()

@@ -84,6 +84,18 @@ def _qwen(model: DiffusersModel, rows: int, _: Size) -> Fields:
     }
 
 
+def _qwen_edit(model: DiffusersModel, rows: int, shape: Size) -> Fields:
+    edits: Any = model
+    size = [side * model.spatial_factor for side in shape[1:]]
+    seen, width = edits.num_seen(*size), _config(model).joint_attention_dim
+    fields = {"is_empty": torch.zeros(rows, dtype=torch.bool)}
+    for kind, length in (("", seen + _limit(model)), ("empty_", seen)):
+        fields[f"{kind}embeds"] = torch.zeros(rows, length, width)
+        fields[f"{kind}mask"] = torch.ones(rows, length, dtype=torch.bool)
+    sides = [side // model.spatial_factor for side in edits.source_size(*size)]
+    return fields | {"given": torch.zeros(rows, shape[0], *sides)}
+
+
 def _sana(model: DiffusersModel, rows: int, _: Size) -> Fields:
     length = _limit(model)
     return {
@@ -152,6 +164,7 @@ _FIELDS: Mapping[str, tuple[str, Callable[[DiffusersModel, int, Size], Fields]]]
     "SD3": ("SD3Condition", _sd3),
     "Flux": ("FluxCondition", _flux),
     "Flux2Klein": ("Flux2KleinCondition", _flux2),
+    "QwenImageEdit": ("QwenEditCondition", _qwen_edit),
     "QwenImage": ("QwenImageCondition", _qwen),
     "Sana": ("SanaCondition", _sana),
     "LTX2": ("LTXCondition", _ltx2),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 from torch import Tensor
@@ -25,6 +26,8 @@ class GivenFrames:
 
     takes_sources: ClassVar[bool] = False
     """Whether what is given is the source image of an edit, not the beginning of a clip."""
+    reads_given_with_texts: ClassVar[bool] = False
+    """Whether what is given is encoded together with its text, so that it is one pair's alone."""
     _given_frames: int | None = None
 
     @property
@@ -79,6 +82,14 @@ class GivenFrames:
     def given_latents(self) -> int:
         """Latent frames that are given and so are no part of the latents; 0 where all are made."""
         return 0
+
+    def _encode_given(self, first_frames: Tensor, frames: int) -> dict[str, Tensor]:  # noqa: ARG002
+        """Encode given frames; a family that takes none is never asked."""
+        return {}
+
+    def _encode_pairs(self, first_frames: Tensor, texts: Sequence[str]) -> dict[str, Tensor]:  # noqa: ARG002
+        """Encode given frames, each with its text, where the family reads them so."""
+        return {}
 
     def _check_first_frames(self, first_frames: Tensor, num_texts: int) -> None:
         """Check pixels of given frames.
