@@ -11,7 +11,7 @@ import torch
 from tests.cli.command import ddrl, metrics_of
 from tests.data.making import write_image
 from tests.flow.diffusers_jobs import Job, image_size, weights
-from tests.models.families import test_flux, test_flux_kontext
+from tests.models.families import test_flux, test_flux2_klein_edit, test_flux_kontext
 
 from ddrl.builders.first_frames import encode_prompts, read_first_frames
 from ddrl.builders.runs import load_run
@@ -181,6 +181,34 @@ def test_sources_that_are_missing_or_broken(job: Job, tmp_path: Path) -> None:
     result = ddrl("data", "encode", job.recipe(tmp_path), cache, path, EDITS, "data.on_broken=skip")
     assert result.code == 0, result.stderr
     assert "given    6 encoded" in result.stdout
+
+
+def test_samples_of_the_base_as_data(job: Job, tmp_path: Path) -> None:
+    """Anchors that the base makes of the data's sources; as files they would have none."""
+    synthetic = [EDITS, "data.anchor=synthetic", "data.synthetic.per_prompt=2", "run.steps=1"]
+    job.train(tmp_path, *synthetic)
+    (line,) = metrics_of(tmp_path / "run")
+    assert line["step"] == 1
+    result = ddrl("data", "synthesize", job.recipe(tmp_path), *synthetic, "--out", tmp_path / "out")
+    result.failed(2, "source images are not kept", "leave --out out")
+
+
+def test_one_base_makes_pictures_and_edits(job: Job, tmp_path: Path) -> None:
+    """FLUX.2 klein, by the recipe alone."""
+    test_flux2_klein_edit.build_pipeline().save_pretrained(tmp_path / "model")
+    base, plain = f"model.path={tmp_path}/model", f"data.path={tmp_path}/data"
+    for index in range(8):
+        write_image(tmp_path / "data" / f"{index}.png", colour=colour(index))
+        (tmp_path / "data" / f"{index}.txt").write_text(f"a thing of kind {index}")
+    shared = [base, "data.height=64", "data.width=64", "run.steps=1"]
+    for name, more in (("of texts", [plain]), ("edits", [EDITS])):
+        job.train(tmp_path / name, *shared, *more)
+        result = ddrl("sample", tmp_path / name / "run", "--num", "1")
+        assert result.code == 0, result.stderr
+    red = write_image(tmp_path / "red.png", width=64, height=64, colour=(250, 0, 0))
+    ddrl("sample", tmp_path / "of texts" / "run", "--source", red).failed(
+        2, "text alone", "--source"
+    )
 
 
 def test_a_base_of_texts_refuses_sources(job: Job, tmp_path: Path) -> None:

@@ -292,4 +292,8 @@ def _encode_peak(recipe: Recipe, model: DiffusionModel) -> int:
         return 0  # its latents are pixels
     data = recipe.data
     clip = (data.frames,) if model.is_video() else ()
-    return peak_bytes(lambda: model.encode_media(torch.zeros(1, *clip, 3, data.height, data.width)))
+    sizes = [(data.height, data.width)]
+    if data.source_images:
+        sizes.append(model.source_size(data.height, data.width))
+    size = max(sizes, key=math.prod)
+    return peak_bytes(lambda: model.encode_media(torch.zeros(1, *clip, 3, *size)))

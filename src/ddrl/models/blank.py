@@ -58,8 +58,10 @@ def _sd3(model: DiffusersModel, rows: int, _: Size) -> Fields:
 
 
 def _source(model: DiffusersModel, rows: int, shape: Size) -> Fields:
-    """Latents of source images, which have the size of the result."""
-    return {"given": torch.zeros(rows, *shape)} if model.given_frames else {}
+    """Latents of source images, which the data bring to the size of the result."""
+    sides = model.source_size(*(side * model.spatial_factor for side in shape[1:]))
+    latents = (side // model.spatial_factor for side in sides)
+    return {"given": torch.zeros(rows, shape[0], *latents)} if model.given_frames else {}
 
 
 def _flux(model: DiffusersModel, rows: int, shape: Size) -> Fields:
@@ -92,8 +94,7 @@ def _qwen_edit(model: DiffusersModel, rows: int, shape: Size) -> Fields:
     for kind, length in (("", seen + _limit(model)), ("empty_", seen)):
         fields[f"{kind}embeds"] = torch.zeros(rows, length, width)
         fields[f"{kind}mask"] = torch.ones(rows, length, dtype=torch.bool)
-    sides = [side // model.spatial_factor for side in edits.source_size(*size)]
-    return fields | {"given": torch.zeros(rows, shape[0], *sides)}
+    return fields | _source(model, rows, shape)
 
 
 def _sana(model: DiffusersModel, rows: int, _: Size) -> Fields:

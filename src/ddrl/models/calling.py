@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from typing import Any, ClassVar
 
 __all__ = ["Calling"]
 
@@ -12,6 +12,8 @@ class Calling:
     """Says what a pipeline is called with; families override what is theirs."""
 
     pipeline: Any
+    packages: ClassVar[tuple[str, ...]] = ()
+    """Those that the pipeline can't be loaded without, beside the extra ``models``."""
 
     def guidance_arguments(self, guidance: float) -> dict[str, object]:
         """Arguments of the pipeline for u + w (c - u), in the pipeline's own meaning of guidance.

@@ -41,7 +41,6 @@ class DiffusersModel(GivenFrames, Offloading, FewStep, Calling, ABC):
     lora_targets: ClassVar[tuple[str, ...]]
     """Modules that LoRA adapts by default, by the end of their names."""
     lora_names: ClassVar[LoRANames] = LoRANames()  # what other tools call the modules
-    packages: ClassVar[tuple[str, ...]] = ()  # without which the pipeline can't be loaded
     dead_ends: ClassVar[tuple[str, ...]] = ()
     """Parts of the last of ``transformer_blocks`` whose output goes nowhere."""
     embedded_guidance: float | None = None
@@ -170,7 +169,8 @@ class DiffusersModel(GivenFrames, Offloading, FewStep, Calling, ABC):
             DataError: the model takes none, or another number, or can't make this size.
         """
         self._check_first_frames(first_frames, len(first_frames))
-        DiffusersModel.latent_shape(self, *first_frames.shape[3:], first_frames.shape[1])
+        num, _, height, width = first_frames.shape[1:]
+        DiffusersModel.latent_shape(self, height, width, num)
         if self.reads_given_with_texts:
             self.bring("pair")
             return self._encode_pairs(first_frames, texts)

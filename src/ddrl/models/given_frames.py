@@ -83,6 +83,10 @@ class GivenFrames:
         """Latent frames that are given and so are no part of the latents; 0 where all are made."""
         return 0
 
+    def source_size(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width in pixels that a source image of this size is encoded in."""
+        return height, width
+
     def _encode_given(self, first_frames: Tensor, frames: int) -> dict[str, Tensor]:  # noqa: ARG002
         """Encode given frames; a family that takes none is never asked."""
         return {}
