@@ -139,21 +139,26 @@ class HubStream:
         try:
             text = clean_caption(caption_of_cell(row.get(caption)))
             medium = self._medium(name, row.get(media))
-            image = self._medium(name, row.get(given), given) if given else None
+            image = self._given(name, row.get(given), given) if given else None
         except CaptionError as fault:
             return Problem(name, fault.kind, fault.message)
         except BrokenFileError as fault:
             return fault.problem
         return Sample(sample_id(name), name, text, medium, image)
 
-    def _medium(self, name: str, cell: object, column: str = "") -> Locator:
+    def _given(self, name: str, cell: object, column: str) -> Locator:
+        if not cell:
+            message = f"has nothing in its cell {column}"
+            raise BrokenFileError(name, self.columns.missing_given, message)
+        return self._medium(name, cell)
+
+    def _medium(self, name: str, cell: object) -> Locator:
         content = cell.get("bytes") if isinstance(cell, dict) else cell
         if isinstance(content, bytes):
             return BytesLocator(name, content)
         named = cell.get("path") if isinstance(cell, dict) else cell
         if not isinstance(named, str) or not named:
-            where = f"its cell {column}" if column else "its cell"
-            raise BrokenFileError(name, "missing_media", f"has nothing in {where}")
+            raise BrokenFileError(name, "missing_media", "has nothing in its cell")
         return self._file(name, named)
 
     def _file(self, name: str, path: str) -> Locator:
