@@ -174,6 +174,10 @@ ELSEWHERE: dict[str, str] = {
         ("data.split", "data.layout", "data.caption_column", "data.media_column"),
         "builders/test_corpus.py::test_a_recipe_names_splits_layout_and_columns",
     ),
+    **dict.fromkeys(
+        ("data.source_images", "data.source_column"),
+        "flow/test_editing.py::test_no_column_of_sources",
+    ),
     "data.config": "builders/test_corpus.py::test_a_set_of_the_hub_is_the_same_data_as_its_files",
     "data.on_broken": "cli/test_encode.py",
     "evaluation.encoder": "flow/test_audit.py",

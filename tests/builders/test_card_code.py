@@ -16,9 +16,12 @@ from tests.models.families import (
     test_cosmos,
     test_flux,
     test_flux2_klein,
+    test_flux2_klein_edit,
+    test_flux_kontext,
     test_hunyuan_video15,
     test_ltx_video,
     test_qwen_image,
+    test_qwen_image_edit,
     test_sana,
     test_sd3,
     test_stable_diffusion,
@@ -32,6 +35,9 @@ from torch import Tensor
 
 from ddrl.builders.card_code import PROMPT, pipeline_code
 from ddrl.builders.runs import LoadedRun
+from ddrl.data.framing import Bucket, fit
+from ddrl.data.images import read_image
+from ddrl.data.media import to_unit
 from ddrl.evaluation.generate import generate
 from ddrl.models.pretrained import load_model
 from ddrl.recipe import parse_recipe
@@ -110,12 +116,19 @@ FAMILIES: dict[str, tuple[Build, int, int, float, Latents]] = {
 
 
 def loaded(
-    folder: Path, solver: str, *, side: int, frames: int, guidance: float, dtype: str = "float32"
+    folder: Path,
+    solver: str,
+    *,
+    side: int,
+    frames: int,
+    guidance: float,
+    dtype: str = "float32",
+    model: Any = None,
 ) -> LoadedRun:
-    """A run before its first step."""
+    """A run before its first step; ``model``: where it is not from the folder."""
     settings = {"side": side, "frames": frames, "guidance": guidance, "solver": solver}
     settings["dtype"] = dtype
-    model = load_model(folder, dtype=getattr(torch, dtype))
+    model = model or load_model(folder, dtype=getattr(torch, dtype))
     return LoadedRun(
         folder=folder,
         name="run",
@@ -236,6 +249,56 @@ def test_the_lines_take_a_first_frame(
     assert "    image=load_image(" in "\n".join(lines)
     latents = as_given(model, noise)
     assert np.abs(theirs(lines, model, latents, tmp_path / "model") - made).max() <= 2
+
+
+EDITORS: dict[str, tuple[Build, int, float, Latents]] = {
+    "kontext": (test_flux_kontext.build_pipeline, 16, 2.5, lambda _, z: packed(z)),
+    "klein": (lambda _: test_flux2_klein_edit.build_pipeline(), 64, 2.5, lambda _, z: z),
+}
+"""How it is built; side, guidance, and how its pipeline takes noise."""
+
+
+@pytest.mark.parametrize("family", EDITORS)
+def test_the_lines_take_a_source_of_any_size(
+    family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    build, side, guidance, as_given = EDITORS[family]
+    build(tmp_path / "parts").save_pretrained(tmp_path / "model")
+    run = loaded(tmp_path / "model", "heun", side=side, frames=1, guidance=guidance)
+    check_source(run, side, as_given, tmp_path / "model")
+
+
+def check_source(run: LoadedRun, side: int, as_given: Latents, folder: Path) -> None:
+    """The card's lines make the sample of a source that is larger, and of another shape."""
+    model: Any = run.model
+    model.given_frames = 1
+    levels = (wan_parts.pixels(1, 1, 3, 2 * side, 3 * side)[0, 0] * 255).round().byte()
+    Image.fromarray(levels.permute(1, 2, 0).numpy()).save("source.png")
+    source = to_unit(fit(read_image(Path("source.png")), Bucket(side, side)))
+    condition = model.encode([PROMPT], first_frames=source[None, None])
+    made, noise = ours(run, "heun", condition)
+    lines = pipeline_code(run, "owner/name@v1", ())
+    found = theirs(lines, model, as_given(model, noise), folder)
+    assert found.shape == made.shape
+    assert np.abs(found - made).max() <= 2
+    black = torch.zeros_like(source[None, None])
+    other, _ = ours(run, "heun", model.encode([PROMPT], first_frames=black))
+    # Another source changes more than rounding does, or the comparison would show nothing.
+    assert (other != made).mean() > 0.05 + 10 * (found != made).mean()
+
+
+def test_the_lines_of_an_editor_that_reads_its_source(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without torchvision its processor can't be loaded: the pipeline is built instead."""
+    monkeypatch.chdir(tmp_path)
+    test_qwen_image_edit.make_small(monkeypatch)
+    made = test_qwen_image_edit.build_pipeline()
+    monkeypatch.setattr(type(made), "from_pretrained", lambda *_, **__: made)
+    model = test_qwen_image_edit.ADAPTERS["plus"](test_qwen_image_edit.build_pipeline())
+    run = loaded(tmp_path, "heun", side=16, frames=1, guidance=1.0, model=model)
+    check_source(run, 16, lambda _, z: test_qwen_image.packed(z), tmp_path)
 
 
 def test_a_base_in_bfloat16(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

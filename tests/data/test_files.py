@@ -77,7 +77,7 @@ def test_records_name_first_frames(tmp_path: Path) -> None:
     found = find_samples(tmp_path)
     assert found.problems == ()  # the first frame needs no caption of its own
     (sample,) = found.samples
-    assert sample.first_frame == FileLocator(tmp_path / "frames" / "first.png")
+    assert sample.given == FileLocator(tmp_path / "frames" / "first.png")
     (tmp_path / "frames" / "first.png").unlink()
     assert kinds(find_samples(tmp_path)) == {"v/a.json": "missing_first_frame"}
 
@@ -90,7 +90,7 @@ def test_a_first_frame_is_kept_beside_a_text(tmp_path: Path, record: dict[str, s
     write_image(tmp_path / "m é.png", width=16, height=32)
     found = find_samples(tmp_path)
     assert captions(found) == {"größe 猫.mp4": "ein Text 猫", "z.mp4": "ein Text 猫"}
-    assert [one.first_frame for one in found.samples] == [FileLocator(tmp_path / "m é.png")] * 2
+    assert [one.given for one in found.samples] == [FileLocator(tmp_path / "m é.png")] * 2
     assert not found.problems
 
 

@@ -40,7 +40,7 @@ class Bench:
         self.seen: list[Tensor] = []
         self.given = GivenEncoder(self.encode_given, "vae-1", 1)
 
-    def encode_given(self, pixels: Tensor, frames: int) -> dict[str, Tensor]:
+    def encode_given(self, pixels: Tensor, frames: int, _: str) -> dict[str, Tensor]:
         self.seen.append(pixels)
         return {"given": pixels.mean((3, 4)) + frames, "image": pixels[:, :, 0, 0].bfloat16()}
 

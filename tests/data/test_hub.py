@@ -229,6 +229,26 @@ def test_columns_and_configs(tmp_path: Path) -> None:
         captions(opened(root, config="tiny"))
 
 
+def test_sources_of_edits(tmp_path: Path) -> None:
+    pictures = [write_image(tmp_path / f"{n}.png", colour=(n, 0, 0)) for n in range(4)]
+    cells = [{"bytes": one.read_bytes(), "path": None} for one in pictures]
+    rows = {"src_img": [*cells[:1], None], "target_img": cells[2:], "instruction": ["a", "b"]}
+    kinds = dict.fromkeys(("src_img", "target_img"), datasets.Image())
+    features = datasets.Features({**kinds, "instruction": datasets.Value("string")})
+    (tmp_path / "set" / "data").mkdir(parents=True)
+    whole = datasets.Dataset.from_dict(rows, features=features)
+    whole.to_parquet(tmp_path / "set" / "data" / "train-00000-of-00001.parquet")
+    first, second = opened(tmp_path / "set", columns=Columns(has_sources=True)).rows()
+    assert isinstance(first, Sample)
+    assert first.given is not None
+    found = [read_image(one)[0, 0, 0].item() for one in (first.given, first.media)]
+    assert (first.caption, found) == ("a", [0, 2])
+    assert isinstance(second, Problem)
+    assert (second.kind, second.message) == ("missing_source", "has nothing in its cell src_img")
+    with pytest.raises(DataError, match="no column 'before'"):
+        list(opened(tmp_path / "set", columns=Columns(source="before", has_sources=True)).rows())
+
+
 def test_folders_of_files(tmp_path: Path) -> None:
     root = tmp_path / "set"
     for split in ("train", "test"):

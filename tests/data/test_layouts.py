@@ -316,7 +316,7 @@ def test_a_videofolder(tmp_path: Path) -> None:
     write_lines(tmp_path / "metadata.jsonl", {**row, "fps": 12})
     (sample,) = find_samples(tmp_path).samples
     assert (sample.name, sample.caption, sample.metadata) == ("clips/a.mp4", "moves", {"fps": 12})
-    assert sample.first_frame is not None
+    assert sample.given is not None
 
 
 def test_columns_of_other_names_are_named(tmp_path: Path, pixels: bytes) -> None:
@@ -455,6 +455,6 @@ def test_a_first_frame_may_be_in_no_split(tmp_path: Path) -> None:
     write_image(tmp_path / "frames" / "a.png")
     found = find_samples(tmp_path)
     assert [sample.caption for sample in found.samples] == ["train"]
-    assert found.samples[0].first_frame is not None
+    assert found.samples[0].given is not None
     assert isinstance(found.problems[0], Problem)
     assert [problem.kind for problem in found.problems] == ["other_splits"]

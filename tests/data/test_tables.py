@@ -99,8 +99,8 @@ def test_first_frames(tmp_path: Path) -> None:
     rows: Rows = {"video": [{"bytes": b"", "path": None}], "caption": ["x"], "first_frame": [cell]}
     write_table(tmp_path / "a.parquet", [rows])
     (sample,) = find_samples(tmp_path / "a.parquet").samples
-    assert sample.first_frame is not None
-    assert read_image(sample.first_frame).shape == (3, 16, 24)
+    assert sample.given is not None
+    assert read_image(sample.given).shape == (3, 16, 24)
 
 
 def test_what_is_no_table_of_samples(tmp_path: Path) -> None:

@@ -142,14 +142,21 @@ def test_sample(run: Path, tmp_path: Path) -> None:
     prompts = json.loads((out / "manifest.json").read_text())["prompts"]
     assert len(prompts) == len(set(prompts)) > 1
     assert image_size(out / "grid.png") == (32, 33 * len(prompts) - 1)
+    # Without one, each clip of the data that was trained on begins with its own.
+    result = ddrl("sample", run, "--num", "1", "--out", out)
+    assert result.code == 0, result.stderr
+    manifest = json.loads((out / "manifest.json").read_text())
+    own = load_run(run).corpus.train.captions
+    assert (tuple(manifest["prompts"]), manifest["first_frames"]) == (own, [])
 
 
 def test_sample_needs_first_frames(run: Path, tmp_path: Path) -> None:
-    ddrl("sample", run).failed(2, "is given the first frame of each clip", "--first-frame")
+    one = ("--prompt", "a")
+    ddrl("sample", run, *one).failed(2, "is given the first frame of each clip", "--first-frame")
     picture = write_image(tmp_path / "picture.png")
     three: tuple[str | Path, ...] = ("--first-frame", picture) * 3
     two = ["--prompt", "a", "--prompt", "b"]
-    ddrl("sample", run, *two, *three).failed(2, "3 first frames for 2 prompts", "one for all")
+    ddrl("sample", run, *two, *three).failed(2, "3 given pictures for 2 prompts", "one for all")
     ddrl("sample", run, *two, "--first-frame", tmp_path / "none.png").failed(3, "none.png")
     text = tmp_path / "text.png"
     text.write_text("no picture at all")

@@ -11,7 +11,9 @@ import torch
 from tests.models.families import (
     ltx2_parts,
     test_flux2_klein,
+    test_flux_kontext,
     test_ltx_video,
+    test_qwen_image_edit,
     test_sana,
     test_sd3,
     test_stable_diffusion,
@@ -20,9 +22,11 @@ from tests.models.families import (
 )
 
 from ddrl.models.diffusers_model import DiffusersModel
+from ddrl.models.flux import FluxKontext
 from ddrl.models.flux2_klein import Flux2Klein
 from ddrl.models.ltx2 import LTX2
 from ddrl.models.ltx_video import LTXVideo
+from ddrl.models.qwen_image_edit import QwenImageEditPlus
 from ddrl.models.sana import Sana
 from ddrl.models.sd3 import SD3
 from ddrl.models.stable_diffusion import SDXL
@@ -35,6 +39,8 @@ FAMILIES: dict[str, Callable[[Path], DiffusersModel]] = {
     "sdxl": lambda folder: SDXL(test_stable_diffusion.build_sdxl(folder)),
     "sana": lambda _: Sana(test_sana.build_pipeline()),
     "flux2": lambda _: Flux2Klein(test_flux2_klein.build_pipeline()),
+    "kontext": lambda folder: FluxKontext(test_flux_kontext.build_pipeline(folder)),
+    "qwen_edit": lambda _: QwenImageEditPlus(test_qwen_image_edit.build_pipeline()),
     "ltx": lambda _: LTXVideo(test_ltx_video.build_pipeline(conditioned=True)),
     "ltx2": lambda _: LTX2(ltx2_parts.build_pipeline(newer=True)),
     "wan_i2v": lambda _: WanI2V(test_wan_i2v.build_pipeline()),
@@ -100,14 +106,18 @@ def test_each_is_there_when_it_is_used(
     size = {"ltx": 64, "ltx2": 64, "sana": 64}.get(family, 32)
     shape = model.latent_shape(size, size, frames)
     media = wan_parts.pixels(1, *([frames] if model.is_video() else []), 3, size, size)
-    first = media[:, :1] if model.given_frames else None
+    test_qwen_image_edit.make_small(monkeypatch)
+    first = media.reshape(1, -1, 3, size, size)[:, :1] if model.given_frames else None
     condition = model.encode(["a cat"], first_frames=first, frames=frames)
     encoders = {n for n in model.pipeline.components if n.startswith("text_encoder")}
     encoders &= {n for n, p in model.pipeline.components.items() if p is not None}
     assert encoders <= set(seen.used)
     assert ("image_encoder" in seen.used) == (family == "wan_i2v")
     latents = model.encode_media(media)
-    assert seen.here - {"image_encoder"} == {"vae"}  # a task may stand on what the last one had
+    pair = {"text_encoder"} if model.reads_given_with_texts else set()
+    assert (
+        seen.here - {"image_encoder"} == {"vae"} | pair
+    )  # a task may stand on what the last one had
     assert seen.used[-1] == "vae"
     with torch.no_grad():
         velocity = model.predict(torch.zeros(1, *shape), torch.tensor([0.5]), condition)

@@ -15,6 +15,7 @@ from tests.models.families import (
     ltx2_parts,
     test_flux,
     test_flux2_klein,
+    test_flux_kontext,
     test_ltx_first_frame,
     test_ltx_video,
     test_qwen_image,
@@ -48,6 +49,7 @@ BUILDERS: dict[str, Callable[[Path], Any]] = {
     "sana": lambda _: test_sana.build_pipeline(),
     "z_image": lambda _: test_z_image.build_pipeline(),
     "flux": lambda folder: test_flux.build_pipeline(folder, guidance_embeds=True),
+    "kontext": test_flux_kontext.build_pipeline,
     "flux2": lambda _: test_flux2_klein.build_pipeline(),
     "qwen": lambda _: test_qwen_image.build_pipeline(),
     "ltx": lambda _: test_ltx_video.build_pipeline(conditioned=True),
@@ -147,7 +149,8 @@ def test_blank_conditions_are_shaped_as_encoded_ones(folder: Path) -> None:
     blank = blank_condition(model, 2, shape)
     if blank is None:
         pytest.skip("the family can't be traced")
-    real = model.encode(CAT)
+    sources = torch.zeros(2, 1, 3, 32, 64) if model.takes_sources and model.given_frames else None
+    real = model.encode(CAT, first_frames=sources)
     assert type(blank) is type(real)
     for name, value in vars(real).items():
         made = getattr(blank, name)

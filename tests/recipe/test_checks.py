@@ -35,6 +35,26 @@ def refused(*overrides: str) -> tuple[str, str]:
             "data.given_frames is 5, but clips have data.frames = 5",
             "data.frames above data.given_frames",
         ),
+        (
+            ["data.source_images=1"],
+            "data.source_images is 1, but data.source digits has no source images",
+            'data.source = "files"',
+        ),
+        (
+            [*FILES, "data.source_images=1", "data.frames=5"],
+            "what is edited are pictures",
+            "data.frames = 1",
+        ),
+        (
+            [*FILES, "data.source_images=1", "data.given_frames=1", "data.frames=1"],
+            "no model takes both",
+            "set one of them to 0",
+        ),
+        (
+            [*FILES, "data.source_column=before"],
+            "no source image would be read",
+            "data.source_images = 1",
+        ),
         (["reward.0.weight=0"], "every reward has weight 0", "give a reward a weight"),
         (
             ["scoring.combine=normalized", "objective.advantage=tilt"],

@@ -63,6 +63,7 @@ def test_sizes_come_back_from_a_run_s_own_recipe() -> None:
         ("data.sizes=5", "data.sizes is 5, but must be a list of sizes", "data.sizes: "),
         ("data.anchor=synthetic", "data.anchor synthetic samples the base at one size", "paired"),
         ("data.anchor=mixed", "data.anchor mixed samples the base at one size", "independent"),
+        ("data.source_images=1", "edits are trained at one size", "give one size"),
         ("objective.advantage=tilt", "objective.advantage tilt scores all data", "another"),
     ],
 )

@@ -121,10 +121,11 @@ class Bench:
     def _unit(self, prompts: Sequence[str]) -> Unit:
         """Samples, where the prompts are all that the model is trained for; else prompts.
 
-        With given frames every prompt is another one, even where the text is the same.
+        With given frames, or source images, every prompt is another one, even where the text is
+        the same.
         """
         is_all = set(self.corpus.train.captions) <= set(prompts)
-        return "sample" if is_all and not self.recipe.data.given_frames else "prompt"
+        return "sample" if is_all and not self.recipe.data.num_given else "prompt"
 
     def sample(
         self,

@@ -43,8 +43,10 @@ def pipeline_code(run: LoadedRun, path: str, calls: Sequence[str]) -> list[str]:
     source += f", revision={json.dumps(revision)}" if revision else ""
     parameters = model.call_parameters()
     given = {0: "", 1: "image"}.get(model.given_frames, "video")
+    is_edit = bool(model.given_frames and model.takes_sources)
     given = given if given in parameters else ""
-    lines = ["import torch", f"from diffusers import {', '.join(sorted((kind, scheduler)))}"]
+    lines = ["import torch", *(["from PIL import ImageOps"] if is_edit else [])]
+    lines += [f"from diffusers import {', '.join(sorted((kind, scheduler)))}"]
     lines += [f"from diffusers.utils import load_{given}"] if given else []
     lines += [
         "",
@@ -147,14 +149,14 @@ def _call(run: LoadedRun, model: DiffusersModel, given: str) -> list[str]:
         "height": height,
         "width": width,
         **({"num_frames": frames} if model.is_video() else {}),
+        **model.size_arguments(height, width),
         **model.guidance_arguments(run.forward.guidance),
         "output_type": "pil",
     }
     lines = [f"# Trained at {', '.join(data.sizes)} pixels."] if data.sizes[1:] else []
     lines += ["result = pipeline(", f"    prompt={json.dumps(PROMPT)},"]
     if given:
-        file = "first_frame.png" if given == "image" else "first_frames.mp4"
-        lines.append(f'    {given}=load_{given}("{file}"),')
+        lines.append(f"    {given}={_load(given, width, height, model)},")
     lines += [f"    {name}={value!r}," for name, value in arguments.items() if name in parameters]
     lines += ["    generator=torch.Generator().manual_seed(0),", ")"]
     if not model.is_video():
@@ -165,3 +167,10 @@ def _call(run: LoadedRun, model: DiffusersModel, given: str) -> list[str]:
         "first, *rest = result.frames[0]",
         f'first.save("sample.webp", save_all=True, append_images=rest, duration={every})',
     ]
+
+
+def _load(given: str, width: int, height: int, model: DiffusersModel) -> str:
+    """What loads the pictures that are given; a source is scaled and cropped as the data are."""
+    if model.takes_sources:
+        return f'ImageOps.fit(load_image("source.png"), ({width}, {height}))'
+    return f'load_{given}("{"first_frame.png" if given == "image" else "first_frames.mp4"}")'

@@ -135,15 +135,22 @@ def _work(recipe: Recipe, model: DiffusersModel, progress: Progress | None) -> F
     def encode_media(pixels: Tensor) -> Tensor:
         return model.encode_media(pixels.to(model.device)).cpu()
 
-    def encode_given(pixels: Tensor, frames: int) -> dict[str, Tensor]:
-        return model.encode_given(pixels.to(model.device), frames=frames)
+    def encode_given(pixels: Tensor, frames: int, caption: str) -> dict[str, Tensor]:
+        return model.encode_given(pixels.to(model.device), frames=frames, texts=[caption])
 
+    given = GivenEncoder(
+        encode_given,
+        fingerprint,
+        num_given,
+        is_source=model.takes_sources,
+        reads_text=model.reads_given_with_texts,
+    )
     return Filler(
         encoded_cache(recipe),
         # Latents lack the latent frames that are given, so that these are part of what they are.
         MediaEncoder(encode_media, f"{fingerprint}/{model.given_latents}", torch.float32),
         text_encoder(model),
-        GivenEncoder(encode_given, fingerprint, num_given) if num_given else None,
+        given if num_given else None,
         framing_of(recipe),
         None if progress is None else lambda what, i, n: progress(what, i, n, ""),
     )

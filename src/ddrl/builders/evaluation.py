@@ -49,7 +49,7 @@ COMPARED = (
     ),
     "evaluation.encoder:",
     *(f"data.{key}:" for key in ("source", "path", "height", "width", "frames", "fps", "heldout")),
-    *("data.sizes:", "data.given_frames:"),
+    *("data.sizes:", "data.given_frames:", "data.source_images:"),
     # The base is sampled as the runs are: else guidance would pass for training.
     *("rollout.guidance", "run.precision"),
 )

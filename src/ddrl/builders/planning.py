@@ -292,4 +292,8 @@ def _encode_peak(recipe: Recipe, model: DiffusionModel) -> int:
         return 0  # its latents are pixels
     height, width, frames = max(recipe.data.shapes, key=math.prod)
     clip = (frames,) if model.is_video() else ()
-    return peak_bytes(lambda: model.encode_media(torch.zeros(1, *clip, 3, height, width)))
+    sizes = [(height, width)]
+    if recipe.data.source_images:
+        sizes += [model.source_size(*shape[:2]) for shape in recipe.data.shapes]
+    size = max(sizes, key=math.prod)
+    return peak_bytes(lambda: model.encode_media(torch.zeros(1, *clip, 3, *size)))

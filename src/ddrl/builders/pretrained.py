@@ -52,7 +52,7 @@ def build_pretrained(recipe: Recipe, device: torch.device) -> DiffusersModel:
 
     Raises:
         WeightsError: it can't be loaded, or the adapter would be bound to nothing.
-        DataError: it takes another number of first frames than ``data.given_frames``.
+        DataError: it takes other numbers of given frames or source images than the data give.
         UsageError: the family that the recipe names can't be had.
     """
     section, family = recipe.model, family_of(recipe)
@@ -80,11 +80,12 @@ def adapt(recipe: Recipe, model: DiffusersModel) -> int:
 
     Raises:
         WeightsError: the adapter would be bound to nothing.
-        DataError: it takes another number of first frames than ``data.given_frames``.
+        DataError: it takes other numbers of given frames or source images than the data give.
         UsageError: it can't compute activations again, or is told no guidance scale.
     """
     section, count = recipe.model, 0
-    model.given_frames = recipe.data.given_frames
+    data = recipe.data
+    model.set_given(first_frames=data.given_frames, source_images=data.source_images)
     if section.embedded_guidance:
         _tell_guidance(model, section.embedded_guidance)
     if section.lora.is_used:

@@ -77,7 +77,7 @@ def prompts_parts(
     section = recipe.data
     if model.given_frames:
         raise DataError(
-            f"{type(model).__name__} continues a given frame, and prompts alone give none.",
+            f"{type(model).__name__} is given a {_what(model)}, and prompts alone give none.",
             hint='set data.source = "files"',
         )
     (size,) = section.shapes
@@ -108,6 +108,10 @@ def prompts_parts(
         part([prompt for prompt in prompts if sample_id(prompt) not in held]),
         part([prompt for prompt in prompts if sample_id(prompt) in held]),
     )
+
+
+def _what(model: DiffusersModel) -> str:
+    return "source image" if model.takes_sources else "first frame"
 
 
 class _Decoded:

@@ -29,7 +29,7 @@ def find_files(recipe: Recipe) -> tuple[Sample, ...]:
         layout=section.layout,
         outside=section.outside,
         split=section.split,
-        columns=Columns(section.caption_column, section.media_column),
+        columns=_columns(recipe),
     )
     return usable(found, on_broken=section.on_broken)
 
@@ -48,8 +48,19 @@ def hub_stream(recipe: Recipe) -> tuple[HubStream, list[object]]:
     section = recipe.data
     source = pin(section.path, refs=hub_folder(recipe) / "refs")
     logger.info("the data are %s, revision %s", source.name, source.revision)
-    columns = Columns(section.caption_column, section.media_column)
+    columns = _columns(recipe)
     stream = HubStream(source, section.config, section.split, columns, section.outside)
     name = "" if source.is_local else source.name  # a folder that has moved is the same set
     key = [name, source.revision, section.config, section.split, section.outside]
-    return stream, [*key, columns.caption, columns.media]
+    sources = [columns.source] if columns.has_sources else []
+    return stream, [*key, columns.caption, columns.media, *sources]
+
+
+def _columns(recipe: Recipe) -> Columns:
+    section = recipe.data
+    return Columns(
+        section.caption_column,
+        section.media_column,
+        section.source_column,
+        has_sources=bool(section.source_images),
+    )

@@ -66,6 +66,14 @@ _CaptionColumn = Annotated[
 _MediaColumn = Annotated[
     str, typer.Option("--media-column", metavar="NAME", help="Media: data.media_column.")
 ]
+_SourceColumn = Annotated[
+    str,
+    typer.Option(
+        "--source-column",
+        metavar="NAME",
+        help="Source images of edits: data.source_column; auto = a usual name.",
+    ),
+]
 
 
 @data.command()
@@ -86,6 +94,7 @@ def check(
     layout: _Layout = "auto",
     caption_column: _CaptionColumn = "",
     media_column: _MediaColumn = "",
+    source_column: _SourceColumn = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     verbose: Verbose = False,  # noqa: ARG001 - its callback does the work
 ) -> None:
@@ -107,7 +116,12 @@ def check(
         path,
         layout=next(one for one in layouts if one == layout),
         split=split,
-        columns=Columns(caption_column, media_column),
+        columns=Columns(
+            caption_column,
+            media_column,
+            "" if source_column == "auto" else source_column,
+            has_sources=bool(source_column),
+        ),
         framing=_framing(size or (), frames, fps),
         fps=fps,
         num_frames=frames,

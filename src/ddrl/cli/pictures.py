@@ -38,6 +38,8 @@ class Request:
         first_frames: pixels that are given of each prompt's clips, shape (P, F, 3, H, W), or None.
         first_frame_files: where they are from; none, one or P.
         size: (height, width, frames) of the samples; None: the run's own, of several the first.
+        are_own: whether the prompts are the first of the run's data, with the pictures that these
+            are given.
     """
 
     prompts: tuple[str, ...]
@@ -49,6 +51,7 @@ class Request:
     first_frames: Tensor | None = None
     first_frame_files: tuple[str, ...] = ()
     size: tuple[int, int, int] | None = None
+    are_own: bool = False
 
 
 def draw(run: LoadedRun, request: Request) -> Tensor:
@@ -67,10 +70,14 @@ def draw(run: LoadedRun, request: Request) -> Tensor:
     shape = run.latent_shape
     if isinstance(run.model, DiffusersModel) and request.size is not None:
         shape = latent_shape_of(run.model, request.size)
+    if request.are_own:
+        condition = run.corpus.train.condition[: len(request.prompts)]
+    else:
+        condition = encode_prompts(run, request.prompts, request.first_frames, request.size)
     samples = generate(
         run.forward,
         request.prompts,
-        condition=encode_prompts(run, request.prompts, request.first_frames, request.size),
+        condition=condition,
         samples_per_prompt=request.num,
         latent_shape=shape,
         seed=request.seed,

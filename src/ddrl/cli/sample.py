@@ -30,6 +30,16 @@ SCALES = {"digits": 8, "moving_digits": 8, "words": 2}  # screen pixels per pixe
 MAX_PROMPTS = 16  # of the data's own, where none is asked for
 
 
+_Given = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--first-frame",
+        "--source",
+        metavar="FILE",
+        help="First frame of clips, or source image of edits: given to all prompts, or one to "
+        "each; default without --prompt: the data's own.",
+    ),
+]
 _Size = Annotated[
     str,
     typer.Option(
@@ -56,10 +66,7 @@ def sample(
         list[str] | None,
         typer.Option("--prompt", metavar="TEXT", help="May be given again; default: every prompt."),
     ] = None,
-    first_frame: Annotated[
-        list[Path] | None,
-        typer.Option("--first-frame", metavar="FILE", help="Given to all prompts, or one to each."),
-    ] = None,
+    first_frame: _Given = None,
     num: Annotated[int, typer.Option("--num", min=1, help="Samples per prompt.")] = 4,
     size: _Size = "",
     seed: Annotated[
@@ -92,7 +99,9 @@ def sample(
     recipe = read_recipe(RunFolder(run), changes)  # finds faults before weights are loaded
     chosen = sample_size(recipe, size)
     check_writable(is_clip=chosen[2] > 1 or recipe.data.source == "moving_digits")
-    given = read_first_frames(recipe, files, chosen)
+    # The data's own pictures have the data's size.
+    has_own = not (prompt or size or recipe.data.sizes[1:])
+    given = read_first_frames(recipe, files, chosen, are_own=has_own)
     if given is not None and prompt:
         given = one_for_each(given, len(prompt))
     with make_reporter() as reporter:
@@ -119,11 +128,18 @@ def _request(
     seed: int | None,
     scale: int | None,
 ) -> Request:
-    """What to draw; of the data's own captions, each once, where no prompt is asked for."""
+    """What to draw; of the data's own captions, each once, where no prompt is asked for.
+
+    Where the data's prompts bring their own pictures, and no other is named, each is a caption with
+    these.
+    """
     from ddrl.builders.first_frames import one_for_each
     from ddrl.cli.pictures import Request
 
-    texts = tuple(prompts or list(dict.fromkeys(run.corpus.train.captions))[:MAX_PROMPTS])
+    are_own = bool(run.recipe.data.num_given and not prompts and first_frames is None)
+    captions = () if prompts else run.corpus.train.captions
+    texts = tuple(prompts or (captions if are_own else dict.fromkeys(captions)))
+    texts = texts if prompts else texts[:MAX_PROMPTS]
     section = run.recipe.evaluation
     return Request(
         prompts=texts,
@@ -133,5 +149,6 @@ def _request(
         solver=section.solver,
         scale=scale or SCALES.get(run.recipe.data.source, 1),
         first_frames=None if first_frames is None else one_for_each(first_frames, len(texts)),
+        are_own=are_own,
         first_frame_files=tuple(str(file) for file in files),
     )

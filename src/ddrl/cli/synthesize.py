@@ -53,6 +53,11 @@ def synthesize(
             f"{loaded.data.anchor}, objective.regularizer is {loaded.objective.regularizer}.",
             hint='set data.anchor = "synthetic" or "mixed", or write them out with --out FOLDER',
         )
+    if out is not None and loaded.data.source_images:
+        raise UsageError(
+            "Samples of edits can't be written out as data: their source images are not kept.",
+            hint="leave --out out: samples that training takes are kept under run.cache",
+        )
     check_extras(loaded, is_trained=False)
     earlier = None if out is None else _earlier(out)
     from ddrl.builders.assets import limit_threads

@@ -6,7 +6,8 @@ key of what is asked for has changed, and what lies under the old key is not loo
 - media: the file's content, the encoder's fingerprint, bucket, frame rate, dtype;
 - text: the text, the text encoders' fingerprint, dtype; stored once per distinct text;
 - given: the content of the file that the frames come from, their number, the encoders'
-  fingerprint, bucket, dtype; and frame rate, if that file is the clip itself;
+  fingerprint, bucket, dtype; frame rate, if that file is the clip itself; and the caption, where
+  both are encoded together;
 - facts: the content of a video that was decoded as a whole and found sound, so that the next run
   need not decode it again.
 
@@ -73,6 +74,7 @@ def given_key(
     framing: Framing | None,
     fingerprint: str,
     dtype: torch.dtype,
+    caption: str | None = None,
 ) -> str:
     """The key of the features of given frames.
 
@@ -83,9 +85,11 @@ def given_key(
         framing: of the clip, if they are its own; None if they are an image's.
         fingerprint: of the encoders.
         dtype: of the stored features.
+        caption: that they are encoded with; None where it does not count.
     """
     source = asdict(bucket) if framing is None else framing.key(bucket)
-    return _hash("given", [content, num_frames, source, fingerprint, str(dtype)])
+    made_from = [content, num_frames, source, fingerprint, str(dtype)]
+    return _hash("given", made_from if caption is None else [*made_from, caption])
 
 
 def text_key(text: str, *, fingerprint: str, dtype: torch.dtype) -> str:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import posixpath
-import unicodedata
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
-from ddrl.data.columns import CAPTIONS, FIRST_FRAMES, Columns, find_column
-from ddrl.data.formats import MEDIA_SUFFIXES, suffix_of
+from ddrl.data.columns import CAPTIONS, FIRST_FRAMES, SOURCES, Columns, find_column
+from ddrl.data.formats import suffix_of
 from ddrl.data.listing import is_paper
 from ddrl.data.locators import MAX_TEXT, Locator, read_text
+from ddrl.data.name_groups import NameGroup, group_by_name, normal
 from ddrl.data.problems import BrokenFileError, Problem, ProblemKind
 from ddrl.data.samples import Sample, sample_id
 from ddrl.disk import parse_json
@@ -39,16 +38,6 @@ class CaptionError(Exception):
         self.message = message
 
 
-@dataclass
-class _Group:
-    """The files of one name: their paths relative to the data set, or within the shard."""
-
-    media: list[str] = field(default_factory=list)
-    text: list[str] = field(default_factory=list)
-    record: list[str] = field(default_factory=list)
-    other: list[str] = field(default_factory=list)
-
-
 def pair(
     entries: Mapping[str, Locator],
     *,
@@ -65,21 +54,21 @@ def pair(
         key_of: the part of a path that a medium and its caption share.
         columns: of captions: the key of a record, which counts before a text if it is named; of
             media: the end of their names, such as ``jpg``.
-        frames: where first frames may be, too.
+        frames: where given images may be, too.
     """
-    groups = _group(entries, key_of, columns)
+    groups = group_by_name(entries, key_of, columns)
     entries = {**(frames or {}), **entries}
-    by_normal = {_normal(name): name for name in entries}
+    by_normal = {normal(name): name for name in entries}
     samples: list[Sample] = []
     problems: list[Problem] = []
     uncaptioned: list[str] = []
-    first_frames: set[str] = set()
+    given: set[str] = set()
     for group in groups.values():
-        if group.media and not group.text and not group.record:
-            uncaptioned += group.media
+        if (group.media or group.source) and not group.text and not group.record:
+            uncaptioned += [*group.media, *group.source]
             continue
         try:
-            sample = _sample(group, entries, by_normal, prefix, first_frames, columns)
+            sample = _sample(group, entries, by_normal, prefix, given, columns)
             if sample is not None:
                 samples.append(sample)
         except _GroupError as fault:
@@ -91,26 +80,9 @@ def pair(
     problems += [
         Problem(prefix + name, "missing_caption", "has no caption: no .txt, no .json")
         for name in uncaptioned
-        if name not in first_frames
+        if name not in given
     ]
     return samples, problems
-
-
-def _group(
-    entries: Mapping[str, Locator], key_of: Callable[[str], str], columns: Columns
-) -> dict[str, _Group]:
-    groups: dict[str, _Group] = {}
-    for name in sorted(entries):
-        group = groups.setdefault(_normal(key_of(name)), _Group())
-        suffix = suffix_of(name)
-        if suffix in MEDIA_SUFFIXES and name.lower().endswith(columns.media.lower()):
-            group.media.append(name)
-        else:
-            kinds = {".txt": group.text, ".caption": group.text, ".json": group.record}
-            kinds.get(suffix, group.other).append(name)
-    for group in groups.values():  # a text of kohya's default suffix gives way to a .txt
-        group.text = [n for n in group.text if suffix_of(n) == ".txt"] or group.text
-    return groups
 
 
 class _GroupError(Exception):
@@ -122,11 +94,11 @@ class _GroupError(Exception):
 
 
 def _sample(
-    group: _Group,
+    group: NameGroup,
     entries: Mapping[str, Locator],
     by_normal: Mapping[str, str],
     prefix: str,
-    first_frames: set[str],
+    given: set[str],
     columns: Columns,
 ) -> Sample | None:
     """The sample of a group; None where nothing in it is ours."""
@@ -135,7 +107,7 @@ def _sample(
         not group.media and not any(_is_caption(entries[name], name, columns) for name in captions)
     ):
         return None
-    for names in (group.media, group.text, group.record):
+    for names in (group.media, group.source, group.text, group.record):
         if len(names) > 1:
             others = ", ".join(printable(posixpath.basename(name)) for name in names)
             message = f"can't be told apart by name: {others}"
@@ -157,17 +129,22 @@ def _sample(
             frame_name = frame or frame_name
         except CaptionError as fault:
             raise _GroupError([prefix + name], fault.kind, fault.message) from fault
-    first_frame = None
+    name, image = prefix + medium, None
+    found = group.source[0] if group.source else ""
     if frame_name:
         path = posixpath.normpath(posixpath.join(posixpath.dirname(medium), frame_name))
-        found = by_normal.get(_normal(path))
-        if found is None:
-            message = f"names a first frame that is not there: {frame_name}"
-            raise _GroupError([prefix + group.record[0]], "missing_first_frame", message)
-        first_frame = entries[found]
-        first_frames.add(found)
-    name = prefix + medium
-    return Sample(sample_id(name), name, caption, entries[medium], first_frame)
+        found = by_normal.get(normal(path), "")
+        if not found:
+            message = f"names a {columns.given_name} that is not there: {frame_name}"
+            raise _GroupError([prefix + group.record[0]], columns.missing_given, message)
+    if found:
+        image = entries[found]
+        given.add(found)
+    elif columns.has_sources:
+        stem = posixpath.basename(posixpath.splitext(medium)[0])
+        message = f"has no source image: no {stem}.source.png, and none in a {stem}.json"
+        raise _GroupError([name], columns.missing_given, message)
+    return Sample(sample_id(name), name, caption, entries[medium], image)
 
 
 def _is_caption(locator: Locator, name: str, columns: Columns) -> bool:
@@ -184,13 +161,15 @@ def _is_caption(locator: Locator, name: str, columns: Columns) -> bool:
 def _read_caption(
     content: bytes, name: str, columns: Columns, *, is_alone: bool
 ) -> tuple[str, str]:
-    """Caption and first frame of a caption file; a record need not have any beside a text."""
+    """Caption and given image of a caption file; a record need not have any beside a text."""
     if suffix_of(name) != ".json":
         return clean_caption(decode_text(content)), ""
     record = parse_object(content)
-    frame = record.get(find_column(record, FIRST_FRAMES)) or ""
+    images = columns.source or find_column(record, SOURCES)
+    where = images if columns.has_sources else find_column(record, FIRST_FRAMES)
+    frame = record.get(where) or ""
     if not isinstance(frame, str):
-        raise CaptionError("bad_caption", "has a first_frame that is no text")
+        raise CaptionError("bad_caption", f"has a {where} that is no text")
     key = _caption_key(record, columns)
     if key not in record and not is_alone:
         return "", frame
@@ -198,7 +177,7 @@ def _read_caption(
 
 
 def _caption_key(record: Mapping[str, object], columns: Columns) -> str:
-    return columns.caption or find_column(record, CAPTIONS)
+    return columns.caption or find_column(record, columns.captions)
 
 
 def decode_text(content: bytes) -> str:
@@ -234,23 +213,24 @@ def parse_object(content: bytes) -> dict[str, object]:
 
 
 def caption_of_line(
-    record: Mapping[str, Any], columns: Columns, *, path: str = ""
+    record: Mapping[str, Any], columns: Columns, *, own: tuple[str, ...] = ()
 ) -> tuple[str, dict[str, Any]]:
     """The caption of a list's line, its ``caption`` or else its ``prompt``, and the metadata.
 
     Args:
         record: the line.
         columns: which key holds the caption, if the user names one.
-        path: the key of the path to the medium, which is no metadata.
+        own: further keys that are no metadata: of the paths to medium and given image.
 
     Raises:
         CaptionError: there is none, it is no text, or it is empty.
     """
-    key = columns.caption or find_column(record, ("caption", "prompt", *CAPTIONS))
+    usual = (*columns.instructions, "caption", "prompt", *CAPTIONS)
+    key = columns.caption or find_column(record, usual)
     if key not in record:
         raise CaptionError("bad_caption", 'has no "caption" and no "prompt"')
-    own = _OWN_KEYS | {key, path}
-    metadata = {name: value for name, value in record.items() if name not in own}
+    known = _OWN_KEYS | {key, *own}
+    metadata = {name: value for name, value in record.items() if name not in known}
     return clean_caption(record[key]), metadata
 
 
@@ -274,7 +254,3 @@ def clean_caption(value: object) -> str:
     except UnicodeEncodeError as error:
         raise CaptionError("bad_caption", "has half a surrogate pair in it") from error
     return text
-
-
-def _normal(name: str) -> str:
-    return unicodedata.normalize("NFC", name)

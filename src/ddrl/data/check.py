@@ -189,7 +189,7 @@ def check(
     fps, max_pixels = (framing.fps, framing.max_pixels) if framing else (fps, max_pixels)
     for done, sample in enumerate(found.samples, 1):
         try:
-            facts, notes = _examine(sample, max_pixels=max_pixels)
+            facts, notes = _examine(sample, columns.given_name, max_pixels=max_pixels)
             if facts.timeline is not None:
                 needed = None if framing else num_frames
                 check_length(sample.name, facts.timeline, fps=fps, num_frames=needed)
@@ -225,22 +225,22 @@ def _report(
     )
 
 
-def _examine(sample: Sample, *, max_pixels: int) -> tuple[Facts, list[Problem]]:
-    """Decode all of a sample, and its first frame; what is worth knowing of them."""
+def _examine(sample: Sample, given_name: str, *, max_pixels: int) -> tuple[Facts, list[Problem]]:
+    """Decode all of a sample, and the image given with it; what is worth knowing of them."""
     facts = probe(sample.media, max_pixels=max_pixels)  # which decodes all of a video
     if facts.timeline is None:
         notes = [*read_picture(sample.media, max_pixels=max_pixels).notes]
     else:
         notes = [*facts.notes]
-    if sample.first_frame is not None:
+    if sample.given is not None:
         try:
-            given = read_picture(sample.first_frame, max_pixels=max_pixels)
+            given = read_picture(sample.given, max_pixels=max_pixels)
         except BrokenFileError as error:
             problem = error.problem
-            message = f"its first frame {problem.message}"
+            message = f"its {given_name} {problem.message}"
             raise BrokenFileError(sample.name, problem.kind, message) from error
         notes += [
-            dataclasses.replace(note, message=f"its first frame {note.message}")
+            dataclasses.replace(note, message=f"its {given_name} {note.message}")
             for note in given.notes
         ]
     return facts, notes

@@ -6,9 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ddrl.data.formats import MEDIA_SUFFIXES
+from ddrl.data.problems import ProblemKind
 from ddrl.errors import DataError, printable
 
-__all__ = ["CAPTIONS", "FIRST_FRAMES", "MEDIA", "PATHS", "Columns", "find_column"]
+__all__ = ["CAPTIONS", "FIRST_FRAMES", "MEDIA", "PATHS", "SOURCES", "Columns", "find_column"]
 
 CAPTIONS = ("caption", "text", "prompt", "txt", "captions", "description", "json")
 """Names of captions; ``json`` is the record of a webdataset sample, which has one of the others."""
@@ -25,6 +26,28 @@ PATHS = (
 FIRST_FRAMES = ("first_frame", "first_frame_file_name")
 """Names of images that clips start from."""
 
+_PATH_ENDS = ("", "_file_name", "_path", "_file")
+
+SOURCES = tuple(
+    f"{name}{end}"
+    for name in (
+        *("source", "source_image", "source_img", "src_img", "input_image", "original_image"),
+        *("before", "conditioning_image", "control_image"),
+    )
+    for end in _PATH_ENDS
+)
+"""Names of the pictures that edits start from, and of paths to them."""
+
+_RESULTS = tuple(
+    f"{name}{end}"
+    for name in (
+        *("edited_image", "target_image", "target_img", "output_image", "edited", "target"),
+        *("after", "result"),
+    )
+    for end in _PATH_ENDS
+)
+_INSTRUCTIONS = ("instruction", "edit_prompt", "edit_instruction")
+
 MAX_SHOWN = 12  # columns that an error names
 
 
@@ -35,10 +58,40 @@ class Columns:
     Attributes:
         caption: of captions.
         media: of media.
+        source: of the source images of edits.
+        has_sources: whether the samples are edits: each has a source image, an instruction as its
+            caption, and the result as its medium.
     """
 
     caption: str = ""
     media: str = ""
+    source: str = ""
+    has_sources: bool = False
+
+    @property
+    def captions(self) -> tuple[str, ...]:
+        """Usual names of captions; those of edits have names of their own, too."""
+        return (*self.instructions, *CAPTIONS)
+
+    @property
+    def instructions(self) -> tuple[str, ...]:
+        """Usual names of captions that only edits have."""
+        return _INSTRUCTIONS if self.has_sources else ()
+
+    @property
+    def results(self) -> tuple[str, ...]:
+        """Usual names of media that only edits have."""
+        return _RESULTS if self.has_sources else ()
+
+    @property
+    def given_name(self) -> str:
+        """What an image is called that is given."""
+        return "source image" if self.has_sources else "first frame"
+
+    @property
+    def missing_given(self) -> ProblemKind:
+        """What is wrong where it is not there."""
+        return "missing_source" if self.has_sources else "missing_first_frame"
 
     def of_caption(self, where: str, names: Iterable[str]) -> str:
         """The column of captions.
@@ -50,7 +103,7 @@ class Columns:
         Raises:
             DataError: there is none.
         """
-        return _choose(where, list(names), self.caption, CAPTIONS, "caption")
+        return _choose(where, list(names), self.caption, self.captions, "caption")
 
     def of_media(self, where: str, names: Iterable[str]) -> str:
         """The column of media, or of paths to them.
@@ -58,13 +111,27 @@ class Columns:
         Raises:
             DataError: there is none.
         """
-        return _choose(where, list(names), self.media, (*MEDIA, *PATHS), "media")
+        usual = (*self.results, *MEDIA, *PATHS)
+        return _choose(where, list(names), self.media, usual, "media")
+
+    def of_given(self, where: str, names: Iterable[str]) -> str:
+        """The column of images that are given: sources of edits, or else first frames, if any.
+
+        Raises:
+            DataError: the samples are edits, and there is no column of sources.
+        """
+        if not self.has_sources:
+            return find_column(names, FIRST_FRAMES)
+        return _choose(where, list(names), self.source, SOURCES, "source")
 
 
 def find_column(names: Iterable[str], wanted: Iterable[str]) -> str:
     """The first of the wanted names that is there, in upper or lower case, or an empty string."""
     known = {name.lower(): name for name in reversed(list(names))}
     return next((known[name] for name in wanted if name in known), "")
+
+
+_KINDS = {"caption": "captions", "media": "media", "source": "source images"}
 
 
 def _choose(where: str, names: list[str], named: str, usual: tuple[str, ...], kind: str) -> str:
@@ -79,11 +146,15 @@ def _choose(where: str, names: list[str], named: str, usual: tuple[str, ...], ki
         )
     if found := find_column(names, usual):
         return found
+    if kind != "source" and usual in (CAPTIONS, (*MEDIA, *PATHS)) and find_column(names, SOURCES):
+        edits = "; of edits, set data.source_images = 1 (`ddrl data check --source-column auto`)"
+    else:
+        edits = ""
     is_list_of_addresses = kind == "media" and find_column(names, ("url", "image_url", "video_url"))
     raise DataError(
-        f"{where} has no column of {'captions' if kind == 'caption' else 'media'} of a usual name, "
+        f"{where} has no column of {_KINDS[kind]} of a usual name, "
         f"such as {', '.join(usual[:3])}; it has {shown}{more}.",
         hint="these are addresses: download what is there, for example with img2dataset"
         if is_list_of_addresses
-        else f"set data.{kind}_column to one of these, or `ddrl data check --{kind}-column`",
+        else f"set data.{kind}_column to one of these, or `ddrl data check --{kind}-column`{edits}",
     )

@@ -51,21 +51,30 @@ class TextEncoder:
 
 @dataclass(frozen=True)
 class GivenEncoder:
-    """What makes features of given frames (image-to-video), and what they depend on.
+    """What makes features of given frames or source images, and what they depend on.
 
     Attributes:
-        encode: pixels in [0, 1], float32, on the CPU, shape (1, num_frames, 3, H, W), and the
-            number of frames of the clip that they begin, to named tensors, shape (1, ...).
+        encode: pixels in [0, 1], float32, on the CPU, shape (1, num_frames, 3, H, W), the number of
+            frames of the clip that they begin, and the caption, to named tensors, shape (1, ...).
             None for :func:`~ddrl.data.encoding.lookup`.
         fingerprint: of the weights and settings of the encoders.
         num_frames: frames that are given.
         dtype: that features are stored in, unless they come in a narrower one.
+        is_source: whether it is the source image of an edit, which is never the result's own.
+        reads_text: whether the caption counts.
     """
 
-    encode: Callable[[Tensor, int], dict[str, Tensor]] | None
+    encode: Callable[[Tensor, int, str], dict[str, Tensor]] | None
     fingerprint: str
     num_frames: int
     dtype: torch.dtype = torch.float32
+    is_source: bool = False
+    reads_text: bool = False
+
+    @property
+    def name(self) -> str:
+        """What is given, for messages."""
+        return "source image" if self.is_source else "first frame"
 
 
 def as_stored(tensor: Tensor, dtype: torch.dtype, what: str) -> Tensor:

@@ -11,6 +11,9 @@ fit together becomes a :class:`~ddrl.data.problems.Problem`. The layouts:
 - ``shards``: webdataset ``.tar`` archives, uncompressed, members paired as files of a folder are;
 - ``parquet``: ``.parquet`` files, or a folder that ``datasets`` has saved.
 
+Of edits each sample has a source image, too: ``name.source.png`` beside ``name.png``, or a key or
+column ``source`` in its record, list or table.
+
 Where a set has named splits, training takes ``train``; :mod:`ddrl.data.splits` tells them.
 """
 

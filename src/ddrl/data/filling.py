@@ -161,8 +161,11 @@ class Filler:
         """The key of the features of a sample's given frames, and the hash of their pixels.
 
         They are the clip's own first frames; or the image that the data names, where one is given.
+        A source image is always named: it is scaled and cropped to the size of the result.
         """
-        image = sample.first_frame if given.num_frames == 1 else None
+        image = sample.given if given.num_frames == 1 else None
+        if image is None and given.is_source:
+            raise BrokenFileError(sample.name, "missing_source", "has no source image")
         key = given_key(
             content if image is None else content_hash(image),
             num_frames=given.num_frames,
@@ -170,6 +173,7 @@ class Filler:
             framing=self.framing if image is None else None,
             fingerprint=given.fingerprint,
             dtype=given.dtype,
+            caption=sample.caption if given.reads_text else None,
         )
         if self.cache.has("given", key):
             return key, self.cache.note("given", key)
@@ -178,7 +182,7 @@ class Filler:
             self.missing.append(f"the given frames of {sample.shown}")
             return key, ""
         if image is not None:
-            frames = self._image(sample, image, bucket)
+            frames = self._image(sample, image, bucket, given.name)
         else:
             clip = pixels()
             frames = (clip if clip.ndim == 4 else clip[None])[: given.num_frames]
@@ -186,19 +190,19 @@ class Filler:
             message = f"has {len(frames)} frames, of which {given.num_frames} are to be given"
             raise BrokenFileError(sample.name, "too_short", message)
         with torch.no_grad():
-            features = given.encode(to_unit(frames)[None], bucket.frames)
+            features = given.encode(to_unit(frames)[None], bucket.frames, sample.caption)
         named = f"the given frames of {sample.shown}"
         rows = {name: as_stored(t[0], given.dtype, named) for name, t in features.items()}
         seen = hashlib.sha256(frames.contiguous().numpy().tobytes()).hexdigest()
         self.cache.write("given", key, rows, note=seen)
         return key, seen
 
-    def _image(self, sample: Sample, image: Locator, bucket: Bucket) -> Tensor:
-        """The pixels of a sample's first frame, shape (1, 3, H, W)."""
+    def _image(self, sample: Sample, image: Locator, bucket: Bucket, what: str) -> Tensor:
+        """The pixels of the image that is given with a sample, shape (1, 3, H, W)."""
         try:
             return fit(read_image(image, max_pixels=self.framing.max_pixels), bucket)[None]
         except BrokenFileError as error:
-            message = f"its first frame {error.problem.message}"
+            message = f"its {what} {error.problem.message}"
             raise BrokenFileError(sample.name, error.problem.kind, message) from error
 
     def texts(self, texts: Sequence[str]) -> dict[str, str]:

@@ -15,7 +15,7 @@ from typing import Any
 
 from ddrl.data.bounds import Bounds, Outside
 from ddrl.data.captions import CaptionError, clean_caption
-from ddrl.data.columns import FIRST_FRAMES, Columns, find_column
+from ddrl.data.columns import Columns
 from ddrl.data.locators import BytesLocator, FileLocator, Locator
 from ddrl.data.pinned import HubSet, datasets_library, reason_of
 from ddrl.data.problems import OUTSIDE_HINT, BrokenFileError, Problem
@@ -135,16 +135,22 @@ class HubStream:
         where = f"The data set {self.source}"
         caption = self.columns.of_caption(where, names)
         media = self.columns.of_media(where, names)
-        first = find_column(names, FIRST_FRAMES)
+        given = self.columns.of_given(where, names)
         try:
             text = clean_caption(caption_of_cell(row.get(caption)))
             medium = self._medium(name, row.get(media))
-            frame = self._medium(name, row.get(first)) if first else None
+            image = self._given(name, row.get(given), given) if given else None
         except CaptionError as fault:
             return Problem(name, fault.kind, fault.message)
         except BrokenFileError as fault:
             return fault.problem
-        return Sample(sample_id(name), name, text, medium, frame)
+        return Sample(sample_id(name), name, text, medium, image)
+
+    def _given(self, name: str, cell: object, column: str) -> Locator:
+        if not cell:
+            message = f"has nothing in its cell {column}"
+            raise BrokenFileError(name, self.columns.missing_given, message)
+        return self._medium(name, cell)
 
     def _medium(self, name: str, cell: object) -> Locator:
         content = cell.get("bytes") if isinstance(cell, dict) else cell

@@ -1,4 +1,4 @@
-"""Samples named by lists: jsonl and csv files of caption, path, first frame, and metadata.
+"""Samples named by lists: jsonl and csv files of caption, path, given image, and metadata.
 
 A list is one of ours, or the ``metadata.csv`` or ``metadata.jsonl`` of an imagefolder or a
 videofolder of ``datasets``. Paths are relative to the list.
@@ -16,7 +16,7 @@ from typing import Any
 
 from ddrl.data.bounds import Bounds
 from ddrl.data.captions import CaptionError, caption_of_line, parse_object
-from ddrl.data.columns import FIRST_FRAMES, MEDIA, PATHS, Columns, find_column
+from ddrl.data.columns import MEDIA, PATHS, Columns, find_column
 from ddrl.data.formats import MEDIA_SUFFIXES, suffix_of
 from ddrl.data.locators import FileLocator, read_lines
 from ddrl.data.problems import Problem
@@ -38,6 +38,7 @@ class _Line:
         within: the list's folder, relative to the data set.
         record: the line by column.
         column: of the path to the medium.
+        given: of the path to the image that is given; empty where there is none.
     """
 
     number: str
@@ -45,6 +46,7 @@ class _Line:
     within: str
     record: dict[str, Any]
     column: str
+    given: str
 
     @property
     def path(self) -> str:
@@ -119,8 +121,10 @@ def _read(path: Path, where: str, columns: Columns, problems: list[Problem]) -> 
         return []
     columns.of_caption(str(path), names)
     columns.of_media(str(path), names)
+    given = columns.of_given(str(path), names)
+    usual = (*columns.results, *PATHS, *MEDIA)
     return [
-        _Line(name, path, within, record, columns.media or find_column(record, (*PATHS, *MEDIA)))
+        _Line(name, path, within, record, columns.media or find_column(record, usual), given)
         for name, record in records
     ]
 
@@ -167,26 +171,34 @@ def _read_csv(path: Path) -> _Read:
 def _sample(line: _Line, seen: dict[str, set[str]], bounds: Bounds, columns: Columns) -> Sample:
     if not line.path:
         raise CaptionError("bad_line", f'has no "{line.column or "path"}"')
-    caption, metadata = caption_of_line(line.record, columns, path=line.column)
+    caption, metadata = caption_of_line(line.record, columns, own=(line.column, line.given))
     if suffix_of(line.path) not in MEDIA_SUFFIXES:
         raise CaptionError("wrong_extension", f"names {line.path}, which is of no known kind")
     media = _file(line, line.path, bounds)
     if media is None:
         raise CaptionError("missing_media", f"names {line.path}, which is not there")
-    first_frame = None
-    if frame := line.record.get(find_column(line.record, FIRST_FRAMES)):
-        first_frame = _file(line, frame, bounds) if isinstance(frame, str) else None
-        if first_frame is None:
-            raise CaptionError(
-                "missing_first_frame", f"names a first frame {frame!r}, which is not there"
-            )
+    given = _given(line, bounds, columns)
     name = line.name
     captions = seen.setdefault(name, set())
     if caption in captions:
         raise CaptionError("duplicate_name", f"names {line.path} again, with the same caption")
     identity = sample_id(f"{name}\n{caption}" if captions else name)
     captions.add(caption)
-    return Sample(identity, name, caption, media, first_frame, metadata)
+    return Sample(identity, name, caption, media, given, metadata)
+
+
+def _given(line: _Line, bounds: Bounds, columns: Columns) -> FileLocator | None:
+    """The image that a line names beside its medium; a source has to be there."""
+    kind, what = columns.missing_given, columns.given_name
+    named = line.record.get(line.given)
+    if not named and not columns.has_sources:
+        return None
+    if not named:
+        raise CaptionError(kind, f'names no {what}: its "{line.given}" is empty')
+    image = _file(line, named, bounds) if isinstance(named, str) else None
+    if image is None:
+        raise CaptionError(kind, f"names a {what} {named!r}, which is not there")
+    return image
 
 
 def _file(line: _Line, name: str, bounds: Bounds) -> FileLocator | None:

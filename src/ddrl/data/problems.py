@@ -38,6 +38,7 @@ ProblemKind = Literal[
     "missing_caption",
     "missing_first_frame",
     "missing_media",
+    "missing_source",
     "no_bucket",
     "not_downloaded",
     "other_captions",

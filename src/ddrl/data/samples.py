@@ -23,7 +23,8 @@ class Sample:
         name: path relative to the data set.
         caption: without white space around it; never empty.
         media: where the image or clip is.
-        first_frame: where the image is that the clip starts from, if it is given.
+        given: where the image is that goes with it, if the data name one: the first frame of a
+            clip, or the source of an edit.
         metadata: what a list says of its caption.
     """
 
@@ -31,7 +32,7 @@ class Sample:
     name: str
     caption: str
     media: Locator
-    first_frame: Locator | None = None
+    given: Locator | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     @property

@@ -1,9 +1,9 @@
 """Samples in tables: Hugging Face parquet files, and folders that ``datasets`` has saved.
 
 A table has a column of captions and one of media, of the names in :mod:`ddrl.data.columns`. Cells
-of media are bytes, structs of ``bytes`` and ``path``, or paths; ``first_frame`` may be there, of
-the same form and in every row. To find samples only captions are read, and what tells of rows:
-``split``, and the ``status`` of a download.
+of media are bytes, structs of ``bytes`` and ``path``, or paths; ``first_frame``, or the source
+images of edits, may be there, of the same form and in every row. To find samples only captions are
+read, and what tells of rows: ``split``, and the ``status`` of a download.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 
 from ddrl.data.bounds import Bounds
 from ddrl.data.captions import CaptionError, clean_caption, decode_text, parse_object
-from ddrl.data.columns import CAPTIONS, FIRST_FRAMES, Columns, find_column
+from ddrl.data.columns import CAPTIONS, Columns, find_column
 from ddrl.data.locators import FileLocator
 from ddrl.data.problems import OUTSIDE_HINT, BrokenFileError, Problem
 from ddrl.data.samples import Sample, sample_id
@@ -147,7 +147,7 @@ def _read(path: Path, where: str, bounds: Bounds, columns: Columns) -> _Table:
     names = _column_names(path)
     title = f"The table {path}"
     caption, media = columns.of_caption(title, names), columns.of_media(title, names)
-    first, split = find_column(names, FIRST_FRAMES), find_column(names, ("split",))
+    given, split = columns.of_given(title, names), find_column(names, ("split",))
     status = "status" if {"status", "url"} <= set(names) else ""
     table = _Table([], [])
     number = failed = several = 0
@@ -163,12 +163,12 @@ def _read(path: Path, where: str, bounds: Bounds, columns: Columns) -> _Table:
                 failed += 1
                 continue
             place = (part, row, number - 1, bounds)
-            frame = CellLocator(path, first, *place) if first else None
+            image = CellLocator(path, given, *place) if given else None
             several += isinstance(cell, list) and len(cell) > 1
             try:
                 text = clean_caption(caption_of_cell(cell))
                 medium = CellLocator(path, media, *place)
-                sample = Sample(sample_id(name), name, text, medium, frame)
+                sample = Sample(sample_id(name), name, text, medium, image)
                 table.rows.append(_Row(sample, split_of_value(of)))
             except CaptionError as fault:
                 problem = Problem(name, fault.kind, fault.message)

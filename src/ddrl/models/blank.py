@@ -65,16 +65,25 @@ def _sd3(model: DiffusersModel, rows: int, _: Size) -> Fields:
     }
 
 
-def _flux(model: DiffusersModel, rows: int, _: Size) -> Fields:
+def _source(model: DiffusersModel, rows: int, shape: Size) -> Fields:
+    """Latents of source images, which the data bring to the size of the result."""
+    sides = model.source_size(*(side * model.spatial_factor for side in shape[1:]))
+    latents = (side // model.spatial_factor for side in sides)
+    return {"given": torch.zeros(rows, shape[0], *latents)} if model.given_frames else {}
+
+
+def _flux(model: DiffusersModel, rows: int, shape: Size) -> Fields:
     config = _config(model)
     return {
         "embeds": torch.zeros(rows, _limit(model), config.joint_attention_dim),
         "pooled": torch.zeros(rows, config.pooled_projection_dim),
+        **_source(model, rows, shape),
     }
 
 
-def _flux2(model: DiffusersModel, rows: int, _: Size) -> Fields:
-    return {"embeds": torch.zeros(rows, _limit(model), _config(model).joint_attention_dim)}
+def _flux2(model: DiffusersModel, rows: int, shape: Size) -> Fields:
+    embeds = torch.zeros(rows, _limit(model), _config(model).joint_attention_dim)
+    return {"embeds": embeds, **_source(model, rows, shape)}
 
 
 def _qwen(model: DiffusersModel, rows: int, _: Size) -> Fields:
@@ -83,6 +92,17 @@ def _qwen(model: DiffusersModel, rows: int, _: Size) -> Fields:
         "embeds": torch.zeros(rows, length, _config(model).joint_attention_dim),
         "mask": torch.ones(rows, length, dtype=torch.bool),
     }
+
+
+def _qwen_edit(model: DiffusersModel, rows: int, shape: Size) -> Fields:
+    edits: Any = model
+    size = [side * model.spatial_factor for side in shape[1:]]
+    seen, width = edits.num_seen(*size), _config(model).joint_attention_dim
+    fields = {"is_empty": torch.zeros(rows, dtype=torch.bool)}
+    for kind, length in (("", seen + _limit(model)), ("empty_", seen)):
+        fields[f"{kind}embeds"] = torch.zeros(rows, length, width)
+        fields[f"{kind}mask"] = torch.ones(rows, length, dtype=torch.bool)
+    return fields | _source(model, rows, shape)
 
 
 def _sana(model: DiffusersModel, rows: int, _: Size) -> Fields:
@@ -154,6 +174,7 @@ _FIELDS: Mapping[str, tuple[str, Callable[[DiffusersModel, int, Size], Fields]]]
     "SD3": ("SD3Condition", _sd3),
     "Flux": ("FluxCondition", _flux),
     "Flux2Klein": ("Flux2KleinCondition", _flux2),
+    "QwenImageEdit": ("QwenEditCondition", _qwen_edit),
     "QwenImage": ("QwenImageCondition", _qwen),
     "Sana": ("SanaCondition", _sana),
     "LTX2": ("LTXCondition", _ltx2),

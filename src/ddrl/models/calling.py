@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from typing import Any, ClassVar
 
 __all__ = ["Calling"]
 
@@ -12,6 +12,8 @@ class Calling:
     """Says what a pipeline is called with; families override what is theirs."""
 
     pipeline: Any
+    packages: ClassVar[tuple[str, ...]] = ()
+    """Those that the pipeline can't be loaded without, beside the extra ``models``."""
 
     def guidance_arguments(self, guidance: float) -> dict[str, object]:
         """Arguments of the pipeline for u + w (c - u), in the pipeline's own meaning of guidance.
@@ -23,6 +25,15 @@ class Calling:
         if guidance != 1 and "negative_prompt" in self.call_parameters():
             found["negative_prompt"] = ""
         return found
+
+    def size_arguments(self, height: int, width: int) -> dict[str, object]:  # noqa: ARG002
+        """Arguments of the pipeline, beside height and width, without which it would change them.
+
+        Args:
+            height: of the samples, in pixels.
+            width: likewise.
+        """
+        return {}
 
     def guidance_lines(self, guidance: float) -> list[str]:  # noqa: ARG002
         """Lines of Python before the call, where guidance is no argument of it."""

@@ -8,7 +8,7 @@ from ddrl.errors import WeightsError
 
 __all__ = ["check_channels"]
 
-_PACKED = {"FluxPipeline": 4}
+_PACKED = {"FluxPipeline": 4, "FluxKontextPipeline": 4}
 _FAMILIES = ("StableDiffusionPipeline", "StableDiffusionXLPipeline", "StableDiffusion3Pipeline")
 
 

@@ -42,6 +42,7 @@ MAY_BE_MISSING: Mapping[str, tuple[tuple[str, ...], ...]] = {
     ),
     "StableDiffusionXLPipeline": (("image_encoder", "feature_extractor"),),
     "FluxPipeline": (("image_encoder", "feature_extractor"),),
+    "FluxKontextPipeline": (("image_encoder", "feature_extractor"),),
 }
 """Parts that a pipeline works without; those that stand together go together."""
 

@@ -19,7 +19,7 @@ from ddrl.models.few_step import FewStep
 from ddrl.models.given_frames import GivenFrames
 from ddrl.models.lora_names import LoRANames
 from ddrl.models.offloading import Offloading
-from ddrl.models.packing import from_vae, to_vae
+from ddrl.models.packing import from_vae, nearest_multiple, to_vae
 from ddrl.records import Condition
 
 __all__ = ["DiffusersModel"]
@@ -151,15 +151,19 @@ class DiffusersModel(GivenFrames, Offloading, FewStep, Calling, ABC):
         condition = self._encode(list(texts))
         if first_frames is None:
             return condition
-        return dataclasses.replace(condition, **self.encode_given(first_frames, frames=frames))
+        given = self.encode_given(first_frames, frames=frames, texts=texts)
+        return dataclasses.replace(condition, **given)
 
     @torch.no_grad()
-    def encode_given(self, first_frames: Tensor, *, frames: int = 81) -> dict[str, Tensor]:
+    def encode_given(
+        self, first_frames: Tensor, *, frames: int = 81, texts: Sequence[str] = ()
+    ) -> dict[str, Tensor]:
         """What the network is told of given frames: fields of the family's condition.
 
         Args:
             first_frames: pixels in [0, 1], shape (U, given_frames, 3, H, W).
             frames: of the longest clip that they are for, these included.
+            texts: U of them, which count where the family ``reads_given_with_texts``.
 
         Raises:
             DataError: the model takes none, or another number, or can't make this size.
@@ -167,12 +171,11 @@ class DiffusersModel(GivenFrames, Offloading, FewStep, Calling, ABC):
         self._check_first_frames(first_frames, len(first_frames))
         num, _, height, width = first_frames.shape[1:]
         DiffusersModel.latent_shape(self, height, width, num)
+        if self.reads_given_with_texts:
+            self.bring("pair")
+            return self._encode_pairs(first_frames, texts)
         self.bring("given")
         return self._encode_given(first_frames, frames)
-
-    def _encode_given(self, first_frames: Tensor, frames: int) -> dict[str, Tensor]:  # noqa: ARG002
-        """Encode given frames; a family that takes none is never asked."""
-        return {}
 
     @abstractmethod
     def _encode(self, texts: list[str]) -> Condition:
@@ -229,7 +232,8 @@ class DiffusersModel(GivenFrames, Offloading, FewStep, Calling, ABC):
         if height % multiple or width % multiple:
             raise DataError(
                 f"{name} makes media whose sides are multiples of {multiple}, not {asked}.",
-                hint=f"the nearest is {_nearest(height, multiple)}x{_nearest(width, multiple)}",
+                hint=f"the nearest is {nearest_multiple(height, multiple)}x"
+                f"{nearest_multiple(width, multiple)}",
             )
         largest = self.largest_side()
         if largest is not None and max(height, width) > largest:
@@ -294,7 +298,3 @@ class DiffusersModel(GivenFrames, Offloading, FewStep, Calling, ABC):
         """Tokens that the network makes of one sample's latents."""
         patch = self.size_multiple() // self.spatial_factor
         return math.prod(latent_shape[1:]) // patch**2
-
-
-def _nearest(size: int, multiple: int) -> int:
-    return multiple * max(1, round(size / multiple))

@@ -1,4 +1,4 @@
-"""FLUX.1: rectified flow on (C, H, W) latents, packed 2x2 for the network; CLIP and T5."""
+"""FLUX.1 and FLUX.1 Kontext: rectified flow on (C, H, W) latents, packed 2x2; CLIP and T5."""
 
 from __future__ import annotations
 
@@ -6,15 +6,17 @@ import inspect
 from dataclasses import dataclass
 from typing import Any, ClassVar, cast
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from ddrl.models.diffusers_model import DiffusersModel
 from ddrl.models.lora_names import LoRANames
 from ddrl.models.packing import grid_positions, pack, unpack
+from ddrl.models.source_images import require_source
 from ddrl.records import Condition
 
-__all__ = ["Flux", "FluxCondition"]
+__all__ = ["Flux", "FluxCondition", "FluxKontext"]
 
 
 @dataclass(frozen=True)
@@ -25,10 +27,12 @@ class FluxCondition(Condition):
         embeds: T5 tokens, shape (B, L, D); L is the same for all texts, and the network attends
             to the padding, as it was trained to.
         pooled: the CLIP summary, shape (B, P).
+        given: latents of the source images, shape (B, C, H, W); None where none is given.
     """
 
     embeds: Tensor
     pooled: Tensor
+    given: Tensor | None = None
 
 
 class Flux(DiffusersModel):
@@ -89,19 +93,65 @@ class Flux(DiffusersModel):
     def predict(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
         """The velocity of eq. (P2), shape of ``x_t``."""
         assert isinstance(condition, FluxCondition)
+        return self._call(x_t, t, condition, given=None)
+
+    def _call(
+        self, x_t: Tensor, t: Tensor, condition: FluxCondition, *, given: Tensor | None
+    ) -> Tensor:
+        """The network's output for the noisy tokens, with those of a source image after them."""
         height, width = x_t.shape[-2:]
         guidance = None
         if self.embedded_guidance is not None:
             guidance = t.new_full((len(t),), self.embedded_guidance)
-        positions = grid_positions(height // 2, width // 2, device=x_t.device)
+        tokens, positions = pack(x_t.to(self.dtype)), _positions(x_t, image=0)
+        num = tokens.shape[1]
+        if given is not None:
+            tokens = torch.cat([tokens, pack(given.to(tokens))], dim=1)
+            positions = torch.cat([positions, _positions(given, image=1)])
         output = self.transformer(
-            hidden_states=pack(x_t.to(self.dtype)),
+            hidden_states=tokens,
             timestep=t,
             guidance=guidance,
             encoder_hidden_states=condition.embeds.to(self.dtype),
             pooled_projections=condition.pooled.to(self.dtype),
             txt_ids=positions.new_zeros(condition.embeds.shape[1], 3),
-            img_ids=F.pad(positions, (1, 0)),
+            img_ids=positions,
             return_dict=False,
         )
-        return unpack(cast(Tensor, output[0]), height, width)
+        return unpack(cast(Tensor, output[0])[:, :num], height, width)
+
+
+def _positions(latents: Tensor, *, image: int) -> Tensor:
+    """The network's (image, row, column) of every token, shape (H W / 4, 3); 0 is the result."""
+    height, width = latents.shape[-2:]
+    grid = grid_positions(height // 2, width // 2, device=latents.device)
+    return F.pad(grid, (1, 0), value=image)
+
+
+class FluxKontext(Flux):
+    """FLUX.1 Kontext: the tokens of a source image follow the noisy ones, and stay clean."""
+
+    pipelines: ClassVar[tuple[str, ...]] = ("FluxKontextPipeline",)
+    takes_sources: ClassVar[bool] = True
+
+    @property
+    def allowed_given_frames(self) -> tuple[int, ...]:
+        """One source image always."""
+        return (1,)
+
+    def _encode_given(self, first_frames: Tensor, frames: int) -> dict[str, Tensor]:  # noqa: ARG002
+        """The latents of the source image."""
+        return {"given": self.encode_media(first_frames[:, 0]).to(self.device)}
+
+    def predict(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        """The velocity of eq. (P2), shape of ``x_t``.
+
+        Raises:
+            DataError: there is no source image.
+        """
+        assert isinstance(condition, FluxCondition)
+        return self._call(x_t, t, condition, given=require_source(condition.given))
+
+    def size_arguments(self, height: int, width: int) -> dict[str, object]:
+        """The pipeline would choose another size near its own megapixel."""
+        return {"max_area": height * width, "_auto_resize": False}

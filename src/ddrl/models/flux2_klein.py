@@ -1,4 +1,7 @@
-"""FLUX.2 [klein]: rectified flow on (128, H / 16, W / 16) latents, one token each; Qwen3."""
+"""FLUX.2 [klein]: rectified flow on (128, H / 16, W / 16) latents, one token each; Qwen3.
+
+It makes pictures from texts, and edits a source image where the data give one.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +16,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ddrl.models.packing import grid_positions
+from ddrl.models.source_images import as_pictures, require_source
 from ddrl.models.standardized import Standardized
 from ddrl.records import Condition
 
 __all__ = ["Flux2Klein", "Flux2KleinCondition"]
 
 DISTILLED_STEPS = 4  # of the released few-step networks
+MAX_SOURCE_AREA = 1024 * 1024  # pixels; the pipeline scales larger sources down
+SOURCE_TIME = 10  # of a source image's tokens, whose first coordinate is 0 for the result
 
 
 @dataclass(frozen=True)
@@ -28,9 +34,11 @@ class Flux2KleinCondition(Condition):
     Attributes:
         embeds: tokens of three layers, shape (B, L, D); L is the same for all texts, and the
             network attends to the padding, as it was trained to.
+        given: latents of the source images, shape (B, C, H, W); None where none is given.
     """
 
     embeds: Tensor
+    given: Tensor | None = None
 
 
 class Flux2Klein(Standardized):
@@ -46,6 +54,7 @@ class Flux2Klein(Standardized):
     """
 
     pipelines: ClassVar[tuple[str, ...]] = ("Flux2KleinPipeline",)
+    takes_sources: ClassVar[bool] = True
     lora_targets: ClassVar[tuple[str, ...]] = (
         *("attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0"),
         *("attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj", "attn.to_add_out"),
@@ -110,18 +119,53 @@ class Flux2Klein(Standardized):
         )
         return Flux2KleinCondition(embeds)
 
+    @property
+    def allowed_given_frames(self) -> tuple[int, ...]:
+        """No source image, or one: the same weights make pictures from texts and edit."""
+        return (0, 1)
+
+    def _encode_given(self, first_frames: Tensor, frames: int) -> dict[str, Tensor]:  # noqa: ARG002
+        """The latents of the source image, which the pipeline scales down to a megapixel."""
+        pixels = first_frames[:, 0]
+        if math.prod(pixels.shape[-2:]) > MAX_SOURCE_AREA:
+            pixels = torch.cat([self._smaller(row[None]) for row in pixels])
+        return {"given": self.encode_media(pixels).to(self.device)}
+
+    def _smaller(self, pixels: Tensor) -> Tensor:
+        """One picture, shape (1, 3, H, W), at the size that the pipeline brings it to."""
+        processor, multiple = self.pipeline.image_processor, self.size_multiple()
+        picture = processor._resize_to_target_area(as_pictures(pixels)[0], MAX_SOURCE_AREA)
+        width, height = (side // multiple * multiple for side in picture.size)
+        made: Tensor = processor.preprocess(picture, height, width, resize_mode="crop")
+        return (made + 1) / 2
+
     def predict(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
-        """The velocity of eq. (P2), shape of ``x_t``."""
+        """The velocity of eq. (P2), shape of ``x_t``.
+
+        Raises:
+            DataError: it is set to edit, and there is no source image.
+        """
         assert isinstance(condition, Flux2KleinCondition)
         words = torch.arange(condition.embeds.shape[1], device=x_t.device)
-        positions = grid_positions(*x_t.shape[-2:], device=x_t.device)
+        tokens, positions = _tokens(x_t.to(self.dtype), time=0)
+        num = tokens.shape[1]
+        if self.given_frames:
+            given = require_source(condition.given).to(tokens)
+            more, places = _tokens(given, time=SOURCE_TIME)
+            tokens, positions = torch.cat([tokens, more], 1), torch.cat([positions, places])
         output = self.transformer(
-            hidden_states=x_t.to(self.dtype).flatten(2).mT,
+            hidden_states=tokens,
             timestep=t,
             guidance=None,
             encoder_hidden_states=condition.embeds.to(self.dtype),
             txt_ids=F.pad(words[:, None], (3, 0)),  # (time, row, column, word)
-            img_ids=F.pad(positions, (1, 1)),
+            img_ids=positions,
             return_dict=False,
         )
-        return cast(Tensor, output[0]).mT.reshape(x_t.shape)
+        return cast(Tensor, output[0])[:, :num].mT.reshape(x_t.shape)
+
+
+def _tokens(latents: Tensor, *, time: int) -> tuple[Tensor, Tensor]:
+    """Latents (B, C, H, W) as tokens (B, H W, C), and their (time, row, column, word)."""
+    grid = grid_positions(*latents.shape[-2:], device=latents.device)
+    return latents.flatten(2).mT, F.pad(F.pad(grid, (1, 0), value=time), (0, 1))

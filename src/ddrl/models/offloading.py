@@ -11,12 +11,13 @@ from torch import nn
 
 __all__ = ["Offload", "Offloading", "Task"]
 
-Task = Literal["text", "given", "media"]
-"""What parts are used for: to encode texts, to encode given frames, to encode or decode media."""
+Task = Literal["text", "given", "pair", "media"]
+"""What parts are used for: to encode texts, given frames, or both together, or media; to decode."""
 
 PARTS: Mapping[Task, tuple[str, ...]] = {
     "text": ("text_encoder", "text_encoder_2", "text_encoder_3", "connectors"),
     "given": ("vae", "image_encoder"),
+    "pair": ("vae", "text_encoder"),
     "media": ("vae",),
 }
 """Names of a pipeline's parts. What is not named is never used, and stays on the CPU."""

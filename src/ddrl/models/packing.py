@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["from_vae", "grid_positions", "pack", "to_vae", "unpack"]
+__all__ = ["from_vae", "grid_positions", "nearest_multiple", "pack", "to_vae", "unpack"]
 
 
 def to_vae(media: Tensor, *, is_video: bool) -> Tensor:
@@ -36,6 +36,11 @@ def unpack(tokens: Tensor, height: int, width: int) -> Tensor:
     """The inverse of :func:`pack`, for latents of this height and width."""
     size = (height // 2, width // 2)
     return F.pixel_shuffle(tokens.mT.reshape(len(tokens), tokens.shape[2], *size), 2)
+
+
+def nearest_multiple(size: int, multiple: int) -> int:
+    """The multiple that is nearest to a size, and not 0."""
+    return multiple * max(1, round(size / multiple))
 
 
 def grid_positions(height: int, width: int, *, device: torch.device) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,10 @@ FAMILIES: Mapping[str, str] = {
     "StableDiffusionXLPipeline": "ddrl.models.stable_diffusion:SDXL",
     "ZImagePipeline": "ddrl.models.z_image:ZImage",
     "FluxPipeline": "ddrl.models.flux:Flux",
+    "FluxKontextPipeline": "ddrl.models.flux:FluxKontext",
     "QwenImagePipeline": "ddrl.models.qwen_image:QwenImage",
+    "QwenImageEditPipeline": "ddrl.models.qwen_image_edit:QwenImageEdit",
+    "QwenImageEditPlusPipeline": "ddrl.models.qwen_image_edit:QwenImageEditPlus",
     "Flux2KleinPipeline": "ddrl.models.flux2_klein:Flux2Klein",
     "WanPipeline": "ddrl.models.wan_family:open_wan",
     "WanImageToVideoPipeline": "ddrl.models.wan_family:open_wan",
@@ -78,7 +82,8 @@ def load_model(
         family: the adapter; None: that of ddrl for the pipeline's class.
 
     Raises:
-        UsageError: diffusers is not installed, or ``family`` is of other pipelines.
+        UsageError: diffusers is not installed, or a package that the pipeline needs, or ``family``
+            is of other pipelines.
         WeightsError: it is not a pipeline of a family that ddrl knows, files are missing, cut or
             of another network than the configs, or it can't be had from the hub.
     """
@@ -86,6 +91,10 @@ def load_model(
         return open_own(family, path, dtype=dtype)
     pipelines = import_diffusers().DiffusionPipeline
     adapter, files = look_into(path, variant=variant, family=family)
+    for package in getattr(adapter, "packages", ()):
+        if importlib.util.find_spec(package) is None:
+            message = f"{files.class_name} needs {package}."
+            raise UsageError(message, hint=f"pip install {package}")
     files.check()
     if files.is_here:
         from ddrl.models.sketch import sketch_model  # which needs this module

@@ -29,6 +29,7 @@ def needs_synthetic(recipe: Recipe) -> bool:
 def given_conflicts(recipe: Recipe) -> Iterator[Conflict]:
     """The conflicts of frames that are given; the model says later how many it takes."""
     data = recipe.data
+    yield from _source_conflicts(data)
     if data.given_frames and data.source not in {"files", "hub", "moving_digits"}:
         yield Conflict(
             ("data.given_frames", "data.source"),
@@ -42,6 +43,41 @@ def given_conflicts(recipe: Recipe) -> Iterator[Conflict]:
             f"data.given_frames is {data.given_frames}, but clips have data.frames = "
             f"{least}, so nothing would be left to generate",
             "set data.frames above data.given_frames, or leave data.given_frames out",
+        )
+
+
+def _source_conflicts(data: DataSection) -> Iterator[Conflict]:
+    """The conflicts of source images."""
+    if data.source_column and not data.source_images:
+        yield Conflict(
+            ("data.source_column", "data.source_images"),
+            f"data.source_column is {data.source_column}, but data.source_images is 0, so that no "
+            "source image would be read",
+            "set data.source_images = 1 for a base that edits pictures, or leave "
+            "data.source_column out",
+        )
+    if not data.source_images:
+        return
+    if data.source not in {"files", "hub"}:
+        yield Conflict(
+            ("data.source_images", "data.source"),
+            f"data.source_images is {data.source_images}, but data.source {data.source} has no "
+            "source images",
+            'leave data.source_images out, or give edits with data.source = "files"',
+        )
+    if data.given_frames:
+        yield Conflict(
+            ("data.source_images", "data.given_frames"),
+            f"data.source_images is {data.source_images} and data.given_frames is "
+            f"{data.given_frames}, but no model takes both",
+            "set one of them to 0",
+        )
+    if data.frames > 1:
+        yield Conflict(
+            ("data.source_images", "data.frames"),
+            f"data.source_images is {data.source_images}, but data.frames is {data.frames}, and "
+            "what is edited are pictures",
+            "set data.frames = 1, or leave data.source_images out",
         )
 
 

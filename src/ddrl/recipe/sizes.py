@@ -93,6 +93,12 @@ def _several(recipe: Recipe) -> Iterator[Conflict]:
             f"data.sizes has {len(data.sizes)}",
             "choose another advantage, or give one size",
         )
+    if data.source_images:
+        yield Conflict(
+            ("data.sizes", "data.source_images"),
+            f"data.sizes has {len(data.sizes)}, and edits are trained at one size",
+            "give one size, or leave data.source_images out",
+        )
     if data.given_frames and data.anchor == "independent":
         yield Conflict(
             ("data.sizes", "data.anchor"),

@@ -213,6 +213,12 @@ class DataSection(Section):
         "end of their names, such as `jpg`; empty = one of the usual names, such as `image`, "
         "`video`, `file_name` (`files`, `hub`).",
     )
+    source_column: str = Field(
+        "",
+        description="Column or key that holds source images or paths to them, or in folders and "
+        "shards the end of their names, such as `before.jpg`; empty = one of the usual names, such "
+        "as `source`, `input_image`, `before` (with `source_images`).",
+    )
     height: int = Field(512, ge=1, description="Height in pixels (not `digits`, `words`).")
     width: int = Field(512, ge=1, description="Width in pixels (not `digits`, `words`).")
     sizes: Annotated[tuple[str, ...], BeforeValidator(as_sizes)] = Field(
@@ -229,6 +235,14 @@ class DataSection(Section):
         description="First frames of each clip that the model is given; 1: image-to-video; 5: "
         "video-to-video (Cosmos). They are the clip's own, or, for 1, the image that a list names "
         "as its `first_frame` (`files`, `hub`, `moving_digits`).",
+    )
+    source_images: int = Field(
+        0,
+        ge=0,
+        le=1,
+        description="Source images that the model is given with each caption; 1: image editing. A "
+        "sample is then a source image, an instruction as its caption, and the result as its "
+        "medium (`files`, `hub`).",
     )
     heldout: float = Field(
         0.1,
@@ -283,3 +297,8 @@ class DataSection(Section):
         read = (read_size(text, frames=self.frames) for text in self.sizes)
         found = tuple(size for size in read if size is not None)
         return found or ((self.height, self.width, self.frames),)
+
+    @property
+    def num_given(self) -> int:
+        """Pictures that the model is given with each caption, of either kind."""
+        return self.given_frames + self.source_images

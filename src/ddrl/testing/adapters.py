@@ -35,7 +35,7 @@ class AdapterCase:
 
     Attributes:
         model: the adapter, over a tiny model.
-        condition: of U texts (and first frames, if the family takes them), U at least 2.
+        condition: of U texts (and given frames, if the family takes them), U at least 2.
         latent_shape: of one sample.
         media: pixels in [0, 1], as ``encode_media`` takes them, one row per text.
         pipeline: (noise, times without the final 0) -> the latents that the family's own pipeline
@@ -43,7 +43,8 @@ class AdapterCase:
             where there is no such pipeline.
         times: the grid that the pipeline uses, the final 0 included.
         texts: those of the condition; without them it is not checked that each is encoded apart.
-        first_frames: those of the condition, shape (U, F, 3, H, W), if the family takes them.
+        first_frames: those of the condition, or the source images of edits, shape
+            (U, F, 3, H, W), if the family takes them.
         round_trip: largest mean error of decode(encode(x)), or None for a VAE with random weights.
     """
 
@@ -92,9 +93,14 @@ def check_adapter(case: AdapterCase, *, tolerance: float = 1e-4) -> None:
             case.model,
             case.texts,
             case.first_frames,
-            frames=case.media.shape[1],
+            frames=_num_frames(case),
             latents=noise,
         )
+
+
+def _num_frames(case: AdapterCase) -> int:
+    """Frames of the media; pictures have one."""
+    return case.media.shape[1] if case.media.ndim == 5 else 1
 
 
 def _of_pictures(case: AdapterCase) -> AdapterCase | None:
@@ -132,7 +138,7 @@ def _encoder(case: AdapterCase) -> Callable[[list[str]], Condition] | None:
 
     def encode(texts: list[str]) -> Condition:
         first = given[:1].expand(len(texts), *given.shape[1:])
-        return model.encode(texts, first_frames=first, frames=case.media.shape[1])
+        return model.encode(texts, first_frames=first, frames=_num_frames(case))
 
     return encode
 
@@ -185,7 +191,7 @@ def _check_texts(case: AdapterCase, noise: Tensor) -> None:
         else:
             assert isinstance(case.model, DiffusersModel)
             alone = case.model.encode(
-                [text], first_frames=given[index : index + 1], frames=case.media.shape[1]
+                [text], first_frames=given[index : index + 1], frames=_num_frames(case)
             )
         values = {field.name: getattr(alone, field.name) for field in dataclasses.fields(alone)}
         rows.append({name: value[0] for name, value in values.items() if value is not None})
