@@ -15,11 +15,11 @@ def tutorial_block(argument: str) -> str:
     """What one of the commands printed.
 
     Args:
-        argument: which of them, counted from 1.
+        argument: which of them: a letter, `a` is the first.
     """
     result = read_result("tutorial")
     _check(result["reports"])
-    command, lines = list(result["printed"].items())[int(argument) - 1]
+    command, lines = list(result["printed"].items())[ord(argument) - ord("a")]
     body = "\n".join(line.rstrip() for line in lines)
     return made(f"\n```\n{body}\n```\n") if command else ""
 

@@ -60,6 +60,13 @@ _Sizes = Annotated[
         help="May be given again: count the samples of each size, as data.sizes takes them.",
     ),
 ]
+_Outside = Annotated[
+    bool,
+    typer.Option(
+        "--allow-outside",
+        help="Read files outside of PATH that its links or lists name: data.outside.",
+    ),
+]
 _CaptionColumn = Annotated[
     str, typer.Option("--caption-column", metavar="NAME", help="Captions: data.caption_column.")
 ]
@@ -82,13 +89,7 @@ def check(
     frames: _Frames = None,
     fps: _FPS = None,
     size: _Sizes = None,
-    allow_outside: Annotated[
-        bool,
-        typer.Option(
-            "--allow-outside",
-            help="Read files outside of PATH that its links or lists name: data.outside.",
-        ),
-    ] = False,
+    allow_outside: _Outside = False,
     model: _Model = "",
     split: _Split = "auto",
     layout: _Layout = "auto",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from ddrl.recipe.conflict import Conflict
@@ -11,7 +11,7 @@ from ddrl.recipe.conflict import Conflict
 if TYPE_CHECKING:
     from ddrl.recipe.schema import Recipe
 
-__all__ = ["as_sizes", "read_size", "size_conflicts", "size_name"]
+__all__ = ["as_sizes", "read_size", "read_sizes", "size_conflicts", "size_name"]
 
 _SIZE = re.compile(r"([1-9]\d{0,5})x([1-9]\d{0,5})(?:x([1-9]\d{0,5}))?")
 _EXAMPLE = (
@@ -39,6 +39,11 @@ def read_size(text: str, *, frames: int = 1) -> tuple[int, int, int] | None:
     """
     match = _SIZE.fullmatch(text)
     return None if match is None else (int(match[2]), int(match[1]), int(match[3] or frames))
+
+
+def read_sizes(texts: Iterable[str], *, frames: int = 1) -> tuple[tuple[int, int, int], ...]:
+    """Those of some texts that are sizes, as :func:`read_size` reads them."""
+    return tuple(size for text in texts if (size := read_size(text, frames=frames)) is not None)
 
 
 def size_name(size: tuple[int, int, int]) -> str:

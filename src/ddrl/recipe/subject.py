@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, StringConstraints
 
 from ddrl.recipe.sections import MAX_SEED, Section
-from ddrl.recipe.sizes import as_sizes, read_size
+from ddrl.recipe.sizes import as_sizes, read_sizes
 
 __all__ = ["DataSection", "LoRASection", "ModelSection", "PretrainSection", "SyntheticSection"]
 
@@ -95,8 +95,8 @@ class ModelSection(Section):
     )
     compile: bool = Field(
         False,
-        description="Compile the network's blocks with `torch.compile`: faster passes, after "
-        "minutes of compiling; needs a C++ compiler on the CPU.",
+        description="Compile the network's blocks with `torch.compile`, which takes minutes, for "
+        "faster passes; needs a C++ compiler on the CPU.",
     )
     distilled: Literal["auto", "yes", "no"] = Field(
         "auto",
@@ -113,15 +113,15 @@ class ModelSection(Section):
     )
     start: str = Field(
         "",
-        description="Folder of a run whose averaged weights are the base: stages in a row. "
-        "Of a pipeline, `path` is the base of that run, and its adapter is merged.",
+        description="Folder of a run whose averaged weights are the base: stages in a row. Of a "
+        "pipeline, `path` is the base of that run, and its adapter is merged.",
     )
     network: Literal["mlp", "dit"] = Field("mlp", description="Network (`tiny` only).")
     width: int = Field(256, ge=1, description="Width of the hidden layers (`tiny` only).")
     depth: int = Field(4, ge=1, description="Number of blocks (`tiny` only).")
     patch: int = Field(2, ge=1, description="Side of a patch in pixels (`dit` only).")
     patch_frames: int = Field(
-        1, ge=1, description="Frames of a patch of clips; they divide the clip (`dit` only)."
+        1, ge=1, description="Frames of a patch; they divide the clip (`dit`)."
     )
     heads: int = Field(4, ge=1, description="Attention heads; they divide the width (`dit` only).")
     lora: LoRASection = Field(default_factory=LoRASection, description="The adapter.")
@@ -215,9 +215,8 @@ class DataSection(Section):
     )
     source_column: str = Field(
         "",
-        description="Column or key that holds source images or paths to them, or in folders and "
-        "shards the end of their names, such as `before.jpg`; empty = one of the usual names, such "
-        "as `source`, `input_image`, `before` (with `source_images`).",
+        description="Column or key of source images or paths to them, or in folders and shards the "
+        "end of their names; empty = a usual one, as `source`, `before` (with `source_images`).",
     )
     height: int = Field(512, ge=1, description="Height in pixels (not `digits`, `words`).")
     width: int = Field(512, ge=1, description="Width in pixels (not `digits`, `words`).")
@@ -285,7 +284,7 @@ class DataSection(Section):
         "`teacher`.",
     )
     anchors_per_group: int = Field(
-        0, ge=0, description="Data samples per prompt and step; 0 = as many as `group_size`."
+        0, ge=0, description="Data samples per prompt and step; 0 = `rollout.group_size`."
     )
     synthetic: SyntheticSection = Field(
         default_factory=SyntheticSection, description="Samples of the base model as data."
@@ -294,9 +293,8 @@ class DataSection(Section):
     @property
     def shapes(self) -> tuple[tuple[int, int, int], ...]:
         """(height, width, frames) of every size, at least one, in the order of ``sizes``."""
-        read = (read_size(text, frames=self.frames) for text in self.sizes)
-        found = tuple(size for size in read if size is not None)
-        return found or ((self.height, self.width, self.frames),)
+        sizes = read_sizes(self.sizes, frames=self.frames)
+        return sizes or ((self.height, self.width, self.frames),)
 
     @property
     def num_given(self) -> int:
