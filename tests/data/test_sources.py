@@ -95,10 +95,15 @@ def test_what_has_no_source_is_named(tmp_path: Path) -> None:
         ("b.source.png", "missing_caption"),
     ]
     assert "no a.source.png" in found.problems[0].message
-    # To a base of texts such a name says nothing.
-    plain = find_samples(tmp_path)
-    assert [sample.name for sample in plain.samples] == ["a.png"]
-    assert [one.path for one in plain.problems] == ["b.source.png"]
+
+
+def test_to_a_base_of_texts_such_a_name_says_nothing(tmp_path: Path) -> None:
+    for name in ("a", "a.source"):
+        write_image(tmp_path / f"{name}.png")
+        (tmp_path / f"{name}.txt").write_text(name)
+    found = find_samples(tmp_path)
+    assert [sample.caption for sample in found.samples] == ["a", "a.source"]
+    assert not found.problems
 
 
 def test_a_list(tmp_path: Path) -> None:

@@ -120,9 +120,7 @@ class ModelSection(Section):
     width: int = Field(256, ge=1, description="Width of the hidden layers (`tiny` only).")
     depth: int = Field(4, ge=1, description="Number of blocks (`tiny` only).")
     patch: int = Field(2, ge=1, description="Side of a patch in pixels (`dit` only).")
-    patch_frames: int = Field(
-        1, ge=1, description="Frames of a patch; they divide the clip (`dit`)."
-    )
+    patch_frames: int = Field(1, ge=1, description="Frames of a patch, in clips (`dit` only).")
     heads: int = Field(4, ge=1, description="Attention heads; they divide the width (`dit` only).")
     lora: LoRASection = Field(default_factory=LoRASection, description="The adapter.")
     pretrain: PretrainSection = Field(
