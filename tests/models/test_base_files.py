@@ -330,7 +330,7 @@ def test_a_weight_of_no_block_that_is_missing(base: Path) -> None:
 
 def test_packed_weights_are_not_compared() -> None:
     packed = PartFiles("unet", "X", tensors={"weight": ((3, 1), "uint8")}, quantized="bitsandbytes")
-    pipeline = SimpleNamespace(unet=torch.nn.Linear(2, 3, bias=False))
+    pipeline = SimpleNamespace(unet=torch.nn.Linear(2, 3, bias=False, device="meta"))
     check_weights(BaseFiles("model", "X", (packed,)), pipeline)
     plain = replace(packed, quantized="")
     with pytest.raises(WeightsError, match="weight is 3x1 in the file and 3x2 by the config"):
