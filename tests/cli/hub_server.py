@@ -42,7 +42,8 @@ class HubServer(ThreadingHTTPServer):
         self.repositories: dict[str, Repository] = {}
         self.blobs: dict[str, bytes] = {}
         self.requests: list[str] = []
-        self.faults: dict[str, tuple[int, str]] = {}  # a part of "METHOD /path": the answer
+        # A part of "METHOD /path": status, words and the hub's name of the error.
+        self.faults: dict[str, tuple[int, str, str]] = {}
         self.lock = threading.Lock()
 
     @property
@@ -97,7 +98,7 @@ class Handler(BaseHTTPRequestHandler):
             self.server.requests.append(request)
             fault = next((f for part, f in self.server.faults.items() if part in request), None)
             if fault:
-                self.refuse(*fault)
+                self.refuse(fault[0], fault[1], X_Error_Code=fault[2])
             elif path.startswith("/blobs/"):  # signed addresses, which need no token
                 self.store(path, body)
             elif self.user() is None:

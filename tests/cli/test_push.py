@@ -150,7 +150,7 @@ def test_a_fault_midway_loses_nothing(
 ) -> None:
     request, status, words = FAULTS[fault]
     out = tmp_path / "out"
-    hub.faults[request] = (status, words)
+    hub.faults[request] = (status, words, "")
     push(finished, out).failed(2, f"the hub says {status} ({words})", f"is whole in {out}", "again")
     assert hub.repositories.get(NAME, Repository(True)).files == {}
     whole = contents(out)

@@ -6,7 +6,9 @@ import json
 import shlex
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import diffusers
@@ -20,11 +22,13 @@ from tests.models.families import test_sd3, test_stable_diffusion
 
 from ddrl.builders.opening import inspect_base
 from ddrl.errors import WeightsError
-from ddrl.models.base_files import read_base
+from ddrl.models.base_files import BaseFiles, read_base
 from ddrl.models.configs import reason_of
+from ddrl.models.part_files import PartFiles
 from ddrl.models.pretrained import load_model
 from ddrl.models.sd3 import SD3Condition
 from ddrl.models.sketch import sketch_model
+from ddrl.models.weights_match import check_weights
 
 NETWORK = "diffusion_pytorch_model.safetensors"
 POINTER = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 4000000\n"
@@ -307,6 +311,30 @@ def test_other_shapes(base: Path) -> None:
         "context_embedder.weight is 32x32 in the file and 64x32 by the config",
         hint="download",
     )
+
+
+def test_a_weight_of_no_block_that_is_missing(base: Path) -> None:
+    """A network of diffusers has to find it; a text encoder's may have another name by now."""
+    for part, name in (
+        ("text_encoder", "text_projection.weight"),
+        ("transformer", "proj_out.bias"),
+    ):
+        (file,) = (base / part).glob("*.safetensors")
+        state = load_file(file)
+        del state[name]
+        save_file(state, file, metadata={"format": "pt"})
+        if part == "text_encoder":
+            assert inspect_base(str(base))[1] is None
+    refused(base, "transformer", "its files lack proj_out.bias", hint="one and the same download")
+
+
+def test_packed_weights_are_not_compared() -> None:
+    packed = PartFiles("unet", "X", tensors={"weight": ((3, 1), "uint8")}, quantized="bitsandbytes")
+    pipeline = SimpleNamespace(unet=torch.nn.Linear(2, 3, bias=False, device="meta"))
+    check_weights(BaseFiles("model", "X", (packed,)), pipeline)
+    plain = replace(packed, quantized="")
+    with pytest.raises(WeightsError, match="weight is 3x1 in the file and 3x2 by the config"):
+        check_weights(BaseFiles("model", "X", (plain,)), pipeline)
 
 
 @pytest.mark.parametrize("method", ["bitsandbytes", "bitsandbytes_4bit", "torchao"])

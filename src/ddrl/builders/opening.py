@@ -13,7 +13,7 @@ from ddrl.errors import DDRLError, WeightsError
 from ddrl.models.base_files import BaseFiles
 from ddrl.models.configs import PipelineConfigs, building, part_class
 from ddrl.models.diffusers_model import DiffusersModel
-from ddrl.models.hub import ask_hub, is_offline, local_folder, unreachable
+from ddrl.models.hub import ask_hub, local_folder
 from ddrl.models.opened import OpenedModel
 from ddrl.models.own_family import Family, family_class
 from ddrl.models.weights_match import check_weights
@@ -165,8 +165,6 @@ def inspect_base(
     from ddrl.models.pretrained import look_into
     from ddrl.models.sketch import OTHER_VERSION
 
-    if local_folder(path) is None and is_offline():
-        raise unreachable(path)
     adapter = family_class(family) if family else None
     with building(f"{path} can't be planned", hint=OTHER_VERSION):
         _, files = look_into(path, variant=variant, family=adapter)
