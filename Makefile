@@ -96,6 +96,13 @@ evidence: $(DEV_READY) ## measure everything again (hours), then write pages and
 setup: $(DEV_READY) ## make .venv with everything that development needs
 	@echo "Ready: source $(VENV)/bin/activate"
 
+.PHONY: package
+package: $(DEV_READY) ## build wheel and sdist into dist/ and check what they say of themselves
+	$(PY) -m pip install --quiet $(PIP_ARGS) "build>=1.2" "twine>=6.1"
+	rm -rf dist
+	$(PY) -m build --no-isolation --outdir dist .
+	$(PY) -m twine check --strict dist/*
+
 .PHONY: clean
 clean: ## remove caches and build outputs; .venv and runs/ stay
 	rm -rf build dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage

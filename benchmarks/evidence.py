@@ -86,6 +86,7 @@ STEPS = (
     _script("memory", "memory_evidence"),
     _script("real_size_analytic", "real_size"),
     _script("reward_audit_ink", "reward_audit_example"),
+    _script("tutorial", "tutorial"),
     Step(
         "demo",
         (

@@ -94,7 +94,7 @@ def _random(recipe: Recipe) -> Iterator[None]:
         rows = torch.arange(len(captions)).repeat_interleave(anchors)
         part = Part(captions, model.encode(captions).to("cpu"), rows, x0)
         real: Any = None  # nothing is evaluated
-        return Corpus(part, part, real, size)
+        return Corpus(part, part, real, (size,))
 
     with patch.object(pretrained, "load_model", load), patch.object(assets, "build_corpus", corpus):
         yield

@@ -66,7 +66,7 @@ def real_pictures(run: LoadedRun, splits: DigitSplits) -> dict[str, float]:
     bench = build_bench(run.recipe, run.corpus, run.scorer, splits, run.device)
     held = splits.heldout
     prompts = Prompts.numbered(held.captions).select(held.caption_id.tolist())
-    values = bench.values(SampleSet(held.media, prompts))
+    values = bench.values([SampleSet(held.media, prompts)])
     judged = {name: float(found.mean()) for name, found in values.measures.items()}
     return {"reward": float(values.reward.mean()), **judged}
 

@@ -26,6 +26,7 @@ from results import (
     read_result,
     source,
 )
+from tutorial_text import time_block, tutorial_block
 
 from ddrl.diffusion.kernels import make_kernel
 from ddrl.diffusion.process import RectifiedFlow
@@ -307,6 +308,8 @@ BLOCKS: dict[str, Callable[[str], str]] = {
     "methods": methods_table,
     "cost": cost_block,
     "cards": lambda _: made(f"\n{cards_page()}\n"),
+    "tutorial": tutorial_block,
+    "tutorial-time": time_block,
     "serving": lambda _: made(f"\n{serving_table()}\n"),
 }
 FIGURES: dict[str, Callable[[str], str]] = {

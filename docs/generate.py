@@ -28,7 +28,7 @@ PROGRESS = (
     "**Work in progress.** Some of these results were made with files that are not committed, or do not say from\n"
     "which: {names}.\n\n"
 )
-IN_PARTS = ("blind_verdicts", "stop_on_hack", "memory", "reward_audit_ink")
+IN_PARTS = ("blind_verdicts", "stop_on_hack", "memory", "reward_audit_ink", "tutorial")
 
 
 def recipes_page() -> str:
@@ -38,7 +38,8 @@ def recipes_page() -> str:
 {MADE}A recipe is a TOML file that says what a run is. Keys that are left out have the defaults below; a key
 that does not exist is an error that names the nearest one. `section.key=value` on the command line
 overrides a key: `ddrl train recipes/digits.toml objective.beta=0.3`. A number that can be switched
-off is off at 0. The run's folder keeps the whole recipe as `recipe.toml`.
+off is off at 0. The run's folder keeps the whole recipe as `recipe.toml`. `ddrl explain objective.beta` says what a key means,
+what it takes and which recipes set it; `ddrl explain objective` lists the keys of a section.
 
 `ddrl recipe list` names the recipes that come with ddrl. Commands take the name in place of a file, as `ddrl train digits`;
 a file of that name in the working folder, with or without `.toml`, comes first, and the log says so. `ddrl recipe copy digits`

@@ -60,14 +60,14 @@ class HandBench(Bench):
     def sample(
         self,
         forward: Forward,
-        latent_shape: tuple[int, ...],
+        latent_shapes: Sequence[tuple[int, ...]],
         *,
         samples_per_prompt: int = 0,
-    ) -> SampleSet:
+    ) -> tuple[SampleSet, ...]:
         self.asked.append(samples_per_prompt)
-        return SampleSet(torch.zeros(1, 3, 1, 1), Prompts.numbered(["a"], []))
+        return (SampleSet(torch.zeros(1, 3, 1, 1), Prompts.numbered(["a"], [])),)
 
-    def values(self, samples: SampleSet) -> Values:
+    def values(self, samples: Sequence[SampleSet]) -> Values:
         return self.script.values()
 
 
@@ -101,7 +101,7 @@ def make_bench(
     script = Script()
     return HandBench(
         recipe=parse_recipe('[[reward]]\nname = "classifier"\n' + settings),
-        corpus=Corpus(train, part, Real(torch.zeros(len(real), 3, 1, 1), ids, held), (1, 1, 1)),
+        corpus=Corpus(train, part, Real(torch.zeros(len(real), 3, 1, 1), ids, held), ((1, 1, 1),)),
         prompts=held,
         scorer=cast("Scorer", None),
         judges=dict.fromkeys(judges, cast("Any", None)),

@@ -166,6 +166,8 @@ ELSEWHERE: dict[str, str] = {
     "model.compile": "flow/test_weight_switches.py::test_compiling_changes_little",
     "model.lora.start": "cli/test_export_start.py::test_a_whole_run_from_an_adapter",
     "data.source": "flow/test_prompts.py::test_it_trains_and_drift_is_measured",
+    "data.sizes": "builders/test_sizes.py::"
+    "test_each_step_has_one_size_with_its_own_times_and_replays_exactly",
     "data.fps": "builders/test_corpus.py::test_clips_are_sampled_at_the_recipe_s_rate",
     "data.outside": "builders/test_corpus.py::test_files_outside_are_read_if_the_recipe_allows_it",
     **dict.fromkeys(

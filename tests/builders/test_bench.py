@@ -51,7 +51,7 @@ def measure(media: Tensor) -> Values:
         judges={"halves": half_as_bright},
     )
     prompts = Prompts.numbered(["a", "b"]).select([0, 0, 1, 1])
-    return Bench.values(bench, SampleSet(media, prompts))
+    return Bench.values(bench, [SampleSet(media, prompts)])
 
 
 BRIGHTNESS = [0.0, 0.25, 0.5, 1.0]

@@ -214,11 +214,31 @@ def test_of_a_table_of_levels_the_lines_run(
     assert "guidance_scale=2.5" in "\n".join(lines)
 
 
-def test_the_lines_take_a_first_frame(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def whole_clip(model: Any, noise: Tensor) -> Tensor:
+    """As LTX-2 takes latents of which the first frame is given."""
+    with Image.open("first_frame.png") as picture:
+        levels = torch.from_numpy(np.array(picture)).permute(2, 0, 1)
+    given = model.encode([PROMPT], first_frames=levels[None, None] / 255).given
+    clip: Tensor = model.denormalize(torch.cat([given, noise], dim=2))
+    return clip
+
+
+FIRST_FRAMES: dict[str, tuple[Callable[[], Any], float, Latents]] = {
+    "wan_i2v": (test_wan_i2v.build_pipeline, 2.5, lambda _, z: z),
+    # Its published model names the class without a picture.
+    "ltx2": (lambda: ltx2_parts.build_pipeline(newer=True), 1.0, whole_clip),
+}
+
+
+@pytest.mark.parametrize("family", FIRST_FRAMES)
+def test_the_lines_take_a_first_frame(
+    family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
-    side, pipeline = 64, test_wan_i2v.build_pipeline()
-    pipeline.save_pretrained(tmp_path / "model")
-    run = loaded(tmp_path / "model", "heun", side=side, frames=5, guidance=2.5)
+    build, guidance, as_given = FIRST_FRAMES[family]
+    side = 64
+    build().save_pretrained(tmp_path / "model")
+    run = loaded(tmp_path / "model", "heun", side=side, frames=5, guidance=guidance)
     model: Any = run.model
     model.given_frames = 1
     levels = (wan_parts.pixels(1, 1, 3, side, side)[0, 0] * 255).round().byte()
@@ -226,7 +246,9 @@ def test_the_lines_take_a_first_frame(tmp_path: Path, monkeypatch: pytest.Monkey
     condition = model.encode([PROMPT], first_frames=levels[None, None] / 255, frames=5)
     made, noise = ours(run, "heun", condition)
     lines = pipeline_code(run, "owner/name@v1", ())
-    assert np.abs(theirs(lines, model, noise, tmp_path / "model") - made).max() <= 2
+    assert "    image=load_image(" in "\n".join(lines)
+    latents = as_given(model, noise)
+    assert np.abs(theirs(lines, model, latents, tmp_path / "model") - made).max() <= 2
 
 
 EDITORS: dict[str, tuple[Build, int, float, Latents]] = {

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from peft import LoraConfig
 from tests.models.families.test_sd3 import build_pipeline
+from torch.testing._internal.two_tensor import TwoTensor
 
-from ddrl.builders.identity import _sums, base_parts, condition_hash, weights_hash
+from ddrl.builders.identity import _sums, _tensors_hash, base_parts, condition_hash, weights_hash
 from ddrl.models.diffusers_model import DiffusersModel
 from ddrl.models.pretrained import load_model
 from ddrl.models.tiny import TinyCondition, TinyConfig, TinyModel
@@ -93,6 +95,22 @@ def test_shape_and_kind_of_numbers_count() -> None:
     ids = torch.arange(4)
     found = [ids, ids.view(2, 2), ids.view(torch.float64)]
     assert len({condition_hash(TinyCondition(one)) for one in found}) == 3
+
+
+def test_a_tensor_that_is_made_of_others_is_hashed_by_them() -> None:
+    """As quantised weights are: integers and their scales, which no view of bytes shows."""
+    numbers, scales = torch.arange(6.0).reshape(2, 3), torch.ones(2, 3)
+
+    def hashed(one: torch.Tensor, other: torch.Tensor) -> str:
+        made: Any = TwoTensor
+        return _tensors_hash([("weight", made(one, other))])
+
+    found = hashed(numbers, scales)
+    assert hashed(numbers.clone(), scales.clone()) == found
+    assert hashed(numbers + 1, scales) != found
+    assert hashed(numbers, scales * 2) != found
+    assert _tensors_hash([("weight", numbers)]) != found
+    assert hashed(scales, numbers) != found
 
 
 def test_sums_are_of_this_tensor_and_not_of_one_before() -> None:

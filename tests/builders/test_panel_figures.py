@@ -41,7 +41,7 @@ def model(
 def panel(found: Sequence[Found], *, settings: str = "") -> Panel:
     bench = make_bench(CLOUD + 1, IDS, settings=settings)
     bench.script.found = list(found)
-    return Panel(bench, cast("Forward", None), (1, 1, 1), num_samples=24)
+    return Panel(bench, cast("Forward", None), [(1, 1, 1)], num_samples=24)
 
 
 def audits(found: Sequence[Found], *, settings: str = "") -> list[Mapping[str, float]]:
@@ -99,7 +99,7 @@ def test_too_few_features_are_no_perfect_distance() -> None:
     few = find(CLOUD[:2], IDS[:2], losses=np.ones(24), measures={"quality": QUALITY[:2]})
     bench = make_bench(CLOUD[:1], IDS[:1], num_prompts=6)
     bench.script.found = [few]
-    found = Panel(bench, cast("Forward", None), (1, 1, 1), num_samples=2)(1).metrics
+    found = Panel(bench, cast("Forward", None), [(1, 1, 1)], num_samples=2)(1).metrics
     assert "audit/frechet" not in found
     assert "audit/score" not in found
     assert found["audit/hacked"] == 0.0
@@ -112,7 +112,7 @@ def test_too_few_features_are_no_perfect_distance() -> None:
 def test_samples_are_spread_over_prompts(num_samples: int, prompts: int, each: int) -> None:
     bench: HandBench = make_bench(CLOUD + 1, IDS)
     bench.script.found = [model()]
-    made = Panel(bench, cast("Forward", None), (1, 1, 1), num_samples=num_samples)
+    made = Panel(bench, cast("Forward", None), [(1, 1, 1)], num_samples=num_samples)
     assert bench.asked == [each]
     assert len(made._bench.prompts) == prompts
 
@@ -136,7 +136,7 @@ def test_the_pixels_that_moved_farthest_are_logged() -> None:
     bench = make_bench(CLOUD, IDS)
     bench.real.pixels["contrast"] = CLOUD[:, 1]  # type: ignore[index]
     bench.script.found = both
-    panel = Panel(bench, cast("Forward", None), (1, 1, 1), num_samples=24)
+    panel = Panel(bench, cast("Forward", None), [(1, 1, 1)], num_samples=24)
     moved = panel(1).metrics["audit/pixels"]
     assert moved == pytest.approx(3 / CLOUD[:, 1].std(), rel=0.1)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import stat
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,13 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, StableDiffusion3Pipeline
 from PIL import Image
 from safetensors.torch import load_file
-from tests.cli.command import contents, ddrl
+from tests.cli.command import ddrl
 from tests.flow.diffusers_jobs import Job, image_size
 from tests.models.families.test_sd3 import build_pipeline
 from torch import Tensor
 
 from ddrl.builders.card_code import PROMPT
 from ddrl.builders.runs import LoadedRun, load_run
-from ddrl.models.tiny import TinyModel
 from ddrl.seeding import sample_noise
 from ddrl.training.rollout import sample_ode
 
@@ -168,18 +167,80 @@ def test_the_lines_of_the_card_make_the_sample(
     assert np.abs(pixels(file) - pixels(Path("sample.png"))).max() <= 2
 
 
-def test_nothing_of_an_export_says_where_it_lay(job: Job, lora_run: Path, tmp_path: Path) -> None:
-    out = exported(lora_run, tmp_path / "out")
+def check_nothing_says_where_it_lay(out: Path, *places: Path) -> None:
     for path in (one for one in out.rglob("*") if one.is_file()):
         content = path.read_bytes()
-        for private in (tmp_path, job.root, lora_run, tmp_path.parents[2]):
+        for private in places:
             assert str(private).encode() not in content, path
+
+
+def test_nothing_of_an_export_says_where_it_lay(job: Job, lora_run: Path, tmp_path: Path) -> None:
+    places = (tmp_path, job.root, lora_run, tmp_path.parents[2])
+    out = exported(lora_run, tmp_path / "out")
+    check_nothing_says_where_it_lay(out, *places)
     recipe = (out / "README.md").read_text().partition("```toml\n")[2]
     section = recipe.partition("[run]\n")[2].partition("\n\n")[0]
     keys = {line.partition(" = ")[0] for line in section.split("\n")}
     assert {"steps", "seed"} <= keys
     assert not {"folder", "cache"} & keys
     assert 'path = "model"' in recipe
+    merged = exported(lora_run, tmp_path / "merged", "--merged")
+    assert len(list(merged.rglob("*config.json"))) > 5
+    check_nothing_says_where_it_lay(merged, *places)
+    assert b"_name_or_path" not in b"".join(p.read_bytes() for p in merged.rglob("*.json"))
+
+
+OTHERS = "LoRA of rank 4 of {0}, post-trained", "| Base model | {0} |", 'path = "{0}"'
+
+
+@pytest.mark.parametrize(
+    ("recorded", "shown", "revision"),
+    [
+        ("owner/name", "owner/name", ""),
+        ("owner/name@v1", "owner/name@v1", 'revision="v1", '),
+        ("/cache/hub/models--owner--name/snapshots/0a1b", "owner/name@0a1b", 'revision="0a1b", '),
+    ],
+)
+def test_the_card_names_the_base_that_the_run_recorded(
+    job: Job, lora_run: Path, tmp_path: Path, recorded: str, shown: str, revision: str
+) -> None:
+    """And not the folder in which it lies here, which a folder of the id's name may even be."""
+    run = recorded_as(lora_run, tmp_path, job.root / "model", recorded)
+    out = exported(run, tmp_path / "out", "--model", str(job.root / "model"))
+    card = (out / "README.md").read_text()
+    for phrase in OTHERS:
+        assert phrase.format(shown) in card
+    assert f'from_pretrained("owner/name", {revision}dtype' in card
+    assert 'base_model: "owner/name"' in card
+    assert "the path of yours" not in card
+    assert json.loads((out / "export.json").read_text())["base"] == shown
+    check_nothing_says_where_it_lay(out, job.root, tmp_path)
+
+
+def recorded_as(run: Path, folder: Path, base: Path, path: str) -> Path:
+    """A copy of the run whose recipe names another base."""
+    shutil.copytree(run, folder / "run")
+    recipe = folder / "run" / "recipe.toml"
+    recipe.write_text(recipe.read_text().replace(f'path = "{base}"', f'path = "{path}"'))
+    assert path in recipe.read_text()
+    return folder / "run"
+
+
+def test_the_card_of_a_base_without_a_public_name(
+    job: Job, lora_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder, also when it is named as an id would be."""
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "base").symlink_to(job.root / "model")
+    monkeypatch.chdir(tmp_path)
+    run = recorded_as(lora_run, tmp_path, job.root / "model", "/home/someone/models/gone")
+    card = (exported(run, tmp_path / "out", "--model", "here/base") / "README.md").read_text()
+    assert "| Base model | base, a folder whose public name is not known |" in card
+    assert "base_model:" not in card
+    assert "put the path of yours here.\npipeline = " in card
+    assert "someone" not in card
+    merged = exported(run, tmp_path / "merged", "--merged", "--model", "here/base")
+    assert "the path of yours" not in (merged / "README.md").read_text()  # it is the export's own
 
 
 @pytest.mark.skipif(os.name != "posix", reason="modes of POSIX")
@@ -196,64 +257,3 @@ def test_an_export_is_read_by_whom_the_umask_lets(
             assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {mode}
     finally:
         os.umask(before)
-
-
-def report(step: int) -> str:
-    verdict = {"status": "hacked", "sentence": "The reward was hacked."}
-    return json.dumps({"runs": {"run": {"verdict": verdict, "num_steps": step}}})
-
-
-def test_the_card_has_the_verdict(trained: Path) -> None:
-    (trained / "evaluation").mkdir()
-    audit = trained / "evaluation" / "report.json"
-    for step, phrase in (
-        (4, "## Audit\n\nThe reward was hacked.\n"),
-        (2, "Of step 2, which is not the step of these weights: The reward was hacked.\n"),
-    ):
-        audit.write_text(report(step))
-        assert phrase in (exported(trained, trained / "export") / "README.md").read_text()
-
-
-def test_the_embedded_model(finished: Path, tmp_path: Path) -> None:
-    out = exported(finished, tmp_path / "out")
-    run = load_run(finished)
-    loaded = TinyModel.load(out).transformer.state_dict()
-    assert all(torch.equal(v, loaded[n]) for n, v in run.model.transformer.state_dict().items())
-    assert "TinyModel.load" in (out / "README.md").read_text()
-
-
-def test_an_earlier_export_is_replaced_and_nothing_else(finished: Path, tmp_path: Path) -> None:
-    out = exported(finished, tmp_path / "out")
-    first = contents(out)
-    (out / "mine.txt").write_text("mine")
-    outside = tmp_path / "outside.txt"
-    outside.touch()
-    manifest = json.loads((out / "export.json").read_text())
-    (out / "old").mkdir()
-    (out / "old" / "stale.bin").touch()
-    manifest["files"] += ["old/stale.bin", "../outside.txt"]
-    (out / "export.json").write_text(json.dumps(manifest))
-    exported(finished, out)
-    assert {**first, "mine.txt": contents(out)["mine.txt"]} == contents(out)
-    assert outside.exists()
-    assert not (out / "old").exists()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "outside.txt"]
-
-
-def refused(code: int, arguments: Sequence[str | Path], *phrases: str) -> None:
-    ddrl("export", *arguments).failed(code, *phrases)
-
-
-def test_what_can_not_be_exported(finished: Path, recipe: Path) -> None:
-    here = recipe.parent
-    refused(2, [here / "nowhere"], f"{here / 'nowhere'} is not the folder of a run", "ddrl train")
-    empty = here / "empty"
-    empty.mkdir()
-    (empty / "recipe.toml").write_text(recipe.read_text())
-    refused(5, [empty], "has no checkpoint yet")
-    assert [path.name for path in empty.iterdir()] == ["recipe.toml"]
-    refused(5, [finished, "--out", here / "out", "--step", "3"], "no checkpoint of step 3")
-    refused(2, [finished, "--out", empty], f"{empty} is in use", "--out FOLDER")
-    refused(2, [finished, "--out", recipe], f"{recipe} is in use")
-    refused(2, [finished, "--out", recipe / "out"], "can't be written")
-    assert not (here / "out").exists()

@@ -55,7 +55,7 @@ def test_drift_is_what_its_definition_says() -> None:
     x0, forward = torch.ones(1, 1, 2, 2), Forward(FakeModel())
     meter = DriftMeter(x0=x0, caption_id=torch.tensor([0]), seed=3, num_times=1)
     found = float(meter.losses(forward, Rows(2)))
-    noise = meter._noise(slice(0, 1))[:, 0]
+    noise = meter._noise(torch.tensor([0]), (1, 2, 2))[:, 0]
     t = torch.tensor([0.5])
     with torch.no_grad():
         velocity = forward.plain((x0 + noise) / 2, t, FakeCondition(torch.tensor([2])))

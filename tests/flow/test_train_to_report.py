@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 from pathlib import Path
 
@@ -44,13 +45,16 @@ def test_a_report_of_both(runs: list[Path], tmp_path: Path) -> None:
     result = ddrl("evaluate", *runs, "--out", tmp_path)
     assert result.code == 0, result.stderr
     lines = result.stdout.splitlines()
-    assert lines[-1] == str(tmp_path / "report.html")
+    assert lines[-2] == str(tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    assert lines[-1] in html.unescape(page)  # its headline
+    assert lines[-1].startswith("DDRL: ")
     head = lines[0].split()
     assert head[:5] == ["run", "reward", "judge", "Fréchet", "diversity"]
     assert [line.split()[0] for line in lines[1:4]] == ["base", "run", "hacked"]
     assert lines[4].startswith("run: ")
     assert lines[5].startswith("hacked: ")
-    assert (tmp_path / "report.html").read_text().lower().startswith("<!doctype html>")
+    assert page.lower().startswith("<!doctype html>")
 
 
 def test_the_report_as_json(runs: list[Path]) -> None:

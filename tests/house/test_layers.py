@@ -14,6 +14,7 @@ PACKAGE = "ddrl"
 SOURCE = Path(__file__).parents[2] / "src" / PACKAGE
 
 BASE = {"errors", "seeding", "disk"}
+NAMED = {"named_code"}
 MATHEMATICS = BASE | {"diffusion", "objective", "records"}
 MATTER = MATHEMATICS | {"models", "data", "rewards"}
 
@@ -27,15 +28,16 @@ MAY_IMPORT: dict[str, set[str]] = {
     "diffusion": BASE,
     "records": BASE,
     "objective": BASE | {"diffusion", "records"},
-    "models": MATHEMATICS,
+    "named_code": {"errors"},
+    "models": MATHEMATICS | NAMED,
     "data": MATHEMATICS,
-    "rewards": MATHEMATICS,
+    "rewards": MATHEMATICS | NAMED,
     "training": MATTER,
     "evaluation": MATTER | {"training.rollout", "training.checkpoint", "training.forward"},
     "votes": {"errors", "disk"},
     "testing": MATTER | {"training.rollout", "training.forward"},
-    "builders": MATTER | {"recipe", "training", "evaluation", "votes"},
-    "cli": MATTER | {"recipe", "builders", "training", "evaluation", "votes"},
+    "builders": MATTER | NAMED | {"recipe", "training", "evaluation", "votes"},
+    "cli": MATTER | NAMED | {"recipe", "builders", "training", "evaluation", "votes"},
     "__main__": {"cli"},
 }
 
@@ -46,6 +48,7 @@ HEAVY = {"torch", "numpy", "scipy", "sklearn", "matplotlib", "PIL", "safetensors
 MUST_NOT_IMPORT: dict[str, set[str]] = {
     "errors": HEAVY,
     "disk": HEAVY,
+    "named_code": HEAVY,
     "recipe": HEAVY,
     "diffusion": OUTSIDE_WORLD,
     "objective": OUTSIDE_WORLD,

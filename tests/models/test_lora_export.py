@@ -24,7 +24,7 @@ from tests.models.families import (
 from torch import Tensor
 
 from ddrl.errors import UsageError, WeightsError
-from ddrl.models.lora import LoRASettings, add_lora
+from ddrl.models.lora import LoRASettings, add_lora, has_lora
 from ddrl.models.lora_export import LORA_FILE, LORA_FILE_2, check_format, save_lora
 from ddrl.models.lora_names import LoRAFormat
 from ddrl.models.lora_start import read_adapter
@@ -233,3 +233,15 @@ def test_no_adapter(tmp_path: Path) -> None:
     test_sd3.build_pipeline(tmp_path / "parts").save_pretrained(tmp_path / "model")
     with pytest.raises(WeightsError, match="has no adapter"):
         save_lora(load_model(tmp_path / "model"), tmp_path / "adapter")
+
+
+def test_an_adapter_is_not_merged_into_a_quantised_network(tmp_path: Path) -> None:
+    test_sd3.build_pipeline(tmp_path / "parts").save_pretrained(tmp_path / "model")
+    model = trained(load_model(tmp_path / "model"))
+    network: Any = model.transformer
+    network.is_quantized = True  # as diffusers says it of one
+    with pytest.raises(WeightsError, match="can't be merged into a quantised") as caught:
+        save_whole(model, tmp_path / "merged")
+    assert "without --merged" in caught.value.hint
+    assert has_lora(network)
+    assert not (tmp_path / "merged").exists()

@@ -16,6 +16,7 @@ from tests.models.families import (
     test_flux,
     test_flux2_klein,
     test_flux_kontext,
+    test_ltx_first_frame,
     test_ltx_video,
     test_qwen_image,
     test_sana,
@@ -53,6 +54,7 @@ BUILDERS: dict[str, Callable[[Path], Any]] = {
     "qwen": lambda _: test_qwen_image.build_pipeline(),
     "ltx": lambda _: test_ltx_video.build_pipeline(conditioned=True),
     "ltx2": lambda _: ltx2_parts.build_pipeline(newer=True),
+    "ltx2_i2v": lambda _: test_ltx_first_frame.build("2.3"),
     "wan": lambda _: WanPipeline(
         transformer=wan_parts.transformer(), vae=wan_parts.vae(), **wan_parts.text_parts()
     ),

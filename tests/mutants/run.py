@@ -1,6 +1,6 @@
 """Plants the faults of the tables one by one, and counts those that no test notices.
 
-    python -m tests.mutants.run [--package NAME ...] [--only TEXT] [--changed [REF]] [--jobs N]
+    python -m tests.mutants.run [--package NAME ...] [--only TEXT ...] [--changed [REF]] [--jobs N]
 
 Each fault goes into a copy of the source in a temporary folder. A process that has imported torch
 and its like forks for each, so that a fault costs its tests and little more; the tests stop at the
@@ -190,13 +190,13 @@ def changed_files(ref: str) -> set[str]:
     return set("".join(found).split("\n"))
 
 
-def chosen(table: Table, *, only: str, changed: set[str] | None) -> list[Mutant]:
+def chosen(table: Table, *, only: Sequence[str], changed: set[str] | None) -> list[Mutant]:
     """The mutants to plant, without those that are known to change nothing."""
     return [
         mutant
         for mutant in table.mutants
         if not mutant.equivalent
-        and only in f"{mutant.file} {mutant.old}"
+        and (not only or any(text in f"{mutant.file} {mutant.old}" for text in only))
         and (
             changed is None
             or f"src/ddrl/{mutant.file}" in changed
@@ -248,7 +248,9 @@ def main() -> int:
     """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else "")
     parser.add_argument("--package", nargs="*", default=[], help="tables, by name; default all")
-    parser.add_argument("--only", default="", help="text that the file's name or old text contains")
+    parser.add_argument(
+        "--only", nargs="*", default=[], help="texts; the file's name or old text contains one"
+    )
     parser.add_argument(
         "--changed",
         nargs="?",

@@ -92,27 +92,47 @@ def test_options_are_passed() -> None:
     assert (made.weights, made.floor) == ("folder", -2.0)
 
 
+CLASS = "write a class with that method"
+SEE = "see what it takes, and set that in"
+OTHERWISE = "set it otherwise in"
+
+
 @pytest.mark.parametrize(
     ("name", "options", "phrase", "hint"),
     [
         (f"{HERE}:Planted", {"flor": 1}, "has no option 'flor'", "did you mean 'floor'?"),
         (f"{HERE}:Planted", {"xyzzy": 1}, "has no option 'xyzzy'", "it has weights, floor"),
-        (f"{HERE}:NotAReward", {}, "not a class with a method score", ""),
-        (f"{HERE}:Planted", {}, "can't be made: .*'weights'", ""),
-        (f"{HERE}:Planted", {"weights": "", "floor": 1.0}, "floor must not be positive", ""),
+        (f"{HERE}:NotAReward", {}, "not a class with a method score", CLASS),
+        (
+            f"{HERE}:Planted",
+            {},
+            r"needs the option weights\.",
+            "set options.weights in a recipe, or",
+        ),
+        (f"{HERE}:Planted", {"weights": "", "floor": 1.0}, "floor must not be positive", SEE),
         ("ink", {"scail": 2.0}, "has no option 'scail'", "did you mean 'scale'?"),
-        ("ink", {"scale": "2"}, "'scale' of reward 'ink' can't be '2': Input should be a", ""),
-        ("ink", {"scale": True}, "'scale' of reward 'ink' can't be True", ""),
-        ("jpeg", {"prefer": "small"}, "can't be 'small': Input should be 'compressible' or", ""),
-        ("jpeg", {"quality": 90.5}, "'quality' of reward 'jpeg' can't be 90.5", ""),
-        ("jpeg", {"quality": 101}, "can't be made: quality must be from 1 to 95", ""),
-        ("ocr", {"detect": "never"}, "'detect' of reward 'ocr' can't be 'never'", ""),
+        (
+            "ink",
+            {"scale": "2"},
+            "'scale' of reward 'ink' can't be '2': Input should be a",
+            OTHERWISE,
+        ),
+        ("ink", {"scale": True}, "'scale' of reward 'ink' can't be True", OTHERWISE),
+        (
+            "jpeg",
+            {"prefer": "small"},
+            "can't be 'small': Input should be 'compressible' or",
+            OTHERWISE,
+        ),
+        ("jpeg", {"quality": 90.5}, "'quality' of reward 'jpeg' can't be 90.5", OTHERWISE),
+        ("jpeg", {"quality": 101}, "can't be made: quality must be from 1 to 95", SEE),
+        ("ocr", {"detect": "never"}, "'detect' of reward 'ocr' can't be 'never'", OTHERWISE),
     ],
 )
 def test_wrong_options(name: str, options: dict[str, object], phrase: str, hint: str) -> None:
     with pytest.raises(RewardError, match=phrase) as caught:
         make_reward(name, options)
-    assert caught.value.hint == hint
+    assert caught.value.hint.startswith(hint)
 
 
 def test_a_whole_number_is_a_float_too() -> None:

@@ -151,7 +151,7 @@ def test_spellings(words: dict[str, float], share: float) -> None:
 @pytest.mark.parametrize(
     ("options", "phrase"),
     [
-        ({}, "can't be made: .*'url'"),
+        ({}, r"needs the option url\."),
         ({"url": "localhost:8000"}, "must begin with http"),
         (
             {"url": "http://h", "model": "m", "question": "Is it {promt}?"},

@@ -135,13 +135,13 @@ def test_a_step_is_no_longer_than_grad_clip(grad_clip: float, clips: bool) -> No
 
 def test_the_data_term_draws_anew_in_every_iteration(monkeypatch: pytest.MonkeyPatch) -> None:
     trainer, steps = Toy().trainer(), []
-    data = trainer._gradient.data
+    data = trainer._gradients[0].data
 
     def spy(anchor: Anchor, *, step: int, num_anchors: int) -> dict[str, Tensor]:
         steps.append((step, len(anchor), num_anchors))
         return data(anchor, step=step, num_anchors=num_anchors)
 
-    monkeypatch.setattr(trainer._gradient, "data", spy)
+    monkeypatch.setattr(trainer._gradients[0], "data", spy)
     for _ in range(3):
         trainer.iteration()
     assert steps == [(0, 8, 8), (1, 8, 8), (2, 8, 8)]
@@ -193,7 +193,7 @@ def test_members_of_a_group_are_neighbours(micro_batch: int) -> None:
     model.__class__ = Spy
     hand = trainer.dealer.deal(0)
     checked: list[Trajectory] = []
-    found = trainer._collector().collect(hand, step=0, check=checked.append, blame=lambda _: None)
+    found = trainer._collector(0).collect(hand, step=0, check=checked.append, blame=lambda _: None)
     (trajectory,) = checked
     assert trajectory is found.trajectory
     assert trajectory.group.tolist() == [0, 0, 0, 0, 1, 1, 1, 1]

@@ -253,9 +253,9 @@ def test_a_resumed_run_takes_the_beta_that_its_budget_had(tmp_path: Path) -> Non
     train(with_budget(), 5, sinks=[whole])
     begun, resumed = with_budget(), with_budget()
     train(begun, 3, sinks=[first])
-    assert begun._gradient.beta != begun.objective.beta
+    assert begun._gradients[0].beta != begun.objective.beta
     restore(resumed, save(begun, CheckpointFolder(tmp_path)))
-    assert resumed._gradient.beta == begun._gradient.beta
+    assert resumed._gradients[0].beta == begun._gradients[0].beta
     train(resumed, 5, sinks=[second])
     assert without_seconds(first.lines + second.lines) == without_seconds(whole.lines)
 

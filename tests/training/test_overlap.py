@@ -127,7 +127,7 @@ def trainer_of(model: FakeModel, reward: FakeReward) -> Trainer:
     trainer = TOY.but(reward=reward).trainer()
     model.transformer = trainer.forward.model.transformer
     forward = dataclasses.replace(trainer.forward, model=model)
-    return dataclasses.replace(trainer, forward=forward, _replay_checked=True)
+    return dataclasses.replace(trainer, forward=forward, _replay_checked={0})
 
 
 def test_samples_that_exploded_in_the_midst_are_blamed_on_the_policy() -> None:

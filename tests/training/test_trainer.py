@@ -470,7 +470,7 @@ def test_the_kl_to_come_is_charged_in_every_update_of_a_rollout(
     """With one member of a group per update, a baseline of the update's own would charge 0."""
     objective = Objective(regularizer="reference", kl_in_return=True)
     trainer = Toy(objective=objective, num_updates=4).trainer()
-    policy, charged = trainer._gradient.policy, []
+    policy, charged = trainer._gradients[0].policy, []
 
     def spy(
         trajectory: Trajectory, advantages: Advantages, *, correction: Tensor | None = None
@@ -479,7 +479,7 @@ def test_the_kl_to_come_is_charged_in_every_update_of_a_rollout(
         charged.append(correction)
         return policy(trajectory, advantages, correction=correction)
 
-    monkeypatch.setattr(trainer._gradient, "policy", spy)
+    monkeypatch.setattr(trainer._gradients[0], "policy", spy)
     trainer.iteration()
     assert len(charged) == 4
     assert all(float(correction[:, :-1].abs().min()) > 0 for correction in charged)
@@ -501,7 +501,7 @@ def test_an_exploded_policy_is_not_blamed_on_others(is_resumed: bool) -> None:
     """Its samples are not finite, so replay and reward fail: neither is the cause."""
     toy = Toy(reward=FakeReward(plant=torch.full((N,), math.nan)))
     trainer = with_model(toy.trainer(), ExplodedModel())
-    trainer._replay_checked = not is_resumed
+    trainer._replay_checked = set() if is_resumed else {0}
     with pytest.raises(GuardStop, match="latent_std is nan at step 1") as caught:
         trainer.iteration()
     assert not isinstance(caught.value, ReplayMismatch)

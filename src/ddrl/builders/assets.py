@@ -13,13 +13,12 @@ import torch
 from ddrl.builders.corpus import Corpus
 from ddrl.builders.device import device_to_read, limit_threads, note_device, pick_device
 from ddrl.builders.embedded import build_judge, check_embedded, load_splits
-from ddrl.builders.identity import base_parts
-from ddrl.builders.pretrained import adapt, build_pretrained, check_model_path
+from ddrl.builders.pretrained import adapt, build_pretrained, check_model_path, family_of
 from ddrl.builders.scorers import build_scorer
 from ddrl.builders.source import build_corpus, check_path
 from ddrl.builders.stages import check_starts, start_from
 from ddrl.builders.store import Progress, fingerprint, make_once
-from ddrl.builders.verify import check_base, check_data, identity_notes, resume_hint
+from ddrl.builders.verify import base_identity, check_base, check_data, identity_notes, resume_hint
 from ddrl.data.digits import DigitSplits
 from ddrl.data.sources import CaptionedMedia
 from ddrl.models.compiling import compile_blocks
@@ -166,6 +165,7 @@ def check_named(recipe: Recipe, *, is_here: bool = True) -> None:
     Raises:
         DataError: the data, or what the run starts from, is missing.
         WeightsError: the model's folder is missing.
+        UsageError: the family that it names can't be had.
         RewardError: a reward or its package is missing, or it is of other data.
     """
     sections: list[RewardSection | HeldoutRewardSection] = [*recipe.reward]
@@ -175,6 +175,7 @@ def check_named(recipe: Recipe, *, is_here: bool = True) -> None:
         if is_here and isinstance(card, RewardCard):
             card.require(section.name)
     check_model_path(recipe)
+    family_of(recipe)
     if is_here:
         check_path(recipe)
         check_starts(recipe)
@@ -249,7 +250,7 @@ class Assets:
         splits = load_splits(recipe)
         scorer = build_scorer(recipe, splits)
         model = build_model(recipe, splits, device, progress=progress)
-        base = base_parts(model)
+        base = base_identity(model)
         if checkpoint is not None:
             check_base(checkpoint, base, recipe, hint=resume_hint(recipe, "model.path"))
         corpus = build_corpus(recipe, model, splits, progress=progress)
@@ -262,6 +263,8 @@ class Assets:
         """What a checkpoint notes about base and data."""
         return identity_notes(self.base, self.corpus.rows)
 
-    def latent_shape(self) -> tuple[int, ...]:
-        """Of one sample."""
-        return tuple(self.corpus.train.x0.shape[1:])
+    def latent_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Of one sample of each size."""
+        if len(self.corpus.sizes) == 1:
+            return (tuple(self.corpus.train.x0.shape[1:]),)
+        return tuple(self.model.latent_shape(*size) for size in self.corpus.sizes)

@@ -15,8 +15,8 @@ from ddrl import errors
 from ddrl.builders.runs import RunFolder
 from ddrl.disk import BESIDE, read_json, replace_file
 from ddrl.errors import DDRLError, UsageError
+from ddrl.named_code import folders
 from ddrl.recipe import Recipe, dump_toml
-from ddrl.rewards.code import folders
 from ddrl.training.auditing import Audit
 from ddrl.training.shown import Shown
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from ddrl.builders.assets import build_judge
 from ddrl.builders.corpus import Corpus, Part
 from ddrl.builders.embedded import Judge, build_judges
-from ddrl.builders.features import RealData, build_encoder, real_data
+from ddrl.builders.features import RealData, build_encoder, real_data, same_length
 from ddrl.builders.scorers import build_heldout
 from ddrl.data.digits import DigitSplits
 from ddrl.evaluation.drift import DriftMeter
@@ -55,6 +55,29 @@ class Values:
     frames: NDArray[np.float64] | None
     prompt_id: NDArray[np.int64]
     causes: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def join(cls, parts: Sequence[Values]) -> Values:
+        """All samples of several sets, in the order of their prompts."""
+        if len(parts) == 1:
+            return parts[0]
+        prompt_id = np.concatenate([part.prompt_id for part in parts])
+        order = prompt_id.argsort(kind="stable")
+
+        def together(found: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+            joined: NDArray[np.float64] = np.concatenate(found)[order]
+            return joined
+
+        frames = same_length([part.frames for part in parts])
+        return cls(
+            reward=together([part.reward for part in parts]),
+            measures={n: together([p.measures[n] for p in parts]) for n in parts[0].measures},
+            pixels={n: together([p.pixels[n] for p in parts]) for n in parts[0].pixels},
+            features=together([part.features for part in parts]),
+            frames=together(frames) if frames else None,
+            prompt_id=prompt_id[order],
+            causes={name: cause for part in parts for name, cause in part.causes.items()},
+        )
 
 
 @dataclass(frozen=True)
@@ -105,36 +128,54 @@ class Bench:
         return "sample" if is_all and not self.recipe.data.num_given else "prompt"
 
     def sample(
-        self, forward: Forward, latent_shape: tuple[int, ...], *, samples_per_prompt: int = 0
-    ) -> SampleSet:
+        self,
+        forward: Forward,
+        latent_shapes: Sequence[tuple[int, ...]],
+        *,
+        samples_per_prompt: int = 0,
+    ) -> tuple[SampleSet, ...]:
         """Samples of every prompt, from the same noise for every model.
 
         Args:
             forward: the model.
-            latent_shape: of one sample.
+            latent_shapes: of one sample of each of the data's sizes.
             samples_per_prompt: 0 = as many as the recipe says.
+
+        Returns:
+            A set for each size that has prompts: a prompt's samples have the size of its data.
         """
         section = self.recipe.evaluation
-        return generate(
-            forward,
-            self.prompts,
-            metadata=self.corpus.heldout.metadata[: len(self.prompts)],
-            condition=self.corpus.heldout.condition,
-            samples_per_prompt=samples_per_prompt or section.samples_per_prompt,
-            latent_shape=latent_shape,
-            seed=section.seed,
-            num_steps=section.steps,
-            solver=section.solver,
-            micro_batch=self.recipe.run.micro_batch,
-            device=self.device,
+        sizes = self.corpus.heldout.prompt_sizes()[: len(self.prompts)]
+        return tuple(
+            generate(
+                forward,
+                self.prompts,
+                metadata=self.corpus.heldout.metadata[: len(self.prompts)],
+                condition=self.corpus.heldout.condition,
+                chosen=(sizes == size).nonzero().flatten().tolist(),
+                samples_per_prompt=samples_per_prompt or section.samples_per_prompt,
+                latent_shape=latent_shapes[size],
+                seed=section.seed,
+                num_steps=section.steps,
+                solver=section.solver,
+                micro_batch=self.recipe.run.micro_batch,
+                device=self.device,
+            )
+            for size in sorted(set(sizes.tolist()))
         )
 
-    def values(self, samples: SampleSet) -> Values:
-        """Measure samples.
+    def values(self, samples: Sequence[SampleSet]) -> Values:
+        """Measure samples, in the order of their prompts.
+
+        Args:
+            samples: sets of one size each; rewards see one size at a time.
 
         Raises:
             RewardError: a reward failed where that is not allowed.
         """
+        return Values.join([self._values(one) for one in samples])
+
+    def _values(self, samples: SampleSet) -> Values:
         media, prompts = samples.media, samples.prompts
         scores = self.scorer.score(media, prompts, prompts.prompt_id)
         measures = {name: _numbers(judge(media, prompts)) for name, judge in self.judges.items()}
@@ -191,7 +232,7 @@ def build_bench(
 def build_drift(recipe: Recipe, part: Part, device: torch.device) -> DriftMeter:
     """The meter of the diffusion loss on the held-out data, at noise and times that are fixed."""
     samples = recipe.rollout.prompts_per_step * recipe.rollout.group_size
-    is_small = recipe.model.family == "tiny"
+    is_small = recipe.model.is_embedded
     return DriftMeter(
         x0=part.x0,
         caption_id=part.caption_id,
@@ -199,6 +240,7 @@ def build_drift(recipe: Recipe, part: Part, device: torch.device) -> DriftMeter:
         # A large model has room for what it trains on at once, and not for all that is held out.
         micro_batch=recipe.run.micro_batch or (1024 if is_small else samples),
         device=device,
+        size_id=part.size_id,
     )
 
 

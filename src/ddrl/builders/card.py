@@ -15,9 +15,11 @@ from ddrl.builders.runs import LoadedRun
 from ddrl.disk import read_json
 from ddrl.recipe import Recipe, dump_toml
 
-__all__ = ["base_name", "render_card", "shared_path"]
+__all__ = ["base_name", "hub_id", "public_recipe", "render_card", "shared_path"]
 
 _ABSOLUTE = re.compile(r"(?:/|~|[A-Za-z]:[\\/]|\\\\|file:)")
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(?:@.+)?")
+_SNAPSHOT = re.compile(r"[\\/]models--([^\\/]+?)--([^\\/]+)[\\/]snapshots[\\/]([^\\/]+)[\\/]?")
 _PRIVATE = {"[run]": ("folder = ", "cache = ")}  # lines of a recipe that say where things lie here
 
 # Terms of bases that are not free: the name by which the hub knows them, and what they bind to.
@@ -28,6 +30,36 @@ _TERMS = {
         "commercial use is free up to a yearly revenue that the licence names",
     ),
 }
+
+
+def public_recipe(recorded: Recipe, given: Recipe) -> Recipe:
+    """The recipe with the base as others know it: by its id on the hub, if anything tells it.
+
+    Args:
+        recorded: the run's own recipe, in which the path of a folder is absolute.
+        given: the same with the paths of the one who exports; the base is known to be the same.
+
+    Returns:
+        ``given``, whose ``model.path`` is an id of the hub, an absolute path, or empty.
+    """
+    if not given.model.path:
+        return given
+    path = str(Path(given.model.path).absolute())
+    for known, is_id in (
+        (recorded.model.path, True),
+        (given.model.path, not Path(given.model.path).exists()),
+    ):
+        cached = _SNAPSHOT.search(known)  # a folder of the hub's cache
+        if cached or (is_id and _HUB_ID.fullmatch(known)):
+            path = "{}/{}@{}".format(*cached.groups()) if cached else known
+            break
+    return given.model_copy(update={"model": given.model.model_copy(update={"path": path})})
+
+
+def hub_id(recipe: Recipe) -> str:
+    """The base's id on the hub, without a revision; empty: it is not known to have one."""
+    path = recipe.model.path
+    return path.partition("@")[0] if _HUB_ID.fullmatch(path) else ""
 
 
 def base_name(recipe: Recipe) -> str:
@@ -58,7 +90,7 @@ def render_card(run: LoadedRun, *, what: str, load: Sequence[str]) -> str:
         f"{method(recipe)}.",
         _table(
             {
-                "Base model": base_name(recipe),
+                "Base model": _base(recipe),
                 "Step": str(run.step),
                 "Weights": {"ema": "averaged (EMA)"}.get(run.weights, run.weights),
                 "Commit of ddrl": str(run.info.get("commit") or "unknown"),
@@ -79,6 +111,11 @@ def render_card(run: LoadedRun, *, what: str, load: Sequence[str]) -> str:
     return "\n\n".join(blocks) + "\n"
 
 
+def _base(recipe: Recipe) -> str:
+    is_folder = recipe.model.path and not hub_id(recipe)
+    return base_name(recipe) + (", a folder whose public name is not known" if is_folder else "")
+
+
 def _load(lines: Sequence[str]) -> str:
     if lines:
         return "```python\n" + "\n".join(lines) + "\n```"
@@ -90,25 +127,24 @@ def _load(lines: Sequence[str]) -> str:
 
 def _front_matter(recipe: Recipe) -> str:
     """Tags for the hub; the base is named where it is on the hub."""
-    lines = [f"library_name: {'diffusers' if recipe.model.family == 'diffusers' else 'ddrl'}"]
-    path = recipe.model.path
-    if not path:
+    lines = [f"library_name: {'ddrl' if recipe.model.is_embedded else 'diffusers'}"]
+    base = hub_id(recipe)
+    if not recipe.model.path:
         lines.append("license: apache-2.0")
-    elif not _ABSOLUTE.match(path) and not Path(path).exists():
-        hub_id = path.partition("@")[0]
-        name, _ = _terms(hub_id) or ("that-of-the-base-model", "")
+    elif base:
+        name, _ = _terms(base) or ("that-of-the-base-model", "")
         lines += [
-            f"base_model: {json.dumps(hub_id)}",
+            f"base_model: {json.dumps(base)}",
             "license: other",
             f"license_name: {name}",
-            f"license_link: {json.dumps(f'https://huggingface.co/{hub_id}')}",
+            f"license_link: {json.dumps(f'https://huggingface.co/{base}')}",
         ]
     tags = ["ddrl", *(["lora"] if recipe.model.lora.is_used else [])]
     return "\n".join(["---", *lines, "tags:", *(f"- {tag}" for tag in tags), "---"])
 
 
-def _terms(hub_id: str) -> tuple[str, str] | None:
-    return next((terms for start, terms in _TERMS.items() if hub_id.startswith(start)), None)
+def _terms(base: str) -> tuple[str, str] | None:
+    return next((terms for start, terms in _TERMS.items() if base.startswith(start)), None)
 
 
 def _licence(recipe: Recipe) -> str:

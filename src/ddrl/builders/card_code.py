@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from ddrl.builders.card import shared_path
+from ddrl.builders.card import base_name, hub_id, shared_path
 from ddrl.builders.runs import LoadedRun
 from ddrl.diffusion.process import RectifiedFlow
 from ddrl.models.diffusers_model import DiffusersModel
 from ddrl.models.hub import split_revision
+from ddrl.models.opened import NETWORK_FILE, OpenedModel
 
 __all__ = ["PROMPT", "pipeline_code"]
 
@@ -31,7 +32,9 @@ def pipeline_code(run: LoadedRun, path: str, calls: Sequence[str]) -> list[str]:
     """
     model = run.model
     assert isinstance(model, DiffusersModel)
-    kind = type(model.pipeline).__name__
+    if isinstance(model, OpenedModel):
+        return _own_lines(run, model, path)
+    kind = model.caller().__name__
     is_flow = isinstance(model.process, RectifiedFlow)
     solver = run.recipe.evaluation.solver
     scheduler = _SCHEDULERS.get(solver, _SCHEDULERS["euler"]) if is_flow else "DDIMScheduler"
@@ -47,6 +50,7 @@ def pipeline_code(run: LoadedRun, path: str, calls: Sequence[str]) -> list[str]:
     lines += [f"from diffusers.utils import load_{given}"] if given else []
     lines += [
         "",
+        *_place(run, calls),
         f"pipeline = {kind}.from_pretrained({source}, dtype=torch.{run.recipe.model.dtype})",
         *_stage(run, calls),
         *calls,
@@ -55,6 +59,29 @@ def pipeline_code(run: LoadedRun, path: str, calls: Sequence[str]) -> list[str]:
     ]
     lines += _flow_sampler(run, scheduler) if is_flow else _table_sampler(scheduler)
     return [*lines, "", *_call(run, model, given)]
+
+
+def _place(run: LoadedRun, calls: Sequence[str]) -> list[str]:
+    """A word about the base of an adapter, where others can't know which it is."""
+    if not calls or hub_id(run.recipe):
+        return []
+    return ["# The base lay in a folder of this name: put the path of yours here."]
+
+
+def _own_lines(run: LoadedRun, model: OpenedModel, path: str) -> list[str]:
+    """Open a model that is no pipeline: as it was saved, or the base with the network."""
+    module, _, name = run.recipe.model.own_family.partition(":")
+    dtype = f"dtype=torch.{run.recipe.model.dtype}"
+    lines = ["import torch", f"from {module} import {name}"]
+    if hasattr(model.inner, "save"):
+        return [*lines, "", f"model = {name}.open({json.dumps(path)}, {dtype})"]
+    return [
+        *lines,
+        "from safetensors.torch import load_model",
+        "",
+        f"model = {name}.open({json.dumps(base_name(run.recipe))}, {dtype})",
+        f"load_model(model.transformer, {json.dumps(f'{path}/{NETWORK_FILE}')})",
+    ]
 
 
 def _stage(run: LoadedRun, calls: Sequence[str]) -> list[str]:
@@ -91,7 +118,17 @@ def _flow_sampler(run: LoadedRun, scheduler: str) -> list[str]:
         ]
     if section.solver not in _SCHEDULERS:
         lines.append(f"        # `ddrl sample` takes {section.solver} steps, which end close by.")
-    return [*lines, "", "", f"pipeline.scheduler = Sampler(shift={shift!r})"]
+    return [*lines, "", "", f"pipeline.scheduler = Sampler(shift={shift!r})", *_shifts(run)]
+
+
+def _shifts(run: LoadedRun) -> list[str]:
+    """The shift of the other sizes of a run, where it is another one."""
+    steps, names = run.recipe.evaluation.steps, run.recipe.data.sizes
+    if len(names) < 2:
+        return []
+    shifts = [run.model.time_shift(shape, steps) for shape in run.latent_shapes]
+    others = [(n, s) for n, s in zip(names, shifts, strict=True) if s != shifts[0]]
+    return [f"# At {name} pixels: Sampler(shift={shift!r})" for name, shift in others]
 
 
 def _table_sampler(scheduler: str) -> list[str]:
@@ -106,18 +143,20 @@ def _table_sampler(scheduler: str) -> list[str]:
 def _call(run: LoadedRun, model: DiffusersModel, given: str) -> list[str]:
     """The call; ``given`` is the argument that takes the first frames, if it takes any."""
     data, parameters = run.recipe.data, model.call_parameters()
+    height, width, frames = data.shapes[0]
     arguments: dict[str, object] = {
         "num_inference_steps": run.recipe.evaluation.steps,
-        "height": data.height,
-        "width": data.width,
-        **({"num_frames": data.frames} if model.is_video() else {}),
-        **model.size_arguments(data.height, data.width),
+        "height": height,
+        "width": width,
+        **({"num_frames": frames} if model.is_video() else {}),
+        **model.size_arguments(height, width),
         **model.guidance_arguments(run.forward.guidance),
         "output_type": "pil",
     }
-    lines = ["result = pipeline(", f"    prompt={json.dumps(PROMPT)},"]
+    lines = [f"# Trained at {', '.join(data.sizes)} pixels."] if data.sizes[1:] else []
+    lines += ["result = pipeline(", f"    prompt={json.dumps(PROMPT)},"]
     if given:
-        lines.append(f"    {given}={_load(given, data.width, data.height, model)},")
+        lines.append(f"    {given}={_load(given, width, height, model)},")
     lines += [f"    {name}={value!r}," for name, value in arguments.items() if name in parameters]
     lines += ["    generator=torch.Generator().manual_seed(0),", ")"]
     if not model.is_video():

@@ -44,6 +44,7 @@ class Part:
         caption_id: per latent, its prompt's position, shape (N,), on the CPU.
         x0: clean latents, float32, shape (N, ...).
         metadata: of the prompts; none: nothing is known of any.
+        size_id: per latent, its position in the corpus' sizes, shape (N,); None: all have one.
     """
 
     captions: tuple[str, ...]
@@ -51,11 +52,23 @@ class Part:
     caption_id: Tensor
     x0: LatentRows
     metadata: tuple[Mapping[str, Any], ...] = ()
+    size_id: Tensor | None = None
 
     @property
     def prompts(self) -> Prompts:
         """The prompts as rewards see them."""
         return Prompts.numbered(self.captions, self.metadata)
+
+    def prompt_sizes(self) -> Tensor:
+        """The size that each prompt is sampled at, shape (P,): that of its first latent."""
+        sizes = torch.zeros(len(self.captions), dtype=torch.int64)
+        if self.size_id is not None:
+            # Written last to first, so that the first is what stays.
+            for prompt, size in zip(
+                self.caption_id.flip(0).tolist(), self.size_id.flip(0).tolist(), strict=True
+            ):
+                sizes[prompt] = size
+        return sizes
 
 
 class Pixels(Protocol):
@@ -74,11 +87,14 @@ class Real:
         media: pixels in [0, 1], shape (N, 3, H, W), or (N, T, 3, H, W) for clips.
         caption_id: per file, its prompt's position, shape (N,).
         captions: of the prompts.
+        size_id: per file, its size, shape (N,), of which rows can be had together only if they
+            have the same; None: all have one.
     """
 
     media: Pixels
     caption_id: Tensor
     captions: tuple[str, ...]
+    size_id: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.media)
@@ -92,14 +108,14 @@ class Corpus:
         train: what is trained on and anchored to.
         heldout: what nothing is trained on.
         real: the held-out media, which are decoded only if they are asked for.
-        size: (height, width, frames) of the media.
+        sizes: (height, width, frames) of the media, at least one.
         rows: every sample of both parts, in the order of the data, to be known again by.
     """
 
     train: Part
     heldout: Part
     real: Real
-    size: tuple[int, int, int]
+    sizes: tuple[tuple[int, int, int], ...]
     rows: tuple[DataRow, ...] = ()
 
 
@@ -117,14 +133,14 @@ def files_corpus(
     train = [sample for sample in report.samples if sample.id not in held]
     rest = [sample for sample in report.samples if sample.id in held]
     kind = type(model.encode([""]))
-    heldout = _part(rest, cache, kind, model.device)
-    pixels = _Decoded(media(rest), framing_of(recipe))
-    section = recipe.data
+    framing = framing_of(recipe)
+    heldout = _part(rest, cache, kind, model.device, framing)
+    pixels = _Decoded(media(rest), framing)
     return Corpus(
-        train=_part(train, cache, kind, model.device),
+        train=_part(train, cache, kind, model.device, framing),
         heldout=heldout,
-        real=Real(pixels, heldout.caption_id, heldout.captions),
-        size=(section.height, section.width, section.frames),
+        real=Real(pixels, heldout.caption_id, heldout.captions, heldout.size_id),
+        sizes=recipe.data.shapes,
         rows=tuple(_row(sample, is_heldout=sample.id in held) for sample in report.samples),
     )
 
@@ -169,16 +185,17 @@ def _part(
     cache: EncodedCache,
     kind: type[Condition],
     device: torch.device,
+    framing: Framing,
 ) -> Part:
     """Samples whose prompts are numbered in the order in which they come up.
 
     Of a prompt with several samples that is known on which all of them agree.
     """
-    index: dict[tuple[str, str], int] = {}
+    index: dict[tuple[object, ...], int] = {}
     first: list[EncodedSample] = []
     metadata: list[Mapping[str, Any]] = []
     for sample in samples:
-        if (prompt := (sample.caption, sample.given_content)) not in index:
+        if (prompt := _prompt(sample)) not in index:
             index[prompt] = len(index)
             first.append(sample)
             metadata.append(sample.metadata)
@@ -195,10 +212,19 @@ def _part(
     return Part(
         tuple(sample.caption for sample in first),
         condition,
-        torch.tensor([index[sample.caption, sample.given_content] for sample in samples]),
+        torch.tensor([index[_prompt(sample)] for sample in samples]),
         StoredLatents(cache, [sample.media_key for sample in samples]),
         tuple(metadata),
+        torch.tensor([framing.buckets.index(sample.bucket) for sample in samples])
+        if len(framing.buckets) > 1
+        else None,
     )
+
+
+def _prompt(sample: EncodedSample) -> tuple[object, ...]:
+    """What makes samples one prompt: the caption, and what is given, of one size."""
+    given = sample.given_content
+    return (sample.caption, given, sample.bucket) if given else (sample.caption, given)
 
 
 def _agreed(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:

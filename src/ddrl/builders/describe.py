@@ -15,6 +15,7 @@ from ddrl.builders.runs import LoadedRun, RunFolder
 from ddrl.disk import read_json
 from ddrl.evaluation.result import Curves, RunResult
 from ddrl.recipe import Recipe
+from ddrl.recipe.sizes import size_name
 
 __all__ = [
     "commits_in_words",
@@ -99,10 +100,23 @@ def environment(runs: Sequence[LoadedRun], origin: Mapping[str, Any]) -> dict[st
         "Seeds": f"runs {seeds}; evaluation {section.seed}",
         "Samples": f"{section.samples_per_prompt} per prompt, {section.solver}, "
         f"{section.steps} steps, averaged weights",
+        **_sizes(runs[0].recipe),
         "Held-out data": f"{len(heldout)} {kind}, fixed noise at 8 times",
         "Training": f"{rollout.prompts_per_step} prompts x {rollout.group_size} samples, "
         f"{rollout.kernel}, {rollout.steps} steps",
     }
+
+
+def _sizes(recipe: Recipe) -> dict[str, str]:
+    """What a report says of several sizes."""
+    shapes = recipe.data.shapes
+    if len(shapes) < 2:
+        return {}
+    said = f"{', '.join(map(size_name, shapes))}: each prompt's samples have that of its data, and "
+    said += "features see pictures of any size in the encoder's own frame"
+    if len({frames for *_, frames in shapes}) > 1:
+        said += "; motion is not compared between clips of different lengths"
+    return {"Sizes": said}
 
 
 def commits_in_words(origin: Mapping[str, Any]) -> str:

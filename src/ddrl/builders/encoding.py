@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from torch import Tensor
 from ddrl.builders.identity import text_hash
 from ddrl.builders.keys import encoder_fingerprint
 from ddrl.builders.samples import find_files, hub_folder, hub_stream
+from ddrl.builders.sizes import latent_shapes
 from ddrl.builders.store import Progress
 from ddrl.data.cache import EncodedCache
 from ddrl.data.encoders import GivenEncoder, MediaEncoder, TextEncoder
@@ -25,6 +27,7 @@ from ddrl.data.streamed import encode_stream
 from ddrl.models.diffusers_model import DiffusersModel
 from ddrl.models.text_limits import TextLimits
 from ddrl.recipe import Recipe
+from ddrl.recipe.sizes import size_name
 from ddrl.seeding import derive_seed
 
 __all__ = ["MediaOf", "encode_data", "encode_files", "encoded_cache", "framing_of", "text_encoder"]
@@ -46,17 +49,25 @@ def encode_data(
     """
     if recipe.data.source == "hub":
         media, report = _encode_hub(recipe, model, progress)
-        return media, _with_notes(report, model)
+        return media, _with_notes(report, model, framing_of(recipe))
     samples, report = encode_files(recipe, model, progress=progress)
-    report = _with_notes(report, model)
+    report = _with_notes(report, model, framing_of(recipe))
     by_id = {sample.id: sample.media for sample in samples}
     return lambda chosen: [by_id[sample.id] for sample in chosen], report
 
 
-def _with_notes(report: EncodeReport, model: DiffusersModel) -> EncodeReport:
-    return dataclasses.replace(
-        report, notes=tuple(text_notes(model, [one.caption for one in report.samples]))
-    )
+def _with_notes(report: EncodeReport, model: DiffusersModel, framing: Framing) -> EncodeReport:
+    """The report with what is worth knowing of texts and sizes."""
+    notes = text_notes(model, [one.caption for one in report.samples])
+    if len(framing.buckets) == 1:
+        return dataclasses.replace(report, notes=tuple(notes))
+    counts = Counter(one.bucket for one in report.samples)
+    sizes = {size_name(dataclasses.astuple(bucket)): counts[bucket] for bucket in framing.buckets}
+    logger.info("samples by size: %s", ", ".join(f"{size} {n}" for size, n in sizes.items()))
+    for size in (size for size, count in sizes.items() if not count):
+        notes.append(f"no sample has the size {size}: leave it out of data.sizes")
+        logger.warning("%s", notes[-1])
+    return dataclasses.replace(report, notes=tuple(notes), sizes=sizes)
 
 
 def text_notes(model: DiffusersModel, texts: Iterable[str]) -> list[str]:
@@ -118,8 +129,7 @@ def _work(recipe: Recipe, model: DiffusersModel, progress: Progress | None) -> F
     Raises:
         DataError: the model can't make media of this size.
     """
-    section = recipe.data
-    model.latent_shape(section.height, section.width, section.frames)
+    latent_shapes(recipe, model)
     fingerprint, num_given = encoder_fingerprint(model), model.given_frames
 
     def encode_media(pixels: Tensor) -> Tensor:
@@ -163,7 +173,6 @@ def encoded_cache(recipe: Recipe) -> EncodedCache:
 
 
 def framing_of(recipe: Recipe) -> Framing:
-    """The one size that the recipe's media have."""
-    section = recipe.data
-    bucket = Bucket(section.height, section.width, section.frames)
-    return Framing((bucket,), fps=section.fps or None)
+    """The sizes that the recipe's media have."""
+    buckets = tuple(Bucket(*shape) for shape in recipe.data.shapes)
+    return Framing(buckets, fps=recipe.data.fps or None)

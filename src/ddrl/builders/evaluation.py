@@ -30,6 +30,7 @@ from ddrl.builders.verify import same_places
 from ddrl.errors import DataError, UsageError
 from ddrl.evaluation.audit import Report
 from ddrl.evaluation.fidelity import frechet_distance
+from ddrl.evaluation.mixed import first_samples, on_one_canvas
 from ddrl.evaluation.regressions import worst_prompts
 from ddrl.evaluation.result import RunResult
 from ddrl.evaluation.tiles import clip_grid, still_grid
@@ -48,7 +49,7 @@ COMPARED = (
     ),
     "evaluation.encoder:",
     *(f"data.{key}:" for key in ("source", "path", "height", "width", "frames", "fps", "heldout")),
-    *("data.given_frames:", "data.source_images:"),
+    *("data.sizes:", "data.given_frames:", "data.source_images:"),
     # The base is sampled as the runs are: else guidance would pass for training.
     *("rollout.guidance", "run.precision"),
 )
@@ -96,15 +97,16 @@ def evaluate_runs(
             progress(f"evaluating {name}")
         with first.as_base() if run is None else nullcontext():
             forward = (run or first).forward
-            samples = bench.sample(forward, first.latent_shape)
+            samples = bench.sample(forward, first.latent_shapes)
             losses = bench.meter.losses(forward, first.corpus.heldout.condition).double().numpy()
-        found, prompt_id = Found(losses, bench.values(samples)), samples.prompts.prompt_id
+        found = Found(losses, bench.values(samples))
         base = base or found
         result = measure_model(bench, found, base, name=name, is_base=run is None)
         results.append(result if run is None else _described(result, run, found, base))
-        grids[name] = still_grid(samples.media, prompt_id, shown)
-        if samples.media.ndim == 5:
-            clips[name] = clip_grid(samples.media, prompt_id, shown)
+        few = first_samples(samples, shown)
+        grids[name] = still_grid(few.media, few.prompts.prompt_id, shown)
+        if few.media.ndim == 5:
+            clips[name] = clip_grid(few.media, few.prompts.prompt_id, shown)
     return Report(
         title="Did the reward get hacked?",
         created=datetime.now(UTC).strftime("%Y-%m-%d"),
@@ -207,4 +209,8 @@ def _real_grid(bench: Bench, shown: int) -> NDArray[np.uint8] | None:
     num = min(shown, int(counts.min()))
     # No others are decoded.
     rows = torch.cat([(real.caption_id == i).nonzero().flatten()[:num] for i in range(prompts)])
-    return still_grid(real.media[rows], real.caption_id[rows], num)
+    if real.size_id is None:
+        media = real.media[rows]
+    else:
+        media = on_one_canvas([real.media[rows[i : i + 1]] for i in range(len(rows))])
+    return still_grid(media, real.caption_id[rows], num)

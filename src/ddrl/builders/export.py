@@ -7,14 +7,14 @@ import shutil
 import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import torch
 from safetensors import SafetensorError
 
-from ddrl.builders.card import base_name, render_card, shared_path
+from ddrl.builders.card import base_name, public_recipe, render_card, shared_path
 from ddrl.builders.card_code import pipeline_code
 from ddrl.builders.run_folder import RunFolder
 from ddrl.builders.runs import LoadedRun, Step, Weights, load_run, read_recipe
@@ -28,7 +28,7 @@ from ddrl.models.tiny import TinyModel
 from ddrl.models.whole_export import save_whole
 from ddrl.recipe import Recipe
 
-__all__ = ["FORMAT", "MANIFEST", "ExportForm", "export_run"]
+__all__ = ["FORMAT", "MANIFEST", "ExportForm", "export_run", "exported_files"]
 
 FORMAT = "ddrl-export/1"
 MANIFEST = "export.json"
@@ -56,6 +56,7 @@ def export_run(
     step: Step | None = None,
     raw: bool = False,
     form: ExportForm | None = None,
+    hub_id: str = "",
     overrides: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> Path:
@@ -68,6 +69,7 @@ def export_run(
         step: of the checkpoint; default: the newest.
         raw: the weights as the optimizer left them, not their average.
         form: keys, type of numbers, and whether an adapter is merged.
+        hub_id: ``owner/name`` from which the card loads it; empty: the folder.
         overrides: as :func:`~ddrl.builders.runs.load_run` takes them.
         progress: told about the base model, where it has to be made again.
 
@@ -85,7 +87,8 @@ def export_run(
     _check_form(read_recipe(RunFolder(folder), overrides), form)
     weights: Weights = "raw" if raw else "ema"
     run = load_run(folder, step=step, weights=weights, overrides=overrides, progress=progress)
-    _write_export(run, target, form)
+    public = public_recipe(read_recipe(RunFolder(folder)), run.recipe)
+    _write_export(replace(run, recipe=public), target, form, hub_id)
     return target
 
 
@@ -95,7 +98,7 @@ def _check_form(recipe: Recipe, form: ExportForm) -> None:
     Raises:
         UsageError: an adapter's form is asked for, and the run has none.
     """
-    is_tiny, has_adapter = recipe.model.family == "tiny", recipe.model.lora.is_used
+    is_tiny, has_adapter = recipe.model.is_embedded, recipe.model.lora.is_used
     asked = {
         "--merged": form.merged and not has_adapter,
         f"--format {form.format}": form.format != "diffusers" and not has_adapter,
@@ -116,7 +119,7 @@ def _check_form(recipe: Recipe, form: ExportForm) -> None:
         )
 
 
-def _write_export(run: LoadedRun, target: Path, form: ExportForm) -> None:
+def _write_export(run: LoadedRun, target: Path, form: ExportForm, hub_id: str) -> None:
     """Write the export beside its place, then put it there.
 
     Raises:
@@ -129,7 +132,7 @@ def _write_export(run: LoadedRun, target: Path, form: ExportForm) -> None:
             tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
         )
         try:
-            what, load = _save_weights(run, beside, target, form)
+            what, load = _save_weights(run, beside, target, form, hub_id)
             card = render_card(run, what=what, load=load)
             (beside / "README.md").write_text(card, encoding="utf-8")
             _write_manifest(run, beside)
@@ -146,33 +149,38 @@ def _write_export(run: LoadedRun, target: Path, form: ExportForm) -> None:
 
 
 def _save_weights(
-    run: LoadedRun, folder: Path, target: Path, form: ExportForm
+    run: LoadedRun, folder: Path, target: Path, form: ExportForm, hub_id: str
 ) -> tuple[str, list[str]]:
     """Write the weights; return what they are, and the lines of Python that load them."""
-    model = run.model
+    model, place = run.model, hub_id or shared_path(str(target))
     if isinstance(model, TinyModel):
         model.save(folder)
-        load = [
-            "from pathlib import Path",
-            "from ddrl.models.tiny import TinyModel",
-            f"model = TinyModel.load(Path({_quoted(target)}))",
-        ]
-        return "All weights", load
+        return "All weights", _tiny_code(place, on_hub=bool(hub_id))
     dtype = None if form.dtype is None else getattr(torch, form.dtype)
     if form.merged or not has_lora(model.transformer):
         what = "All weights, a LoRA merged into them," if form.merged else "All weights"
         save_whole(model, folder, dtype=dtype)
-        return what, pipeline_code(run, shared_path(str(target)), ())
+        return what, pipeline_code(run, place, ())
     rank = lora_rank(model.transformer)
     calls = save_lora(model, folder, format=form.format, dtype=dtype)
-    calls = tuple(call.replace('"{folder}"', _quoted(target)) for call in calls)
+    calls = tuple(call.replace('"{folder}"', _quoted(place)) for call in calls)
     if form.format != "diffusers":
         return f"LoRA of rank {rank}, in the format {form.format},", []
     return f"LoRA of rank {rank}", pipeline_code(run, base_name(run.recipe), calls)
 
 
-def _quoted(text: str | Path) -> str:
-    return json.dumps(shared_path(str(text)), ensure_ascii=False)
+def _tiny_code(place: str, *, on_hub: bool) -> list[str]:
+    where = f"snapshot_download({_quoted(place)})" if on_hub else _quoted(place)
+    return [
+        "from pathlib import Path",
+        "from ddrl.models.tiny import TinyModel",
+        *(["from huggingface_hub import snapshot_download"] if on_hub else []),
+        f"model = TinyModel.load(Path({where}))",
+    ]
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
 
 
 def _write_manifest(run: LoadedRun, folder: Path) -> None:
@@ -189,6 +197,11 @@ def _write_manifest(run: LoadedRun, folder: Path) -> None:
     }
     text = json.dumps(manifest, indent=1, ensure_ascii=False) + "\n"
     (folder / MANIFEST).write_text(text, encoding="utf-8")
+
+
+def exported_files(folder: Path) -> list[str]:
+    """The files of the export in a folder, with its manifest, by their paths in it."""
+    return sorted([*(_earlier(folder) or ()), MANIFEST])
 
 
 def _check_target(target: Path) -> None:

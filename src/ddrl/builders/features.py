@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,9 +15,10 @@ from ddrl.evaluation.encoder import Encoder, load_vision_encoder
 from ddrl.evaluation.pixels import pixel_statistics
 from ddrl.rewards.builtin.classifier import Classifier
 from ddrl.rewards.builtin.word_reader import WordReader
-from ddrl.training.rollout import batches
+from ddrl.training.rollout import rows_by_size
 
 __all__ = ["RealData", "build_encoder", "pooled_pixels", "real_data"]
+__all__ += ["same_length"]
 
 DECODED_AT_ONCE = 8  # a clip of 81 frames of 832x480 pixels takes 388 MB
 
@@ -72,23 +73,32 @@ def pooled_pixels(media: Tensor) -> NDArray[np.float64]:
     return values
 
 
+def same_length(frames: Sequence[NDArray[np.float64] | None]) -> list[NDArray[np.float64]]:
+    """Features of frames (N_i, T, F) where all parts are clips of one length; else none."""
+    found = [part for part in frames if part is not None]
+    is_one = len(found) == len(frames) and len({part.shape[1] for part in found}) == 1
+    return found if is_one else []
+
+
 def real_data(encoder: Encoder, real: Real) -> RealData:
     """Measure real media, of which those in files are decoded a few at a time."""
     size = len(real) if isinstance(real.media, Tensor) else DECODED_AT_ONCE
-    features, frames = [], []
+    size_id = torch.zeros(len(real), dtype=torch.int64) if real.size_id is None else real.size_id
+    features, seen = [], []
+    frames: list[NDArray[np.float64] | None] = []
     pixels: dict[str, list[NDArray[np.float64]]] = {}
-    for rows in batches(len(real), size):
+    for rows in rows_by_size(size_id, size):
+        seen.append(rows)
         media = real.media[rows]
-        if media.ndim == 5:
-            frames.append(encoder.frames(media))
-            features.append(frames[-1].mean(1))
-        else:
-            features.append(encoder.features(media))
+        of_clips = encoder.frames(media) if media.ndim == 5 else None
+        frames.append(of_clips)
+        features.append(encoder.features(media) if of_clips is None else of_clips.mean(1))
         for name, values in pixel_statistics(media).items():
             pixels.setdefault(name, []).append(values)
+    order, lasting = torch.cat(seen).argsort().numpy(), same_length(frames)
     return RealData(
-        features=np.concatenate(features),
-        frames=np.concatenate(frames) if frames else None,
-        pixels={name: np.concatenate(parts) for name, parts in pixels.items()},
+        features=np.concatenate(features)[order],
+        frames=np.concatenate(lasting)[order] if lasting else None,
+        pixels={name: np.concatenate(parts)[order] for name, parts in pixels.items()},
         prompt_id=real.caption_id.numpy(),
     )

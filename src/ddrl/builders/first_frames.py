@@ -22,13 +22,18 @@ __all__ = ["encode_prompts", "one_for_each", "read_first_frames"]
 
 
 def read_first_frames(
-    recipe: Recipe, files: Sequence[Path], *, are_own: bool = False
+    recipe: Recipe,
+    files: Sequence[Path],
+    size: tuple[int, int, int] | None = None,
+    *,
+    are_own: bool = False,
 ) -> Tensor | None:
     """Read a run's given frames, or source images, scaled and cropped as its data is.
 
     Args:
         recipe: of the run.
         files: pictures, or clips of which the first frames are taken.
+        size: (height, width, frames) of the samples; None: the data's, of several the first.
         are_own: whether the prompts are those of the run's data, which bring their own.
 
     Returns:
@@ -57,7 +62,8 @@ def read_first_frames(
     if not num or not files:
         return None
     try:
-        return torch.stack([_read(recipe, file) for file in files])
+        height, width, _ = size or recipe.data.shapes[0]
+        return torch.stack([_read(recipe, file, Bucket(height, width)) for file in files])
     except BrokenFileError as error:
         raise DataError(
             f"The {'source image' if is_edit else 'first frame'} {error.message}",
@@ -65,10 +71,9 @@ def read_first_frames(
         ) from error
 
 
-def _read(recipe: Recipe, file: Path) -> Tensor:
+def _read(recipe: Recipe, file: Path, bucket: Bucket) -> Tensor:
     """The given frames of one file, shape (num_given, 3, H, W)."""
     data = recipe.data
-    bucket = Bucket(data.height, data.width)
     facts = probe(file)
     if facts.timeline is None:
         if data.num_given > 1:
@@ -104,16 +109,25 @@ def one_for_each(first_frames: Tensor, num_prompts: int) -> Tensor:
 
 
 def encode_prompts(
-    run: LoadedRun, prompts: Sequence[str], first_frames: Tensor | None
+    run: LoadedRun,
+    prompts: Sequence[str],
+    first_frames: Tensor | None,
+    size: tuple[int, int, int] | None = None,
 ) -> Condition:
     """The condition of P prompts, with the frames that are given, shape (P, F, 3, H, W), if any.
+
+    Args:
+        run: whose model.
+        prompts: P texts.
+        first_frames: what is given.
+        size: (height, width, frames) of the samples; None: the data's, of several the first.
 
     Raises:
         DataError: the model does not know a prompt.
     """
     if first_frames is None:
         return run.model.encode(prompts)
-    frames = run.recipe.data.frames
+    *_, frames = size or run.recipe.data.shapes[0]
     return run.model.encode(prompts, first_frames=first_frames.to(run.device), frames=frames)
 
 

@@ -11,12 +11,13 @@ import dataclasses
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from ddrl.models.base import DiffusionModel
 from ddrl.models.diffusers_model import DiffusersModel
@@ -173,10 +174,20 @@ def _tokenizer(tokenizer: Any) -> object:  # noqa: ANN401 - of transformers
 
 def _tensors_hash(tensors: Iterable[tuple[str, Tensor]]) -> str:
     digest = hashlib.sha256()
-    for name, tensor in sorted(tensors, key=lambda entry: entry[0]):
+    plain = (one for name, tensor in tensors for one in _plain(name, tensor))
+    for name, tensor in sorted(plain, key=lambda entry: entry[0]):
         digest.update(f"{name}/{tensor.dtype}/{tuple(tensor.shape)}".encode())
         digest.update(_sums(tensor.detach()).cpu().numpy().tobytes())
     return digest.hexdigest()
+
+
+def _plain(name: str, tensor: Tensor) -> Iterator[tuple[str, Tensor]]:
+    """A tensor, or those that it is made of: of a quantised one the integers and their scales."""
+    if not is_traceable_wrapper_subclass(tensor):
+        yield name, tensor
+        return
+    for inner in tensor.__tensor_flatten__()[0]:
+        yield from _plain(f"{name}/{inner}", getattr(tensor, inner))
 
 
 def _sums(tensor: Tensor) -> Tensor:

@@ -1,9 +1,9 @@
 """The keys of everything that is cached: one function, for all that a cached thing depends on.
 
 A key is made of what the caller names (contents, settings, options), of the part of ddrl's own code
-that makes the thing, of the versions of ddrl and of the libraries that compute, and for a reward of
-its own code. A thing that another version would make differently is never taken for what this one
-makes. After an update, what the changed code makes is made again.
+that makes the thing, of the versions of ddrl and of the libraries that compute, and for a reward
+or a family of the user's of its own code. A thing that another version would make differently is
+never taken for what this one makes. After an update, what the changed code makes is made again.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ from importlib import metadata
 from pathlib import Path
 
 from ddrl.builders.identity import encoder_hash, text_hash
+from ddrl.models.base import DiffusionModel
 from ddrl.models.diffusers_model import DiffusersModel
 
-__all__ = ["cache_key", "class_code", "encoder_fingerprint", "stamps"]
+__all__ = ["cache_key", "class_code", "encoder_fingerprint", "family_code", "stamps"]
 
 LIBRARIES = (
     *("torch", "torchvision", "numpy", "scipy", "scikit-learn", "pillow", "av"),
@@ -64,7 +65,13 @@ def cache_key(kind: str, *made_from: object, code: object = ()) -> str:
 
 def encoder_fingerprint(model: DiffusersModel) -> str:
     """What latents and embeddings depend on beside media and texts."""
-    return cache_key("encoder", encoder_hash(model))
+    return cache_key("encoder", encoder_hash(model), code=family_code(model))
+
+
+def family_code(model: DiffusionModel) -> list[object]:
+    """What is known of the code of a family of the user's own; of ddrl's, nothing beside ddrl."""
+    kind = getattr(type(model), "own", type(model))
+    return [] if kind.__module__.partition(".")[0] == "ddrl" else [kind.__name__, *class_code(kind)]
 
 
 def class_code(cls: type) -> list[object]:

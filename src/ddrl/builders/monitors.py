@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from ddrl.builders.bench import Bench, Values, build_bench, build_drift
 from ddrl.builders.measure import Found, measure_model
 from ddrl.errors import GuardStop
 from ddrl.evaluation.generate import SampleSet
+from ddrl.evaluation.mixed import first_samples
 from ddrl.evaluation.result import RunResult
 from ddrl.evaluation.signs import Marks
 from ddrl.evaluation.verdict import Verdict, judge_run
@@ -56,7 +58,7 @@ def build_panel(recipe: Recipe, assets: Assets, forward: Forward, device: torch.
     return Panel(
         build_bench(recipe, assets.corpus, assets.scorer, assets.splits, device),
         forward,
-        assets.latent_shape(),
+        assets.latent_shapes(),
         num_samples=recipe.evaluation.panel_samples,
     )
 
@@ -101,7 +103,7 @@ class Panel:
     Args:
         bench: what is measured; its prompts are cut to what the samples allow.
         forward: the model, with the base's weights now.
-        latent_shape: of one sample.
+        latent_shapes: of one sample of each size.
         num_samples: in all; each prompt gets at least two.
     """
 
@@ -109,14 +111,14 @@ class Panel:
         self,
         bench: Bench,
         forward: Forward,
-        latent_shape: tuple[int, ...],
+        latent_shapes: Sequence[tuple[int, ...]],
         *,
         num_samples: int,
     ) -> None:
         num_prompts = max(1, min(len(bench.prompts), num_samples // 2))
         self._bench = dataclasses.replace(bench, prompts=bench.prompts[:num_prompts])
         self._per_prompt = max(2, num_samples // num_prompts)
-        self._forward, self._latent_shape = forward, latent_shape
+        self._forward, self._latent_shapes = forward, latent_shapes
         self._shown: Shown | None = None
         self._found = Found(self._drift_losses(), self._measure())
         self._base = measure_model(
@@ -167,9 +169,9 @@ class Panel:
     def _measure(self, step: int = 0) -> Values:
         """Sample the model and measure the samples; those of the base are at step 0."""
         samples = self._bench.sample(
-            self._forward, self._latent_shape, samples_per_prompt=self._per_prompt
+            self._forward, self._latent_shapes, samples_per_prompt=self._per_prompt
         )
-        if step and not samples.media.isfinite().all():
+        if step and not all(one.media.isfinite().all() for one in samples):
             raise GuardStop(
                 f"The audit's samples are not finite at step {step}: training has diverged.",
                 hint="a lower learning rate or float32 usually helps",
@@ -177,11 +179,11 @@ class Panel:
         self._shown = self._few(samples, step)
         return self._bench.values(samples)
 
-    def _few(self, samples: SampleSet, step: int) -> Shown:
+    def _few(self, samples: Sequence[SampleSet], step: int) -> Shown:
         """The first sample of the first prompts, to be looked at."""
-        rows = range(0, len(samples.media), self._per_prompt)[:SHOWN]
-        texts = [samples.prompts.text[row] for row in rows]
-        return as_shown(step, "audit", texts, small_pictures(samples.media[list(rows)]))
+        few = first_samples(samples, 1)
+        pictures = small_pictures(few.media[:SHOWN])
+        return as_shown(step, "audit", few.prompts.text[:SHOWN], pictures)
 
     def _score(self, run: RunResult, verdict: Verdict) -> float:
         """How good a checkpoint is: the gain in what was not trained on, where nothing is wrong.

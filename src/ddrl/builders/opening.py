@@ -7,13 +7,15 @@ from typing import Any
 
 import torch
 
-from ddrl.builders.pretrained import adapt, refuse_quantized, warn_of_distilled
+from ddrl.builders.pretrained import adapt, family_of, refuse_quantized, warn_of_distilled
 from ddrl.diffusion.process import RectifiedFlow
 from ddrl.errors import DDRLError, WeightsError
 from ddrl.models.base_files import BaseFiles
 from ddrl.models.configs import PipelineConfigs, building, part_class
 from ddrl.models.diffusers_model import DiffusersModel
 from ddrl.models.hub import ask_hub, is_offline, local_folder, unreachable
+from ddrl.models.opened import OpenedModel
+from ddrl.models.own_family import Family, family_class
 from ddrl.models.weights_match import check_weights
 from ddrl.recipe.schema import Recipe
 
@@ -32,12 +34,12 @@ def open_sketch(recipe: Recipe) -> DiffusersModel:
     from ddrl.models.pretrained import look_into
     from ddrl.models.sketch import OTHER_VERSION  # takes seconds
 
-    section = recipe.model
+    section, family = recipe.model, family_of(recipe)
     with building(f"{section.path} can't be planned", hint=OTHER_VERSION):
-        _, files = look_into(section.path, variant=section.variant)
+        _, files = look_into(section.path, variant=section.variant, family=family)
         files.check()
         refuse_quantized(recipe, files)
-        model = _sketched(files, dtype=getattr(torch, section.dtype))
+        model = _sketched(files, dtype=getattr(torch, section.dtype), family=family)
         _tell(files)
         adapt(recipe, model)
         warn_of_distilled(recipe, model)
@@ -45,7 +47,9 @@ def open_sketch(recipe: Recipe) -> DiffusersModel:
     return model
 
 
-def _sketched(files: BaseFiles, *, dtype: torch.dtype = torch.float32) -> DiffusersModel:
+def _sketched(
+    files: BaseFiles, *, dtype: torch.dtype = torch.float32, family: Family | None = None
+) -> DiffusersModel:
     """The model without its weights, which are seen to fit it.
 
     Raises:
@@ -54,7 +58,7 @@ def _sketched(files: BaseFiles, *, dtype: torch.dtype = torch.float32) -> Diffus
     from ddrl.models.sketch import sketch_model
 
     _read_tokenizers(files)
-    model = sketch_model(files.path, dtype=dtype)
+    model = sketch_model(files.path, dtype=dtype, family=family)
     check_weights(files, model.pipeline)
     return model
 
@@ -66,7 +70,7 @@ def _read_tokenizers(files: BaseFiles) -> None:
         WeightsError: one can't be read.
     """
     folder = local_folder(files.path)
-    if not files.is_here or folder is None:
+    if not files.is_here or folder is None or not files.parts:
         return
     index = PipelineConfigs.find(files.path).index
     for part in files.parts:
@@ -101,6 +105,8 @@ _FLOW_SWITCHES = ("shift_terminal", "stochastic_sampling", "invert_sigmas")
 
 def _warn_of_scheduler(path: str, model: DiffusersModel) -> None:
     """Warn once of what the pipeline's own scheduler would do, and ddrl's sampler does not."""
+    if isinstance(model, OpenedModel):
+        return
     scheduler = model.pipeline.scheduler
     config, kind = dict(scheduler.config), type(scheduler).__name__
     is_flow = isinstance(model.process, RectifiedFlow)
@@ -127,7 +133,7 @@ def _warn_of_scheduler(path: str, model: DiffusersModel) -> None:
 def is_downloaded_later(recipe: Recipe) -> bool:
     """Whether the base is on the hub, and nothing of it is on this machine."""
     section = recipe.model
-    return section.family == "diffusers" and local_folder(section.path) is None
+    return not section.is_embedded and local_folder(section.path) is None
 
 
 def require_base(recipe: Recipe) -> None:
@@ -140,30 +146,34 @@ def require_base(recipe: Recipe) -> None:
         ask_hub(recipe.model.path)
 
 
-def inspect_base(path: str, *, variant: str = "") -> tuple[BaseFiles, DDRLError | None]:
+def inspect_base(
+    path: str, *, variant: str = "", family: str = ""
+) -> tuple[BaseFiles, DDRLError | None]:
     """Look at a pipeline, and say what is wrong with it.
 
     Args:
         path: a folder, a hub id, or ``id@revision``.
         variant: of the weights; empty: the plain ones, or the only variant there.
+        family: ``package.module:Class`` of an adapter; empty: that of ddrl for the pipeline.
 
     Returns:
         Its parts, and the first fault: of a part, or of all of them together.
 
     Raises:
-        DDRLError: it is no pipeline.
+        DDRLError: it is no pipeline, or the adapter can't be had.
     """
     from ddrl.models.pretrained import look_into
     from ddrl.models.sketch import OTHER_VERSION
 
     if local_folder(path) is None and is_offline():
         raise unreachable(path)
+    adapter = family_class(family) if family else None
     with building(f"{path} can't be planned", hint=OTHER_VERSION):
-        _, files = look_into(path, variant=variant)
+        _, files = look_into(path, variant=variant, family=adapter)
     try:
         files.check()
         with building(f"{path} can't be planned", hint=OTHER_VERSION):
-            _sketched(files)
+            _sketched(files, family=adapter)
     except DDRLError as error:
         return files, error
     return files, None

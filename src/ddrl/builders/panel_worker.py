@@ -15,8 +15,8 @@ from ddrl.builders.monitors import build_panel
 from ddrl.builders.runs import RunFolder
 from ddrl.disk import read_document
 from ddrl.errors import DDRLError
+from ddrl.named_code import look_in
 from ddrl.recipe import parse_recipe
-from ddrl.rewards.code import look_in
 from ddrl.training.checkpoint import CheckpointFolder, load_weights, read_manifest
 from ddrl.training.forward import Forward
 

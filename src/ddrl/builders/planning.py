@@ -17,6 +17,7 @@ from torch import Tensor
 from ddrl.builders.assets import check_named, load_splits, note_device, pick_device, tiny_config
 from ddrl.builders.opening import is_downloaded_later, open_sketch, require_base
 from ddrl.builders.sampler import build_transitions
+from ddrl.builders.sizes import latent_shapes
 from ddrl.builders.source import check_path
 from ddrl.errors import DDRLError, UsageError, WeightsError
 from ddrl.models.base import DiffusionModel
@@ -89,7 +90,7 @@ def check_start(recipe: Recipe) -> None:
     """
     device = pick_device(recipe)
     require_base(recipe)
-    if device.type != "cuda" or recipe.model.family != "diffusers":
+    if device.type != "cuda" or recipe.model.is_embedded:
         check_recipe(recipe)
         return
     check_named(recipe)
@@ -110,7 +111,7 @@ def check_recipe(recipe: Recipe) -> tuple[TinyModel | DiffusersModel, tuple[int,
     """Find what the recipe gets wrong about its model, from the model's configs alone.
 
     Returns:
-        The model without its weights, and the shape of one sample's latents.
+        The model without its weights, and the shape of one sample's latents, of the largest size.
 
     Raises:
         DDRLError: as :func:`plan_recipe`, and for what is not here.
@@ -121,15 +122,14 @@ def check_recipe(recipe: Recipe) -> tuple[TinyModel | DiffusersModel, tuple[int,
 
 def check_model(recipe: Recipe) -> tuple[TinyModel | DiffusersModel, tuple[int, ...]]:
     """The part of :func:`check_recipe` that is about the model."""
-    data = recipe.data
-    if recipe.model.family != "diffusers":
+    if recipe.model.is_embedded:
         splits = load_splits(recipe)
         assert splits is not None  # the recipe's rules pair models with data
         config = tiny_config(recipe, splits.train)
         tiny = TinyModel(config)
         return tiny, tiny.latent_shape(config.height, config.columns, config.frames)
     model = open_sketch(recipe)
-    return model, model.latent_shape(data.height, data.width, data.frames)
+    return model, max(latent_shapes(recipe, model), key=math.prod)
 
 
 def _footprint(
@@ -290,10 +290,10 @@ def _updates(recipe: Recipe) -> list[tuple[int, int]]:
 def _encode_peak(recipe: Recipe, model: DiffusionModel) -> int:
     if not isinstance(model, DiffusersModel):
         return 0  # its latents are pixels
-    data = recipe.data
-    clip = (data.frames,) if model.is_video() else ()
-    sizes = [(data.height, data.width)]
-    if data.source_images:
-        sizes.append(model.source_size(data.height, data.width))
+    height, width, frames = max(recipe.data.shapes, key=math.prod)
+    clip = (frames,) if model.is_video() else ()
+    sizes = [(height, width)]
+    if recipe.data.source_images:
+        sizes += [model.source_size(*shape[:2]) for shape in recipe.data.shapes]
     size = max(sizes, key=math.prod)
     return peak_bytes(lambda: model.encode_media(torch.zeros(1, *clip, 3, *size)))

@@ -12,9 +12,11 @@ from ddrl.builders.store import Progress
 from ddrl.data.digits import DigitSplits
 from ddrl.data.groups import Dealer
 from ddrl.data.joined import JoinedLatents
+from ddrl.data.sized import SizedDealer
 from ddrl.models.base import DiffusionModel
 from ddrl.recipe import Recipe
 from ddrl.recipe.anchors import needs_synthetic
+from ddrl.recipe.sizes import size_name
 from ddrl.rewards.scorer import Scorer
 from ddrl.training.trainer import Pool
 
@@ -34,7 +36,7 @@ def build_pool(
     *,
     splits: DigitSplits | None,
     progress: Progress | None = None,
-) -> tuple[Pool, Dealer]:
+) -> tuple[Pool, Dealer | SizedDealer]:
     """The pool of ``data.anchor``, and its dealer.
 
     Args:
@@ -61,6 +63,8 @@ def build_pool(
     pool = Pool(prompts=part.prompts, condition=part.condition, x0=x0, caption_id=caption_id)
     # Without a data term no data is needed, and prompts alone have none.
     has_term = recipe.objective.regularizer == "data"
+    if part.size_id is not None:
+        return pool, _sized_dealer(recipe, part, has_term=has_term)
     dealer = Dealer(
         caption_id,
         num_prompts=len(part.captions),
@@ -72,6 +76,35 @@ def build_pool(
         share=recipe.data.synthetic_share,
     )
     return pool, dealer
+
+
+def _sized_dealer(recipe: Recipe, part: Part, *, has_term: bool) -> SizedDealer:
+    """The dealer of data of several sizes; says how many steps of the run each size has."""
+    assert part.size_id is not None
+    is_independent = has_term and recipe.data.anchor == "independent"
+    names = list(map(size_name, recipe.data.shapes))
+    dealer = SizedDealer(
+        part.caption_id,
+        part.size_id,
+        num_prompts=len(part.captions),
+        num_sizes=len(names),
+        seed=recipe.run.seed,
+        prompts_per_step=recipe.rollout.prompts_per_step,
+        anchors_per_group=anchors_per_group(recipe) if has_term else 0,
+        mode="independent" if is_independent else "paired",
+    )
+    counts = dealer.steps_by_size(recipe.run.steps)
+    said = ", ".join(f"{name} {count}" for name, count in zip(names, counts, strict=True))
+    logger.info("steps of the run by size: %s", said)
+    for size, name in enumerate(names):
+        if not counts[size] and bool((part.size_id == size).any()):
+            logger.warning(
+                "the run has no step of the size %s, of which there is too little data: it comes "
+                "up when rollout.prompts_per_step = %d prompts of it are together",
+                name,
+                recipe.rollout.prompts_per_step,
+            )
+    return dealer
 
 
 def _log_repeats(recipe: Recipe, num_samples: int) -> None:

@@ -15,11 +15,12 @@ from ddrl.models.diffusers_model import DiffusersModel
 from ddrl.models.few_step import few_step_name
 from ddrl.models.hub import missing_folder
 from ddrl.models.lora import LoRASettings, add_lora, lora_rank
+from ddrl.models.own_family import Family, family_class
 from ddrl.models.pretrained import load_model, look_into
 from ddrl.models.weights_match import TRAINED
 from ddrl.recipe.schema import Recipe
 
-__all__ = ["adapt", "build_pretrained", "check_model_path", "refuse_quantized"]
+__all__ = ["adapt", "build_pretrained", "check_model_path", "family_of", "refuse_quantized"]
 __all__ += ["warn_of_distilled"]
 
 logger = logging.getLogger(__name__)
@@ -36,16 +37,29 @@ def check_model_path(recipe: Recipe) -> None:
         raise missing_folder(path)
 
 
+def family_of(recipe: Recipe) -> Family | None:
+    """The adapter that a recipe names; None where ddrl has one for the pipeline's class.
+
+    Raises:
+        UsageError: there is none, or it can't be loaded.
+    """
+    name = recipe.model.own_family
+    return family_class(name) if name else None
+
+
 def build_pretrained(recipe: Recipe, device: torch.device) -> DiffusersModel:
     """The diffusers model of the recipe, with a fresh adapter if it has one.
 
     Raises:
         WeightsError: it can't be loaded, or the adapter would be bound to nothing.
         DataError: it takes other numbers of given frames or source images than the data give.
+        UsageError: the family that the recipe names can't be had.
     """
-    section = recipe.model
-    refuse_quantized(recipe, look_into(section.path, variant=section.variant)[1])
-    model = load_model(section.path, dtype=getattr(torch, section.dtype), variant=section.variant)
+    section, family = recipe.model, family_of(recipe)
+    _, files = look_into(section.path, variant=section.variant, family=family)
+    refuse_quantized(recipe, files)
+    dtype = getattr(torch, section.dtype)
+    model = load_model(section.path, dtype=dtype, variant=section.variant, family=family)
     if section.start:
         start_from(model, Path(section.start))
     if recipe.model.offload:

@@ -56,7 +56,7 @@ def prompts_corpus(
         train=train,
         heldout=heldout,
         real=Real(_Decoded(model, heldout), heldout.caption_id, heldout.captions),
-        size=(section.height, section.width, section.frames),
+        sizes=section.shapes,
         rows=(*_rows(train, is_heldout=False), *_rows(heldout, is_heldout=True)),
     )
 
@@ -80,7 +80,8 @@ def prompts_parts(
             f"{type(model).__name__} is given a {_what(model)}, and prompts alone give none.",
             hint='set data.source = "files"',
         )
-    shape = model.latent_shape(section.height, section.width, section.frames)
+    (size,) = section.shapes
+    shape = model.latent_shape(*size)
     prompts = read_prompts(Path(section.path), on_broken=section.on_broken)
     cache, text = encoded_cache(recipe), text_encoder(model)
     keys = Filler(
@@ -88,7 +89,7 @@ def prompts_parts(
         MediaEncoder(None, text.fingerprint),
         text,
         None,
-        Framing((Bucket(section.height, section.width, section.frames),)),
+        Framing((Bucket(*size),)),
         None if progress is None else lambda what, i, n: progress(what, i, n, ""),
     ).texts(list(prompts))
     text_notes(model, prompts)

@@ -22,10 +22,11 @@ from ddrl.builders.assets import (
     load_splits,
 )
 from ddrl.builders.corpus import Corpus
-from ddrl.builders.identity import base_parts, trained_part
+from ddrl.builders.identity import trained_part
 from ddrl.builders.run_folder import RunFolder, read_info, read_recipe
+from ddrl.builders.sizes import latent_shapes
 from ddrl.builders.store import Progress
-from ddrl.builders.verify import DataRow, check_base, check_data, reading_hint
+from ddrl.builders.verify import DataRow, base_identity, check_base, check_data, reading_hint
 from ddrl.data.digits import DigitSplits
 from ddrl.errors import CheckpointError
 from ddrl.models.diffusers_model import DiffusersModel
@@ -110,12 +111,16 @@ class LoadedRun:
 
     @property
     def latent_shape(self) -> tuple[int, ...]:
-        """Shape of one sample's latents."""
+        """Shape of one sample's latents; of several sizes, of the first."""
+        return self.latent_shapes[0]
+
+    @property
+    def latent_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Shape of one sample's latents of each size."""
         if isinstance(self.model, TinyModel):
             config = self.model.config
-            return self.model.latent_shape(config.height, config.columns, config.frames)
-        data = self.recipe.data
-        return self.model.latent_shape(data.height, data.width, data.frames)
+            return (self.model.latent_shape(config.height, config.columns, config.frames),)
+        return latent_shapes(self.recipe, self.model)
 
     @contextmanager
     def as_base(self) -> Iterator[None]:
@@ -198,7 +203,7 @@ def _check_base(
     is_replaced = not (needs_base or has_lora(model.transformer))
     check_base(
         checkpoint,
-        base_parts(model),
+        base_identity(model),
         recipe,
         hint=reading_hint("model.path" if recipe.model.path else ""),
         replaced=trained_part(model) if is_replaced else "",

@@ -21,7 +21,7 @@ import torch
 from ddrl.builders.corpus import Part
 from ddrl.builders.embedded import embedded_options
 from ddrl.builders.identity import encoder_hash, text_hash
-from ddrl.builders.keys import cache_key
+from ddrl.builders.keys import cache_key, family_code
 from ddrl.builders.scorers import reward_key
 from ddrl.builders.store import Progress
 from ddrl.builders.synthetic import Drawn, Synthetic, with_samples
@@ -107,7 +107,8 @@ def scores_path(recipe: Recipe, model: DiffusionModel, splits: DigitSplits | Non
         made_by = reward_key(section.name, options, reward_class(section.name))
         rewards.append([made_by, section.weight])
     decoder = encoder_hash(model) if isinstance(model, DiffusersModel) else ""
-    key = cache_key("scores", FORMAT, rewards, recipe.scoring.on_failure, decoder)
+    code = family_code(model)
+    key = cache_key("scores", FORMAT, rewards, recipe.scoring.on_failure, decoder, code=code)
     return Path(recipe.run.cache) / "synthetic" / "scores" / f"{key[:32]}.jsonl"
 
 

@@ -79,4 +79,4 @@ def digits_corpus(splits: DigitSplits, model: TinyModel) -> Corpus:
         for kind, data in (("training", splits.train), ("held-out", splits.heldout))
     )
     real = Real(splits.heldout.media, held.caption_id, held.captions)
-    return Corpus(train, held, real, size, rows)
+    return Corpus(train, held, real, (size,), rows)

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from ddrl.builders.corpus import Part
 from ddrl.builders.identity import condition_hash, text_hash, weights_hash
-from ddrl.builders.keys import cache_key
+from ddrl.builders.keys import cache_key, family_code
 from ddrl.builders.sampler import build_transitions
 from ddrl.builders.store import Progress
 from ddrl.data.cache import EncodedCache
@@ -112,10 +112,10 @@ def synthesize(
         progress: called as samples are made.
 
     Raises:
-        DataError: a sample is not finite, or the cache can't be read or written.
+        DataError: a sample is not finite, the cache fails, or the data has several sizes.
     """
     cache = EncodedCache(Path(recipe.run.cache) / "synthetic")
-    shape = tuple(part.x0.shape[1:])
+    shape = _only_shape(recipe, part)
     draw, settings = _sampler(recipe, model, shape)
     made_from = [FORMAT, weights_hash(model), settings, list(shape)]
     samples, done = [], 0
@@ -123,7 +123,7 @@ def synthesize(
     for prompt, text in enumerate(part.captions):
         name = sample_id(text)
         seen = [*made_from, text, condition_hash(part.condition[prompt : prompt + 1])]
-        key = cache_key("synthetic", *seen)
+        key = cache_key("synthetic", *seen, code=family_code(model))
         for sample in range(per_prompt):
             digest = text_hash([key, sample])
             samples.append(Drawn(digest, prompt, text, name, sample))
@@ -154,6 +154,20 @@ def synthesize(
         num_made=len(absent),
         num_drawn=len(samples),
     )
+
+
+def _only_shape(recipe: Recipe, part: Part) -> tuple[int, ...]:
+    """The shape of one sample's latents.
+
+    Raises:
+        DataError: the data has several sizes.
+    """
+    if part.size_id is not None:
+        raise DataError(
+            "Samples of the base have one size, and data.sizes has several.",
+            hint=f"name one of them: data.sizes={recipe.data.sizes[0]}",
+        )
+    return tuple(part.x0.shape[1:])
 
 
 def with_samples(recipe: Recipe, made: Synthetic, samples: Sequence[Drawn]) -> Synthetic:

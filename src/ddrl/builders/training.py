@@ -18,7 +18,6 @@ from ddrl.builders.pool import build_pool
 from ddrl.builders.sampler import build_transitions
 from ddrl.builders.store import Progress
 from ddrl.diffusion.schedule import select_steps
-from ddrl.diffusion.transition import Transitions
 from ddrl.models.base import DiffusionModel
 from ddrl.models.compiling import compile_blocks
 from ddrl.models.diffusers_model import DiffusersModel
@@ -30,7 +29,7 @@ from ddrl.recipe.schema import OptimizerSection
 from ddrl.training.checkpoint import Checkpoint
 from ddrl.training.forward import Forward
 from ddrl.training.guard import Guard
-from ddrl.training.trainer import Pool, RolloutSettings, Trainer
+from ddrl.training.trainer import RolloutSettings, Trainer
 
 __all__ = ["Job", "build_job", "build_transitions"]
 
@@ -61,13 +60,12 @@ def build_job(
     device = pick_device(recipe)
     assets = Assets.build(recipe, device, checkpoint=checkpoint, progress=progress)
     model, corpus = assets.model, assets.corpus
-    shift = model.time_shift(assets.latent_shape(), recipe.rollout.steps)
-    transitions = build_transitions(recipe.rollout, model.process, own_shift=shift)
     forward, reference = _build_forwards(recipe, model)
     pool, dealer = build_pool(
         recipe, model, corpus.train, assets.scorer, splits=assets.splits, progress=progress
     )
     optimizer, scheduler = _build_optimizer(recipe, model)
+    settings = [_build_settings(recipe, model, shape) for shape in assets.latent_shapes()]
     trainer = Trainer(
         forward=forward,
         pool=pool,
@@ -75,7 +73,8 @@ def build_job(
         scorer=assets.scorer,
         advantage=build_advantage(recipe, assets.scorer, pool, model),
         objective=_build_objective(recipe),
-        settings=_build_settings(recipe, pool, transitions),
+        settings=settings[0],
+        by_size=tuple(settings) if len(settings) > 1 else (),
         optimizer=optimizer,
         scheduler=scheduler,
         ema=EMA(
@@ -122,12 +121,17 @@ def _build_forwards(recipe: Recipe, model: DiffusionModel) -> tuple[Forward, For
     return forward, Forward(frozen, guidance=guidance, autocast=autocast)
 
 
-def _build_settings(recipe: Recipe, pool: Pool, transitions: Transitions) -> RolloutSettings:
+def _build_settings(
+    recipe: Recipe, model: DiffusionModel, latent_shape: tuple[int, ...]
+) -> RolloutSettings:
+    """How samples of one size are drawn, with the model's shift of times for that size."""
     rollout = recipe.rollout
+    shift = model.time_shift(latent_shape, rollout.steps)
+    transitions = build_transitions(rollout, model.process, own_shift=shift)
     return RolloutSettings(
         transitions=transitions,
         trained=select_steps(rollout.trained_steps, transitions.stochastic.tolist()),
-        latent_shape=tuple(pool.x0.shape[1:]),
+        latent_shape=latent_shape,
         group_size=rollout.group_size,
         num_updates=recipe.objective.updates_per_rollout,
         micro_batch=recipe.run.micro_batch,

@@ -12,18 +12,24 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ddrl.builders.identity import text_hash
+from ddrl.builders.identity import base_parts, text_hash
+from ddrl.builders.keys import family_code
 from ddrl.errors import CheckpointError
+from ddrl.models.base import DiffusionModel
 from ddrl.recipe import Recipe
 from ddrl.training.checkpoint import Checkpoint
 
-__all__ = ["MOVABLE", "DataRow", "check_base", "check_data", "has_identity", "identity_notes"]
+__all__ = ["MOVABLE", "DataRow", "base_identity", "check_base", "check_data", "has_identity"]
+__all__ += ["identity_notes"]
 __all__ += ["reading_hint", "resume_hint", "same_places"]
 
 MOVABLE = ("model.path", "model.start", "model.lora.start", "data.path")
 """Keys that may change on resume, since what lies there is told by its content."""
 
 NOTE = "identity"
+CODE = "code of the family"
+"""Beside the parts of a base: a hash of an adapter that is not ddrl's."""
+
 MAX_ROWS = 5000
 """Samples that a checkpoint lists one by one; of more data it says only whether it is the same."""
 
@@ -52,6 +58,12 @@ class DataRow:
         return [self.name, kind, text_hash(self.caption)[:16], text_hash(self.content)[:16]]
 
 
+def base_identity(model: DiffusionModel) -> dict[str, str]:
+    """A hash of every part of a base, and of the code of a family of the user's own."""
+    code = family_code(model)
+    return base_parts(model) | ({CODE: text_hash(code)} if code else {})
+
+
 def identity_notes(base: Mapping[str, str], rows: Sequence[DataRow]) -> dict[str, Any]:
     """What a checkpoint notes about the base and the data."""
     entries = [row.entry() for row in rows]
@@ -70,7 +82,7 @@ def same_places(one: Checkpoint | None, other: Checkpoint | None) -> tuple[str, 
     """Keys of :data:`MOVABLE` that may differ between two runs, as what lies there is the same."""
     if one is None or other is None or not (has_identity(one) and has_identity(other)):
         return ()
-    bases = _note(one, "base") == _note(other, "base")
+    bases = _parts(_note(one, "base")) == _parts(_note(other, "base"))
     data = _note(one, "data").get("hash") == _note(other, "data").get("hash")
     return (*(MOVABLE[:-1] if bases else ()), *(MOVABLE[-1:] if data else ()))
 
@@ -83,7 +95,9 @@ def check_base(
     hint: str,
     replaced: str = "",
 ) -> None:
-    """Refuse another base than the checkpoint's.
+    """Refuse another base than the checkpoint's; of a family's code only tell that it differs.
+
+    A comment changes code, too, and ddrl's own may change within a run.
 
     Args:
         checkpoint: of the run.
@@ -104,6 +118,14 @@ def check_base(
             checkpoint.folder,
         )
         return
+    if saved.get(CODE) != base.get(CODE):
+        logger.warning(
+            "%s was trained with other code of %s than there is now; if that changes what it "
+            "computes, the run is no longer one",
+            checkpoint.folder,
+            recipe.model.family,
+        )
+    saved, base = _parts(saved), _parts(base)
     changed = sorted(n for n in {*saved, *base} if saved.get(n) != base.get(n))
     where = f"the base at {recipe.model.path}" if recipe.model.path else "the embedded base"
     if changed == [replaced] and not recipe.model.path:
@@ -151,7 +173,7 @@ def resume_hint(recipe: Recipe, key: str) -> str:
     afresh = "or start afresh on what is there, in another folder: run.folder=PATH"
     if key == "model.path" and recipe.model.start:
         key = "model.start"
-    elif key == "model.path" and recipe.model.family == "tiny":
+    elif key == "model.path" and recipe.model.is_embedded:
         cache = (
             f"the folder base-* of the run.cache that it was trained with into {recipe.run.cache}"
         )
@@ -169,6 +191,10 @@ def reading_hint(key: str) -> str:
             "give its place: run.cache=PATH"
         )
     return f"put back what was there, or give its place now: {key}=PATH"
+
+
+def _parts(base: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in base.items() if name != CODE}
 
 
 def _note(checkpoint: Checkpoint, name: str) -> Mapping[str, Any]:

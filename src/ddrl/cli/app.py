@@ -14,6 +14,7 @@ from ddrl.cli.compare import compare
 from ddrl.cli.data import data
 from ddrl.cli.doctor import doctor
 from ddrl.cli.evaluate import evaluate
+from ddrl.cli.explain import explain
 from ddrl.cli.export import export
 from ddrl.cli.interrupts import Interrupted, Interrupts
 from ddrl.cli.recipe import recipe
@@ -48,7 +49,7 @@ app = typer.Typer(
     epilog="Exit codes: 0 done, 1 bug, 2 usage or recipe, 3 data or weights, 4 reward, "
     "5 checkpoint, 6 the guard stopped the run.",
 )
-for command in (train, watch, sample, evaluate, compare, export, doctor):
+for command in (train, watch, sample, evaluate, compare, export, doctor, explain):
     app.command()(command)
 app.add_typer(recipe)
 app.add_typer(data)
@@ -111,7 +112,7 @@ def run(arguments: Sequence[str]) -> int:
         The exit code.
     """
     set_up_logging()
-    from ddrl.rewards.code import look_in
+    from ddrl.named_code import failed_in, look_in
 
     look_in()  # a command that may run code of the working folder says so itself
     try:
@@ -144,6 +145,12 @@ def run(arguments: Sequence[str]) -> int:
         for line in traceback.format_exc().rstrip("\n").split("\n"):
             say(line, err=True)
         reason = " ".join(str(error).split())
+        if place := failed_in(error):
+            complain(
+                f"Code that the recipe names failed: {type(error).__name__}: {reason} ({place}).",
+                "put it right there; the traceback above says how it was called",
+            )
+            return UsageError.exit_code
         complain(
             f"sorry, ddrl met something it does not expect: {type(error).__name__}: {reason}",
             "please report it with the traceback above and the output of `ddrl doctor`",

@@ -56,7 +56,7 @@ def compare(
     The same command resumes. Writes comparison.html, which needs no other file, and its numbers.
     """
     from ddrl.builders.comparison_job import ComparisonJob
-    from ddrl.rewards.code import look_in
+    from ddrl.named_code import look_in
 
     look_in(Path.cwd())
     job = ComparisonJob(recipes, seeds=_numbers(seeds), folder=folder or "")

@@ -17,6 +17,8 @@ from ddrl.errors import DataError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from ddrl.data.framing import Framing
+
 __all__ = ["check", "data", "encode"]
 
 data = typer.Typer(
@@ -50,6 +52,14 @@ _FPS = Annotated[
     float | None,
     typer.Option("--fps", metavar="F", help="Frames per second that they are counted at."),
 ]
+_Sizes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--size",
+        metavar="WIDTHxHEIGHT",
+        help="May be given again: count the samples of each size, as data.sizes takes them.",
+    ),
+]
 _CaptionColumn = Annotated[
     str, typer.Option("--caption-column", metavar="NAME", help="Captions: data.caption_column.")
 ]
@@ -71,6 +81,7 @@ def check(
     path: Annotated[Path, typer.Argument(metavar="PATH", help="A folder, .jsonl, .tar or table.")],
     frames: _Frames = None,
     fps: _FPS = None,
+    size: _Sizes = None,
     allow_outside: Annotated[
         bool,
         typer.Option(
@@ -111,6 +122,7 @@ def check(
             "" if source_column == "auto" else source_column,
             has_sources=bool(source_column),
         ),
+        framing=_framing(size or (), frames, fps),
         fps=fps,
         num_frames=frames,
         outside="allow" if allow_outside else "refuse",
@@ -126,6 +138,24 @@ def check(
             say("hint: --allow-outside checks what lies outside too; " + OUTSIDE_HINT)
     if report.broken or not report.num_samples:
         raise typer.Exit(DataError.exit_code)
+
+
+def _framing(sizes: Sequence[str], frames: int | None, fps: float | None) -> Framing | None:
+    """What samples are brought to, if sizes are given."""
+    if not sizes:
+        return None
+    from ddrl.data.framing import Bucket, Framing
+    from ddrl.recipe.sizes import read_size
+
+    buckets = []
+    for text in sizes:
+        if (found := read_size(text, frames=frames or 1)) is None:
+            raise UsageError(
+                f"--size {text} is no size.",
+                hint="write width x height in pixels: --size 640x384 --size 384x640",
+            )
+        buckets.append(Bucket(*found))
+    return Framing(tuple(dict.fromkeys(buckets)), fps=fps)
 
 
 def _reader(model: str) -> Callable[[Sequence[str]], Sequence[str]] | None:
@@ -150,9 +180,11 @@ def encode(
 
     What is there already is not made again, so a second run, or one that was stopped, goes on.
     """
+    from ddrl.named_code import look_in
     from ddrl.recipe import load_recipe
     from ddrl.recipe.extras import check_extras
 
+    look_in(Path.cwd())
     loaded = load_recipe(recipe, overrides or [])  # a faulty one fails before torch is loaded
     if loaded.data.source == "prompts":
         raise UsageError(

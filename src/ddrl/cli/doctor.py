@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from ddrl.cli.terminal import Verbose, say, say_json
+from ddrl.errors import UsageError
 
 __all__ = ["doctor"]
 
@@ -32,6 +33,12 @@ def doctor(
     variant: Annotated[
         str, typer.Option("--variant", metavar="WORD", help="The recipes' model.variant.")
     ] = "",
+    family: Annotated[
+        str,
+        typer.Option(
+            "--family", metavar="MODULE:CLASS", help="The recipes' model.family, with --model."
+        ),
+    ] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     verbose: Verbose = False,
 ) -> None:
@@ -42,8 +49,13 @@ def doctor(
     """
     from ddrl.cli.selfcheck import run_checks
 
+    if family and not model:
+        raise UsageError(
+            "--family says how a base is opened, and there is no --model.",
+            hint="add --model PATH",
+        )
     if model:
-        _look_into(model, variant, as_json)
+        _look_into(model, variant, "" if family == "diffusers" else family, as_json)
         return
     if not verbose:
         # Its own findings are the news; what the tiny runs log is not.
@@ -63,16 +75,18 @@ def doctor(
         raise typer.Exit(1)
 
 
-def _look_into(model: str, variant: str, as_json: bool) -> None:
+def _look_into(model: str, variant: str, family: str, as_json: bool) -> None:
     """List the parts of a base.
 
     Raises:
         DDRLError: it can't be trained.
     """
     from ddrl.builders.opening import inspect_base
+    from ddrl.named_code import look_in
     from ddrl.recipe import format_size
 
-    base, fault = inspect_base(model, variant=variant)
+    look_in(Path.cwd())
+    base, fault = inspect_base(model, variant=variant, family=family)
     if as_json:
         rows = [
             {
@@ -94,6 +108,8 @@ def _look_into(model: str, variant: str, as_json: bool) -> None:
         where = "" if base.is_here else ", on the hub: files are seen once they are downloaded"
         kind = f", weights of the variant {base.variant}" if base.variant else ""
         say(f"{model}: {base.class_name}{kind}{where}")
+        if not base.parts and base.is_here:
+            say("opened by the family itself, so that nothing is known of its files")
         for part in base.parts:
             mark, colour = ("ok      ", "green") if part.kind else ("without ", "yellow")
             mark, colour = ("FAILED  ", "red") if part.problem else (mark, colour)

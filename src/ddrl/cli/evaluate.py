@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ddrl.cli.overrides import ModelOption, split_runs, with_model
+from ddrl.cli.overrides import AllowCode, ModelOption, split_runs, with_model
 from ddrl.cli.steps import StepOption, read_step
 from ddrl.cli.streams import results_are_kept
 from ddrl.cli.tables import print_table
@@ -42,13 +42,7 @@ def evaluate(
     sheets: Annotated[
         bool, typer.Option("--sheets", help="Write the samples as samples/RUN.png, too.")
     ] = False,
-    allow_code: Annotated[
-        bool,
-        typer.Option(
-            "--allow-code",
-            help="Let a run's recipe name a reward whose module lies in the working folder.",
-        ),
-    ] = False,
+    allow_code: AllowCode = False,  # noqa: ARG001 - its callback does the work
     model: ModelOption = None,
     verbose: Verbose = False,  # noqa: ARG001 - its callback does the work
 ) -> None:
@@ -57,11 +51,10 @@ def evaluate(
     Writes report.html, which needs no other file, and report.json.
     """
     from ddrl.builders.evaluation import evaluate_runs
+    from ddrl.evaluation.page import headline
     from ddrl.evaluation.report import write_report
     from ddrl.evaluation.sheets import write_sheets
-    from ddrl.rewards.code import look_in
 
-    look_in(Path.cwd(), allowed=allow_code)
     runs, overrides = split_runs(arguments)
     report = evaluate_runs(
         runs,
@@ -81,6 +74,7 @@ def evaluate(
         if verdict.status != "base":
             say(f"{name}: {verdict.sentence}")
     say(page)
+    say(headline(report))
 
 
 def _print_table(report: Report) -> None:

@@ -11,7 +11,7 @@ import typer
 
 from ddrl.errors import UsageError
 
-__all__ = ["ModelOption", "OverridesArgument", "split_runs", "with_model"]
+__all__ = ["AllowCode", "ModelOption", "OverridesArgument", "split_runs", "with_model"]
 
 _OVERRIDE = re.compile(r"\s*[\w.]*\s*=")
 
@@ -28,6 +28,25 @@ ModelOption = Annotated[
         "--model",
         metavar="PATH",
         help="Where the base lies now, short for model.path=PATH; it has to be the same.",
+    ),
+]
+
+
+def _look(allowed: bool) -> bool:
+    """Of the working folder, run what a recipe names, or have an error say that it lies there."""
+    from ddrl.named_code import look_in
+
+    look_in(Path.cwd(), allowed=allowed)
+    return allowed
+
+
+AllowCode = Annotated[
+    bool,
+    typer.Option(
+        "--allow-code",
+        callback=_look,
+        help="Let a run's recipe name a reward or a family whose module lies in the working "
+        "folder.",
     ),
 ]
 

@@ -37,6 +37,7 @@ class Request:
         scale: screen pixels per pixel, each way.
         first_frames: pixels that are given of each prompt's clips, shape (P, F, 3, H, W), or None.
         first_frame_files: where they are from; none, one or P.
+        size: (height, width, frames) of the samples; None: the run's own, of several the first.
         are_own: whether the prompts are the first of the run's data, with the pictures that these
             are given.
     """
@@ -49,6 +50,7 @@ class Request:
     scale: int
     first_frames: Tensor | None = None
     first_frame_files: tuple[str, ...] = ()
+    size: tuple[int, int, int] | None = None
     are_own: bool = False
 
 
@@ -56,23 +58,28 @@ def draw(run: LoadedRun, request: Request) -> Tensor:
     """The samples as uint8, prompt by prompt: (P S, H, W, 3), clips (P S, T, H, W, 3).
 
     Raises:
-        DataError: the model does not know a prompt.
+        DataError: the model does not know a prompt, or can't make the size.
     """
     import torch
 
     from ddrl.builders.first_frames import encode_prompts
+    from ddrl.builders.sizes import latent_shape_of
     from ddrl.evaluation.generate import generate
+    from ddrl.models.diffusers_model import DiffusersModel
 
+    shape = run.latent_shape
+    if isinstance(run.model, DiffusersModel) and request.size is not None:
+        shape = latent_shape_of(run.model, request.size)
     if request.are_own:
         condition = run.corpus.train.condition[: len(request.prompts)]
     else:
-        condition = encode_prompts(run, request.prompts, request.first_frames)
+        condition = encode_prompts(run, request.prompts, request.first_frames, request.size)
     samples = generate(
         run.forward,
         request.prompts,
         condition=condition,
         samples_per_prompt=request.num,
-        latent_shape=run.latent_shape,
+        latent_shape=shape,
         seed=request.seed,
         num_steps=request.steps,
         solver=request.solver,
@@ -123,6 +130,7 @@ def write_samples(run: LoadedRun, request: Request, pixels: Tensor, folder: Path
             "solver": request.solver,
             "steps": request.steps,
             "guidance": run.forward.guidance,
+            "size": f"{pixels.shape[-2]}x{pixels.shape[-3]}",
             "grid": grid,
             "files": files,
         }

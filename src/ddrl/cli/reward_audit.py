@@ -58,7 +58,7 @@ def audit(
     from ddrl.evaluation.reward_audit import as_json as numbers
     from ddrl.evaluation.reward_findings import findings
     from ddrl.evaluation.reward_page import write_audit
-    from ddrl.rewards.code import look_in
+    from ddrl.named_code import look_in
 
     look_in(Path.cwd())
     command = ["ddrl", "reward", "audit", name, "--data", data, "--limit", str(limit)]

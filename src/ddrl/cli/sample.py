@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ddrl.cli.overrides import ModelOption, OverridesArgument, with_model
+from ddrl.cli.overrides import AllowCode, ModelOption, OverridesArgument, with_model
 from ddrl.cli.progress import make_reporter
 from ddrl.cli.steps import RawOption, StepOption, read_step
 from ddrl.cli.streams import results_are_kept
@@ -39,6 +40,23 @@ _Given = Annotated[
         "each; default without --prompt: the data's own.",
     ),
 ]
+_Size = Annotated[
+    str,
+    typer.Option(
+        "--size",
+        metavar="WIDTHxHEIGHT",
+        help="Of the samples, in pixels; default: the size of the data, of several the first.",
+    ),
+]
+_Scale = Annotated[
+    int | None,
+    typer.Option(
+        "--scale",
+        min=1,
+        max=64,
+        help="Screen pixels per pixel, each way; default: 8 for digits, 2 for words, else 1.",
+    ),
+]
 
 
 def sample(
@@ -50,6 +68,7 @@ def sample(
     ] = None,
     first_frame: _Given = None,
     num: Annotated[int, typer.Option("--num", min=1, help="Samples per prompt.")] = 4,
+    size: _Size = "",
     seed: Annotated[
         int | None, typer.Option("--seed", min=0, help="Default: the run's evaluation.seed.")
     ] = None,
@@ -59,16 +78,9 @@ def sample(
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FOLDER", help="Default: RUN/samples.")
     ] = None,
-    scale: Annotated[
-        int | None,
-        typer.Option(
-            "--scale",
-            min=1,
-            max=64,
-            help="Screen pixels per pixel, each way; default: 8 for digits, 2 for words, else 1.",
-        ),
-    ] = None,
+    scale: _Scale = None,
     model: ModelOption = None,
+    allow_code: AllowCode = False,  # noqa: ARG001 - its callback does the work
     verbose: Verbose = False,  # noqa: ARG001 - its callback does the work
 ) -> None:
     """Draw samples of a run: PNGs or MP4s, a grid of all, and a manifest of how each was made."""
@@ -79,23 +91,30 @@ def sample(
         )
     from ddrl.builders.first_frames import one_for_each, read_first_frames
     from ddrl.builders.runs import RunFolder, load_run, read_recipe
+    from ddrl.builders.sizes import sample_size
     from ddrl.cli.pictures import check_writable, draw, write_samples
 
     weights: Weights = "base" if base else "raw" if raw else "ema"
     files, changes = tuple(first_frame or ()), with_model(overrides, model)
     recipe = read_recipe(RunFolder(run), changes)  # finds faults before weights are loaded
-    check_writable(is_clip=recipe.data.frames > 1 or recipe.data.source == "moving_digits")
-    given = read_first_frames(recipe, files, are_own=not prompt)
+    chosen = sample_size(recipe, size)
+    check_writable(is_clip=chosen[2] > 1 or recipe.data.source == "moving_digits")
+    # The data's own pictures have the data's size.
+    has_own = not (prompt or size or recipe.data.sizes[1:])
+    given = read_first_frames(recipe, files, chosen, are_own=has_own)
     if given is not None and prompt:
         given = one_for_each(given, len(prompt))
     with make_reporter() as reporter:
         which, told = read_step(step), reporter.made
         loaded = load_run(run, step=which, weights=weights, overrides=changes, progress=told)
     request = _request(loaded, prompt or (), given, files, num=num, seed=seed, scale=scale)
+    request = dataclasses.replace(request, size=chosen)
     folder = out or run / "samples"
     write_samples(loaded, request, draw(loaded, request), folder)
     results_are_kept()
     say(f"{len(request.prompts) * num} samples of {loaded.name}, {weights} weights")
+    if others := recipe.data.sizes[1:] if not size else ():
+        say(f"of the size {recipe.data.sizes[0]}; --size takes others, such as {', '.join(others)}")
     say(folder / "grid.png")
 
 

@@ -40,10 +40,10 @@ def synthesize(
     Training finds them there. What is there already is not made again, so a second run, or one
     that was stopped, goes on.
     """
+    from ddrl.named_code import look_in
     from ddrl.recipe import load_recipe
     from ddrl.recipe.anchors import needs_synthetic
     from ddrl.recipe.extras import check_extras
-    from ddrl.rewards.code import look_in
 
     look_in(Path.cwd())
     loaded = load_recipe(recipe, overrides or [])  # a faulty one fails before torch is loaded

@@ -28,9 +28,9 @@ def train(
 
     The run is written to run.folder. Ctrl-C finishes the iteration and saves a checkpoint.
     """
+    from ddrl.named_code import look_in
     from ddrl.recipe import load_recipe
     from ddrl.recipe.extras import check_extras
-    from ddrl.rewards.code import look_in
 
     look_in(Path.cwd())
     loaded = load_recipe(recipe, overrides or [])  # a faulty one fails before torch is loaded

@@ -59,7 +59,7 @@ class DataReport:
         seconds: length of the clips.
         fps: frame rate of the clips, frames per second.
         sizes: how many have each size, "width x height".
-        buckets: how many go to each bucket, if there are any.
+        buckets: how many go to each bucket, if there are any; 0 where none does.
         problems: everything broken, and notes.
         text_notes: what is worth knowing of the captions.
     """
@@ -102,6 +102,8 @@ class DataReport:
             ("sizes", _most_frequent(self.sizes)),
             ("buckets", _most_frequent(self.buckets)),
         ]
+        unused = ", ".join(size for size, count in self.buckets.items() if not count)
+        rows += [("  unused", f"no sample has the size {unused}")] if unused else []
         rows += [("  tokens", note) for note in self.text_notes]
         lines = [f"{name:<13} {value}" for name, value in rows if value]
         kinds = ", ".join(f"{count} {kind}" for kind, count in self.broken_by_kind.items())
@@ -198,11 +200,14 @@ def check(
             _count(tally, sample, facts, notes, bucket, fps)
         if progress is not None:
             progress(done, len(found.samples))
-    return _report(path, tally, read)
+    return _report(path, tally, read, framing)
 
 
 def _report(
-    path: Path, tally: _Tally, read: Callable[[Sequence[str]], Sequence[str]] | None
+    path: Path,
+    tally: _Tally,
+    read: Callable[[Sequence[str]], Sequence[str]] | None,
+    framing: Framing | None,
 ) -> DataReport:
     captions = list(dict.fromkeys(tally.captions))
     return DataReport(
@@ -214,7 +219,7 @@ def _report(
         seconds=Spread.of(tally.seconds),
         fps=Spread.of(tally.fps),
         sizes=dict(tally.sizes.most_common()),
-        buckets=dict(tally.buckets.most_common()),
+        buckets=_every_bucket(tally.buckets, framing),
         text_notes=tuple(read(captions) if read else ()),
         problems=tuple(sorted(tally.problems, key=lambda problem: (problem.path, problem.kind))),
     )
@@ -266,6 +271,12 @@ def _count(
     if num_available(facts.timeline.times, fps) > own:
         message = f"has {facts.timeline.fps:.4g} fps: at {fps:g} fps some frames are repeated"
         tally.problems.append(Problem(sample.shown, "repeated_frames", message))
+
+
+def _every_bucket(counts: Counter[str], framing: Framing | None) -> dict[str, int]:
+    """How many each bucket has, the most first; those that nothing goes to last."""
+    empty = [] if framing is None else [str(one) for one in framing.buckets]
+    return {**dict(counts.most_common()), **{name: 0 for name in empty if not counts[name]}}
 
 
 def _most_frequent(counts: dict[str, int]) -> str:

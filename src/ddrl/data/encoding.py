@@ -61,7 +61,8 @@ class EncodeReport:
         texts_reused: embeddings that were there.
         given_encoded: features of given frames made now.
         given_reused: features of given frames that were there.
-        notes: what is worth knowing of the texts.
+        notes: what is worth knowing of the texts and sizes.
+        sizes: by size, how many samples it has, where there are several sizes.
     """
 
     samples: tuple[EncodedSample, ...]
@@ -74,14 +75,17 @@ class EncodeReport:
     given_encoded: int = 0
     given_reused: int = 0
     notes: tuple[str, ...] = ()
+    sizes: Mapping[str, int] = field(default_factory=dict)
 
     def lines(self) -> list[str]:
         """The report for a terminal."""
         given = f"given    {self.given_encoded} encoded, {self.given_reused} reused"
+        sizes = ", ".join(f"{size}: {count}" for size, count in self.sizes.items())
         return [
             f"media    {self.media_encoded} encoded, {self.media_reused} reused",
             *([given] if self.given_encoded or self.given_reused else []),
             f"texts    {self.texts_encoded} encoded, {self.texts_reused} reused",
+            *([f"sizes    {sizes}"] if sizes else []),
             *(f"note     {note}" for note in self.notes),
             f"skipped  {len(self.problems)}",
             *(f"  {problem}" for problem in self.problems),

@@ -28,10 +28,12 @@ class Hand:
     Attributes:
         prompt_id: caption of each group, shape (G,).
         anchor_row: rows of the data set, group by group, shape (G m,).
+        size: the size of all of it, where there are several.
     """
 
     prompt_id: Tensor
     anchor_row: Tensor
+    size: int = 0
 
 
 def num_synthetic(anchors_per_group: int, share: float) -> int:

@@ -15,7 +15,9 @@ __all__ = ["StoredConditions", "StoredLatents", "collate"]
 
 
 class StoredLatents:
-    """Latents in a cache, all of one shape, as :class:`~ddrl.records.LatentRows`.
+    """Latents in a cache as :class:`~ddrl.records.LatentRows`.
+
+    Of data of several sizes, rows that are read together have to be of one.
 
     Args:
         cache: where they are.
@@ -31,7 +33,7 @@ class StoredLatents:
 
     @property
     def shape(self) -> torch.Size:
-        """(N, ...)."""
+        """(N, ...), of the first row."""
         return self._shape
 
     def __len__(self) -> int:

@@ -5,6 +5,8 @@ A rise of more than 10 % is a strong sign of reward hacking. Source: arXiv 2512.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -12,7 +14,7 @@ from ddrl.objective.regularizer import velocity_error
 from ddrl.records import ConditionRows, LatentRows
 from ddrl.seeding import sample_noise
 from ddrl.training.forward import Forward
-from ddrl.training.rollout import batches
+from ddrl.training.rollout import rows_by_size
 
 __all__ = ["DriftMeter"]
 
@@ -30,6 +32,7 @@ class DriftMeter:
         num_times: times per sample, stratified: the middles of as many equal parts of [0, 1].
         micro_batch: rows per forward pass.
         device: where the model is.
+        size_id: the size of each, shape (N,), where there are several: one pass is of one size.
     """
 
     def __init__(
@@ -41,7 +44,9 @@ class DriftMeter:
         num_times: int = 8,
         micro_batch: int = 1024,
         device: torch.device | str = "cpu",
+        size_id: Tensor | None = None,
     ) -> None:
+        self._size_id = torch.zeros(len(x0), dtype=torch.int64) if size_id is None else size_id
         self._x0, self._caption_id, self._micro_batch = x0, caption_id, micro_batch
         self._seed, self._device = seed, device
         self._times = (torch.arange(num_times) + 0.5).div(num_times).to(device)
@@ -60,11 +65,11 @@ class DriftMeter:
             Shape (N,), float32, on the CPU.
         """
         process = forward.model.process
-        parts = []
-        for rows in batches(len(self._x0), self._micro_batch):
+        losses = torch.empty((len(self._times), len(self._x0)), device=self._device)
+        for rows in rows_by_size(self._size_id, self._micro_batch):
             x0 = self._x0[rows].to(self._device)
             of_rows = condition[self._caption_id[rows]].to(self._device)
-            noise = self._noise(rows)
+            noise = self._noise(rows, x0.shape[1:])
             columns = []
             for index in range(len(self._times)):
                 t = self._times[index].expand(len(x0))
@@ -72,15 +77,15 @@ class DriftMeter:
                 velocity = forward.plain(process.add_noise(x0, eps, t), t, of_rows)
                 target = process.velocity(x0, eps, t)
                 columns.append(velocity_error(velocity, target, reduction="mean"))
-            parts.append(torch.stack(columns))
-        return torch.cat(parts, dim=1).mean(0).cpu()
+            losses[:, rows.to(self._device)] = torch.stack(columns)
+        return losses.mean(0).cpu()
 
-    def _noise(self, rows: slice) -> Tensor:
+    def _noise(self, rows: Tensor, shape: Sequence[int]) -> Tensor:
         """Of some rows at all times: named by the row, so that it is the same in any pass."""
         return sample_noise(
-            (len(self._times), *self._x0.shape[1:]),
+            (len(self._times), *shape),
             run_seed=self._seed,
             purpose="drift",
             step=0,
-            sample_ids=range(rows.start, rows.stop),
+            sample_ids=rows.tolist(),
         ).to(self._device)

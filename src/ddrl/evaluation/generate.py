@@ -38,6 +38,7 @@ def generate(
     *,
     metadata: Sequence[Mapping[str, Any]] = (),
     condition: ConditionRows | None = None,
+    chosen: Sequence[int] | None = None,
     samples_per_prompt: int,
     latent_shape: Sequence[int],
     seed: int,
@@ -57,6 +58,7 @@ def generate(
         metadata: of the prompts, for rewards; none: nothing is known of any.
         condition: their encodings, one row each, with the frames that are given; default: the
             model encodes the texts.
+        chosen: which of the prompts are sampled; default: all. Their noise is the same either way.
         samples_per_prompt: S.
         latent_shape: of one sample.
         seed: of the noise.
@@ -68,8 +70,9 @@ def generate(
     Raises:
         WeightsError: the decoder has made pixels that are no numbers.
     """
-    prompt_id = torch.arange(len(texts)).repeat_interleave(samples_per_prompt)
-    noise = _noise(len(texts), samples_per_prompt, latent_shape, seed)
+    numbers = range(len(texts)) if chosen is None else chosen
+    prompt_id = torch.tensor(numbers).repeat_interleave(samples_per_prompt)
+    noise = _noise(numbers, samples_per_prompt, latent_shape, seed)
     model = forward.model
     known = model.encode(texts) if condition is None else condition
     times = time_grid(num_steps, shift=model.time_shift(latent_shape, num_steps))
@@ -91,7 +94,7 @@ def generate(
     return SampleSet(media, prompts.select(prompt_id.tolist()))
 
 
-def _noise(prompts: int, samples: int, latent_shape: Sequence[int], seed: int) -> Tensor:
+def _noise(prompts: Sequence[int], samples: int, latent_shape: Sequence[int], seed: int) -> Tensor:
     """Where the samples of all prompts start, prompt by prompt."""
     return torch.cat(
         [
@@ -102,7 +105,7 @@ def _noise(prompts: int, samples: int, latent_shape: Sequence[int], seed: int) -
                 step=prompt,
                 sample_ids=range(samples),
             )
-            for prompt in range(prompts)
+            for prompt in prompts
         ]
     )
 

@@ -27,7 +27,7 @@ from ddrl.evaluation.wording import (
     signed_percent,
 )
 
-__all__ = ["render_page"]
+__all__ = ["headline", "render_page"]
 
 _SHORT_PROMPT = 12
 
@@ -101,7 +101,7 @@ def render_page(report: Report) -> str:
         .render(
             report=report,
             verdicts=verdicts,
-            headline=_headline(report, verdicts),
+            headline=headline(report),
             cards=_cards(report, verdicts),
             columns=_columns(report),
             drift=_drift_column(report),
@@ -125,8 +125,9 @@ def render_page(report: Report) -> str:
     return page if report.has_real else beside_base(page)
 
 
-def _headline(report: Report, verdicts: dict[str, Verdict]) -> str:
+def headline(report: Report) -> str:
     """The page in one line: what became of each run."""
+    verdicts = report.verdicts()
     runs = [run for run in report.runs if not run.is_base]
     if not runs:
         return "No post-trained run is in this report: it shows the base alone."

@@ -23,6 +23,9 @@ Fields = dict[str, Tensor]
 def blank_condition(model: DiffusersModel, rows: int, latent_shape: Size) -> Condition | None:
     """A condition of the shapes that the family's ``encode`` gives, or None if it isn't known.
 
+    A family of the user's own says it with a method ``blank(rows, latent_shape)``; one that leaves
+    the encoding of texts to a family of ddrl has that one's.
+
     Texts are as long as the family's limit, where it does not pad them to it: an upper bound.
 
     Args:
@@ -30,8 +33,13 @@ def blank_condition(model: DiffusersModel, rows: int, latent_shape: Size) -> Con
         rows: B.
         latent_shape: of one sample.
     """
+    if hasattr(model, "blank"):
+        asked: Condition | None = model.blank(rows, latent_shape)
+        return asked
     for kind in type(model).__mro__:
-        if kind.__name__ in _FIELDS:
+        if not kind.__module__.startswith("ddrl.") and "_encode" in vars(kind):
+            return None
+        if kind.__name__ in _FIELDS and kind.__module__.startswith("ddrl."):
             condition, fields = _FIELDS[kind.__name__]
             made: Condition = getattr(importlib.import_module(kind.__module__), condition)(
                 **fields(model, rows, latent_shape)
@@ -105,11 +113,12 @@ def _sana(model: DiffusersModel, rows: int, _: Size) -> Fields:
     }
 
 
-def _ltx(model: DiffusersModel, rows: int, _: Size) -> Fields:
+def _ltx(model: DiffusersModel, rows: int, shape: Size) -> Fields:
     length = _limit(model)
     return {
         "embeds": torch.zeros(rows, length, _config(model).caption_channels),
         "mask": torch.ones(rows, length, dtype=torch.bool),
+        **({"given": torch.zeros(rows, shape[0], 1, *shape[2:])} if model.given_frames else {}),
     }
 
 

@@ -39,7 +39,11 @@ class Calling:
         """Lines of Python before the call, where guidance is no argument of it."""
         return []
 
+    def caller(self) -> Any:  # noqa: ANN401 - diffusers is untyped
+        """The class of the pipeline that makes what the model is set to make."""
+        return type(self.pipeline)
+
     def call_parameters(self) -> dict[str, Any]:
         """Names that the pipeline can be called with, and their defaults."""
-        found = inspect.signature(type(self.pipeline).__call__).parameters
+        found = inspect.signature(self.caller().__call__).parameters
         return {name: parameter.default for name, parameter in found.items()}

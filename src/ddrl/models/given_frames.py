@@ -24,6 +24,8 @@ class GivenFrames:
     so in ``takes_sources``. All else is the same for both.
     """
 
+    shows_given: ClassVar[bool] = True
+    """Whether given frames that ``decode`` puts back look the same whatever follows them."""
     takes_sources: ClassVar[bool] = False
     """Whether what is given is the source image of an edit, not the beginning of a clip."""
     reads_given_with_texts: ClassVar[bool] = False

@@ -9,7 +9,7 @@ from typing import Any
 
 from ddrl.errors import UsageError, WeightsError
 
-__all__ = ["ask_hub", "hub_problem", "is_offline", "local_folder", "split_revision"]
+__all__ = ["ask_hub", "hub_client", "hub_problem", "is_offline", "local_folder", "split_revision"]
 __all__ += ["missing_folder", "unreachable"]
 
 
@@ -19,7 +19,7 @@ def split_revision(path: str) -> tuple[str, str | None]:
     return name, revision or None
 
 
-def _client() -> Any:  # noqa: ANN401 - its names are loaded when they are asked for
+def hub_client() -> Any:  # noqa: ANN401 - its names are loaded when they are asked for
     """The hub's own client, which is an extra.
 
     Raises:
@@ -27,6 +27,9 @@ def _client() -> Any:  # noqa: ANN401 - its names are loaded when they are asked
     """
     try:
         import huggingface_hub
+        import huggingface_hub.constants
+        import huggingface_hub.errors
+        import huggingface_hub.utils
     except ImportError as error:
         raise UsageError(
             "Models of the hub need huggingface_hub.", hint="pip install 'ddrl[models]'"
@@ -36,7 +39,7 @@ def _client() -> Any:  # noqa: ANN401 - its names are loaded when they are asked
 
 def is_offline() -> bool:
     """Whether the hub is switched off, by ``HF_HUB_OFFLINE``."""
-    return bool(_client().constants.HF_HUB_OFFLINE)
+    return bool(hub_client().constants.HF_HUB_OFFLINE)
 
 
 def local_folder(path: str | Path) -> Path | None:
@@ -44,7 +47,7 @@ def local_folder(path: str | Path) -> Path | None:
     if Path(path).exists():
         return Path(path)
     name, revision = split_revision(str(path))
-    client = _client()
+    client = hub_client()
     try:
         index = client.try_to_load_from_cache(name, "model_index.json", revision=revision)
     except ValueError:  # no name that the hub may have
@@ -59,7 +62,7 @@ def ask_hub(path: str, file: str = "model_index.json") -> None:
         WeightsError: it can't be had.
     """
     name, revision = split_revision(path)
-    client = _client()
+    client = hub_client()
     try:
         if isinstance(client.try_to_load_from_cache(name, file, revision=revision), str):
             return

@@ -156,9 +156,18 @@ def merge_lora(transformer: nn.Module) -> None:
     """Add the adapter to the weights that it adapts, and take it away.
 
     Each sum is computed in float32 and rounded once, to the type of the base's weights.
+
+    Raises:
+        WeightsError: the base is quantised: rounded to its few values, the adapter would be lost.
     """
     from peft.tuners.lora import LoraLayer
 
+    if any(getattr(part, "is_quantized", False) for part in transformer.modules()):
+        raise WeightsError(
+            "An adapter can't be merged into a quantised network.",
+            hint="export it as it is, without --merged, and go on from it with model.lora.start "
+            "in place of model.start",
+        )
     for name, layer in list(transformer.named_modules()):
         if not isinstance(layer, LoraLayer):
             continue

@@ -63,7 +63,7 @@ def save_lora(
     if format == "diffusers" and not (is_loaded or hasattr(network, "load_lora_adapter")):
         raise WeightsError(
             f"diffusers can't save an adapter of a {type(network).__name__}.",
-            hint="train all weights (model.lora.rank = 0), and the whole pipeline is exported",
+            hint="add --merged, and the whole model is exported with the adapter in it",
         )
     config = network.peft_config[ADAPTER]
     check_format(model, format, dora=config.use_dora)

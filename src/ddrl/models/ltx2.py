@@ -17,7 +17,9 @@ between the two, and a mark of key frames that text to video does not set."""
 
 
 class LTX2(LTXVideo):
-    """LTX-2, text to silent video; the network predicts the velocity and takes sigma x 1000.
+    """LTX-2 without sound, with the first frame given or without.
+
+    The network predicts the velocity and takes sigma x 1000.
 
     Sound is left out: attention between the streams is off (``isolate_modalities``), so that the
     video's velocity depends on its own latents, time and text alone; the sound's stream is given
@@ -26,13 +28,13 @@ class LTX2(LTXVideo):
     Departs: the pipeline denoises a video with its sound. Without guidance by text, its
     ``modality_scale=0`` and ``audio_modality_scale=2`` leave the isolated velocity, the one here.
     Its defaults add guidance by skipped attention, by the other stream and by rescaling, where
-    ddrl has u + w (c - u) only, both isolated.
+    ddrl has u + w (c - u) only, both isolated. The pipeline compresses a given picture as a video
+    before it is encoded, by default; ddrl takes the pixels as they are (``image_crf=0``).
 
-    Attributes:
-        frame_rate: frames per second, which positions in time are measured by.
+    Args, attributes and errors are those of :class:`LTXVideo`.
     """
 
-    pipelines: ClassVar[tuple[str, ...]] = ("LTX2Pipeline",)
+    pipelines: ClassVar[tuple[str, ...]] = ("LTX2Pipeline", "LTX2ImageToVideoPipeline")
     lora_targets: ClassVar[tuple[str, ...]] = tuple(
         f"{attention}.{part}"
         for attention in ("attn1", "attn2")
@@ -54,6 +56,7 @@ class LTX2(LTXVideo):
             "guidance_rescale": 0.0,
             "modality_scale": 0.0,
             "audio_modality_scale": 2.0,
+            **({"image_crf": 0} if self.given_frames else {}),
         }
 
     def is_used(self, name: str) -> bool:
@@ -77,11 +80,16 @@ class LTX2(LTXVideo):
         return LTXCondition(embeds, mask.bool())
 
     def predict(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
-        """The velocity of eq. (P2), shape of ``x_t``."""
+        """The velocity of eq. (P2), shape of ``x_t``.
+
+        Raises:
+            DataError: image-to-video without a first frame, or with one of another size.
+        """
         assert isinstance(condition, LTXCondition)
-        frames, height, width = x_t.shape[2:]
+        clip = self.with_given(x_t, condition)
+        frames, height, width = clip.shape[2:]
         network: Any = self.transformer
-        tokens = x_t.to(self.dtype).flatten(2).transpose(1, 2)
+        tokens = clip.to(self.dtype).flatten(2).transpose(1, 2)
         config = network.config
         words = config.caption_channels  # projected to the sound's width, if there is a projection
         words = words if config.use_prompt_embeddings else config.audio_cross_attention_dim
@@ -90,7 +98,8 @@ class LTX2(LTXVideo):
             audio_hidden_states=tokens.new_zeros(len(x_t), 1, config.audio_in_channels),
             encoder_hidden_states=condition.embeds.to(self.dtype),
             audio_encoder_hidden_states=tokens.new_zeros(len(x_t), 1, words),
-            timestep=t * 1000,
+            timestep=self.times(t * 1000, clip),
+            audio_timestep=t * 1000,
             sigma=t * 1000,
             encoder_attention_mask=condition.mask,
             num_frames=frames,
@@ -101,4 +110,4 @@ class LTX2(LTXVideo):
             isolate_modalities=True,
             return_dict=False,
         )
-        return cast(Tensor, output[0]).transpose(1, 2).reshape(x_t.shape)
+        return self.unpacked(cast(Tensor, output[0]), clip)

@@ -15,9 +15,11 @@ from ddrl.models.base_files import BaseFiles, read_base
 from ddrl.models.configs import NOT_LOADED, PipelineConfigs, building
 from ddrl.models.diffusers_model import DiffusersModel
 from ddrl.models.hub import hub_problem, is_offline, local_folder, split_revision
+from ddrl.models.own_family import Family, check_pipeline, files_of_own, open_own, opens_itself
 from ddrl.models.weights_match import check_weights
 
 __all__ = ["FAMILIES", "adapter_of", "import_diffusers", "load_model", "look_into"]
+__all__ += ["refuse_pipes"]
 
 FAMILIES: Mapping[str, str] = {
     "StableDiffusion3Pipeline": "ddrl.models.sd3:SD3",
@@ -37,7 +39,9 @@ FAMILIES: Mapping[str, str] = {
     "HunyuanVideo15Pipeline": "ddrl.models.hunyuan_video15:HunyuanVideo15",
     "HunyuanVideo15ImageToVideoPipeline": "ddrl.models.hunyuan_video15:HunyuanVideo15I2V",
     "LTXPipeline": "ddrl.models.ltx_video:LTXVideo",
+    "LTXImageToVideoPipeline": "ddrl.models.ltx_video:LTXVideo",
     "LTX2Pipeline": "ddrl.models.ltx2:LTX2",
+    "LTX2ImageToVideoPipeline": "ddrl.models.ltx2:LTX2",
 }
 """Pipeline class of ``model_index.json`` -> the adapter, or what chooses it."""
 
@@ -63,7 +67,11 @@ def import_diffusers() -> Any:  # noqa: ANN401 - untyped
 
 
 def load_model(
-    path: str | Path, *, dtype: torch.dtype = torch.float32, variant: str = ""
+    path: str | Path,
+    *,
+    dtype: torch.dtype = torch.float32,
+    variant: str = "",
+    family: Family | None = None,
 ) -> DiffusersModel:
     """Load a pipeline and wrap it.
 
@@ -71,14 +79,18 @@ def load_model(
         path: a folder written by ``save_pretrained``, a hub id, or ``id@revision``.
         dtype: of all weights.
         variant: of the weights, see :func:`~ddrl.models.base_files.read_base`.
+        family: the adapter; None: that of ddrl for the pipeline's class.
 
     Raises:
-        UsageError: diffusers is not installed, or a package that the pipeline needs.
+        UsageError: diffusers is not installed, or a package that the pipeline needs, or ``family``
+            is of other pipelines.
         WeightsError: it is not a pipeline of a family that ddrl knows, files are missing, cut or
             of another network than the configs, or it can't be had from the hub.
     """
+    if opens_itself(family):
+        return open_own(family, path, dtype=dtype)
     pipelines = import_diffusers().DiffusionPipeline
-    adapter, files = look_into(path, variant=variant)
+    adapter, files = look_into(path, variant=variant, family=family)
     for package in getattr(adapter, "packages", ()):
         if importlib.util.find_spec(package) is None:
             message = f"{files.class_name} needs {package}."
@@ -87,7 +99,7 @@ def load_model(
     if files.is_here:
         from ddrl.models.sketch import sketch_model  # which needs this module
 
-        check_weights(files, sketch_model(path).pipeline)
+        check_weights(files, sketch_model(path, family=family).pipeline)
     configs = PipelineConfigs.find(path)
     left_out: dict[str, Any] = dict.fromkeys(configs.left_out())
     left_out |= {part: _NotLoaded() for part in NOT_LOADED.get(files.class_name, ())}
@@ -115,7 +127,7 @@ def load_model(
 
 
 def look_into(
-    path: str | Path, *, variant: str = ""
+    path: str | Path, *, variant: str = "", family: Family | None = None
 ) -> tuple[Callable[[Any], DiffusersModel], BaseFiles]:
     """What wraps a pipeline, and what its files are; no weight is read.
 
@@ -123,14 +135,16 @@ def look_into(
         UsageError: diffusers is not installed.
         WeightsError: it is no pipeline that ddrl knows, or its folder holds no regular files.
     """
+    if family is not None and opens_itself(family):
+        return family, files_of_own(family, path)
     import_diffusers()  # what is not installed is no fault of the folder
     with building(f"{path} can't be read", hint="download it again: the whole folder"):
-        adapter = adapter_of(PipelineConfigs.find(path).class_name, path)
-        _refuse_pipes(path)
+        adapter = adapter_of(PipelineConfigs.find(path).class_name, path, family)
+        refuse_pipes(path)
         return adapter, read_base(path, variant=variant)
 
 
-def _refuse_pipes(path: str | Path) -> None:
+def refuse_pipes(path: str | Path) -> None:
     """See that diffusers will wait for no pipe in a model's folder.
 
     Raises:
@@ -144,16 +158,23 @@ def _refuse_pipes(path: str | Path) -> None:
             )
 
 
-def adapter_of(name: str, path: str | Path) -> Callable[[Any], DiffusersModel]:
-    """What wraps a pipeline of this class.
+def adapter_of(
+    name: str, path: str | Path, family: Family | None = None
+) -> Callable[[Any], DiffusersModel]:
+    """What wraps a pipeline of this class: an adapter of ddrl, or one that is given.
 
     Raises:
         WeightsError: there is no such adapter.
+        UsageError: the one that is given is for other pipelines.
     """
+    if family is not None:
+        check_pipeline(family, name, path)
+        return family
     if name not in FAMILIES:
         raise WeightsError(
             f"{path} holds a {name}, which ddrl has no adapter for.",
-            hint=f"it knows {', '.join(sorted(FAMILIES))}",
+            hint=f"it knows {', '.join(sorted(FAMILIES))}; for another, write an adapter and name "
+            'it: model.family="package.module:Class"',
         )
     module, _, attribute = FAMILIES[name].partition(":")
     adapter: Callable[[Any], DiffusersModel] = getattr(importlib.import_module(module), attribute)

@@ -22,6 +22,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ddrl.models.configs import NOT_LOADED, PipelineConfigs, building, part_class
 from ddrl.models.diffusers_model import DiffusersModel
+from ddrl.models.own_family import Family, open_own, opens_itself
 from ddrl.models.pretrained import adapter_of, import_diffusers
 from ddrl.models.wan_experts import WanExperts
 
@@ -34,7 +35,9 @@ class _Part:
     """Stands where a part would that holds no weights and is not planned with."""
 
 
-def sketch_model(path: str | Path, *, dtype: torch.dtype = torch.float32) -> DiffusersModel:
+def sketch_model(
+    path: str | Path, *, dtype: torch.dtype = torch.float32, family: Family | None = None
+) -> DiffusersModel:
     """Build what :func:`~ddrl.models.pretrained.load_model` would load, without its weights.
 
     Tokenizers, processors and safety checkers are left out: the adapter encodes nothing.
@@ -42,14 +45,17 @@ def sketch_model(path: str | Path, *, dtype: torch.dtype = torch.float32) -> Dif
     Args:
         path: a folder with the configs of a pipeline, a hub id, or a release that ddrl knows.
         dtype: of all weights.
+        family: see :func:`~ddrl.models.pretrained.load_model`.
 
     Raises:
-        UsageError: diffusers is not installed.
+        UsageError: diffusers is not installed, or ``family`` is of other pipelines.
         WeightsError: a config is missing, or no pipeline that ddrl knows.
     """
+    if opens_itself(family):  # there are no configs that are known: its weights are read
+        return open_own(family, path, dtype=dtype)
     diffusers = import_diffusers()
     configs = PipelineConfigs.find(path)
-    adapter = adapter_of(configs.class_name, path)
+    adapter = adapter_of(configs.class_name, path, family)
     if configs.class_name.startswith("Cosmos"):
         importlib.import_module("diffusers.models.transformers.transformer_cosmos")
     pipelines = getattr(diffusers, configs.class_name)

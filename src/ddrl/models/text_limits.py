@@ -108,9 +108,10 @@ def read_limits(path: str | Path) -> TextLimits:
     Raises:
         WeightsError: it is no pipeline, is not here, or a tokenizer can't be read.
     """
-    from ddrl.models.pretrained import look_into
+    from ddrl.models.pretrained import import_diffusers, refuse_pipes
 
-    look_into(path)
+    import_diffusers()  # what is not installed is no fault of the folder
+    refuse_pipes(path)
     configs, folder = PipelineConfigs.find(path), local_folder(path)
     if folder is None:
         raise unreachable(str(path))

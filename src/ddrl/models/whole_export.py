@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
+from ddrl.disk import read_json
 from ddrl.models.diffusers_model import DiffusersModel
 from ddrl.models.lora import has_lora, merge_lora
 
 __all__ = ["save_whole", "stored_dtype"]
 
+_ABSOLUTE = re.compile(r"(?:/[^/\s]+/|~[^/\s]*/|[A-Za-z]:[\\/]|\\\\|file:)[^\n]*")
 _NAMES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 
 
@@ -31,10 +36,33 @@ def save_whole(model: DiffusersModel, folder: Path, *, dtype: torch.dtype | None
         merge_lora(network)
     # Two experts are one network here and two parts of the pipeline.
     for part in model.pipeline.components.values():
-        if isinstance(part, nn.Module):
+        if isinstance(part, nn.Module) and not getattr(part, "is_quantized", False):
             is_trained = part is network or any(part is child for child in network.children())
             _cast(part, (dtype if is_trained else None) or stored_dtype(part), is_trained)
     model.pipeline.save_pretrained(folder)
+    _forget_places(folder)
+
+
+def _forget_places(folder: Path) -> None:
+    """Take out of the configs where the base lay, which the libraries write into them."""
+    for file in [*folder.rglob("*config.json"), folder / "model_index.json"]:
+        config = read_json(file)
+        shared = _without_places(config)
+        if shared != config:
+            text = json.dumps(shared, indent=2, ensure_ascii=False) + "\n"
+            file.write_text(text, encoding="utf-8")
+
+
+def _without_places(value: Any) -> Any:  # noqa: ANN401 - any value of JSON
+    """The same without names of what was loaded, and of other absolute paths the last part."""
+    if isinstance(value, dict):
+        kept = {key: one for key, one in value.items() if not key.endswith("name_or_path")}
+        return {key: _without_places(one) for key, one in kept.items()}
+    if isinstance(value, list):
+        return [_without_places(one) for one in value]
+    if isinstance(value, str) and _ABSOLUTE.fullmatch(value):
+        return re.split(r"[\\/]", value.rstrip("\\/"))[-1]
+    return value
 
 
 def _cast(part: nn.Module, dtype: torch.dtype | None, is_trained: bool) -> None:

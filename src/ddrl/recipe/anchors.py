@@ -37,11 +37,11 @@ def given_conflicts(recipe: Recipe) -> Iterator[Conflict]:
             "whose first frames could be given",
             'leave data.given_frames out, or give clips with data.source = "files"',
         )
-    elif data.given_frames and data.given_frames >= data.frames:
+    elif data.given_frames and data.given_frames >= (least := min(f for *_, f in data.shapes)):
         yield Conflict(
             ("data.given_frames", "data.frames"),
             f"data.given_frames is {data.given_frames}, but clips have data.frames = "
-            f"{data.frames}, so nothing would be left to generate",
+            f"{least}, so nothing would be left to generate",
             "set data.frames above data.given_frames, or leave data.given_frames out",
         )
 

@@ -15,6 +15,7 @@ from ddrl.recipe.clips import clip_conflicts, word_conflicts
 from ddrl.recipe.conflict import Conflict
 from ddrl.recipe.sampler_checks import sampler_conflicts
 from ddrl.recipe.scoring import scoring_conflicts
+from ddrl.recipe.sizes import size_conflicts
 
 if TYPE_CHECKING:
     from ddrl.recipe.rewards import HeldoutRewardSection, RewardSection
@@ -40,6 +41,7 @@ def find_conflict(recipe: Recipe) -> Conflict | None:
         _group_conflicts,
         anchor_conflicts,
         given_conflicts,
+        size_conflicts,
         clip_conflicts,
         word_conflicts,
         _guard_conflicts,
@@ -55,11 +57,11 @@ def _model_conflicts(recipe: Recipe) -> Iterator[Conflict]:
             f"model.width {model.width} can't be divided among {model.heads} heads",
             "make model.width a multiple of model.heads",
         )
-    is_diffusers, is_outside = model.family == "diffusers", recipe.data.source not in EMBEDDED
+    is_diffusers, is_outside = not model.is_embedded, recipe.data.source not in EMBEDDED
     if is_diffusers and not model.path:
         yield Conflict(
             ("model.path", "model.family"),
-            "model.family is diffusers, but model.path is empty",
+            f"model.family is {model.family}, but model.path is empty",
             "give the folder of a diffusers pipeline, or its id on the hub",
         )
     if is_diffusers != is_outside:

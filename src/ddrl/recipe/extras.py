@@ -62,8 +62,8 @@ def _needed(recipe: Recipe, is_trained: bool) -> Iterator[Extra]:
     model, data, encoder = recipe.model, recipe.data, recipe.evaluation.encoder
     if is_trained and recipe.run.wandb_project:
         yield Extra(f'run.wandb_project = "{recipe.run.wandb_project}"', ("wandb",), "wandb")
-    if model.family == "diffusers":
-        yield Extra('model.family = "diffusers"', ("diffusers", "transformers"), "models")
+    if not model.is_embedded:
+        yield Extra(f'model.family = "{model.family}"', ("diffusers", "transformers"), "models")
     if model.lora.rank:
         yield Extra(f"model.lora.rank = {model.lora.rank}", ("peft",), "models")
     if is_trained and encoder != "auto":
@@ -72,8 +72,9 @@ def _needed(recipe: Recipe, is_trained: bool) -> Iterator[Extra]:
         yield Extra('data.source = "hub"', ("datasets",), "hub")
     if data.source != "files":
         return
-    if data.frames > 1:
-        yield Extra(f"data.frames = {data.frames}", ("av",), "models")
+    most = max(frames for *_, frames in data.shapes)
+    if most > 1:
+        yield Extra(f"data.frames = {most}", ("av",), "models")
     tables = Extra(f'data.path = "{data.path}"', ("pyarrow",), "parquet")
     if tables.missing and _has_tables(Path(data.path)):  # a large folder is looked into in vain
         yield tables

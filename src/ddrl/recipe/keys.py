@@ -7,7 +7,7 @@ import types
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal, Union, get_args, get_origin
+from typing import Annotated, Literal, Union, get_args, get_origin
 
 import annotated_types
 from pydantic import BaseModel
@@ -30,7 +30,7 @@ __all__ = [
 LISTS = ("reward", "evaluation.reward")
 """The sections that are lists; both are of rewards, and hold the rewards' own options."""
 
-Kind = Literal["int", "float", "str", "bool", "choice", "steps", "options"]
+Kind = Literal["int", "float", "str", "bool", "choice", "steps", "sizes", "options"]
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,11 @@ def _kind(annotation: object) -> tuple[Kind, tuple[str, ...]]:
     if origin is Literal:
         return "choice", tuple(str(choice) for choice in get_args(annotation))
     if origin in (Union, types.UnionType):
-        return "steps", ("all",)
+        names, *others = get_args(annotation)
+        is_open = any(get_origin(other) is Annotated for other in others)
+        return ("choice", _kind(names)[1]) if is_open else ("steps", ("all",))
+    if origin is tuple:
+        return "sizes", ()
     if origin is dict:
         return "options", ()
     simple: dict[object, Kind] = {int: "int", float: "float", str: "str", bool: "bool"}
@@ -146,7 +150,8 @@ def _kind(annotation: object) -> tuple[Kind, tuple[str, ...]]:
 
 def _expected(kind: Kind, choices: tuple[str, ...], info: FieldInfo) -> str:
     if kind == "choice":
-        return f"one of {', '.join(format_value(choice) for choice in choices)}"
+        more = "" if get_origin(info.annotation) is Literal else ", or package.module:Class"
+        return f"one of {', '.join(format_value(choice) for choice in choices)}{more}"
     if kind == "str":
         return "text" if not _bound(info, "min_length") else "text that is not empty"
     words: dict[Kind, str] = {
@@ -154,6 +159,7 @@ def _expected(kind: Kind, choices: tuple[str, ...], info: FieldInfo) -> str:
         "float": "a number",
         "bool": "true or false",
         "steps": '"all" or a list of step numbers',
+        "sizes": 'a list of sizes such as ["640x384"]',
         "options": "a table of text, numbers, true and false, or lists and tables of these",
     }
     bounds = [

@@ -142,7 +142,7 @@ def _phases(
     assert working is not None
     vae = footprint.vae - memory.vae  # put on the device for its own phases, if it is kept off it
     phases: list[tuple[str, int]] = []
-    if recipe.model.family == "diffusers":
+    if not recipe.model.is_embedded:
         network, media = memory.frozen + memory.trained, footprint.vae + working.encode
         texts = footprint.text_encoders
         # Off the device, the parts for texts and those for media are never there together.

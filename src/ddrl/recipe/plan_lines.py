@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from ddrl.recipe.sizes import size_name
+
 if TYPE_CHECKING:
     from ddrl.recipe.memory import Memory
     from ddrl.recipe.plan import Plan
@@ -31,6 +33,7 @@ def _batch_lines(plan: Plan) -> list[str]:
     rows = [
         ("rollout", samples),
         ("data", data),
+        *([("sizes", _sizes(recipe))] if recipe.data.sizes[1:] else []),
         ("sampler", f"{rollout.kernel}, eta {rollout.eta:g}, {rollout.steps} steps"),
         ("trained steps", f"{len(plan.trained_steps)}: {_ranges(plan.trained_steps)}"),
         ("updates", f"{objective.updates_per_rollout} per rollout, {plan.num_updates} in the run"),
@@ -41,6 +44,13 @@ def _batch_lines(plan: Plan) -> list[str]:
         ("cost", f"{passes.forward_equivalents:,} forward passes (a backward counts as two)"),
     ]
     return ["each training step", *(f"  {name:<20}{text}" for name, text in rows)]
+
+
+def _sizes(recipe: Recipe) -> str:
+    """Several sizes, and which of them the plan is of."""
+    largest = size_name(max(recipe.data.shapes, key=math.prod))
+    names = ", ".join(map(size_name, recipe.data.shapes))
+    return f"{names}; a step has one; times and memory below are of {largest}"
 
 
 def _step_lines(plan: Plan) -> list[str]:

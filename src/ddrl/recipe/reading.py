@@ -50,7 +50,7 @@ def read_finished(text: str, *, origin: str, overrides: Sequence[str] = ()) -> R
     recipe = parse_recipe(text, origin=origin, overrides=overrides)
     if not overrides:
         return recipe
-    if recipe.model.family == "tiny" and recipe.model.path:
+    if recipe.model.is_embedded and recipe.model.path:
         raise UsageError(
             f"model.path is {recipe.model.path}, but {origin} is of the embedded model, which has "
             "no path.",

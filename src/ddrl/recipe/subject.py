@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field, StringConstraints
 
 from ddrl.recipe.sections import MAX_SEED, Section
+from ddrl.recipe.sizes import as_sizes, read_size
 
 __all__ = ["DataSection", "LoRASection", "ModelSection", "PretrainSection", "SyntheticSection"]
 
@@ -60,8 +61,13 @@ class LoRASection(Section):
 class ModelSection(Section):
     """Which model is trained."""
 
-    family: Literal["tiny", "diffusers"] = Field(
-        "tiny", description="`tiny`: the embedded model; `diffusers`: a pipeline, by `path`."
+    family: (
+        Literal["tiny", "diffusers"]
+        | Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
+    ) = Field(
+        "tiny",
+        description="`tiny`: the embedded model; `diffusers`: a pipeline of a family that ddrl "
+        "knows, by `path`; `package.module:Class`: a pipeline behind an adapter of your own.",
     )
     path: str = Field(
         "",
@@ -122,6 +128,16 @@ class ModelSection(Section):
     pretrain: PretrainSection = Field(
         default_factory=PretrainSection, description="How the embedded base model is made."
     )
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether it is the model that comes with ddrl, and no pipeline."""
+        return self.family == "tiny"
+
+    @property
+    def own_family(self) -> str:
+        """``package.module:Class`` of the user's own adapter; empty where there is none."""
+        return self.family if ":" in self.family else ""
 
 
 class SyntheticSection(Section):
@@ -205,6 +221,12 @@ class DataSection(Section):
     )
     height: int = Field(512, ge=1, description="Height in pixels (not `digits`, `words`).")
     width: int = Field(512, ge=1, description="Width in pixels (not `digits`, `words`).")
+    sizes: Annotated[tuple[str, ...], BeforeValidator(as_sizes)] = Field(
+        (),
+        description="Several sizes in place of `height` and `width`, each width x height, or width "
+        "x height x frames where `frames` is not that of all: a sample is scaled and cropped to "
+        "the one of the nearest aspect ratio (`files`, `hub`).",
+    )
     frames: int = Field(1, ge=1, description="Frames of a clip; 1 = images (not `digits`).")
     fps: float = Field(0.0, ge=0, description="Frames per second; 0 = each clip's own.")
     given_frames: int = Field(
@@ -268,6 +290,13 @@ class DataSection(Section):
     synthetic: SyntheticSection = Field(
         default_factory=SyntheticSection, description="Samples of the base model as data."
     )
+
+    @property
+    def shapes(self) -> tuple[tuple[int, int, int], ...]:
+        """(height, width, frames) of every size, at least one, in the order of ``sizes``."""
+        read = (read_size(text, frames=self.frames) for text in self.sizes)
+        found = tuple(size for size in read if size is not None)
+        return found or ((self.height, self.width, self.frames),)
 
     @property
     def num_given(self) -> int:

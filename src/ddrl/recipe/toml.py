@@ -26,6 +26,7 @@ __all__ = [
     "line_numbers",
     "parse_toml",
     "resume_conflicts",
+    "resume_rule",
 ]
 
 KeyPath = tuple[str | int, ...]
@@ -203,6 +204,15 @@ def bit_changes(saved: Recipe, current: Recipe) -> list[str]:
     """Return the differences after which a resumed run may differ in its last bits."""
     others = [key for key in _flatten(saved) | _flatten(current) if not _is_of(key, LAST_BITS)]
     return difference(saved, current, ignore=others)
+
+
+def resume_rule(key: str) -> str:
+    """Say whether a resumed run may change a key, given without positions in lists."""
+    if key == "run.steps":
+        return "may change, unless the learning rate or the synthetic data follow it"
+    if _is_of(key, LAST_BITS):
+        return "may change; the last bits of the result may differ"
+    return "may change" if _is_of(key, CHANGEABLE_ON_RESUME) else "can't change: it is another run"
 
 
 def _is_of(key: str, patterns: Sequence[str]) -> bool:

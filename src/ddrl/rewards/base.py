@@ -12,9 +12,9 @@ from typing import Any, Protocol, get_type_hints
 from pydantic import ConfigDict, PydanticSchemaGenerationError, TypeAdapter, ValidationError
 from torch import Tensor
 
-from ddrl.errors import RewardError
+from ddrl.errors import DDRLError, RewardError
+from ddrl.named_code import import_named
 from ddrl.records import Prompts
-from ddrl.rewards.code import import_named
 
 __all__ = ["BUILTIN", "ENTRY_POINTS", "GroupReward", "Reward", "SampleError", "make_reward"]
 __all__ += ["reward_class"]
@@ -116,7 +116,7 @@ class SampleError(RewardError):
 def reward_class(name: str) -> type[Reward]:
     """Find a reward's class: built in, from an entry point, or ``package.module:Class``.
 
-    The last may lie in a folder of :func:`ddrl.rewards.code.look_in`, too.
+    The last may lie in a folder of :func:`ddrl.named_code.look_in`, too.
 
     Raises:
         RewardError: there is none.
@@ -136,7 +136,7 @@ def reward_class(name: str) -> type[Reward]:
     load = import_named if path == name else importlib.import_module
     try:
         found: type[Reward] = getattr(load(module_name), attribute)
-    except RewardError as error:
+    except DDRLError as error:
         raise RewardError(
             f"Reward {name!r} can't be loaded. {error.message}", hint=error.hint
         ) from error
@@ -160,7 +160,8 @@ def make_reward(name: str, options: Mapping[str, object]) -> Reward:
         RewardError: there is no such reward, or it does not take such options.
     """
     cls = reward_class(name)
-    known = [p for p in inspect.signature(cls).parameters if p != "self"]
+    takes = {key: p for key, p in inspect.signature(cls).parameters.items() if key != "self"}
+    known = list(takes)
     for option in options:
         if option not in known:
             near = difflib.get_close_matches(option, known, 1)
@@ -170,6 +171,18 @@ def make_reward(name: str, options: Mapping[str, object]) -> Reward:
                 if near
                 else "it has " + (", ".join(known) or "no options"),
             )
+    missing = [
+        option
+        for option, parameter in takes.items()
+        if parameter.default is parameter.empty
+        and parameter.kind not in {parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD}
+        and option not in options
+    ]
+    if missing:
+        raise RewardError(
+            f"Reward {name!r} needs the option{'s' * (len(missing) > 1)} {', '.join(missing)}.",
+            hint=f"set options.{missing[0]} in a recipe, or give --option {missing[0]}=...",
+        )
     hints = _hints(cls)
     for option, value in options.items():
         _check_type(name, option, hints.get(option, Any), value)

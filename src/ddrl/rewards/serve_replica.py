@@ -15,8 +15,8 @@ from ray import serve
 from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 
+from ddrl.named_code import look_in
 from ddrl.rewards.base import make_reward
-from ddrl.rewards.code import look_in
 from ddrl.rewards.level import is_group_level, plan_calls
 from ddrl.rewards.serve_batch import Outcome, Sample, samples_of, score_samples
 from ddrl.rewards.serve_budget import Budget
@@ -55,7 +55,7 @@ class ReplicaSettings:
         max_body: bytes of a request.
         body_seconds: that a request may take to arrive.
         token: of :func:`ddrl.rewards.serve_token.digest`; empty = none is asked for.
-        folders: see :func:`ddrl.rewards.code.look_in`.
+        folders: see :func:`ddrl.named_code.look_in`.
     """
 
     path: str

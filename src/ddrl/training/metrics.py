@@ -63,6 +63,7 @@ _TAGS: Mapping[str, str] = {
     "grad_norm": "optimizer/grad_norm",
     "learning_rate": "optimizer/learning_rate",
     "latent_std": "policy/latent_std",
+    "size": "policy/size",
     "heldout_loss": "drift/heldout_loss",
     "heldout_loss_change": "drift/heldout_loss_change",
     "budget_drift": "drift/budget_drift",
@@ -172,6 +173,11 @@ GLOSSARY: Mapping[str, MetricSpec] = {
     ),
     "audit/hacked": MetricSpec("1", "last", "1 where reward and audit have parted, else 0."),
     "audit/best": MetricSpec("1", "last", "1 where audit/score is the best so far, else 0."),
+    "size": MetricSpec(
+        "1",
+        "last",
+        "Which of `data.sizes` the iteration's samples have, counted from 0; absent with one size.",
+    ),
     "seconds": MetricSpec("s", "sum", "Wall time of the iteration, without audits."),
     "seconds/rollout": MetricSpec(
         "s", "sum", "Part of it: sampling; with micro-batches decoding, too, beside the rewards."

@@ -17,7 +17,8 @@ from ddrl.records import Condition, Trajectory
 from ddrl.seeding import sample_noise
 from ddrl.training.forward import Forward
 
-__all__ = ["batches", "decode_samples", "replay", "rollout", "sample_ode"]
+__all__ = ["batches", "decode_samples", "replay", "rollout", "rows_by_size"]
+__all__ += ["sample_ode"]
 
 
 def batches(length: int, size: int) -> Iterator[slice]:
@@ -25,6 +26,18 @@ def batches(length: int, size: int) -> Iterator[slice]:
     size = size or length
     for start in range(0, length, size):
         yield slice(start, min(start + size, length))
+
+
+def rows_by_size(size_id: Tensor, size: int) -> Iterator[Tensor]:
+    """Row numbers of one size each, at most ``size`` (0: all of a size), that cover all rows.
+
+    Args:
+        size_id: the size of every row, shape (N,).
+        size: rows of a batch.
+    """
+    for one in sorted(set(size_id.tolist())):
+        rows = (size_id == one).nonzero().flatten()
+        yield from (rows[some] for some in batches(len(rows), size))
 
 
 @torch.no_grad()

@@ -18,11 +18,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from ddrl.data.groups import Dealer
+from ddrl.data.sized import SizedDealer
 from ddrl.errors import ReplayMismatch
 from ddrl.models.ema import EMA
 from ddrl.objective.loss import Objective
@@ -71,7 +73,7 @@ class Trainer:
         scorer: rewards.
         advantage: rewards to advantages.
         objective: the loss.
-        settings: how to sample.
+        settings: how to sample; of the first size, where there are several.
         optimizer: over the trainable parameters.
         scheduler: of the learning rate, stepped with the optimizer.
         ema: averaged weights, updated with the optimizer.
@@ -85,13 +87,14 @@ class Trainer:
         auditor: audits checkpoints beside training, in place of the monitor; the loop asks it.
         audits: what is known of the audits so far; the loop keeps it.
         device: where the model is.
+        by_size: how to sample each size; empty where there is one.
         step: iterations finished.
         shown: a few small pictures of the newest rollout.
     """
 
     forward: Forward
     pool: Pool
-    dealer: Dealer
+    dealer: Dealer | SizedDealer
     scorer: Scorer
     advantage: AdvantageFunction
     objective: Objective
@@ -109,22 +112,27 @@ class Trainer:
     auditor: Auditor | None = None
     audits: AuditRecord = field(default_factory=AuditRecord)
     device: torch.device | str = "cpu"
+    by_size: tuple[RolloutSettings, ...] = ()
     step: int = 0
     shown: Shown | None = None
-    _replay_checked: bool = False
+    _replay_checked: set[int] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        self._gradient = Gradient(
-            self.forward,
-            objective=self.objective,
-            transitions=self.settings.transitions,
-            trained=self.settings.trained,
-            seed=self.seed,
-            micro_batch=self.settings.micro_batch,
-            steps_per_pass=self.settings.steps_per_pass,
-            reference=self.reference,
-            device=self.device,
-        )
+        self._sizes = self.by_size or (self.settings,)
+        self._gradients = [
+            Gradient(
+                self.forward,
+                objective=self.objective,
+                transitions=settings.transitions,
+                trained=settings.trained,
+                seed=self.seed,
+                micro_batch=settings.micro_batch,
+                steps_per_pass=settings.steps_per_pass,
+                reference=self.reference,
+                device=self.device,
+            )
+            for settings in self._sizes
+        ]
         self._parameters = [
             p for p in self.forward.model.transformer.parameters() if p.requires_grad
         ]
@@ -139,14 +147,18 @@ class Trainer:
         """
         start = time.perf_counter()
         hand = self.dealer.deal(self.step)
+        gradient = self._gradients[hand.size]
         anchor = None
         if self.objective.regularizer == "data":
             anchor = self.pool.anchor(hand.anchor_row, device=self.device)
         trajectory, advantages = None, None
-        metrics: dict[str, float] = {}
+        metrics: dict[str, float] = {"size": float(hand.size)} if self.by_size else {}
         if self.objective.policy != "none":
-            collected = self._collector().collect(
-                hand, step=self.step, check=self._check_replay, blame=self._check_samples
+            collected = self._collector(hand.size).collect(
+                hand,
+                step=self.step,
+                check=partial(self._check_replay, size=hand.size),
+                blame=self._check_samples,
             )
             trajectory, scores = collected.trajectory, collected.scores
             few = hand.prompt_id[: len(collected.pictures)].tolist()
@@ -160,7 +172,7 @@ class Trainer:
                 advantages,
                 trajectory.group.cpu(),
                 trajectory.final,
-                self._gradient.effective_beta,
+                gradient.effective_beta,
             )
             metrics |= {
                 "seconds/rollout": collected.rollout_seconds,
@@ -169,10 +181,10 @@ class Trainer:
         update_start = time.perf_counter()
         correction = None
         if trajectory is not None and advantages is not None:
-            correction = self._gradient.return_correction(trajectory, advantages)
+            correction = gradient.return_correction(trajectory, advantages)
         batch = Minibatch(trajectory, advantages, anchor, correction=correction)
         updates = [
-            self._update(part, num_anchors=0 if anchor is None else len(anchor))
+            self._update(part, gradient, num_anchors=0 if anchor is None else len(anchor))
             for part in split(batch, self.settings.num_updates)
         ]
         metrics |= merge(updates)
@@ -187,7 +199,8 @@ class Trainer:
 
     def set_beta(self, beta: float) -> None:
         """Give the regularizer another strength from the next iteration on."""
-        self._gradient.set_beta(beta)
+        for gradient in self._gradients:
+            gradient.set_beta(beta)
 
     @_undone_if_it_fails()
     def audit(self) -> Audit:
@@ -201,24 +214,27 @@ class Trainer:
         with self.ema.applied():
             return self.monitor(self.step)
 
-    def _collector(self) -> Collector:
+    def _collector(self, size: int) -> Collector:
         objective = self.objective
         return Collector(
             self.forward,
             self.pool,
             self.scorer,
-            self.settings,
+            self._sizes[size],
             self.seed,
             reduction=objective.reduction,
             reference=self.reference if objective.kl_in_return else None,
             device=self.device,
         )
 
-    def _check_replay(self, trajectory: Trajectory) -> None:
-        """Refuse to train on log-probabilities that the update would see differently."""
-        if self._replay_checked:
+    def _check_replay(self, trajectory: Trajectory, *, size: int) -> None:
+        """Refuse to train on log-probabilities that the update would see differently.
+
+        Of each size the first rollout is replayed.
+        """
+        if size in self._replay_checked:
             return
-        settings = self.settings
+        settings = self._sizes[size]
         again = replay(
             self.forward,
             trajectory,
@@ -239,22 +255,24 @@ class Trainer:
                 hint="the model is not deterministic (dropout, batch statistics, another dtype) "
                 "or the tolerance is too tight for bfloat16: see guard.replay_tolerance",
             )
-        self._replay_checked = True
+        self._replay_checked.add(size)
 
     def _check_samples(self, trajectory: Trajectory) -> None:
         """Blame the policy for samples that have exploded, and not what could not bear them."""
         self.guard.check({"latent_std": float(trajectory.final.float().std())}, step=self.step + 1)
 
-    def _update(self, batch: Minibatch, *, num_anchors: int) -> dict[str, float]:
+    def _update(
+        self, batch: Minibatch, gradient: Gradient, *, num_anchors: int
+    ) -> dict[str, float]:
         """One optimizer step. Everything is read from the device once, before the step."""
         self.optimizer.zero_grad(set_to_none=True)
         tensors: dict[str, Tensor] = {}
         if batch.trajectory is not None and batch.advantages is not None:
-            tensors |= self._gradient.policy(
+            tensors |= gradient.policy(
                 batch.trajectory, batch.advantages, correction=batch.correction
             )
         if batch.anchor is not None:
-            tensors |= self._gradient.data(batch.anchor, step=self.step, num_anchors=num_anchors)
+            tensors |= gradient.data(batch.anchor, step=self.step, num_anchors=num_anchors)
         tensors["grad_norm"] = torch.nn.utils.get_total_norm(
             [p.grad for p in self._parameters if p.grad is not None]
         )

@@ -1,4 +1,6 @@
-"""The module of a reward that is named ``module:Class``: installed, or in a folder of the user's.
+"""The module of a class that is named ``module:Class``: installed, or in a folder of the user's.
+
+Recipes name rewards and model families so.
 
 A folder that a command is run in may be a stranger's, so it is never on ``sys.path``: of all that
 lies there, only the module that the user names is loaded, and only where no installed one has that
@@ -9,15 +11,16 @@ from __future__ import annotations
 
 import importlib
 import sys
+import traceback
 from collections.abc import Sequence
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
 
-from ddrl.errors import RewardError
+from ddrl.errors import UsageError
 
-__all__ = ["folders", "import_named", "look_in"]
+__all__ = ["failed_in", "folders", "import_named", "look_in"]
 
 
 class _NamedFinder(MetaPathFinder):
@@ -45,6 +48,7 @@ class _NamedFinder(MetaPathFinder):
 
 
 _finder = _NamedFinder()
+_imported: set[str] = set()
 
 
 def look_in(*folders: Path, allowed: bool = True) -> None:
@@ -56,6 +60,7 @@ def look_in(*folders: Path, allowed: bool = True) -> None:
     """
     _finder.folders = tuple(dict.fromkeys(folder.absolute() for folder in folders))
     _finder.is_allowed = allowed
+    _finder.named.clear()
 
 
 def folders() -> tuple[Path, ...]:
@@ -67,10 +72,11 @@ def import_named(name: str) -> ModuleType:
     """Load a module, of an installed package or in the folders of :func:`look_in`.
 
     Raises:
-        RewardError: it lies in a folder whose code may not be run, or needs a module beside it.
+        UsageError: it lies in a folder whose code may not be run, or needs a module beside it.
         Exception: whatever its code raises.
     """
     top = name.partition(".")[0]
+    _imported.add(top)
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
@@ -80,7 +86,7 @@ def import_named(name: str) -> ModuleType:
         if _finder.look(top) is None:
             raise
     if not _finder.is_allowed:
-        raise RewardError(
+        raise UsageError(
             f"Module {top!r} lies in the working folder, and this command runs no code from there.",
             hint="add --allow-code if you trust both run and folder, or install the package",
         )
@@ -95,16 +101,40 @@ def import_named(name: str) -> ModuleType:
         raise
 
 
+def failed_in(error: BaseException) -> str:
+    """Where in code that a recipe names an error arose, as ``file, line 3``; empty if elsewhere.
+
+    Of the calls that led to it, the last counts that is ddrl's or of such a module: what a library
+    raises is a matter of who called it.
+    """
+    ours = Path(__file__).parent
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        file = Path(frame.filename)
+        if file.is_relative_to(ours):
+            return ""
+        if any(_holds(top, file) for top in _imported - {"ddrl"}):
+            return f"{file}, line {frame.lineno}"
+    return ""
+
+
+def _holds(top: str, file: Path) -> bool:
+    module = sys.modules.get(top)
+    if module is None:
+        return False
+    places = [Path(place) for place in getattr(module, "__path__", ())]
+    return str(file) == getattr(module, "__file__", None) or any(map(file.is_relative_to, places))
+
+
 def _explain(error: ModuleNotFoundError, top: str) -> None:
     """Say why a module of the user's does not find another one that lies beside it.
 
     Raises:
-        RewardError: that is what happened.
+        UsageError: that is what happened.
     """
     missing = (error.name or "").partition(".")[0]
     if missing in ("", top) or top not in _finder.named or _finder.look(missing) is None:
         return
-    raise RewardError(
+    raise UsageError(
         f"Module {top!r} needs {missing!r}, which lies beside it, and only the module that is "
         "named is loaded from there.",
         hint="put both into one package (a folder), name it package.module:Class, and import "
