@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -340,3 +342,20 @@ def test_pictures_and_clips_of_several_lengths(mixed: Path) -> None:
     assert audit.shown.pictures.shape == (3, 32, 32, 3)
     assert panel._bench.real.frames is None
     assert panel._found.values.frames is None
+
+
+def test_a_streamed_set_has_sizes_as_its_files_have(root: Path, tmp_path: Path) -> None:
+    rows = []
+    for path in sorted((root / "data").glob("*.png")):
+        shutil.copy(path, tmp_path / path.name)
+        rows.append({"file_name": path.name, "caption": path.with_suffix(".txt").read_text()})
+    (tmp_path / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    streamed = recipe(root, "data.source=hub", f"data.path={tmp_path}")
+    model: Any = build_pretrained(streamed, CPU)
+    _, report = encode_data(streamed, model)
+    assert report.sizes == {"16x16": 4, "32x16": 4, "16x32": 4}
+    corpus = files_corpus(streamed, model)
+    for part in (corpus.train, corpus.heldout):
+        assert part.size_id is not None
+        for row, size in enumerate(part.size_id.tolist()):
+            assert part.x0[torch.tensor([row])].shape[1:] == SHAPES[size]
