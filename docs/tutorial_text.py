@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import Any
 
 from results import holds, made, read_result, source
 
 __all__ = ["time_block", "tutorial_block"]
 
+WIDTH = 100
 LOSS = "heldout_loss_change"
 
 
@@ -20,7 +22,7 @@ def tutorial_block(argument: str) -> str:
     result = read_result("tutorial")
     _check(result["reports"])
     command, lines = list(result["printed"].items())[ord(argument) - ord("a")]
-    body = "\n".join(line.rstrip() for line in lines)
+    body = "\n".join(textwrap.fill(line, WIDTH, subsequent_indent="  ") for line in lines)
     return made(f"\n```\n{body}\n```\n") if command else ""
 
 
