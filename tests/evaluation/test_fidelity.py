@@ -88,7 +88,7 @@ def test_symmetric_not_negative_and_turn_invariant(seed: int, n: int, width: int
         (np.zeros((4, 3)), np.zeros((0, 3)), r"second feature set holds 0 sample"),
         (np.zeros((4, 3)), np.zeros((4, 2)), r"different widths: 3 and 2"),
         (np.zeros(4), np.zeros((4, 2)), r"shape \(4,\)"),
-        (np.array([[0.0], [np.nan]]), np.zeros((4, 1)), r"sample 1 of the first"),
+        (np.array([[0.0], [np.nan]]), np.zeros((4, 1)), r"Sample 1 of the first"),
         (np.array([[0.0], [1e200]]), np.zeros((4, 1)), r"overflows"),
     ],
 )

@@ -78,5 +78,5 @@ def test_fronts_that_never_meet() -> None:
 def test_bad_points() -> None:
     with pytest.raises(DataError, match="not \\(runs, 2\\)"):
         pareto_front(np.zeros((0, 2)))
-    with pytest.raises(DataError, match="point 1"):
+    with pytest.raises(DataError, match="Point 1"):
         hypervolume(np.array([[0.0, 0.0], [np.nan, 0.0]]), (0.0, 1.0))

@@ -39,5 +39,5 @@ def test_a_report_is_read_by_whom_the_umask_lets(tmp_path: Path, mask: int, mode
 
 def test_what_can_not_be_written_is_a_data_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(DataError, match="the report can't be written"):
+    with pytest.raises(DataError, match="The report can't be written"):
         publish("report", tmp_path / "file", {"a.html": ""})

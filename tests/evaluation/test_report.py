@@ -252,7 +252,7 @@ def test_reports_that_make_no_sense() -> None:
     base, ddrl, _ = example.runs
     with pytest.raises(DataError, match="exactly one base model, not 0"):
         dataclasses.replace(example, runs=(ddrl,))
-    with pytest.raises(DataError, match="two runs of the report are called 'ddrl'"):
+    with pytest.raises(DataError, match="Two runs of the report are called 'ddrl'"):
         dataclasses.replace(example, runs=(base, ddrl, ddrl))
     with pytest.raises(DataError, match="samples of 'other'"):
         dataclasses.replace(example, samples={"other": example.samples["ddrl"]})

@@ -56,5 +56,5 @@ def test_what_is_no_clip(shape: tuple[int, ...]) -> None:
 def test_values_that_are_not_finite() -> None:
     clips = np.zeros((3, 2, 2))
     clips[1, 0, 0] = np.nan
-    with pytest.raises(DataError, match="clip 1 holds"):
+    with pytest.raises(DataError, match="Clip 1 holds"):
         temporal_change(clips)

@@ -247,7 +247,7 @@ def test_when_all_fail_each_is_named(dead: str) -> None:
             RemoteReward(url=f"{dead},{locked.url}", attempts=2).score(MEDIA, PROMPTS)
         assert len(locked.requests) == 1  # a wrong token does not become right
     assert caught.value.message == (
-        f"none of 2 addresses gave a reward: {dead}: the connection was refused; "
+        f"None of 2 addresses gave a reward: {dead}: the connection was refused; "
         f"{locked.url}: it does not accept the token, status 401."
     )
     assert "token_env" in caught.value.hint

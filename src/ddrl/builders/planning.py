@@ -213,7 +213,7 @@ def _traceable(
     def blank(rows: int) -> Condition:
         made = blank_condition(model, rows, shape)
         if made is None:
-            raise UsageError("the shapes of its encoded texts are not known")
+            raise UsageError("The shapes of its encoded texts are not known.")
         return made
 
     with materialize([model.transformer, *model.frozen_parts()]):

@@ -156,7 +156,7 @@ def _kernels() -> str:
         expected = (-(distance**2) / 2).sum(1) - 5 * log_scale
         worst = max(worst, float(((log_prob - expected) / expected).abs().max()))
     if not worst < 1e-5:
-        raise DDRLError(f"a log-density differs from the closed form by {worst:.2g}, relatively.")
+        raise DDRLError(f"A log-density differs from the closed form by {worst:.2g}, relatively.")
     return f"{', '.join(names)} agree with the closed form to {worst:.1g}"
 
 
@@ -185,7 +185,7 @@ def _replay() -> str:
     stored = trajectory.log_prob[:, list(settings.trained)]
     off = float(((again - stored).exp() - 1).abs().max())
     if not off < 1e-3:
-        raise DDRLError(f"the ratio is off from 1 by {off:.2g} on untouched weights.")
+        raise DDRLError(f"The ratio is off from 1 by {off:.2g} on untouched weights.")
     return f"ratio 1 to {off:.1g}"
 
 
@@ -201,7 +201,7 @@ def _two_steps() -> str:
         for now, then in zip(parameters, before, strict=True)
     )
     if not (moved > 0 and all(math.isfinite(loss) for loss in losses)):
-        raise DDRLError(f"the weights moved by {moved}, with data losses {losses}.")
+        raise DDRLError(f"The weights moved by {moved}, with data losses {losses}.")
     return f"weights moved by {moved:.1g} on {trainer.device}, data loss {losses[-1]:.2f}"
 
 

@@ -66,19 +66,19 @@ class Report:
     def __post_init__(self) -> None:
         bases = [run.name for run in self.runs if run.is_base]
         if len(bases) != 1:
-            raise DataError(f"a report needs exactly one base model, not {len(bases)}: {bases}.")
+            raise DataError(f"A report needs exactly one base model, not {len(bases)}: {bases}.")
         names = [run.name for run in self.runs]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
-            raise DataError(f"two runs of the report are called {twice[0]!r}.")
+            raise DataError(f"Two runs of the report are called {twice[0]!r}.")
         strange = sorted(set(self.samples) - set(names))
         if strange:
-            raise DataError(f"there are samples of {strange[0]!r}, which is no run of the report.")
+            raise DataError(f"There are samples of {strange[0]!r}, which is no run of the report.")
         seeds = {_checked_grid(name, grid, self.prompts) for name, grid in self.samples.items()}
         if len(seeds) > 1:
             raise DataError(
-                f"the runs' samples have different numbers of seeds: {sorted(seeds)}.",
-                hint="generate every run's samples with the same seeds.",
+                f"The runs' samples have different numbers of seeds: {sorted(seeds)}.",
+                hint="generate every run's samples with the same seeds",
             )
         if self.real is not None:
             _checked_grid("real data", self.real, self.prompts)
@@ -253,7 +253,7 @@ def _checked_grid(name: str, grid: NDArray[np.uint8], prompts: tuple[str, ...]) 
     fits = grid.ndim == 5 and grid.shape[0] == len(prompts) and grid.shape[4] == 3
     if not fits or grid.dtype != np.uint8 or grid.size == 0:
         raise DataError(
-            f"the samples of {name!r} are {grid.dtype} {grid.shape}, "
+            f"The samples of {name!r} are {grid.dtype} {grid.shape}, "
             f"not uint8 ({len(prompts)} prompts, seeds, height, width, 3)."
         )
     return int(grid.shape[1])

@@ -137,7 +137,7 @@ class ComparisonReport:
 
     def __post_init__(self) -> None:
         if not self.cells:
-            raise DataError("a comparison needs at least one method.")
+            raise DataError("A comparison needs at least one method.")
 
     @property
     def variants(self) -> tuple[str, ...]:

@@ -65,8 +65,8 @@ class Reference:
         other = _checked(features, which)
         if other.shape[1] != self._width:
             raise DataError(
-                f"the feature sets have different widths: {other.shape[1]} and {self._width}.",
-                hint="take both from the same feature network.",
+                f"The feature sets have different widths: {other.shape[1]} and {self._width}.",
+                hint="take both from the same feature network",
             )
         mean, root = _moments(other)
         shift = float(np.sum((mean - self._mean) ** 2))
@@ -74,7 +74,7 @@ class Reference:
         overlap = float(np.sum(np.linalg.svd(root @ self._root.T, compute_uv=False)))
         distance = shift + spread - 2.0 * overlap
         if not math.isfinite(distance):
-            raise DataError("the features are too large: their Fréchet distance overflows.")
+            raise DataError("The features are too large: their Fréchet distance overflows.")
         return max(distance, 0.0)
 
 
@@ -90,13 +90,13 @@ def _checked(features: NDArray[np.float64], which: str) -> NDArray[np.float64]:
     array = np.asarray(features, dtype=np.float64)
     if array.ndim != 2 or array.shape[1] == 0:
         raise DataError(
-            f"the {which} feature set has shape {array.shape}, not (samples, features)."
+            f"The {which} feature set has shape {array.shape}, not (samples, features)."
         )
     if len(array) < 2:
         raise DataError(
-            f"the {which} feature set holds {len(array)} sample(s): a spread needs at least two."
+            f"The {which} feature set holds {len(array)} sample(s): a spread needs at least two."
         )
     if not np.isfinite(array).all():
         bad = int(np.flatnonzero(~np.isfinite(array).all(axis=1))[0])
-        raise DataError(f"sample {bad} of the {which} feature set holds a value that isn't finite.")
+        raise DataError(f"Sample {bad} of the {which} feature set holds a value that isn't finite.")
     return array

@@ -109,7 +109,7 @@ def matched_difference(
     """
     if len(first) != len(second) or not first:
         raise DataError(
-            f"the methods have {len(first)} and {len(second)} seeds; a paired difference needs as "
+            f"The methods have {len(first)} and {len(second)} seeds; a paired difference needs as "
             "many of each."
         )
     pairs = zip(first, second, strict=True)
@@ -125,7 +125,7 @@ def _difference(
     high = min(front[-1, 0] for front in fronts)
     if low > high:
         raise DataError(
-            f"the fronts of seed number {place} share no range of rewards.",
+            f"The fronts of seed number {place} share no range of rewards.",
             hint="run both methods at more strengths of their regularizer",
         )
     levels = np.linspace(low, high, num_levels)
@@ -136,8 +136,8 @@ def _difference(
 def _checked(points: NDArray[np.float64]) -> NDArray[np.float64]:
     array = np.asarray(points, dtype=np.float64)
     if array.ndim != 2 or array.shape[1] != 2 or not len(array):
-        raise DataError(f"the points have shape {array.shape}, not (runs, 2).")
+        raise DataError(f"The points have shape {array.shape}, not (runs, 2).")
     if not np.isfinite(array).all():
         bad = int(np.flatnonzero(~np.isfinite(array).all(axis=1))[0])
-        raise DataError(f"point {bad} holds a figure that isn't finite.")
+        raise DataError(f"Point {bad} holds a figure that isn't finite.")
     return array

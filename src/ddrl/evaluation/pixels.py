@@ -169,7 +169,7 @@ def _frames(media: Tensor) -> Tensor:
     """The pictures of images or clips, shape (B or B T, 3, H, W)."""
     if media.ndim not in (4, 5) or media.shape[-3] != 3 or media.numel() == 0:
         raise DataError(
-            f"the media have shape {tuple(media.shape)}, not (samples, 3, height, width) or "
+            f"The media have shape {tuple(media.shape)}, not (samples, 3, height, width) or "
             "(samples, frames, 3, height, width)."
         )
     return media.float().flatten(0, 1) if media.ndim == 5 else media.float()

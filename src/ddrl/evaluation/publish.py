@@ -87,6 +87,6 @@ def publish(what: str, folder: Path | str, texts: Mapping[str, str]) -> tuple[Pa
         return tuple(target / name for name in texts)
     except OSError as error:
         raise DataError(
-            f"the {what} can't be written to {target}: {error.strerror or error}.",
-            hint="name a folder that is writable and has space left.",
+            f"The {what} can't be written to {target}: {error.strerror or error}.",
+            hint="name a folder that is writable and has space left",
         ) from error

@@ -33,7 +33,7 @@ class Curves:
 
     def __post_init__(self) -> None:
         if len(self.steps) != len(self.rewards):
-            raise DataError(f"a curve has {len(self.steps)} steps but {len(self.rewards)} rewards.")
+            raise DataError(f"A curve has {len(self.steps)} steps but {len(self.rewards)} rewards.")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -130,10 +130,10 @@ def jackknife_interval(
     Source: Shao and Tu, The Jackknife and Bootstrap, 1995, chapters 2 and 6.
     """
     if not 0.0 < level < 1.0:
-        raise UsageError(f"the level of an interval lies between 0 and 1, not at {level}.")
+        raise UsageError(f"The level of an interval lies between 0 and 1, not at {level}.")
     prompts = np.asarray(prompt_id)
     if not len(prompts):
-        raise DataError("an interval needs at least one sample.")
+        raise DataError("An interval needs at least one sample.")
     strata = prompts if stratum is None else np.asarray(stratum)
     counts = np.unique(strata, return_counts=True)[1]
     if counts.min() <= LEAST_FREEDOM:

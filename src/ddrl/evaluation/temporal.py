@@ -74,10 +74,10 @@ def _checked(frames: NDArray[np.float64]) -> NDArray[np.float64]:
     array = np.asarray(frames, dtype=np.float64)
     if array.ndim != 3 or array.size == 0 or array.shape[1] < 2:
         raise DataError(
-            f"the frames' features have shape {array.shape}, not (clips, frames, features) with at "
+            f"The frames' features have shape {array.shape}, not (clips, frames, features) with at "
             "least two frames."
         )
     if not np.isfinite(array).all():
         bad = int(np.flatnonzero(~np.isfinite(array).all(axis=(1, 2)))[0])
-        raise DataError(f"clip {bad} holds a feature that isn't finite.")
+        raise DataError(f"Clip {bad} holds a feature that isn't finite.")
     return array

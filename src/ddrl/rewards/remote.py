@@ -194,7 +194,7 @@ class RemoteReward:
             if len(error.told) == 1:
                 raise RewardError(f"{error}.", hint=hint) from error
             raise RewardError(
-                f"none of {len(error.told)} addresses gave a reward: {error}.", hint=hint
+                f"None of {len(error.told)} addresses gave a reward: {error}.", hint=hint
             ) from error
 
 
