@@ -251,7 +251,7 @@ def test_a_page_elsewhere(finished: Path, tmp_path: Path) -> None:
     assert result.stdout == f"{tmp_path / 'new' / 'watch.html'}\n"
     (tmp_path / "file").write_text("")
     failed = ddrl("watch", finished, "--once", "--out", tmp_path / "file")
-    failed.failed(3, "the page can't be written")
+    failed.failed(3, "The page can't be written")
 
 
 def test_what_is_no_run_is_named(tmp_path: Path) -> None:
