@@ -100,7 +100,7 @@ class Forked:
 
     def finish(self) -> Result:
         """Wait for the end; the last exit code, and what the commands said to files."""
-        self.process.join(60)
+        self.process.join(180)  # several commands, on a machine that is busy
         assert self.process.exitcode is not None, "it hangs"
         texts = (self.folder / name for name in ("stdout", "stderr"))
         return Result(self.process.exitcode, *(t.read_text() if t.exists() else "" for t in texts))
