@@ -61,6 +61,7 @@ def look_in(*folders: Path, allowed: bool = True) -> None:
     _finder.folders = tuple(dict.fromkeys(folder.absolute() for folder in folders))
     _finder.is_allowed = allowed
     _finder.named.clear()
+    _imported.clear()
 
 
 def folders() -> tuple[Path, ...]:

@@ -101,7 +101,7 @@ class Service:
                 found.append(int(folder.name))
         return found
 
-    def interrupt(self, seconds: float = 60) -> int:
+    def interrupt(self, seconds: float = 150) -> int:
         """Press Ctrl-C: every process of the terminal's group gets the signal."""
         os.killpg(self.process.pid, signal.SIGINT)
         return self.process.wait(seconds)

@@ -45,7 +45,8 @@ def save_whole(model: DiffusersModel, folder: Path, *, dtype: torch.dtype | None
 
 def _forget_places(folder: Path) -> None:
     """Take out of the configs where the base lay, which the libraries write into them."""
-    for file in [*folder.rglob("*config.json"), folder / "model_index.json"]:
+    # A model that is no pipeline has no index.
+    for file in [*folder.rglob("*config.json"), *folder.glob("model_index.json")]:
         config = read_json(file)
         shared = _without_places(config)
         if shared != config:
