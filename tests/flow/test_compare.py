@@ -194,3 +194,18 @@ def test_a_misspelt_option_is_found_before_anything_runs(tmp_path: Path) -> None
     result = ddrl("compare", path)
     assert result.code == 2
     assert "error:" in result.stderr
+
+
+def test_a_folder_that_is_relative_is_the_same(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in every comparison that comes with ddrl."""
+    monkeypatch.chdir(finished)
+    text = (finished / "small.toml").read_text()
+    relative = text.replace(f'folder = "{finished}/all"', 'folder = "all"')
+    assert relative != text
+    (tmp_path / "relative.toml").write_text(relative)
+    result = ddrl("compare", tmp_path / "relative.toml")
+    assert result.code == 0, result.stderr
+    assert "2 of 2 runs are there" in result.stderr
+    assert "trained" not in result.stderr

@@ -21,7 +21,7 @@ from ddrl.builders.assets import Assets, build_judge, check_named, limit_threads
 from ddrl.builders.runs import RunFolder
 from ddrl.disk import read_document, read_json
 from ddrl.errors import DDRLError, GuardStop, RecipeError, UsageError
-from ddrl.recipe import Recipe, parse_recipe
+from ddrl.recipe import Recipe, parse_recipe, resolve_paths
 from ddrl.recipe.comparison import PlannedRun
 from ddrl.recipe.extras import check_extras
 
@@ -259,7 +259,8 @@ def read_outcome(run: PlannedRun, *, failure: tuple[str, int] | None = None) -> 
         return Outcome(run, "failed", failure[0], exit_code=failure[1])
     folder = RunFolder(run.folder)
     try:  # by value: a key that is newer than the file has its default
-        is_same = parse_recipe(read_document(folder.recipe)) == run.recipe
+        saved = parse_recipe(read_document(folder.recipe))
+        is_same = resolve_paths(saved) == resolve_paths(run.recipe)  # a run keeps whole paths
     except (OSError, ValueError, RecipeError):
         is_same = False
     if not is_same:

@@ -8,6 +8,7 @@ import signal
 import sys
 
 from ddrl.cli.app import main
+from ddrl.cli.interrupts import Interrupts
 
 __all__: list[str] = []
 
@@ -22,6 +23,7 @@ def _die_with_parent() -> None:
     ctypes.CDLL(None).prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGTERM)
     if parent and os.getppid() != int(parent):  # it ended before it could be asked for
         sys.exit(128 + signal.SIGTERM)
+    Interrupts.ends_with_parent = True
 
 
 if __name__ == "__main__":

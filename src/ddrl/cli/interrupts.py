@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Callable
 from types import FrameType
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 __all__ = ["Interrupted", "Interrupts"]
+
+# Linux tells of a parent's death once for each of its threads that has a child to hand on.
+_ONE_DEATH = 1.0  # seconds
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -33,10 +37,15 @@ class Interrupts:
 
     Attributes:
         number: of the signal that asked for the end, 0 if none did.
+        ends_with_parent: whether this process gets SIGTERM when its parent ends, which may come
+            several times.
     """
+
+    ends_with_parent: ClassVar[bool] = False
 
     def __init__(self) -> None:
         self.number = 0
+        self._asked_at = 0.0
         self._announce: Callable[[], None] | None = None
         self._before: dict[int, Any] = {}
 
@@ -66,6 +75,16 @@ class Interrupts:
         is_first, self.number = not self.number, self.number or number
         if number == signal.SIGHUP and not is_first:
             return  # a terminal that closes sends several, and systemd one after SIGTERM
+        now = time.monotonic()
+        if is_first:
+            self._asked_at = now
+        elif self._is_told_again(number, now):
+            return
         if not is_first or self._announce is None:
             raise Interrupted(number)
         self._announce()
+
+    def _is_told_again(self, number: int, now: float) -> bool:
+        """Whether this is the end of the parent that the first signal was about."""
+        is_soon = now - self._asked_at < _ONE_DEATH
+        return self.ends_with_parent and self.number == number == signal.SIGTERM and is_soon

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import reduce
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
+
+from pydantic import BaseModel
 
 from ddrl.errors import RecipeError
 
@@ -14,13 +17,15 @@ if TYPE_CHECKING:
     from ddrl.recipe.base import Options
     from ddrl.recipe.schema import Recipe
 
+Model = TypeVar("Model", bound=BaseModel)
+
 __all__ = ["PATHS", "expand_paths", "resolve_paths"]
 
 PATHS = (
-    *("model.path", "model.start", "data.path", "evaluation.encoder"),
+    *("model.path", "model.start", "model.lora.start", "data.path", "evaluation.encoder"),
     *("run.folder", "run.cache"),
 )
-"""Keys that hold a path; the first, the third and the fourth may hold an id of the hub instead."""
+"""Keys that hold a path; those of model, data and encoder may hold an id of the hub instead."""
 
 _VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)\})")
 _PATH_OPTION = re.compile(r"~\w*/|\$(\w+|\{\w+\})/")  # other options may be text with a dollar
@@ -89,11 +94,10 @@ def _exists(text: str) -> bool:
 
 def _changed(recipe: Recipe, change: Callable[[str, str], str]) -> Recipe:
     """The recipe after ``change(key, value)`` of each of its paths, and of rewards' options."""
-    sections: dict[str, dict[str, object]] = {}
+    values: dict[str, object] = {}
     for key in PATHS:
-        section, _, name = key.partition(".")
-        value = change(key, getattr(getattr(recipe, section), name))
-        sections.setdefault(section, {})[name] = value
+        *sections, name = key.split(".")
+        values[key] = change(key, getattr(reduce(getattr, sections, recipe), name))
 
     def options_of(key: str, options: Options) -> Options:
         return {
@@ -109,8 +113,19 @@ def _changed(recipe: Recipe, change: Callable[[str, str], str]) -> Recipe:
         one.model_copy(update={"options": options_of(f"reward.{place}", one.options)})
         for place, one in enumerate(recipe.reward)
     )
-    sections["evaluation"]["reward"] = heldout
-    changed: dict[str, object] = {
-        name: getattr(recipe, name).model_copy(update=values) for name, values in sections.items()
-    }
-    return recipe.model_copy(update={**changed, "reward": rewards})
+    return _updated(recipe, {**values, "evaluation.reward": heldout, "reward": rewards})
+
+
+def _updated(section: Model, values: Mapping[str, object]) -> Model:
+    """A section, or a recipe, with other values of some dotted keys."""
+    inner: dict[str, dict[str, object]] = {}
+    update: dict[str, object] = {}
+    for key, value in values.items():
+        name, _, rest = key.partition(".")
+        if rest:
+            inner.setdefault(name, {})[rest] = value
+        else:
+            update[name] = value
+    for name, found in inner.items():
+        update[name] = _updated(getattr(section, name), found)
+    return section.model_copy(update=update)
