@@ -82,7 +82,7 @@ def ddrl(*arguments: str | Path) -> Result:
     return Result(stop.value.code, out.getvalue(), err.getvalue())
 
 
-def _heed_interrupts() -> None:
+def heed_interrupts() -> None:
     """Shells have what they start in the background ignore SIGINT, and tests may be started so."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -96,7 +96,7 @@ def spawn(*arguments: str | Path) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=_heed_interrupts,
+        preexec_fn=heed_interrupts,
     )
 
 

@@ -16,9 +16,11 @@ from ddrl.cli.interrupts import Interrupted, Interrupts
 def asked() -> Iterator[tuple[Interrupts, list[str]]]:
     """A context that takes first signals as questions, and what it announced."""
     said: list[str] = []
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have it ignored
     with Interrupts() as signals:
         signals.be_patient(lambda: said.append("asked"))
         yield signals, said
+    signal.signal(signal.SIGINT, before)
 
 
 def send(number: signal.Signals) -> None:

@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from tests.cli.command import heed_interrupts
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -64,6 +66,7 @@ class Service:
                 stdout=out,
                 stderr=err,
                 start_new_session=True,
+                preexec_fn=heed_interrupts,
             )
         self._num_lines = rewards.count("[[reward]]") + 1
 
