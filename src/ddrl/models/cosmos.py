@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ddrl.errors import DataError, UsageError
+from ddrl.models.given_frames import like_latents
 from ddrl.models.standardized import Standardized
 from ddrl.records import Condition
 
@@ -150,13 +151,7 @@ class Cosmos(Standardized):
             )
         if given is None:
             return latents
-        if given.shape[3:] != latents.shape[3:]:
-            raise DataError(
-                f"The given frames have {tuple(given.shape[3:])} latents along height and width, "
-                f"not {tuple(latents.shape[3:])}.",
-                hint="give frames of data.height and data.width",
-            )
-        return torch.cat([given.to(latents), latents], dim=2)
+        return torch.cat([like_latents(given, latents, what="given"), latents], dim=2)
 
     def latent_channels(self) -> int:
         """Of the VAE: the network takes one more, the mask of what is given."""

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ddrl.errors import DataError
 from ddrl.models.diffusers_model import DiffusersModel
+from ddrl.models.given_frames import like_latents
 from ddrl.records import Condition
 
 __all__ = ["IMAGE", "FirstLatent"]
@@ -73,13 +74,7 @@ class FirstLatent(DiffusersModel):
         given: Tensor | None = getattr(condition, "given", None)
         if given is None:
             raise DataError("Image-to-video needs a first frame.", hint="encode(.., first_frames=)")
-        if given.shape[3:] != latents.shape[3:]:
-            raise DataError(
-                f"The first frames have {tuple(given.shape[3:])} latents along height and width, "
-                f"not {tuple(latents.shape[3:])}.",
-                hint="give frames of data.height and data.width",
-            )
-        return torch.cat([given.to(latents), latents], dim=2)
+        return torch.cat([like_latents(given, latents), latents], dim=2)
 
     def token_times(self, t: Tensor, clip: Tensor, patch: Sequence[int] = (1, 1)) -> Tensor:
         """Times of all tokens of whole clips: 0 where given, else ``t``, shape (B, tokens).

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ddrl.errors import DataError
 
-__all__ = ["GivenFrames"]
+__all__ = ["GivenFrames", "like_latents"]
 
 
 class GivenFrames:
@@ -121,6 +121,21 @@ class GivenFrames:
                 f"{shape}.",
                 hint=f"give each text its own, or set {key}",
             )
+
+
+def like_latents(given: Tensor, latents: Tensor, *, what: str = "first") -> Tensor:
+    """Latents of given frames, shape (B, C, T, H, W), in the type and place of a clip's.
+
+    Raises:
+        DataError: they have another height or width.
+    """
+    if given.shape[3:] != latents.shape[3:]:
+        raise DataError(
+            f"The {what} frames have {tuple(given.shape[3:])} latents along height and width, "
+            f"not {tuple(latents.shape[3:])}.",
+            hint="give frames of data.height and data.width",
+        )
+    return given.to(latents)
 
 
 def _words(*, is_source: bool) -> tuple[str, str]:

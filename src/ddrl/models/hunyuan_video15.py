@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ddrl.errors import DataError, WeightsError
 from ddrl.models.diffusers_model import DiffusersModel
+from ddrl.models.given_frames import like_latents
 from ddrl.records import Condition
 
 __all__ = ["HunyuanVideo15", "HunyuanVideo15Condition", "HunyuanVideo15I2V"]
@@ -156,13 +157,7 @@ class HunyuanVideo15I2V(HunyuanVideo15):
         given, image = condition.given, condition.image
         if given is None or image is None:
             raise DataError("Image-to-video needs a first frame.", hint="encode(.., first_frames=)")
-        if given.shape[3:] != x_t.shape[3:]:
-            raise DataError(
-                f"The first frames have {tuple(given.shape[3:])} latents along height and width, "
-                f"not {tuple(x_t.shape[3:])}.",
-                hint="give frames of data.height and data.width",
-            )
         seen, _ = super()._first_frame(x_t, condition)
-        seen[:, :-1, :1] = given.to(seen)
+        seen[:, :-1, :1] = like_latents(given, seen)
         seen[:, -1, 0] = 1
         return seen, image
