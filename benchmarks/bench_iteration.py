@@ -18,7 +18,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.record import ROOT, write_result
 
-from ddrl.builders.training import Job, build_job
+from ddrl.jobs.train.trainer import Job, build_job
 from ddrl.recipe import load_recipe
 
 ROUNDS = 41

@@ -20,10 +20,10 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.record import ROOT, write_result
 
-from ddrl.builders.training import build_job
+from ddrl.jobs.train.trainer import build_job
 from ddrl.recipe import load_recipe
 from ddrl.records import Prompts, Trajectory
-from ddrl.rewards.scorer import Scorer, WeightedReward
+from ddrl.rewards.scoring.scorer import Scorer, WeightedReward
 from ddrl.training.collect import Collector
 
 ROUNDS = 9

@@ -32,13 +32,13 @@ from ddrl.diffusion.process import RectifiedFlow
 from ddrl.diffusion.schedule import time_grid
 from ddrl.diffusion.transition import Transitions
 from ddrl.models.ema import EMA
-from ddrl.models.lora import LoRASettings, add_lora
-from ddrl.models.sd3 import SD3, SD3Condition
+from ddrl.models.families.sd3 import SD3, SD3Condition
+from ddrl.models.lora.adapter import LoRASettings, add_lora
 from ddrl.objective.advantage import group_advantage
 from ddrl.objective.loss import Objective
 from ddrl.records import Advantages, Condition, Prompts
 from ddrl.rewards.builtin.ink import Ink
-from ddrl.rewards.scorer import Scorer, WeightedReward
+from ddrl.rewards.scoring.scorer import Scorer, WeightedReward
 from ddrl.training.forward import Forward
 from ddrl.training.trainer import Pool, RolloutSettings, Trainer
 

@@ -21,7 +21,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.record import ROOT, write_result
 
-from ddrl.builders.compare import read_outcome
+from ddrl.jobs.compare.execute import read_outcome
 from ddrl.recipe.comparison import PlannedRun, load_comparison, plan_runs
 
 SEEDS = (1, 2)

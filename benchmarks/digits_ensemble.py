@@ -13,8 +13,8 @@ from pathlib import Path
 
 import torch
 
-from ddrl.data.digits import digit_splits
-from ddrl.rewards.builtin.classifier import fit_classifier
+from ddrl.data.embedded.digits import digit_splits
+from ddrl.rewards.builtin.embedded.classifier import fit_classifier
 from ddrl.seeding import permutation
 
 DIGITS = Path(__file__).resolve().parents[1] / "recipes" / "digits.toml"

@@ -25,8 +25,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.record import RESULTS, ROOT, write_result
 
-from ddrl.builders.provenance import DIRTY, commit_of_source
 from ddrl.recipe.comparison import load_comparison
+from ddrl.runs.provenance import DIRTY, commit_of_source
 
 USED = ("benchmarks/" + path.name for path in Path(__file__).parent.glob("*.py"))
 TIMES = "times"

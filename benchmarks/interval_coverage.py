@@ -18,10 +18,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.record import write_result
 from tests.builders.hand_bench import HandBench, find, make_bench
 
-from ddrl.builders.measure import Found, measure_model
-from ddrl.evaluation.fidelity import Reference
-from ddrl.evaluation.statistics import Interval, Unit, jackknife_interval, mean_interval
-from ddrl.evaluation.verdict import judge_run
+from ddrl.evaluation.findings.verdict import judge_run
+from ddrl.evaluation.measures.fidelity import Reference
+from ddrl.evaluation.measures.statistics import Interval, Unit, jackknife_interval, mean_interval
+from ddrl.jobs.evaluate.measure import Found, measure_model
 
 Numbers = NDArray[np.float64]
 WITHIN = 0.3

@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.random_weights import make_recipe, trainer_of, write_small_sd3
 from benchmarks.record import write_result
 
-from ddrl.builders.planning import plan_recipe
+from ddrl.jobs.plan import plan_recipe
 
 SIZE = (256, 256, 1)
 MIB = 2**20

@@ -16,7 +16,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.record import ROOT, ddrl, write_result
 
-from ddrl.training.sinks import read_metrics
+from ddrl.training.logs.sinks import read_metrics
 
 RECIPE = "recipes/digits.toml"
 FOLDER = "runs/one-stage"

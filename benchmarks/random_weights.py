@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from ddrl.builders import assets, pretrained
-from ddrl.builders.corpus import Corpus, Part
-from ddrl.builders.training import build_job
-from ddrl.models.blank import blank_condition
-from ddrl.models.diffusers_model import DiffusersModel
+from ddrl.builders.data.corpus import Corpus, Part
+from ddrl.jobs.train.trainer import build_job
+from ddrl.models.adapter.blank import blank_condition
+from ddrl.models.adapter.diffusers_model import DiffusersModel
 from ddrl.models.sketch import sketch_model
 from ddrl.recipe import Recipe, parse_recipe
 from ddrl.training.trainer import Trainer

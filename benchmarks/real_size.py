@@ -38,9 +38,9 @@ from benchmarks.random_weights import (
 )
 from benchmarks.record import write_result
 
-from ddrl.builders.planning import check_recipe, plan_recipe
-from ddrl.models.blank import blank_condition
-from ddrl.models.diffusers_model import DiffusersModel
+from ddrl.jobs.plan import check_recipe, plan_recipe
+from ddrl.models.adapter.blank import blank_condition
+from ddrl.models.adapter.diffusers_model import DiffusersModel
 from ddrl.models.sketch import materialize
 from ddrl.recipe import Plan, Recipe
 from ddrl.training.forward import Forward

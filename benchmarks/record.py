@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from ddrl.builders.provenance import describe_result
+from ddrl.runs.provenance import describe_result
 
 __all__ = ["RESULTS", "ROOT", "ddrl", "write_result"]
 

@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.record import ROOT, write_result
 
 from ddrl.errors import GuardStop
-from ddrl.training.sinks import read_metrics
+from ddrl.training.logs.sinks import read_metrics
 
 RECIPE = "recipes/digits.toml"
 FOLDER = "runs/stop-on-hack"

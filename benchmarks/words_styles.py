@@ -20,13 +20,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.record import write_result
 
 from ddrl.builders.assets import build_judge, load_splits
-from ddrl.builders.bench import build_bench
-from ddrl.builders.runs import LoadedRun, load_run
-from ddrl.data.digits import DigitSplits
-from ddrl.data.words import BACKGROUNDS, FONTS
-from ddrl.evaluation.generate import SampleSet, generate
+from ddrl.data.embedded.digits import DigitSplits
+from ddrl.data.embedded.words import BACKGROUNDS, FONTS
+from ddrl.evaluation.measures.generate import SampleSet, generate
+from ddrl.jobs.evaluate.bench import build_bench
 from ddrl.records import Prompts
-from ddrl.rewards.builtin.word_reader import WordReader
+from ddrl.rewards.builtin.embedded.word_reader import WordReader
+from ddrl.runs.loaded import LoadedRun, load_run
 
 STYLES = {"font": len(FONTS), "background": len(BACKGROUNDS)}
 

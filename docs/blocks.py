@@ -32,7 +32,7 @@ from ddrl.diffusion.kernels import make_kernel
 from ddrl.diffusion.process import RectifiedFlow
 from ddrl.diffusion.schedule import time_grid
 from ddrl.diffusion.transition import Transitions
-from ddrl.evaluation import signs
+from ddrl.evaluation.findings import signs
 from ddrl.recipe.serving import serving_table
 from ddrl.rewards.markdown import cards_page
 

@@ -23,11 +23,11 @@ import run_pictures
 from evidence import FRONTS
 from results import RESULTS, ROOT, StaleError
 
-from ddrl.builders.planning import plan_recipe
 from ddrl.diffusion.kernels import make_kernel
 from ddrl.diffusion.process import RectifiedFlow
 from ddrl.diffusion.schedule import time_grid
 from ddrl.diffusion.transition import Transitions
+from ddrl.jobs.plan import plan_recipe
 from ddrl.recipe import load_recipe
 
 IMAGES = ROOT / "docs" / "images"
@@ -80,7 +80,7 @@ def effective_beta() -> None:
     for one in (weights, betas):
         one.invert_xaxis()
         one.legend(fontsize=8, frameon=False)
-    source = json.dumps({"code": "ddrl.diffusion and ddrl.builders.planning"})
+    source = json.dumps({"code": "ddrl.diffusion and ddrl.jobs.plan"})
     figure.savefig(IMAGES / "effective_beta.png", metadata={"Source": source})
 
 

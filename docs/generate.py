@@ -21,7 +21,7 @@ from evidence import USED, evidence
 from results import ROOT, StaleError, made, plain, read_result, unfit
 
 from ddrl.recipe import options_table
-from ddrl.training.metrics import glossary_table
+from ddrl.training.logs.metrics import glossary_table
 
 MADE = "<!-- Made by docs/generate.py; edit that instead. -->\n\n"
 PROGRESS = (
@@ -66,7 +66,7 @@ def metrics_page() -> str:
 to TensorBoard and Weights & Biases, where metrics are in groups: those that decide come first, and TensorBoard's tab
 "Custom scalars" has them in one place, beside samples, verdicts and the recipe. `tensorboard --logdir runs` names each run after its folder.
 What is measured of the weights after a step, the held-out loss and `audit/*`, is a line of its own with
-the same `step`; it may come later where audits run beside training. `ddrl.training.sinks.read_metrics` joins the lines of a step.
+the same `step`; it may come later where audits run beside training. `ddrl.training.logs.sinks.read_metrics` joins the lines of a step.
 
 {made(glossary_table())}"""
 

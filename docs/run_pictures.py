@@ -18,9 +18,9 @@ from PIL import Image, PngImagePlugin
 from results import ROOT, StaleError
 from torch import Tensor
 
-from ddrl.builders.provenance import describe_result
-from ddrl.builders.runs import LoadedRun, load_run
-from ddrl.evaluation.generate import generate
+from ddrl.evaluation.measures.generate import generate
+from ddrl.runs.loaded import LoadedRun, load_run
+from ddrl.runs.provenance import describe_result
 
 IMAGES = ROOT / "docs" / "images"
 WORDS = ROOT / "runs/compare/words"

@@ -18,10 +18,10 @@ from ddrl.objective.advantage import group_advantage
 from ddrl.objective.loss import Objective
 from ddrl.records import Advantages, Condition, Prompts
 from ddrl.rewards.base import Reward
-from ddrl.rewards.scorer import FailurePolicy, Scorer, WeightedReward
+from ddrl.rewards.scoring.scorer import FailurePolicy, Scorer, WeightedReward
 from ddrl.training.forward import Forward
-from ddrl.training.guard import Guard
-from ddrl.training.shown import Shown
+from ddrl.training.logs.shown import Shown
+from ddrl.training.safety.guard import Guard
 from ddrl.training.trainer import Pool, RolloutSettings, Trainer
 
 PROMPTS = ("red", "green", "blue")

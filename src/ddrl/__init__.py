@@ -34,16 +34,16 @@ if sys.argv[:1] == ["-m"] and not sys.flags.safe_path:
         del sys.path[0]
 
 if TYPE_CHECKING:
-    from ddrl.builders.comparison_job import compare
-    from ddrl.data.digits import digit_splits
+    from ddrl.data.embedded.digits import digit_splits
     from ddrl.diffusion.kernels import make_kernel
     from ddrl.diffusion.process import RectifiedFlow, VariancePreserving
     from ddrl.diffusion.schedule import select_steps, time_grid
     from ddrl.diffusion.transition import Transitions
     from ddrl.errors import DDRLError
+    from ddrl.jobs.compare.job import compare
     from ddrl.models.base import DiffusionModel
     from ddrl.models.ema import EMA
-    from ddrl.models.tiny import TinyConfig, TinyModel
+    from ddrl.models.tiny.model import TinyConfig, TinyModel
     from ddrl.objective.advantage import (
         center_advantage,
         global_advantage,
@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from ddrl.recipe import Recipe, load_recipe
     from ddrl.records import Advantages, Anchor, Condition, Prompts, Scores, Trajectory
     from ddrl.rewards.base import Reward
-    from ddrl.rewards.scorer import Scorer, WeightedReward
+    from ddrl.rewards.scoring.scorer import Scorer, WeightedReward
     from ddrl.training.forward import Forward
     from ddrl.training.pretrain import PretrainSettings, pretrain
     from ddrl.training.rollout import replay, rollout, sample_ode
@@ -76,17 +76,17 @@ _HOME = {
     "Recipe": "ddrl.recipe",
     "RectifiedFlow": "ddrl.diffusion.process",
     "Reward": "ddrl.rewards.base",
-    "Scorer": "ddrl.rewards.scorer",
+    "Scorer": "ddrl.rewards.scoring.scorer",
     "Scores": "ddrl.records",
-    "TinyConfig": "ddrl.models.tiny",
-    "TinyModel": "ddrl.models.tiny",
+    "TinyConfig": "ddrl.models.tiny.model",
+    "TinyModel": "ddrl.models.tiny.model",
     "Trajectory": "ddrl.records",
     "Transitions": "ddrl.diffusion.transition",
     "VariancePreserving": "ddrl.diffusion.process",
-    "WeightedReward": "ddrl.rewards.scorer",
+    "WeightedReward": "ddrl.rewards.scoring.scorer",
     "center_advantage": "ddrl.objective.advantage",
-    "compare": "ddrl.builders.comparison_job",
-    "digit_splits": "ddrl.data.digits",
+    "compare": "ddrl.jobs.compare.job",
+    "digit_splits": "ddrl.data.embedded.digits",
     "global_advantage": "ddrl.objective.advantage",
     "group_advantage": "ddrl.objective.advantage",
     "load_recipe": "ddrl.recipe",

@@ -11,19 +11,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ddrl.builders.bench import Bench, Values
-from ddrl.builders.corpus import Corpus, Part, Real
-from ddrl.builders.features import RealData
-from ddrl.builders.measure import Found, measure_model
-from ddrl.evaluation.drift import DriftMeter
-from ddrl.evaluation.encoder import Encoder
-from ddrl.evaluation.generate import SampleSet
-from ddrl.evaluation.result import RunResult
-from ddrl.evaluation.verdict import Verdict, judge_run
-from ddrl.models.tiny import TinyCondition
+from ddrl.builders.data.corpus import Corpus, Part, Real
+from ddrl.evaluation.findings.verdict import Verdict, judge_run
+from ddrl.evaluation.measures.drift import DriftMeter
+from ddrl.evaluation.measures.encoder import Encoder
+from ddrl.evaluation.measures.generate import SampleSet
+from ddrl.evaluation.measures.result import RunResult
+from ddrl.jobs.evaluate.bench import Bench, Values
+from ddrl.jobs.evaluate.features import RealData
+from ddrl.jobs.evaluate.measure import Found, measure_model
+from ddrl.models.tiny.model import TinyCondition
 from ddrl.recipe import parse_recipe
 from ddrl.records import Prompts
-from ddrl.rewards.scorer import Scorer
+from ddrl.rewards.scoring.scorer import Scorer
 from ddrl.training.forward import Forward
 
 Numbers = NDArray[np.float64]

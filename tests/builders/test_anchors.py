@@ -9,14 +9,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from ddrl.builders.anchors import drawn_per_prompt, make_anchors
 from ddrl.builders.assets import build_scorer
-from ddrl.builders.corpus import Part
-from ddrl.builders.selection import scores_path
-from ddrl.builders.synthetic import Synthetic
+from ddrl.builders.data.corpus import Part
+from ddrl.builders.synthetic.anchors import drawn_per_prompt, make_anchors
+from ddrl.builders.synthetic.drawing import Synthetic
+from ddrl.builders.synthetic.selection import scores_path
 from ddrl.data.groups import Dealer
 from ddrl.errors import DataError, RewardError
-from ddrl.models.tiny import TinyConfig, TinyModel
+from ddrl.models.tiny.model import TinyConfig, TinyModel
 from ddrl.recipe import Recipe, parse_recipe
 from ddrl.records import Prompts
 from ddrl.rewards.base import SampleError

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ddrl.builders.background import BackgroundPanel, PanelFolder
-from ddrl.builders.runs import RunFolder
 from ddrl.errors import DDRLError, RewardError
+from ddrl.jobs.evaluate.background import BackgroundPanel, PanelFolder
 from ddrl.recipe import parse_recipe
-from ddrl.training.auditing import Audit
-from ddrl.training.shown import Shown
+from ddrl.runs.loaded import RunFolder
+from ddrl.training.logs.shown import Shown
+from ddrl.training.safety.auditing import Audit
 
 WAITS = "import sys; sys.stdin.readline(); sys.stdin.readline()"
 ENDS = "import sys; sys.exit(7)"

@@ -11,9 +11,9 @@ import torch
 from tests.builders.hand_bench import IDS, clouds, make_bench
 from torch import Tensor
 
-from ddrl.builders.bench import Bench, Values
 from ddrl.builders.scorers import build_heldout, build_scorer
-from ddrl.evaluation.generate import SampleSet
+from ddrl.evaluation.measures.generate import SampleSet
+from ddrl.jobs.evaluate.bench import Bench, Values
 from ddrl.recipe import parse_recipe
 from ddrl.records import Prompts
 

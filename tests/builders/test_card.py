@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ddrl.builders.card import _front_matter, _licence, _shared_recipe, base_name, shared_path
 from ddrl.recipe import parse_recipe
+from ddrl.runs.card import _front_matter, _licence, _shared_recipe, base_name, shared_path
 
 RECIPE = """
 [model]

@@ -33,14 +33,14 @@ from tests.models.families import (
 from tests.models.families.test_cosmos import Unguarded, torchvision  # noqa: F401 - a fixture
 from torch import Tensor
 
-from ddrl.builders.card_code import PROMPT, pipeline_code
-from ddrl.builders.runs import LoadedRun
-from ddrl.data.framing import Bucket, fit
-from ddrl.data.images import read_image
-from ddrl.data.media import to_unit
-from ddrl.evaluation.generate import generate
+from ddrl.data.media.framing import Bucket, fit
+from ddrl.data.media.images import read_image
+from ddrl.data.media.reading import to_unit
+from ddrl.evaluation.measures.generate import generate
 from ddrl.models.pretrained import load_model
 from ddrl.recipe import parse_recipe
+from ddrl.runs.card_code import PROMPT, pipeline_code
+from ddrl.runs.loaded import LoadedRun
 from ddrl.seeding import sample_noise
 from ddrl.training.forward import Forward
 

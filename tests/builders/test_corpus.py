@@ -15,18 +15,18 @@ from tests.models.families import wan_parts
 from tests.models.families.test_wan_i2v import build_pipeline as build_i2v
 from tests.models.families.test_wan_ti2v import build as build_ti2v
 
-from ddrl.builders.corpus import Corpus, Part, files_corpus, heldout_ids
-from ddrl.builders.encoding import encode_files
+from ddrl.builders.data.corpus import Corpus, Part, files_corpus, heldout_ids
+from ddrl.builders.data.encoding import encode_files
+from ddrl.builders.data.samples import find_files, hub_stream
 from ddrl.builders.pretrained import build_pretrained
-from ddrl.builders.samples import find_files, hub_stream
-from ddrl.data.framing import Framing
-from ddrl.data.images import read_image
 from ddrl.data.locators import Locator
-from ddrl.data.media import Framed, frame_media, to_unit
-from ddrl.data.videos import read_video
+from ddrl.data.media.framing import Framing
+from ddrl.data.media.images import read_image
+from ddrl.data.media.reading import Framed, frame_media, to_unit
+from ddrl.data.media.videos import read_video
 from ddrl.errors import DataError
-from ddrl.models.diffusers_model import DiffusersModel
-from ddrl.models.wan import WanCondition
+from ddrl.models.adapter.diffusers_model import DiffusersModel
+from ddrl.models.families.wan.text_to_video import WanCondition
 from ddrl.recipe import Recipe, load_recipe, parse_recipe
 
 CPU = torch.device("cpu")
@@ -144,7 +144,7 @@ def test_held_out_media_are_decoded_when_they_are_asked_for(
         decoded.append(source.name)
         return frame_media(source, framing)
 
-    monkeypatch.setattr("ddrl.builders.corpus.frame_media", counted)
+    monkeypatch.setattr("ddrl.builders.data.corpus.frame_media", counted)
     real = files_corpus(recipe, model).real
     assert (len(real), len(decoded)) == (2, 0)
     media = real.media[torch.tensor([1])]

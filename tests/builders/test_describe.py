@@ -9,9 +9,9 @@ from typing import cast
 import pytest
 from tests.evaluation.example_report import example_report
 
-from ddrl.builders.describe import curves, distinct_labels, label, method, reproduce
-from ddrl.builders.runs import LoadedRun
 from ddrl.recipe import parse_recipe
+from ddrl.runs.describe import curves, distinct_labels, label, method, reproduce
+from ddrl.runs.loaded import LoadedRun
 
 RECIPE = '[[reward]]\nname = "ink"\nlabel = "ink_1"\n'
 

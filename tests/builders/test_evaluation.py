@@ -12,11 +12,11 @@ import pytest
 import torch
 from tests.cli.command import ddrl, write_recipe
 
-from ddrl.builders.evaluation import evaluate_runs
-from ddrl.builders.runs import load_run
 from ddrl.errors import DataError, UsageError
-from ddrl.evaluation.audit import Report, as_json
-from ddrl.evaluation.result import RunResult
+from ddrl.evaluation.findings.audit import Report, as_json
+from ddrl.evaluation.measures.result import RunResult
+from ddrl.jobs.evaluate.audit import evaluate_runs
+from ddrl.runs.loaded import load_run
 
 HELD_OUT = '\n[[evaluation.reward]]\nname = "classifier"\n'
 

@@ -17,10 +17,10 @@ from tests.builders.key_cases import CHANGES, ELSEWHERE, KEEPS, Case
 from tests.models.families.test_sd3 import build_pipeline
 from torch import Tensor
 
-from ddrl.builders.training import build_job
 from ddrl.errors import DDRLError
+from ddrl.jobs.train.trainer import build_job
 from ddrl.recipe import parse_recipe
-from ddrl.recipe.keys import key_specs
+from ddrl.recipe.reading.keys import key_specs
 from ddrl.training.checkpoint import CheckpointFolder
 from ddrl.training.loop import train
 

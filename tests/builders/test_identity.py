@@ -13,9 +13,9 @@ from tests.models.families.test_sd3 import build_pipeline
 from torch.testing._internal.two_tensor import TwoTensor
 
 from ddrl.builders.identity import _sums, _tensors_hash, base_parts, condition_hash, weights_hash
-from ddrl.models.diffusers_model import DiffusersModel
+from ddrl.models.adapter.diffusers_model import DiffusersModel
 from ddrl.models.pretrained import load_model
-from ddrl.models.tiny import TinyCondition, TinyConfig, TinyModel
+from ddrl.models.tiny.model import TinyCondition, TinyConfig, TinyModel
 
 
 @pytest.fixture(scope="module")

@@ -17,11 +17,11 @@ from tests.models.families.test_sd3 import build_pipeline
 from ddrl.builders import keys
 from ddrl.builders.identity import _settings, _sums, base_parts, encoder_hash
 from ddrl.builders.scorers import reward_key
-from ddrl.builders.selection import scores_path
 from ddrl.builders.store import make_once
-from ddrl.models.diffusers_model import DiffusersModel
+from ddrl.builders.synthetic.selection import scores_path
+from ddrl.models.adapter.diffusers_model import DiffusersModel
 from ddrl.models.pretrained import load_model
-from ddrl.models.tiny import TinyConfig, TinyModel
+from ddrl.models.tiny.model import TinyConfig, TinyModel
 from ddrl.recipe import parse_recipe
 from ddrl.rewards.base import reward_class
 
@@ -135,10 +135,13 @@ def test_ddrls_own_code_is_part_of_every_key(
     everything = {"x", "base", "word-reader", "classifier", "encoder", "reward", "classifier-mlp"}
     for name, changed in (
         ("cli/app.py", set()),
-        ("builders/monitors.py", {"x"}),
+        ("jobs/evaluate/monitors.py", {"x"}),
         ("training/pretrain.py", {"x", "base"}),
-        ("rewards/pixels.py", {"x", "word-reader", "classifier", "reward", "classifier-mlp"}),
-        ("models/tiny.py", {"x", "base", "encoder", "reward"}),
+        (
+            "rewards/networks/pixels.py",
+            {"x", "word-reader", "classifier", "reward", "classifier-mlp"},
+        ),
+        ("models/tiny/model.py", {"x", "base", "encoder", "reward"}),
         ("seeding.py", everything),
     ):
         before = [keys.cache_key(kind) for kind in kinds]

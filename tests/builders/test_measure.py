@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from tests.builders.hand_bench import IDS, clouds, find, judge, make_bench, row
 
-from ddrl.builders.measure import measure_model
+from ddrl.jobs.evaluate.measure import measure_model
 
 Numbers = NDArray[np.float64]
 

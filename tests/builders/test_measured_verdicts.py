@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from tests.builders.hand_bench import IDS, clouds, find, judge, make_bench, row
 
-from ddrl.builders.measure import Found
+from ddrl.jobs.evaluate.measure import Found
 
 Numbers = NDArray[np.float64]
 

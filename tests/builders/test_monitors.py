@@ -12,15 +12,15 @@ import pytest
 import torch
 from tests.cli.command import write_recipe
 
-from ddrl.builders.bench import Bench
-from ddrl.builders.training import Job, build_job
 from ddrl.errors import GuardStop, WeightsError
-from ddrl.evaluation import generate as generation
-from ddrl.evaluation.generate import SampleSet
+from ddrl.evaluation.measures import generate as generation
+from ddrl.evaluation.measures.generate import SampleSet
+from ddrl.jobs.evaluate.bench import Bench
+from ddrl.jobs.train.trainer import Job, build_job
 from ddrl.recipe import load_recipe
 from ddrl.training.checkpoint import CheckpointFolder
+from ddrl.training.logs.sinks import JSONLSink, read_metrics
 from ddrl.training.loop import train
-from ddrl.training.sinks import JSONLSink, read_metrics
 
 DRIFT = ["evaluation.every=2"]
 BUDGET = [*DRIFT, "objective.drift_budget=0.05", "objective.drift_budget_every=3"]

@@ -12,8 +12,8 @@ import pytest
 from numpy.typing import NDArray
 from tests.builders.hand_bench import HandBench, find, make_bench
 
-from ddrl.builders.measure import Found
-from ddrl.builders.monitors import Panel
+from ddrl.jobs.evaluate.measure import Found
+from ddrl.jobs.evaluate.monitors import Panel
 from ddrl.training.forward import Forward
 
 Numbers = NDArray[np.float64]

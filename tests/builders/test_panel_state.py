@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import pytest
 from tests.builders.test_panel_figures import BETTER, GOOD, HACKED, UNSURE, model, panel
 
-from ddrl.builders.measure import Found
-from ddrl.training.auditing import AuditRecord
+from ddrl.jobs.evaluate.measure import Found
+from ddrl.training.safety.auditing import AuditRecord
 
 
 def records(found: Sequence[Found], start: AuditRecord | None = None) -> list[AuditRecord]:

@@ -16,10 +16,11 @@ from tests.flow.diffusers_jobs import Job
 from tests.flow.test_diffusers import write_picture
 from tests.models.families.test_sd3 import build_pipeline
 
-from ddrl.builders import planning, pretrained
+from ddrl.builders import pretrained
 from ddrl.builders.opening import _warn_of_scheduler, open_sketch
-from ddrl.builders.planning import plan_recipe
-from ddrl.builders.training import build_job
+from ddrl.jobs import plan as planning
+from ddrl.jobs.plan import plan_recipe
+from ddrl.jobs.train.trainer import build_job
 from ddrl.models.footprint import LiveBytes
 from ddrl.models.sketch import sketch_model
 from ddrl.recipe import Memory, Plan, load_recipe, parse_recipe

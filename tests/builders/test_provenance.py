@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from ddrl.builders import provenance
-from ddrl.builders.describe import commits_in_words
+from ddrl.runs import provenance
+from ddrl.runs.describe import commits_in_words
 
 ASK = """
 import sys
 from pathlib import Path
-from ddrl.builders.provenance import commit_of_source
+from ddrl.runs.provenance import commit_of_source
 print(commit_of_source([Path(name) for name in sys.argv[1:]]))
 """
 

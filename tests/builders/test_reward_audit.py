@@ -7,10 +7,10 @@ import pytest
 from PIL import Image
 from tests.builders.audit_rewards import write_pictures
 
-from ddrl.builders.reward_audit import audit_reward
 from ddrl.errors import DataError, RewardError
-from ddrl.evaluation.reward_audit import PROMPTS, RewardAudit, Row
-from ddrl.evaluation.reward_findings import findings
+from ddrl.evaluation.findings.reward_audit import PROMPTS, RewardAudit, Row
+from ddrl.evaluation.findings.reward_findings import findings
+from ddrl.jobs.reward_audit.audit import audit_reward
 
 
 @pytest.fixture(scope="module")

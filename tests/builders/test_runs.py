@@ -14,9 +14,9 @@ import torch
 from tests.cli.command import ddrl, write_recipe
 from torch import Tensor, nn
 
-from ddrl.builders.runs import Weights, load_run
 from ddrl.builders.verify import DataRow
 from ddrl.errors import CheckpointError
+from ddrl.runs.loaded import Weights, load_run
 from ddrl.training.checkpoint import CheckpointFolder, read_manifest
 
 

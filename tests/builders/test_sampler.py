@@ -10,8 +10,8 @@ from diffusers.pipelines.flux2.pipeline_flux2_klein import compute_empirical_mu
 from tests.data.making import write_image
 from tests.models.families import test_flux2_klein
 
-from ddrl.builders.planning import plan_recipe
-from ddrl.builders.training import build_job
+from ddrl.jobs.plan import plan_recipe
+from ddrl.jobs.train.trainer import build_job
 from ddrl.recipe import Recipe, parse_recipe
 
 RECIPE = """

@@ -5,7 +5,7 @@ import torch
 
 from ddrl.builders.scorers import build_heldout, build_scorer
 from ddrl.errors import RewardError
-from ddrl.recipe.load import parse_recipe
+from ddrl.recipe.reading.load import parse_recipe
 from ddrl.records import Prompts
 
 TEXT = """

@@ -19,18 +19,18 @@ from tests.models.families.test_sd3 import build_pipeline
 from tests.models.families.test_wan_i2v import build_pipeline as build_i2v
 
 from ddrl.builders.assets import Assets
-from ddrl.builders.bench import build_bench, build_drift
-from ddrl.builders.corpus import files_corpus
-from ddrl.builders.encoding import encode_data
-from ddrl.builders.monitors import Panel
-from ddrl.builders.planning import plan_recipe
+from ddrl.builders.data.corpus import files_corpus
+from ddrl.builders.data.encoding import encode_data
+from ddrl.builders.data.sizes import latent_shapes, sample_size
 from ddrl.builders.pretrained import build_pretrained
-from ddrl.builders.sizes import latent_shapes, sample_size
-from ddrl.builders.training import build_job
-from ddrl.data.framing import Bucket
+from ddrl.data.media.framing import Bucket
 from ddrl.diffusion.schedule import time_grid
 from ddrl.errors import DataError, UsageError
-from ddrl.models.wan import WanCondition
+from ddrl.jobs.evaluate.bench import build_bench, build_drift
+from ddrl.jobs.evaluate.monitors import Panel
+from ddrl.jobs.plan import plan_recipe
+from ddrl.jobs.train.trainer import build_job
+from ddrl.models.families.wan.text_to_video import WanCondition
 from ddrl.recipe import Recipe, parse_recipe
 from ddrl.training.trainer import Trainer
 

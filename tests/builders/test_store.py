@@ -12,7 +12,7 @@ import torch
 from safetensors import SafetensorError
 
 from ddrl.builders.store import fingerprint, make_once
-from ddrl.data.sources import CaptionedMedia
+from ddrl.data.embedded.sources import CaptionedMedia
 from ddrl.errors import DDRLError, WeightsError
 
 

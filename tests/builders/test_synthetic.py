@@ -11,16 +11,16 @@ import torch
 from tests.models.families.test_sd3 import build_pipeline
 from torch import Tensor
 
-from ddrl.builders import synthetic
-from ddrl.builders.corpus import Part
+from ddrl.builders.data.corpus import Part
 from ddrl.builders.store import Progress
-from ddrl.builders.synthetic import Synthetic, synthesize
-from ddrl.builders.training import build_job
+from ddrl.builders.synthetic import drawing as synthetic
+from ddrl.builders.synthetic.drawing import Synthetic, synthesize
 from ddrl.errors import DataError
+from ddrl.jobs.train.trainer import build_job
 from ddrl.models.base import DiffusionModel
-from ddrl.models.lora import LoRASettings, add_lora
-from ddrl.models.sd3 import SD3
-from ddrl.models.tiny import TinyCondition, TinyConfig, TinyModel
+from ddrl.models.families.sd3 import SD3
+from ddrl.models.lora.adapter import LoRASettings, add_lora
+from ddrl.models.tiny.model import TinyCondition, TinyConfig, TinyModel
 from ddrl.recipe import Recipe, parse_recipe
 from ddrl.training.trainer import Trainer
 

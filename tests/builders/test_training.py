@@ -8,18 +8,18 @@ from pathlib import Path
 import pytest
 import torch
 
-from ddrl.builders import embedded
 from ddrl.builders.assets import Assets, build_judge, build_scorer, load_splits, pick_device
-from ddrl.builders.training import Job, build_job, build_transitions
-from ddrl.data.digits import digit_splits
+from ddrl.builders.tasks import embedded
+from ddrl.data.embedded.digits import digit_splits
 from ddrl.diffusion.process import RectifiedFlow
 from ddrl.diffusion.schedule import time_grid
 from ddrl.errors import RewardError, UsageError
-from ddrl.models.tiny import TinyModel
+from ddrl.jobs.train.trainer import Job, build_job, build_transitions
+from ddrl.models.tiny.model import TinyModel
 from ddrl.objective.advantage import log_partition
 from ddrl.recipe import Recipe, parse_recipe
-from ddrl.rewards.builtin.classifier import fit_classifier
-from ddrl.training.metrics import spec_of
+from ddrl.rewards.builtin.embedded.classifier import fit_classifier
+from ddrl.training.logs.metrics import spec_of
 
 CPU = torch.device("cpu")
 SMALL = """

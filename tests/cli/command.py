@@ -18,7 +18,7 @@ import pytest
 from tests.torch_state import TorchState
 
 from ddrl.cli import main
-from ddrl.training.sinks import read_metrics
+from ddrl.training.logs.sinks import read_metrics
 
 ROOT = Path(__file__).parents[2]
 

@@ -12,7 +12,7 @@ from tests.cli.command import ddrl
 
 from ddrl.errors import WeightsError
 from ddrl.models.pretrained import load_model
-from ddrl.models.tiny import TinyModel
+from ddrl.models.tiny.model import TinyModel
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="pipes of POSIX")
 
@@ -73,9 +73,9 @@ def test_a_pipeline(tmp_path: Path, name: str, make: Callable[[Path], None]) -> 
 def test_the_place_of_an_export_and_of_samples(
     tmp_path: Path, make: Callable[[Path], None]
 ) -> None:
-    from ddrl.builders.export import _earlier
+    from ddrl.cli.data.synthesize import _is_ours
     from ddrl.cli.pictures import _remove_earlier
-    from ddrl.cli.synthesize import _is_ours
+    from ddrl.runs.export import _earlier
 
     for name in ("export.json", "manifest.json"):
         make(tmp_path / name)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from tests.cli.command import ddrl
 
-from ddrl.recipe.keys import key_specs
+from ddrl.recipe.reading.keys import key_specs
 
 
 def told(*arguments: str) -> list[dict[str, Any]]:

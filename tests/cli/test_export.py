@@ -20,8 +20,8 @@ from tests.flow.diffusers_jobs import Job, image_size
 from tests.models.families.test_sd3 import build_pipeline
 from torch import Tensor
 
-from ddrl.builders.card_code import PROMPT
-from ddrl.builders.runs import LoadedRun, load_run
+from ddrl.runs.card_code import PROMPT
+from ddrl.runs.loaded import LoadedRun, load_run
 from ddrl.seeding import sample_noise
 from ddrl.training.rollout import sample_ode
 

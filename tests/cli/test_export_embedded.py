@@ -10,8 +10,8 @@ import torch
 from tests.cli.command import contents, ddrl
 from tests.cli.test_export import exported
 
-from ddrl.builders.runs import load_run
-from ddrl.models.tiny import TinyModel
+from ddrl.models.tiny.model import TinyModel
+from ddrl.runs.loaded import load_run
 
 
 def report(step: int) -> str:

@@ -17,12 +17,12 @@ from torch import Tensor
 
 from ddrl.builders.assets import build_model
 from ddrl.builders.identity import base_parts, weights_hash
-from ddrl.builders.planning import check_model
-from ddrl.builders.runs import load_run
 from ddrl.errors import DDRLError
-from ddrl.models.diffusers_model import DiffusersModel
-from ddrl.models.lora import lora_rank
+from ddrl.jobs.plan import check_model
+from ddrl.models.adapter.diffusers_model import DiffusersModel
+from ddrl.models.lora.adapter import lora_rank
 from ddrl.recipe import Recipe, load_recipe
+from ddrl.runs.loaded import load_run
 
 FAST = (
     *("optimizer.learning_rate=0.02", "optimizer.ema=0.5", "guard.max_ratio=0", "run.steps=1"),

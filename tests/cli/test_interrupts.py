@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from ddrl.cli import interrupts
-from ddrl.cli.interrupts import Interrupted, Interrupts
+from ddrl.cli.terminal import interrupts
+from ddrl.cli.terminal.interrupts import Interrupted, Interrupts
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from ddrl.cli.progress import BarReporter, narrow_line
-from ddrl.cli.tables import print_table
+from ddrl.cli.terminal.progress import BarReporter, narrow_line
+from ddrl.cli.terminal.tables import print_table
 
 HEADS = ("run", "reward", "held-out loss", "verdict")
 LONG = "a-long-name-of-a-run[red]\x1b[2J"

@@ -8,8 +8,8 @@ from contextlib import redirect_stderr
 
 import pytest
 
-from ddrl.cli.progress import BarReporter, LogReporter, describe_metrics
-from ddrl.cli.terminal import format_change, set_up_logging
+from ddrl.cli.terminal.output import format_change, set_up_logging
+from ddrl.cli.terminal.progress import BarReporter, LogReporter, describe_metrics
 
 METRICS = {
     "reward": 0.5,

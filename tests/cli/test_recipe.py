@@ -16,7 +16,7 @@ import pytest
 from tests.cli.command import ROOT, ddrl
 
 from ddrl.recipe import load_recipe
-from ddrl.recipe.shipped import shipped
+from ddrl.recipe.reading.shipped import shipped
 
 FILES = sorted((ROOT / "recipes").rglob("*.toml"))
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -12,7 +12,7 @@ from tests.builders.audit_rewards import write_pictures
 from tests.cli.command import ddrl
 from tests.rewards.rendering import WORDS, render
 
-from ddrl.rewards.builtin.classifier import Classifier, fit_classifier
+from ddrl.rewards.builtin.embedded.classifier import Classifier, fit_classifier
 
 PLANTED = "tests.builders.audit_rewards:"
 
@@ -82,7 +82,7 @@ def test_a_classifier_is_made_for_the_digits(
     def briefly(*data: Any, **options: Any) -> Classifier:
         return fit_classifier(*data, **{**options, "num_steps": 60})
 
-    monkeypatch.setattr("ddrl.builders.embedded.fit_classifier", briefly)
+    monkeypatch.setattr("ddrl.builders.tasks.embedded.fit_classifier", briefly)
     result = ddrl("reward", "audit", "classifier", "--data", "digits", "--limit", "40", "--json")
     assert result.code == 0, result.stderr
     copies = {copy["name"]: copy for copy in json.loads(result.stdout)["copies"]}

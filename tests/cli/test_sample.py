@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from tests.cli.command import contents, ddrl
 
-from ddrl.builders.runs import load_run
+from ddrl.runs.loaded import load_run
 
 
 def test_pictures_and_manifest(finished: Path, tmp_path: Path) -> None:

@@ -17,10 +17,10 @@ import pytest
 from tests.cli.command import ROOT, ddrl, metrics_of
 from tests.cli.forked import Streams, fork
 
-from ddrl.cli.progress import BarReporter, LogReporter, make_reporter
-from ddrl.cli.streams import PatientFile, open_stream
-from ddrl.cli.tables import print_table
-from ddrl.cli.terminal import say, say_json
+from ddrl.cli.terminal.output import say, say_json
+from ddrl.cli.terminal.progress import BarReporter, LogReporter, make_reporter
+from ddrl.cli.terminal.streams import PatientFile, open_stream
+from ddrl.cli.terminal.tables import print_table
 
 FULL = "/dev/full"
 pytestmark = pytest.mark.skipif(not Path(FULL).exists(), reason="devices of Linux")

@@ -21,7 +21,7 @@ from tests.cli.command import (
 )
 from tests.flow.test_stop_and_resume import assert_same
 
-from ddrl.data.files import find_samples, usable
+from ddrl.data.layouts.files import find_samples, usable
 
 SMALL = ("data.anchor=synthetic", "data.synthetic.per_prompt=2")
 

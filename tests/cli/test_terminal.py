@@ -10,7 +10,7 @@ import pytest
 from tests.cli.command import ddrl
 from tests.data.making import caption, cut, write_image, write_lines
 
-from ddrl.cli.terminal import _Formatter, say_json
+from ddrl.cli.terminal.output import _Formatter, say_json
 from ddrl.errors import DataError
 
 EVIL = "a\x1b[2J\x1b]0;owned\x07\nerror: all is well\r\u202e\u2066\x9b31m\u2028.png"

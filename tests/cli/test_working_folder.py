@@ -97,7 +97,7 @@ def test_checking_data_runs_nothing(folder: Path, how: tuple[str, ...]) -> None:
 
 
 def test_the_panel_worker_runs_nothing(folder: Path) -> None:
-    result = run(folder, folder, "0", how=("-m", "ddrl.builders.panel_worker"))
+    result = run(folder, folder, "0", how=("-m", "ddrl.jobs.evaluate.panel_worker"))
     assert "FileNotFoundError" in result.stderr  # there is no run
     assert ran(folder) == []
 

@@ -13,10 +13,10 @@ import pytest
 from pyarrow import parquet
 from tests.data.making import caption, write_image, write_lines
 
-from ddrl.data.bounds import Outside
 from ddrl.data.check import check
-from ddrl.data.files import Found, find_samples, usable
-from ddrl.data.images import read_image
+from ddrl.data.layouts.bounds import Outside
+from ddrl.data.layouts.files import Found, find_samples, usable
+from ddrl.data.media.images import read_image
 from ddrl.data.problems import BrokenFileError
 from ddrl.errors import DataError
 

@@ -8,8 +8,8 @@ import pytest
 from tests.data.making import caption, cut, write_broken_folder, write_image, write_video
 
 from ddrl.data.check import DataReport, check
-from ddrl.data.files import find_samples, usable
-from ddrl.data.framing import Bucket, Framing
+from ddrl.data.layouts.files import find_samples, usable
+from ddrl.data.media.framing import Bucket, Framing
 from ddrl.data.problems import Problem, settle
 from ddrl.errors import DataError
 

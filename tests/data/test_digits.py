@@ -11,9 +11,9 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from ddrl.data import digits
-from ddrl.data.digits import DIGIT_NAMES, DigitSplits, digit_splits
-from ddrl.data.sources import CaptionedMedia
+from ddrl.data.embedded import digits
+from ddrl.data.embedded.digits import DIGIT_NAMES, DigitSplits, digit_splits
+from ddrl.data.embedded.sources import CaptionedMedia
 
 # Of the pixels (in sixteenths) and digits of each split. Base models and classifiers are cached
 # and numbers are published under these splits: a change here makes them all void.

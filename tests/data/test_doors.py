@@ -15,9 +15,9 @@ from pyarrow import parquet
 from tests.data.making import caption, write_image, write_lines
 
 from ddrl.data.check import check
-from ddrl.data.files import find_samples, usable
+from ddrl.data.layouts.files import find_samples, usable
+from ddrl.data.layouts.prompts import read_prompts
 from ddrl.data.locators import MAX_TEXT, TarLocator
-from ddrl.data.prompts import read_prompts
 from ddrl.errors import DataError
 
 TIB = 1 << 40

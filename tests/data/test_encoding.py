@@ -10,11 +10,11 @@ import torch
 from tests.data.making import caption, cut, write_broken_folder, write_image, write_video
 from torch import Tensor
 
-from ddrl.data.cache import EncodedCache
-from ddrl.data.encoders import MediaEncoder, TextEncoder, as_stored
-from ddrl.data.encoding import EncodeReport, encode, lookup
-from ddrl.data.files import find_samples, usable
-from ddrl.data.framing import Bucket, Framing
+from ddrl.data.encoded.cache import EncodedCache
+from ddrl.data.encoded.encoders import MediaEncoder, TextEncoder, as_stored
+from ddrl.data.encoded.encoding import EncodeReport, encode, lookup
+from ddrl.data.layouts.files import find_samples, usable
+from ddrl.data.media.framing import Bucket, Framing
 from ddrl.errors import DataError
 
 FRAMING = Framing((Bucket(8, 12), Bucket(8, 16, 5)), fps=6)

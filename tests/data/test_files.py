@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from tests.data.making import caption, write_image, write_lines, write_video
 
-from ddrl.data.files import Found, find_samples, usable
-from ddrl.data.images import read_image
+from ddrl.data.layouts.files import Found, find_samples, usable
 from ddrl.data.locators import FileLocator, content_hash
+from ddrl.data.media.images import read_image
 from ddrl.data.problems import BrokenFileError, ProblemKind
 from ddrl.data.samples import sample_id
 from ddrl.errors import DataError

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ddrl.data.framing import Bucket, Framing, choose_bucket, fit, num_available, pick_frames
+from ddrl.data.media.framing import Bucket, Framing, choose_bucket, fit, num_available, pick_frames
 from ddrl.data.problems import BrokenFileError
 from ddrl.errors import DataError
 

@@ -11,13 +11,13 @@ import torch
 from tests.data.making import caption, cut, write_image, write_video
 from torch import Tensor
 
-from ddrl.data.cache import EncodedCache
-from ddrl.data.encoders import GivenEncoder, MediaEncoder, TextEncoder
-from ddrl.data.encoding import EncodedSample, EncodeReport, encode, lookup
-from ddrl.data.files import find_samples, usable
-from ddrl.data.framing import Bucket, Framing
-from ddrl.data.images import read_image
-from ddrl.data.videos import read_video
+from ddrl.data.encoded.cache import EncodedCache
+from ddrl.data.encoded.encoders import GivenEncoder, MediaEncoder, TextEncoder
+from ddrl.data.encoded.encoding import EncodedSample, EncodeReport, encode, lookup
+from ddrl.data.layouts.files import find_samples, usable
+from ddrl.data.media.framing import Bucket, Framing
+from ddrl.data.media.images import read_image
+from ddrl.data.media.videos import read_video
 from ddrl.errors import DataError
 
 FRAMING = Framing((Bucket(16, 16, 5),))

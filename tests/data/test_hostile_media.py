@@ -19,11 +19,11 @@ from PIL import Image
 from tests.data.making import caption, cut, write_image, write_video
 
 from ddrl.data.check import check
-from ddrl.data.framing import Bucket, Framing
-from ddrl.data.images import image_size, read_image
-from ddrl.data.media import frame_media, probe
+from ddrl.data.media.framing import Bucket, Framing
+from ddrl.data.media.images import image_size, read_image
+from ddrl.data.media.reading import frame_media, probe
+from ddrl.data.media.videos import read_timeline, read_video
 from ddrl.data.problems import BrokenFileError
-from ddrl.data.videos import read_timeline, read_video
 
 
 def write_changing(path: Path, sizes: list[tuple[int, int]], *, each: int = 6) -> Path:

@@ -19,16 +19,16 @@ from tests.data.making import write_image, write_lines
 from tests.data.test_encoding import Bench
 from tests.data.test_tables import write_table
 
-from ddrl.data.cache import EncodedCache
-from ddrl.data.columns import Columns
-from ddrl.data.filling import Filler
-from ddrl.data.framing import Bucket, Framing
-from ddrl.data.hub import HubStream
-from ddrl.data.images import read_image
-from ddrl.data.pinned import HubSet, check_name, pin
+from ddrl.data.encoded.cache import EncodedCache
+from ddrl.data.encoded.filling import Filler
+from ddrl.data.encoded.streamed import Streamed, encode_stream
+from ddrl.data.layouts.columns import Columns
+from ddrl.data.layouts.hub import HubStream
+from ddrl.data.layouts.pinned import HubSet, check_name, pin
+from ddrl.data.media.framing import Bucket, Framing
+from ddrl.data.media.images import read_image
 from ddrl.data.problems import BrokenFileError, OnBroken, Problem
 from ddrl.data.samples import Sample
-from ddrl.data.streamed import Streamed, encode_stream
 from ddrl.errors import DataError
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -123,7 +123,7 @@ def test_training_takes_the_train_split(tmp_path: Path) -> None:
 
 
 def test_a_killed_run_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ddrl.data.streamed.SEGMENT", 2)
+    monkeypatch.setattr("ddrl.data.encoded.streamed.SEGMENT", 2)
     source = opened(write_set(tmp_path / "set", 9), split="train+test").source
     whole = Work(tmp_path / "straight").run_stream(Counted(source, split="train+test")).report
     assert [sample.name for sample in whole.samples] == [

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from tests.data.making import cut, write_image, write_video
 
-from ddrl.data.images import image_size, read_image
+from ddrl.data.media.images import image_size, read_image
 from ddrl.data.problems import BrokenFileError
 
 

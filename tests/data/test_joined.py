@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ddrl.data.joined import JoinedLatents
+from ddrl.data.encoded.joined import JoinedLatents
 
 
 class Counted:

@@ -19,9 +19,9 @@ import pytest
 from pyarrow import parquet
 from tests.data.making import caption, write_image, write_lines, write_video
 
-from ddrl.data.columns import Columns
-from ddrl.data.files import Found, find_samples, usable
-from ddrl.data.images import read_image
+from ddrl.data.layouts.columns import Columns
+from ddrl.data.layouts.files import Found, find_samples, usable
+from ddrl.data.media.images import read_image
 from ddrl.data.problems import Problem
 from ddrl.errors import DataError
 

@@ -7,8 +7,8 @@ from functools import cache
 import pytest
 import torch
 
-from ddrl.data.digits import DIGIT_NAMES, DigitSplits, digit_splits
-from ddrl.data.moving_digits import (
+from ddrl.data.embedded.digits import DIGIT_NAMES, DigitSplits, digit_splits
+from ddrl.data.embedded.moving_digits import (
     DIRECTIONS,
     MOTIONS,
     frames_by_digit,
@@ -16,7 +16,7 @@ from ddrl.data.moving_digits import (
     moving_digit_splits,
     speeds,
 )
-from ddrl.data.sources import CaptionedMedia
+from ddrl.data.embedded.sources import CaptionedMedia
 from ddrl.errors import DataError
 
 NAMES = ("train", "heldout", "reward", "judge")

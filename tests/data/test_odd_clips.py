@@ -20,7 +20,7 @@ from tests.data.odd_media import (
 )
 
 from ddrl.data.check import check
-from ddrl.data.videos import read_video
+from ddrl.data.media.videos import read_video
 
 RED, WHITE = (255, 0, 0), (255, 255, 255)
 

@@ -25,16 +25,16 @@ from tests.data.odd_media import (
     write_with_others,
 )
 
-from ddrl.data.cache import EncodedCache
 from ddrl.data.check import check
-from ddrl.data.encoders import MediaEncoder, TextEncoder
-from ddrl.data.encoding import encode
-from ddrl.data.files import find_samples
-from ddrl.data.framing import Bucket, Framing
+from ddrl.data.encoded.cache import EncodedCache
+from ddrl.data.encoded.encoders import MediaEncoder, TextEncoder
+from ddrl.data.encoded.encoding import encode
+from ddrl.data.layouts.files import find_samples
 from ddrl.data.locators import content_hash, locate
-from ddrl.data.media import frame_media, probe, recall
+from ddrl.data.media.framing import Bucket, Framing
+from ddrl.data.media.reading import frame_media, probe, recall
+from ddrl.data.media.videos import read_video
 from ddrl.data.problems import BrokenFileError
-from ddrl.data.videos import read_video
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,9 @@ from tests.data.making import caption, cut, write_image
 from tests.data.odd_media import profile
 
 from ddrl.data.check import check
-from ddrl.data.framing import Bucket, Framing
-from ddrl.data.images import read_image
-from ddrl.data.media import frame_media
+from ddrl.data.media.framing import Bucket, Framing
+from ddrl.data.media.images import read_image
+from ddrl.data.media.reading import frame_media
 from ddrl.data.problems import BrokenFileError
 
 RED, WHITE, GREY = (255, 0, 0), (255, 255, 255), (100, 100, 100)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tests.data.making import write_lines
 
-from ddrl.data.prompts import read_prompts
+from ddrl.data.layouts.prompts import read_prompts
 from ddrl.errors import DataError
 
 

@@ -12,14 +12,14 @@ import torch
 from tests.data.making import write_image
 from torch import Tensor
 
-from ddrl.data.cache import EncodedCache
-from ddrl.data.columns import Columns
-from ddrl.data.encoders import GivenEncoder, MediaEncoder, TextEncoder
-from ddrl.data.encoding import encode
-from ddrl.data.files import Found, find_samples
-from ddrl.data.framing import Bucket, Framing
-from ddrl.data.images import read_image
+from ddrl.data.encoded.cache import EncodedCache
+from ddrl.data.encoded.encoders import GivenEncoder, MediaEncoder, TextEncoder
+from ddrl.data.encoded.encoding import encode
+from ddrl.data.layouts.columns import Columns
+from ddrl.data.layouts.files import Found, find_samples
 from ddrl.data.locators import FileLocator
+from ddrl.data.media.framing import Bucket, Framing
+from ddrl.data.media.images import read_image
 from ddrl.data.samples import Sample
 from ddrl.errors import DataError
 

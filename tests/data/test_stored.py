@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from ddrl.data.cache import EncodedCache
-from ddrl.data.stored import StoredConditions, StoredLatents, collate
+from ddrl.data.encoded.cache import EncodedCache
+from ddrl.data.encoded.stored import StoredConditions, StoredLatents, collate
 from ddrl.errors import DataError
 from ddrl.records import Condition, ConditionRows, LatentRows
 

@@ -13,10 +13,10 @@ import pytest
 from pyarrow import ipc, parquet
 from tests.data.making import cut, write_image, write_video
 
-from ddrl.data.files import find_samples
-from ddrl.data.images import read_image
+from ddrl.data.layouts.files import find_samples
+from ddrl.data.media.images import read_image
+from ddrl.data.media.videos import read_video
 from ddrl.data.problems import BrokenFileError
-from ddrl.data.videos import read_video
 from ddrl.errors import DataError
 
 Rows = dict[str, list[Any]]

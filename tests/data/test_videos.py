@@ -10,10 +10,10 @@ import torch
 from PIL import Image
 from tests.data.making import cut, write_image, write_video
 
-from ddrl.data.framing import Bucket, Framing
-from ddrl.data.media import frame_media, probe, to_unit
+from ddrl.data.media.framing import Bucket, Framing
+from ddrl.data.media.reading import frame_media, probe, to_unit
+from ddrl.data.media.videos import read_timeline, read_video
 from ddrl.data.problems import BrokenFileError
-from ddrl.data.videos import read_timeline, read_video
 
 
 def numbers(clip: torch.Tensor) -> list[int]:

@@ -7,7 +7,7 @@ from functools import cache
 import pytest
 import torch
 
-from ddrl.data.words import (
+from ddrl.data.embedded.words import (
     BACKGROUNDS,
     COLOURS,
     FONTS,

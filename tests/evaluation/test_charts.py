@@ -9,8 +9,8 @@ import matplotlib as mpl
 import pytest
 from tests.evaluation.example_report import example_report
 
-from ddrl.evaluation.charts import drift_chart, reward_chart, squash, trade_chart
-from ddrl.evaluation.result import Curves, RunResult
+from ddrl.evaluation.measures.result import Curves, RunResult
+from ddrl.evaluation.pages.charts import drift_chart, reward_chart, squash, trade_chart
 
 RUNS = example_report().runs
 

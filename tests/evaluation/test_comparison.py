@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from ddrl.errors import DataError
-from ddrl.evaluation.comparison import TRADES, Cell, ComparisonReport, as_json
-from ddrl.evaluation.comparison_page import render_comparison, write_comparison
-from ddrl.evaluation.sheets import read_sheet, write_sheets
-from ddrl.evaluation.statistics import Interval, over_seeds
+from ddrl.evaluation.findings.comparison import TRADES, Cell, ComparisonReport, as_json
+from ddrl.evaluation.measures.statistics import Interval, over_seeds
+from ddrl.evaluation.pages.comparison_page import render_comparison, write_comparison
+from ddrl.evaluation.pages.sheets import read_sheet, write_sheets
 
 DRIFT, FRECHET, DIVERSITY = TRADES
 PROMPTS = ("one", "two & <three>")

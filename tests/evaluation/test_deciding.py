@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from tests.evaluation.example_report import example_report
 
-from ddrl.evaluation.deciding import deciding
-from ddrl.evaluation.result import Measured, PixelShift
-from ddrl.evaluation.signs import Marks
-from ddrl.evaluation.statistics import Interval
-from ddrl.evaluation.verdict import judge_run
+from ddrl.evaluation.findings.deciding import deciding
+from ddrl.evaluation.findings.signs import Marks
+from ddrl.evaluation.findings.verdict import judge_run
+from ddrl.evaluation.measures.result import Measured, PixelShift
+from ddrl.evaluation.measures.statistics import Interval
 
 BASE, CLEAN, _ = example_report().runs
 NARROW = Interval(0.50, 0.48, 0.52)

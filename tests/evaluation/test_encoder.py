@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import BertConfig, BertModel, CLIPVisionConfig, CLIPVisionModel
 
-from ddrl.builders.features import pooled_pixels
 from ddrl.errors import WeightsError
-from ddrl.evaluation.encoder import Encoder, load_vision_encoder
+from ddrl.evaluation.measures.encoder import Encoder, load_vision_encoder
+from ddrl.jobs.evaluate.features import pooled_pixels
 
 SMALL = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
 

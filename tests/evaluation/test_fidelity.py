@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy.linalg import sqrtm
 
 from ddrl.errors import DataError
-from ddrl.evaluation.fidelity import frechet_distance
+from ddrl.evaluation.measures.fidelity import frechet_distance
 
 Array = NDArray[np.float64]
 

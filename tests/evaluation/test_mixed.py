@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ddrl.evaluation.generate import SampleSet
-from ddrl.evaluation.mixed import first_samples, on_one_canvas
+from ddrl.evaluation.measures.generate import SampleSet
+from ddrl.evaluation.measures.mixed import first_samples, on_one_canvas
 from ddrl.records import Prompts
 from ddrl.training.rollout import rows_by_size
 

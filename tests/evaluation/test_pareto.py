@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ddrl.errors import DataError
-from ddrl.evaluation.pareto import cost_at, hypervolume, matched_difference, pareto_front
+from ddrl.evaluation.measures.pareto import cost_at, hypervolume, matched_difference, pareto_front
 
 # Rows 0, 2 and 4 are the front; row 1 costs more than row 2 for less, row 3 equals row 2.
 POINTS = np.array([[1.0, 1.0], [1.5, 3.0], [2.0, 2.0], [2.0, 2.0], [4.0, 5.0], [4.0, 6.0]])

@@ -7,8 +7,8 @@ import torch
 from tests.fakes import PROMPTS, FakeCondition, FakeModel
 from torch import Tensor
 
-from ddrl.evaluation.drift import DriftMeter
-from ddrl.evaluation.generate import generate
+from ddrl.evaluation.measures.drift import DriftMeter
+from ddrl.evaluation.measures.generate import generate
 from ddrl.records import Condition
 from ddrl.training.forward import Forward
 

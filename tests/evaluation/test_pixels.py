@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ddrl.errors import DataError
-from ddrl.evaluation import pixels
+from ddrl.evaluation.measures import pixels
 
 LUMA = (0.2126, 0.7152, 0.0722)
 

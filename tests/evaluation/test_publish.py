@@ -10,7 +10,7 @@ import pytest
 from markupsafe import Markup
 
 from ddrl.errors import DataError
-from ddrl.evaluation.publish import publish, templates
+from ddrl.evaluation.pages.publish import publish, templates
 
 
 def test_text_on_a_page_has_no_tags_and_no_direction_of_its_own() -> None:

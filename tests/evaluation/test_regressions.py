@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ddrl.evaluation.regressions import worst_prompts
+from ddrl.evaluation.findings.regressions import worst_prompts
 
 PROMPTS = np.repeat(np.arange(3), 2)
 BASE = np.array([0.0, 2.0, 0.0, 2.0, 0.0, 2.0])  # std 1, mean 1 in every prompt

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ddrl.evaluation.reward_audit import PROMPTS, Copy, RewardAudit, as_json, shuffled
-from ddrl.evaluation.reward_chart import audit_chart
-from ddrl.evaluation.reward_findings import findings
-from ddrl.evaluation.reward_page import facts, render_audit, table
+from ddrl.evaluation.findings.reward_audit import PROMPTS, Copy, RewardAudit, as_json, shuffled
+from ddrl.evaluation.findings.reward_findings import findings
+from ddrl.evaluation.pages.reward_chart import audit_chart
+from ddrl.evaluation.pages.reward_page import facts, render_audit, table
 
 Numbers = NDArray[np.float64]
 

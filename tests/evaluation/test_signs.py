@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from tests.evaluation.test_verdict import BASE, about, judge, run, shift
 
-from ddrl.evaluation.result import Measured, RunResult
-from ddrl.evaluation.signs import Marks, find_signs, off, rose
-from ddrl.evaluation.statistics import Interval
+from ddrl.evaluation.findings.signs import Marks, find_signs, off, rose
+from ddrl.evaluation.measures.result import Measured, RunResult
+from ddrl.evaluation.measures.statistics import Interval
 
 
 def signs(base: RunResult = BASE, **changed: Any) -> list[tuple[str, str]]:

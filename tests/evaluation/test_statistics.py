@@ -7,8 +7,8 @@ import pytest
 from numpy.typing import NDArray
 
 from ddrl.errors import DataError, UsageError
-from ddrl.evaluation.fidelity import Reference
-from ddrl.evaluation.statistics import (
+from ddrl.evaluation.measures.fidelity import Reference
+from ddrl.evaluation.measures.statistics import (
     Basis,
     Beside,
     Interval,

@@ -5,8 +5,12 @@ import pytest
 from numpy.typing import NDArray
 
 from ddrl.errors import DataError
-from ddrl.evaluation.fidelity import frechet_distance
-from ddrl.evaluation.temporal import temporal_change, temporal_consistency, temporal_features
+from ddrl.evaluation.measures.fidelity import frechet_distance
+from ddrl.evaluation.measures.temporal import (
+    temporal_change,
+    temporal_consistency,
+    temporal_features,
+)
 
 
 def turning(step: float, *, num_frames: int = 5, radius: float = 2.0) -> NDArray[np.float64]:

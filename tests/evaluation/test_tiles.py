@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ddrl.evaluation.tiles import (
+from ddrl.evaluation.pages.tiles import (
     MAX_TILE,
     clip_grid,
     moving_picture,

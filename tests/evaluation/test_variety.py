@@ -9,8 +9,8 @@ import pytest
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
-from ddrl.evaluation import variety
-from ddrl.evaluation.variety import Variety, measure_variety, vendi_of_kernel
+from ddrl.evaluation.measures import variety
+from ddrl.evaluation.measures.variety import Variety, measure_variety, vendi_of_kernel
 
 Numbers = NDArray[np.float64]
 

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from ddrl.errors import DataError, UsageError
-from ddrl.evaluation.result import Curves, Measured, PixelShift, RunResult
-from ddrl.evaluation.signs import Marks
-from ddrl.evaluation.statistics import Interval
-from ddrl.evaluation.verdict import Status, judge_run
+from ddrl.evaluation.findings.signs import Marks
+from ddrl.evaluation.findings.verdict import Status, judge_run
+from ddrl.evaluation.measures.result import Curves, Measured, PixelShift, RunResult
+from ddrl.evaluation.measures.statistics import Interval
 
 NAN = float("nan")
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from ddrl.evaluation.wording import (
+from ddrl.evaluation.findings.wording import (
     beside_base,
     change,
     column_decimals,

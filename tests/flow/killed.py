@@ -20,14 +20,14 @@ from typing import Any
 import torch
 from tests.cli import forked
 
-import ddrl.builders.background
-import ddrl.builders.training
+import ddrl.jobs.evaluate.background
+import ddrl.jobs.train.trainer
 import ddrl.training.loop
-from ddrl.builders.background import BackgroundPanel
 from ddrl.cli import main
+from ddrl.jobs.evaluate.background import BackgroundPanel
 from ddrl.training import checkpoint as checkpoints
 from ddrl.training.checkpoint import CheckpointFolder
-from ddrl.training.sinks import JSONLSink
+from ddrl.training.logs.sinks import JSONLSink
 from ddrl.training.trainer import Trainer
 
 KILLED = -signal.SIGKILL
@@ -87,7 +87,7 @@ class _Points:
         self.around(BackgroundPanel, "begin", "handing over")
         self._install_removal()
         # What the other process has found is there, and nobody knows of it yet.
-        self.around(ddrl.builders.background, "Audit", "audit beside")
+        self.around(ddrl.jobs.evaluate.background, "Audit", "audit beside")
 
     def _install_rows(self) -> None:
         write = JSONLSink.write

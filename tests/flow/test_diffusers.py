@@ -15,9 +15,9 @@ from tests.flow.diffusers_jobs import Job, image_size, weights
 from tests.flow.test_stop_and_resume import assert_same, gated, interrupt
 from tests.models.families.test_sd3 import build_pipeline
 
-from ddrl.builders.training import build_job
-from ddrl.models.lora import WithoutLoRA, has_lora
-from ddrl.models.sd3 import SD3
+from ddrl.jobs.train.trainer import build_job
+from ddrl.models.families.sd3 import SD3
+from ddrl.models.lora.adapter import WithoutLoRA, has_lora
 from ddrl.recipe import load_recipe
 from ddrl.training.trainer import Trainer
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from ddrl.builders.evaluation import evaluate_runs
-from ddrl.builders.training import build_job
-from ddrl.evaluation.result import RunResult
+from ddrl.evaluation.measures.result import RunResult
+from ddrl.jobs.evaluate.audit import evaluate_runs
+from ddrl.jobs.train.trainer import build_job
 from ddrl.recipe import dump_toml, load_recipe
 from ddrl.training.checkpoint import CheckpointFolder
+from ddrl.training.logs.sinks import JSONLSink
 from ddrl.training.loop import train
-from ddrl.training.sinks import JSONLSink
 
 ROOT = Path(__file__).parents[2]
 METHODS = {

@@ -13,10 +13,10 @@ from tests.data.making import write_image
 from tests.flow.diffusers_jobs import Job, image_size, weights
 from tests.models.families import test_flux, test_flux2_klein_edit, test_flux_kontext
 
-from ddrl.builders.first_frames import encode_prompts, read_first_frames
-from ddrl.builders.runs import load_run
-from ddrl.models.flux import FluxCondition
+from ddrl.models.families.flux import FluxCondition
 from ddrl.recipe import load_recipe
+from ddrl.runs.first_frames import encode_prompts, read_first_frames
+from ddrl.runs.loaded import load_run
 
 EDITS = "data.source_images=1"
 
@@ -220,7 +220,7 @@ def test_a_base_of_texts_refuses_sources(job: Job, tmp_path: Path) -> None:
 
 def test_a_plan_counts_the_source_s_tokens(job: Job, tmp_path: Path) -> None:
     """The same network with and without a source image beside the noisy tokens."""
-    from ddrl.builders.planning import plan_recipe
+    from ddrl.jobs.plan import plan_recipe
 
     test_flux.build_pipeline(tmp_path, guidance_embeds=True).save_pretrained(tmp_path / "text")
     sizes = ["data.height=256", "data.width=256"]

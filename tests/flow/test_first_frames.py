@@ -15,10 +15,10 @@ from tests.flow.diffusers_jobs import Job, image_size, weights
 from tests.models.families.test_wan_ti2v import build
 from torch import Tensor
 
-from ddrl.builders.first_frames import encode_prompts, read_first_frames
-from ddrl.builders.runs import LoadedRun, load_run
-from ddrl.evaluation.generate import generate
-from ddrl.models.diffusers_model import DiffusersModel
+from ddrl.evaluation.measures.generate import generate
+from ddrl.models.adapter.diffusers_model import DiffusersModel
+from ddrl.runs.first_frames import encode_prompts, read_first_frames
+from ddrl.runs.loaded import LoadedRun, load_run
 
 GIVEN = "data.given_frames=1"
 

@@ -19,8 +19,8 @@ import torch
 from tests.cli.command import ddrl, rows_of, write_recipe
 from tests.flow.killed import KILLED, train_for, train_until
 
-from ddrl.training.auditing import AuditRecord
 from ddrl.training.checkpoint import CheckpointFolder
+from ddrl.training.safety.auditing import AuditRecord
 
 AUDITED = ["evaluation.panel_samples=20", "evaluation.every=2", "evaluation.steps=2"]
 BESIDE = [*AUDITED, "evaluation.panel=background"]

@@ -12,12 +12,12 @@ from tests.cli.command import ddrl, metrics_of, shared_cache
 from tests.data.making import write_image
 
 from ddrl.builders.assets import build_tiny, load_splits
-from ddrl.builders.embedded import build_judge, build_judges
-from ddrl.builders.first_frames import read_first_frames
-from ddrl.builders.runs import load_run
+from ddrl.builders.tasks.embedded import build_judge, build_judges
 from ddrl.cli.pictures import Request, draw
 from ddrl.recipe import parse_recipe
 from ddrl.records import Prompts
+from ddrl.runs.first_frames import read_first_frames
+from ddrl.runs.loaded import load_run
 
 RECIPE = """\
 [model]

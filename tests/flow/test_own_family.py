@@ -17,8 +17,8 @@ from tests.flow.diffusers_jobs import Job, image_size, weights
 from tests.flow.test_diffusers import write_picture
 from tests.models.families.aura_flow_parts import build_pipeline
 
-from ddrl.models.opened import METHODS, OpenedModel
-from ddrl.models.own_family import family_class
+from ddrl.models.adapter.opened import METHODS, OpenedModel
+from ddrl.models.adapter.own_family import family_class
 from ddrl.models.pretrained import load_model
 from ddrl.testing.adapters import AdapterCase, check_adapter
 
@@ -268,7 +268,7 @@ FAULTS = {
     "needs a package": ("my_module:X", "import nowhere", "it needs 'nowhere'", "pip install"),
     "members missing": (
         "my_module:X",
-        "from ddrl.models.diffusers_model import DiffusersModel as D\nclass X(D): ...",
+        "from ddrl.models.adapter.diffusers_model import DiffusersModel as D\nclass X(D): ...",
         "it has no _encode and no predict and no pipelines and no lora_targets",
         "add them to X",
     ),

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from tests.cli.command import contents, ddrl, without_seconds, write_recipe
 
-from ddrl.builders.background import PanelFolder
-from ddrl.builders.runs import RunFolder
+from ddrl.jobs.evaluate.background import PanelFolder
+from ddrl.runs.loaded import RunFolder
 from ddrl.training.checkpoint import Best, CheckpointFolder
-from ddrl.training.sinks import read_metrics
+from ddrl.training.logs.sinks import read_metrics
 
 PANEL = ["evaluation.panel_samples=20", "evaluation.every=1", "evaluation.samples_per_prompt=4"]
 HACK = ["objective.regularizer=none", "optimizer.learning_rate=0.02", "guard.max_ratio=0"]

@@ -17,11 +17,11 @@ from tests.models.families.test_sd3 import build_pipeline
 
 from ddrl.builders import assets, pretrained
 from ddrl.builders.assets import build_model
-from ddrl.builders.prompts_corpus import prompts_corpus
-from ddrl.builders.runs import load_run
-from ddrl.data.files import find_samples, usable
-from ddrl.models.sd3 import SD3
+from ddrl.builders.data.prompts import prompts_corpus
+from ddrl.data.layouts.files import find_samples, usable
+from ddrl.models.families.sd3 import SD3
 from ddrl.recipe import load_recipe
+from ddrl.runs.loaded import load_run
 
 PROMPTS = [f"a thing of kind {index}" for index in range(5)]
 MORE = """

@@ -17,7 +17,7 @@ from tests.flow.diffusers_jobs import Job
 from tests.models.families.test_sd3 import build_pipeline
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
-from ddrl.builders.runs import load_run
+from ddrl.runs.loaded import load_run
 
 pytest.importorskip("torchao")
 pytestmark = [

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 from tests.cli.command import ddrl, write_recipe
 
-from ddrl.builders.runs import load_run
+from ddrl.runs.loaded import load_run
 
 
 def test_a_run_starts_where_another_ended(

@@ -12,9 +12,9 @@ from tests.flow.diffusers_jobs import Job, weights
 from tests.flow.test_diffusers import FULL, trained, write_picture
 from tests.models.families.test_sd3 import build_pipeline
 
-from ddrl.builders.training import build_job
-from ddrl.models.lora import WithoutLoRA
-from ddrl.models.sd3 import SD3
+from ddrl.jobs.train.trainer import build_job
+from ddrl.models.families.sd3 import SD3
+from ddrl.models.lora.adapter import WithoutLoRA
 from ddrl.recipe import load_recipe
 from ddrl.training.trainer import Trainer
 

@@ -10,7 +10,7 @@ import torch
 from tests.cli.command import ddrl, metrics_of, shared_cache
 
 from ddrl.builders.assets import load_splits
-from ddrl.builders.embedded import build_judge, build_judges
+from ddrl.builders.tasks.embedded import build_judge, build_judges
 from ddrl.recipe import parse_recipe
 from ddrl.records import Prompts
 

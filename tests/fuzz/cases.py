@@ -25,7 +25,7 @@ from tests.fuzz.values import (
     odd_text,
 )
 
-from ddrl.recipe.keys import key_specs
+from ddrl.recipe.reading.keys import key_specs
 
 Command = list[str]
 

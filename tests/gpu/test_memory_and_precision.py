@@ -10,10 +10,10 @@ from diffusers import WanPipeline
 from tests.models.families import wan_parts
 from tests.models.families.test_sd3 import build_pipeline
 
-from ddrl.models.blank import blank_condition
-from ddrl.models.diffusers_model import DiffusersModel
+from ddrl.models.adapter.blank import blank_condition
+from ddrl.models.adapter.diffusers_model import DiffusersModel
 from ddrl.models.footprint import LiveBytes
-from ddrl.models.lora import LoRASettings, add_lora
+from ddrl.models.lora.adapter import LoRASettings, add_lora
 from ddrl.models.pretrained import load_model
 from ddrl.models.sketch import materialize, sketch_model
 from ddrl.training.forward import Forward

@@ -9,9 +9,9 @@ import torch
 from tests.models.families import test_wan_i2v, wan_parts
 from tests.models.families.test_sd3 import build_pipeline
 
-from ddrl.models.diffusers_model import DiffusersModel
-from ddrl.models.sd3 import SD3
-from ddrl.models.wan_i2v import WanI2V
+from ddrl.models.adapter.diffusers_model import DiffusersModel
+from ddrl.models.families.sd3 import SD3
+from ddrl.models.families.wan.image_to_video import WanI2V
 
 pytestmark = [
     pytest.mark.gpu,

@@ -16,9 +16,9 @@ NAMES = {name for name in ddrl.errors.__all__ if name[0].isupper()} - {"DDRLErro
 
 SILENT = frozenset(
     {
-        ("builders/planning.py", "blank"),  # caught by the plan
-        ("data/filling.py", "_media"),  # a caller's own encoder broke its promise
-        ("data/filling.py", "texts"),
+        ("jobs/plan.py", "blank"),  # caught by the plan
+        ("data/encoded/filling.py", "_media"),  # a caller's own encoder broke its promise
+        ("data/encoded/filling.py", "texts"),
     }
 )
 """Errors that need no hint, by file and function."""

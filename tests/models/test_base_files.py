@@ -22,13 +22,13 @@ from tests.models.families import test_sd3, test_stable_diffusion
 
 from ddrl.builders.opening import inspect_base
 from ddrl.errors import WeightsError
-from ddrl.models.base_files import BaseFiles, read_base
-from ddrl.models.configs import reason_of
-from ddrl.models.part_files import PartFiles
+from ddrl.models.families.sd3 import SD3Condition
+from ddrl.models.files.base_files import BaseFiles, read_base
+from ddrl.models.files.configs import reason_of
+from ddrl.models.files.part_files import PartFiles
+from ddrl.models.files.weights_match import check_weights
 from ddrl.models.pretrained import load_model
-from ddrl.models.sd3 import SD3Condition
 from ddrl.models.sketch import sketch_model
-from ddrl.models.weights_match import check_weights
 
 NETWORK = "diffusion_pytorch_model.safetensors"
 POINTER = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 4000000\n"

@@ -11,8 +11,8 @@ from tests.models import test_lora
 from torch import Tensor, nn
 
 from ddrl.models.compiling import compile_blocks
-from ddrl.models.lora import LoRASettings, add_lora, lora_disabled
-from ddrl.models.networks import DiT, FiLMNet
+from ddrl.models.lora.adapter import LoRASettings, add_lora, lora_disabled
+from ddrl.models.tiny.networks import DiT, FiLMNet
 
 # PyTorch's own, while it traces.
 pytestmark = [

@@ -25,15 +25,15 @@ from tests.models.families import (
     test_z_image,
 )
 
-from ddrl.models.diffusers_model import DiffusersModel
-from ddrl.models.few_step import few_step_name
-from ddrl.models.flux import Flux
-from ddrl.models.flux2_klein import Flux2Klein
-from ddrl.models.qwen_image import QwenImage
-from ddrl.models.sana import Sana
-from ddrl.models.sd3 import SD3
-from ddrl.models.stable_diffusion import SDXL, StableDiffusion
-from ddrl.models.z_image import ZImage
+from ddrl.models.adapter.diffusers_model import DiffusersModel
+from ddrl.models.adapter.few_step import few_step_name
+from ddrl.models.families.flux import Flux
+from ddrl.models.families.flux2_klein import Flux2Klein
+from ddrl.models.families.qwen_image import QwenImage
+from ddrl.models.families.sana import Sana
+from ddrl.models.families.sd3 import SD3
+from ddrl.models.families.stable_diffusion import SDXL, StableDiffusion
+from ddrl.models.families.z_image import ZImage
 
 TABLE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 DYNAMIC = FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=True)

@@ -12,12 +12,12 @@ from tests.cli.hub_server import hub_server
 
 from ddrl.disk import may_be_hub_id
 from ddrl.errors import WeightsError
-from ddrl.evaluation.encoder import load_vision_encoder
-from ddrl.models import hub
+from ddrl.evaluation.measures.encoder import load_vision_encoder
+from ddrl.models.files import hub
 from ddrl.models.pretrained import load_model
 from ddrl.models.sketch import sketch_model
-from ddrl.rewards.videoreward_files import find_folder
-from ddrl.rewards.weight_files import find_file
+from ddrl.rewards.networks.videoreward_files import find_folder
+from ddrl.rewards.networks.weight_files import find_file
 
 NOWHERE = [
     "./x",

@@ -11,8 +11,8 @@ from diffusers import SD3Transformer2DModel
 from torch import Tensor, nn
 
 from ddrl.errors import WeightsError
-from ddrl.models.lora import LoRASettings, add_lora, has_lora, lora_disabled
-from ddrl.models.sd3 import SD3
+from ddrl.models.families.sd3 import SD3
+from ddrl.models.lora.adapter import LoRASettings, add_lora, has_lora, lora_disabled
 
 
 def network() -> SD3Transformer2DModel:

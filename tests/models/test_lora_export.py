@@ -24,10 +24,10 @@ from tests.models.families import (
 from torch import Tensor
 
 from ddrl.errors import UsageError, WeightsError
-from ddrl.models.lora import LoRASettings, add_lora, has_lora
-from ddrl.models.lora_export import LORA_FILE, LORA_FILE_2, check_format, save_lora
-from ddrl.models.lora_names import LoRAFormat
-from ddrl.models.lora_start import read_adapter
+from ddrl.models.lora.adapter import LoRASettings, add_lora, has_lora
+from ddrl.models.lora.export import LORA_FILE, LORA_FILE_2, check_format, save_lora
+from ddrl.models.lora.names import LoRAFormat
+from ddrl.models.lora.start import read_adapter
 from ddrl.models.pretrained import load_model
 from ddrl.models.whole_export import save_whole
 

@@ -22,9 +22,9 @@ from tests.models.families.test_cosmos import torchvision  # noqa: F401 - a fixt
 from torch import Tensor
 
 from ddrl.errors import WeightsError
-from ddrl.models.diffusers_model import DiffusersModel
-from ddrl.models.lora import LoRASettings, add_lora
-from ddrl.models.lora_export import save_lora
+from ddrl.models.adapter.diffusers_model import DiffusersModel
+from ddrl.models.lora.adapter import LoRASettings, add_lora
+from ddrl.models.lora.export import save_lora
 from ddrl.models.pretrained import load_model
 from ddrl.records import Condition
 

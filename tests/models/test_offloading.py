@@ -21,16 +21,16 @@ from tests.models.families import (
     wan_parts,
 )
 
-from ddrl.models.diffusers_model import DiffusersModel
-from ddrl.models.flux import FluxKontext
-from ddrl.models.flux2_klein import Flux2Klein
-from ddrl.models.ltx2 import LTX2
-from ddrl.models.ltx_video import LTXVideo
-from ddrl.models.qwen_image_edit import QwenImageEditPlus
-from ddrl.models.sana import Sana
-from ddrl.models.sd3 import SD3
-from ddrl.models.stable_diffusion import SDXL
-from ddrl.models.wan_i2v import WanI2V
+from ddrl.models.adapter.diffusers_model import DiffusersModel
+from ddrl.models.families.flux import FluxKontext
+from ddrl.models.families.flux2_klein import Flux2Klein
+from ddrl.models.families.ltx2 import LTX2
+from ddrl.models.families.ltx_video import LTXVideo
+from ddrl.models.families.qwen_image_edit import QwenImageEditPlus
+from ddrl.models.families.sana import Sana
+from ddrl.models.families.sd3 import SD3
+from ddrl.models.families.stable_diffusion import SDXL
+from ddrl.models.families.wan.image_to_video import WanI2V
 
 DEVICE = torch.device("cpu", 0)  # another name of the place where everything is: what moves is told
 

@@ -12,7 +12,7 @@ from torch import nn
 from ddrl.builders.identity import base_parts, encoder_hash
 from ddrl.diffusion.process import RectifiedFlow
 from ddrl.errors import UsageError
-from ddrl.models.opened import METHODS, OpenedModel
+from ddrl.models.adapter.opened import METHODS, OpenedModel
 
 
 class Inner:

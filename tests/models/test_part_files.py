@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from ddrl.models.part_files import PartFiles, read_part
+from ddrl.models.files.part_files import PartFiles, read_part
 
 STEM = "diffusion_pytorch_model"
 

@@ -22,7 +22,7 @@ from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection
 
 from ddrl.errors import WeightsError
-from ddrl.models.base_files import read_base
+from ddrl.models.files.base_files import read_base
 from ddrl.models.pretrained import load_model
 
 # An argument that diffusers gives and its downloads no longer take.

@@ -34,11 +34,11 @@ from tests.models.families.test_wan_experts import folder as wan_experts  # noqa
 from torch import Tensor, nn
 
 from ddrl.errors import WeightsError
-from ddrl.models.blank import blank_condition
-from ddrl.models.configs import known_releases
-from ddrl.models.diffusers_model import DiffusersModel
+from ddrl.models.adapter.blank import blank_condition
+from ddrl.models.adapter.diffusers_model import DiffusersModel
+from ddrl.models.files.configs import known_releases
 from ddrl.models.footprint import LiveBytes
-from ddrl.models.lora import LoRASettings, add_lora
+from ddrl.models.lora.adapter import LoRASettings, add_lora
 from ddrl.models.pretrained import load_model
 from ddrl.models.sketch import materialize, sketch_model
 

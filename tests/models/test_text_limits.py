@@ -11,7 +11,7 @@ from tests.data.making import write_image
 from tests.models.families import test_sd3, test_stable_diffusion
 
 from ddrl.errors import WeightsError
-from ddrl.models.text_limits import TextLimits, read_limits
+from ddrl.models.files.text_limits import TextLimits, read_limits
 
 LONG = "x" * 90  # a tokenizer of single letters makes a token of each
 

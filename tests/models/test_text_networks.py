@@ -14,9 +14,9 @@ from ddrl.diffusion.process import RectifiedFlow
 from ddrl.diffusion.schedule import time_grid
 from ddrl.diffusion.transition import Transitions
 from ddrl.errors import DataError, UsageError
-from ddrl.models.spelling import pieces, vocabulary_of
-from ddrl.models.text_networks import TextDiT
-from ddrl.models.tiny import TinyConfig, TinyModel
+from ddrl.models.tiny.model import TinyConfig, TinyModel
+from ddrl.models.tiny.spelling import pieces, vocabulary_of
+from ddrl.models.tiny.text_networks import TextDiT
 
 TEXTS = ('the word "ab" in red', 'the word "cab" in blue')
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ddrl.data.moving_digits import moving_digit_splits
+from ddrl.data.embedded.moving_digits import moving_digit_splits
 from ddrl.diffusion.process import RectifiedFlow
-from ddrl.models.video_networks import MEAN, SPREAD, VideoDiT
+from ddrl.models.tiny.video_networks import MEAN, SPREAD, VideoDiT
 
 
 def network(*, trained: bool = False) -> VideoDiT:

@@ -6,7 +6,7 @@ import pytest
 from tests.recipe.texts import REWARD, failure, recipe
 
 from ddrl.recipe import resume_conflicts
-from ddrl.recipe.anchors import needs_data, needs_synthetic
+from ddrl.recipe.rules.anchors import needs_data, needs_synthetic
 
 PROMPTS = ["model.family=diffusers", "model.path=m", "data.source=prompts", "data.path=p.txt"]
 

@@ -6,7 +6,7 @@ import pytest
 from tests.recipe.texts import REWARD, failure, recipe
 
 from ddrl.recipe import dump_toml, parse_recipe
-from ddrl.recipe.toml import line_numbers
+from ddrl.recipe.reading.toml import line_numbers
 
 HELD_OUT = '[[evaluation.reward]]\nname = "ink"\n[evaluation.reward.options]\nscale = 2.0\n'
 SECOND = '[[evaluation.reward]]\nname = "a.b:C"\n'

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from ddrl.recipe import options_table
-from ddrl.recipe.keys import key_specs, nearest
+from ddrl.recipe.reading.keys import key_specs, nearest
 
 
 def test_one_row_per_key() -> None:

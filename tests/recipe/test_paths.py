@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ddrl.recipe import parse_recipe, resolve_paths
-from ddrl.recipe.paths import PATHS, expand_paths
+from ddrl.recipe.reading.paths import PATHS, expand_paths
 
 TEXT = '[[reward]]\nname = "ink"\n'
 FILES = (

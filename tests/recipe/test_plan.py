@@ -13,7 +13,7 @@ from ddrl.diffusion.transition import Transitions
 from ddrl.errors import RecipeError
 from ddrl.objective.loss import StepWeight, step_weights
 from ddrl.recipe import Footprint, Plan, Working, make_plan
-from ddrl.recipe.plan import Passes
+from ddrl.recipe.plan.plan import Passes
 
 LATENT = 64
 FOOTPRINT = Footprint(

@@ -5,7 +5,7 @@ from pydantic import BaseModel, ValidationError
 from tests.recipe.texts import recipe
 
 from ddrl.recipe import Recipe
-from ddrl.recipe.keys import key_specs, section_names
+from ddrl.recipe.reading.keys import key_specs, section_names
 from ddrl.recipe.schema import RewardSection
 
 SECTIONS = [

@@ -16,7 +16,8 @@ from ddrl.recipe import (
     parse_recipe,
     resume_conflicts,
 )
-from ddrl.recipe.keys import key_specs
+from ddrl.recipe.reading.keys import key_specs
+from ddrl.recipe.reading.toml import format_value, line_numbers
 from ddrl.recipe.schema import (
     ModelSection,
     ObjectiveSection,
@@ -26,7 +27,6 @@ from ddrl.recipe.schema import (
     RolloutSection,
     RunSection,
 )
-from ddrl.recipe.toml import format_value, line_numbers
 
 texts = st.text(min_size=1)
 numbers = st.floats(allow_nan=False, allow_infinity=False)

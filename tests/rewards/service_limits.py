@@ -22,7 +22,7 @@ from tests.rewards.service_process import Service
 from ddrl.errors import RewardError
 from ddrl.records import Prompts
 from ddrl.rewards.remote import RemoteReward
-from ddrl.rewards.wire import CONTENT_TYPE
+from ddrl.rewards.wire.message import CONTENT_TYPE
 
 NOBODY = 65534
 

@@ -13,8 +13,8 @@ from transformers import CLIPModel
 
 from ddrl.errors import WeightsError
 from ddrl.rewards.base import Reward, make_reward
-from ddrl.rewards.builtin.aesthetic import FILE
-from ddrl.rewards.pixels import cropped_square
+from ddrl.rewards.builtin.preference.aesthetic import FILE
+from ddrl.rewards.networks.pixels import cropped_square
 from ddrl.testing.rewards import check_reward
 
 SIZES = (16, 9, 8, 7, 6, 1)  # the released ones: 768, 1024, 128, 64, 16, 1

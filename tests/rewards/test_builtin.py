@@ -15,11 +15,11 @@ from tests.rewards.tiny_clip import write_clip
 from tests.rewards.tiny_videoreward import make
 from torch import Tensor
 
-from ddrl.data.digits import digit_splits
+from ddrl.data.embedded.digits import digit_splits
 from ddrl.errors import RewardError
 from ddrl.records import Prompts
 from ddrl.rewards.base import BUILTIN, Reward, make_reward, reward_class
-from ddrl.rewards.builtin.classifier import fit_classifier
+from ddrl.rewards.builtin.embedded.classifier import fit_classifier
 from ddrl.rewards.card import RewardCard
 from ddrl.testing.require import ConformanceError
 from ddrl.testing.rewards import check_reward

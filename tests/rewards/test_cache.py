@@ -17,8 +17,8 @@ from ddrl.builders.scorers import build_heldout, build_scorer
 from ddrl.errors import DataError, RewardError
 from ddrl.recipe import Recipe, parse_recipe
 from ddrl.records import Prompts, Scores, Status
-from ddrl.rewards.cache import RewardCache
-from ddrl.rewards.scorer import Scorer, WeightedReward
+from ddrl.rewards.scoring.cache import RewardCache
+from ddrl.rewards.scoring.scorer import Scorer, WeightedReward
 
 SIZE = 6
 GROUP = torch.zeros(SIZE, dtype=torch.int64)

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from ddrl.data.digits import digit_splits
+from ddrl.data.embedded.digits import digit_splits
 from ddrl.errors import RewardError, WeightsError
-from ddrl.models.tiny import TinyConfig, TinyModel
+from ddrl.models.tiny.model import TinyConfig, TinyModel
 from ddrl.records import Prompts
 from ddrl.rewards.base import make_reward
-from ddrl.rewards.builtin.classifier import Architecture, Classifier, fit_classifier
+from ddrl.rewards.builtin.embedded.classifier import Architecture, Classifier, fit_classifier
 
 ARCHITECTURES: list[Architecture] = ["mlp", "conv"]
 

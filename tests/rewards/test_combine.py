@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ddrl.rewards.combine import Combination, combine, standardize, weighted_sum
+from ddrl.rewards.scoring.combine import Combination, combine, standardize, weighted_sum
 
 ALL = torch.ones(4, dtype=torch.bool)
 ROOT = math.sqrt(1.25)  # population standard deviation of 0, 1, 2, 3

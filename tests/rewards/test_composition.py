@@ -8,8 +8,15 @@ from typing import Any
 
 import pytest
 
-from ddrl.rewards.composition import COLORS, RELATIONS, Composition, Item, composition_of, parse
-from ddrl.rewards.composition_rules import Box, conditions, relations, suppress
+from ddrl.rewards.composition.prompt import (
+    COLORS,
+    RELATIONS,
+    Composition,
+    Item,
+    composition_of,
+    parse,
+)
+from ddrl.rewards.composition.rules import Box, conditions, relations, suppress
 
 
 def box(x: float, y: float, size: float = 10, score: float = 0.9) -> Box:

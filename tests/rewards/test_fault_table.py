@@ -11,7 +11,7 @@ from tests.rewards.faulty import RELEASE, Faulty
 
 from ddrl.errors import RewardError
 from ddrl.records import Prompts, Scores, Status
-from ddrl.rewards.scorer import FailurePolicy, Scorer, WeightedReward
+from ddrl.rewards.scoring.scorer import FailurePolicy, Scorer, WeightedReward
 from ddrl.testing.require import ConformanceError
 from ddrl.testing.rewards import check_reward
 

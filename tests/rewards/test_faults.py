@@ -17,7 +17,7 @@ from torch import Tensor
 from ddrl.errors import RewardError
 from ddrl.records import Prompts, Scores, Status
 from ddrl.rewards.base import SampleError
-from ddrl.rewards.scorer import FailurePolicy, Scorer, WeightedReward
+from ddrl.rewards.scoring.scorer import FailurePolicy, Scorer, WeightedReward
 
 SIZE = 8
 GROUP = torch.arange(2).repeat_interleave(4)
@@ -151,7 +151,7 @@ def test_retries_are_bounded() -> None:
 def test_pauses_double_up_to_a_limit(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("ddrl.rewards.attempt.LONGEST_PAUSE", 0.005)
+    monkeypatch.setattr("ddrl.rewards.scoring.attempt.LONGEST_PAUSE", 0.005)
     reward = Calls(*(raises(ValueError("down")) for _ in range(5)))
     with caplog.at_level(logging.WARNING):
         assert score(WeightedReward("remote", reward, retries=5)).valid.all()

@@ -26,10 +26,10 @@ from transformers import (
 from ddrl.errors import DDRLError, RewardError, WeightsError
 from ddrl.records import Prompts
 from ddrl.rewards.base import SampleError, make_reward
-from ddrl.rewards.composition import COLORS, parse
-from ddrl.rewards.composition_rules import Box, conditions, suppress
-from ddrl.rewards.detector import Detector, boxes_of
-from ddrl.rewards.object_color import ColorClassifier, crop
+from ddrl.rewards.composition.detector import Detector, boxes_of
+from ddrl.rewards.composition.object_color import ColorClassifier, crop
+from ddrl.rewards.composition.prompt import COLORS, parse
+from ddrl.rewards.composition.rules import Box, conditions, suppress
 from ddrl.testing.rewards import check_reward
 
 TEXTS = ("a photo of a dog", "a photo of two cats", "a photo of a red bird left of a cow")

@@ -17,10 +17,10 @@ from transformers import CLIPModel
 
 from ddrl.errors import WeightsError
 from ddrl.rewards.base import Reward, make_reward
-from ddrl.rewards.builtin.hps import FILE, TOKENIZER
-from ddrl.rewards.openclip import clip_config, clip_names
-from ddrl.rewards.pixels import padded_square
-from ddrl.rewards.weight_files import fill
+from ddrl.rewards.builtin.preference.hps import FILE, TOKENIZER
+from ddrl.rewards.networks.openclip import clip_config, clip_names
+from ddrl.rewards.networks.pixels import padded_square
+from ddrl.rewards.networks.weight_files import fill
 from ddrl.testing.rewards import check_reward
 
 TEXTS = ("a cat", "two dogs on a red car", "x", "a cat")

@@ -20,9 +20,9 @@ from transformers import AutoTokenizer, Qwen2VLImageProcessorPil
 
 from ddrl.errors import RewardError, WeightsError
 from ddrl.rewards.base import Reward, SampleError, make_reward
-from ddrl.rewards.builtin.hpsv3 import FILE, PIXELS
-from ddrl.rewards.hpsv3_prompt import REWARD_TOKEN, question
-from ddrl.rewards.qwen2vl import frame_size
+from ddrl.rewards.builtin.preference.hpsv3 import FILE, PIXELS
+from ddrl.rewards.networks.hpsv3_prompt import REWARD_TOKEN, question
+from ddrl.rewards.networks.qwen2vl import frame_size
 from ddrl.testing.rewards import check_reward
 
 TEXTS = ("a cat runs left", "two dogs", "a cat and two dogs look left and right")

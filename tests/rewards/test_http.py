@@ -23,7 +23,7 @@ from tests.rewards.reward_server import Answer, good, serving
 from ddrl.errors import RewardError
 from ddrl.records import Prompts
 from ddrl.rewards import remote
-from ddrl.rewards.http_proxy import find_proxy
+from ddrl.rewards.http.proxy import find_proxy
 from ddrl.rewards.remote import RemoteReward
 
 VARIABLES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")

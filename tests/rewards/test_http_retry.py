@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from ddrl.rewards.endpoints import Endpoints
-from ddrl.rewards.http_client import ExchangeError
-from ddrl.rewards.http_retry import NoAnswerError, Patience, is_passing, persist, told_wait
+from ddrl.rewards.http.client import ExchangeError
+from ddrl.rewards.http.endpoints import Endpoints
+from ddrl.rewards.http.retry import NoAnswerError, Patience, is_passing, persist, told_wait
 
 
 @pytest.mark.parametrize(

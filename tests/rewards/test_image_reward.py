@@ -14,9 +14,9 @@ from torch import Tensor
 
 from ddrl.errors import WeightsError
 from ddrl.rewards.base import Reward, make_reward
-from ddrl.rewards.blip import LENGTH, blip_configs
-from ddrl.rewards.builtin.image_reward import FILE, MEAN, STD, TOKENIZER
-from ddrl.rewards.pixels import cropped_square
+from ddrl.rewards.builtin.preference.image_reward import FILE, MEAN, STD, TOKENIZER
+from ddrl.rewards.networks.blip import LENGTH, blip_configs
+from ddrl.rewards.networks.pixels import cropped_square
 from ddrl.testing.rewards import check_reward
 
 TEXTS = ("a cat", "two dogs on a red car", "x", "a cat")

@@ -13,7 +13,7 @@ from torch import Tensor
 from ddrl.errors import RewardError
 from ddrl.records import Prompts
 from ddrl.rewards.base import GroupReward, Reward
-from ddrl.rewards.scorer import FailurePolicy, Scorer, WeightedReward
+from ddrl.rewards.scoring.scorer import FailurePolicy, Scorer, WeightedReward
 
 SIZE = 20
 MEDIA = torch.rand((SIZE, 3, 4, 4), generator=torch.Generator().manual_seed(0))

@@ -10,17 +10,22 @@ import pytest
 import torch
 from torch import Tensor
 
-from ddrl.data.digits import DIGIT_NAMES
-from ddrl.data.moving_digits import DIRECTIONS, frames_by_digit, moving_digit_splits, speeds
-from ddrl.data.sources import CaptionedMedia
+from ddrl.data.embedded.digits import DIGIT_NAMES
+from ddrl.data.embedded.moving_digits import (
+    DIRECTIONS,
+    frames_by_digit,
+    moving_digit_splits,
+    speeds,
+)
+from ddrl.data.embedded.sources import CaptionedMedia
 from ddrl.errors import RewardError
 from ddrl.records import Prompts
 from ddrl.rewards.base import make_reward
-from ddrl.rewards.builtin.classifier import fit_classifier
-from ddrl.rewards.builtin.digit_identity import DigitIdentity
-from ddrl.rewards.builtin.motion import Motion
-from ddrl.rewards.builtin.prompt_words import asked_word
-from ddrl.rewards.builtin.registration import fit_motions, shift
+from ddrl.rewards.builtin.embedded.classifier import fit_classifier
+from ddrl.rewards.builtin.embedded.digit_identity import DigitIdentity
+from ddrl.rewards.builtin.embedded.motion import Motion
+from ddrl.rewards.builtin.embedded.prompt_words import asked_word
+from ddrl.rewards.builtin.embedded.registration import fit_motions, shift
 from ddrl.testing.rewards import check_reward
 
 SPEEDS = speeds((12, 12), 8)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from ddrl.cli.pictures import mp4
-from ddrl.data.videos import read_video
+from ddrl.data.media.videos import read_video
 from ddrl.rewards.mp4 import write_mp4
 
 COLOURS = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0), (100, 150, 200)]

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ddrl.errors import RewardError
 from ddrl.records import Prompts, Scores, Status
-from ddrl.rewards.scorer import FailurePolicy, Scorer, WeightedReward
+from ddrl.rewards.scoring.scorer import FailurePolicy, Scorer, WeightedReward
 
 SIZE = 8
 GROUP = torch.arange(2).repeat_interleave(4)

@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor
 from transformers import CLIPImageProcessorPil
 
-from ddrl.rewards.pixels import MEAN, STD, cropped_square, padded_square
+from ddrl.rewards.networks.pixels import MEAN, STD, cropped_square, padded_square
 
 SIZES = [(64, 64), (300, 480), (225, 224), (227, 224), (224, 231), (480, 832), (20, 90)]
 

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from ddrl.errors import RewardError
 from ddrl.records import Prompts, Scores, Status
-from ddrl.rewards.combine import Combination
 from ddrl.rewards.level import plan_calls
-from ddrl.rewards.scorer import FailurePolicy, Scorer, WeightedReward
+from ddrl.rewards.scoring.combine import Combination
+from ddrl.rewards.scoring.scorer import FailurePolicy, Scorer, WeightedReward
 
 SIZE = 12
 GROUP = torch.arange(3).repeat_interleave(4)

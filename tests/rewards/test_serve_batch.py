@@ -9,8 +9,8 @@ from tests.rewards.served import Bright, Centred
 from torch import Tensor
 
 from ddrl.records import Prompts
-from ddrl.rewards.serve_batch import Outcome, Sample, samples_of, score_samples
-from ddrl.rewards.wire import Request
+from ddrl.rewards.serve.batch import Outcome, Sample, samples_of, score_samples
+from ddrl.rewards.wire.message import Request
 
 RANDOM = np.random.default_rng(0)
 

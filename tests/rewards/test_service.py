@@ -23,7 +23,7 @@ from ddrl.errors import RewardError
 from ddrl.records import Prompts
 from ddrl.rewards.base import SampleError, make_reward
 from ddrl.rewards.remote import RemoteReward
-from ddrl.rewards.wire import CONTENT_TYPE
+from ddrl.rewards.wire.message import CONTENT_TYPE
 
 pytestmark = pytest.mark.timeout(1200)
 
@@ -246,7 +246,7 @@ def check_training(running: Service, folder: Path, factory: pytest.TempPathFacto
 def test_the_token_stays_where_a_served_reward_needs_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ddrl.cli.reward_serve import _token
+    from ddrl.cli.reward.serve import _token
     from ddrl.recipe.serving import load_serving
 
     file = tmp_path / "rewards.toml"

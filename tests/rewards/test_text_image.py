@@ -16,9 +16,9 @@ from transformers import AutoModel, AutoTokenizer, CLIPImageProcessorPil, Siglip
 
 from ddrl.errors import RewardError, WeightsError
 from ddrl.rewards.base import make_reward
-from ddrl.rewards.builtin.pickscore import PROCESSOR
+from ddrl.rewards.builtin.preference.pickscore import PROCESSOR
 from ddrl.rewards.card import RewardCard
-from ddrl.rewards.towers import preprocess
+from ddrl.rewards.networks.towers import preprocess
 
 TEXTS = ("a cat", "two dogs on a red car", "x", "a cat")
 GOLDEN = "DDRL_PICKSCORE"

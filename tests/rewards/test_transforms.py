@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ddrl.rewards.transforms import (
+from ddrl.jobs.reward_audit.transforms import (
     TRANSFORMS,
     Transform,
     blank,

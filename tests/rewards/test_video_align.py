@@ -17,9 +17,9 @@ from transformers import AutoTokenizer
 
 from ddrl.errors import RewardError, WeightsError
 from ddrl.rewards.base import Reward, SampleError, make_reward
-from ddrl.rewards.builtin.video_align import MIN_PIXELS, frame_index
-from ddrl.rewards.qwen2vl import frame_size, patches
-from ddrl.rewards.videoreward_prompt import REWARD_TOKENS, question
+from ddrl.rewards.builtin.preference.video_align import MIN_PIXELS, frame_index
+from ddrl.rewards.networks.qwen2vl import frame_size, patches
+from ddrl.rewards.networks.videoreward_prompt import REWARD_TOKENS, question
 
 BOUNDS = {"grain": 28, "min_pixels": MIN_PIXELS, "max_pixels": 200704}
 TEXTS = ("a cat runs left", "two dogs", "a cat and two dogs look left and right")

@@ -23,8 +23,8 @@ from tests.rewards.rendering import prompts
 
 from ddrl.errors import RewardError
 from ddrl.rewards.base import make_reward
-from ddrl.rewards.chat import Failure
-from ddrl.rewards.judge_words import YesNo
+from ddrl.rewards.judge.chat import Failure
+from ddrl.rewards.judge.words import YesNo
 from ddrl.testing.rewards import check_reward
 
 ASKED = prompts("a red wall", "a red wall", "a blue wall")

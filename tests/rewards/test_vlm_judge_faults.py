@@ -14,7 +14,7 @@ from tests.rewards.rendering import prompts
 
 from ddrl.errors import RewardError
 from ddrl.rewards.base import SampleError
-from ddrl.rewards.chat import MAX_REPLY
+from ddrl.rewards.judge.chat import MAX_REPLY
 
 
 def said(content: object, **more: Any) -> Fault:

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from ddrl.errors import RewardError
-from ddrl.rewards.endpoints import Endpoints
-from ddrl.rewards.wire import (
+from ddrl.rewards.http.endpoints import Endpoints
+from ddrl.rewards.wire.media import Array, decode, encode
+from ddrl.rewards.wire.message import (
     FORMAT,
     Reply,
     Request,
@@ -27,7 +28,6 @@ from ddrl.rewards.wire import (
     encode_reply,
     encode_request,
 )
-from ddrl.rewards.wire_media import Array, decode, encode
 
 RANDOM = np.random.default_rng(0)
 IMAGES = RANDOM.random((2, 3, 4, 6), dtype=np.float32)

@@ -13,8 +13,9 @@ import pytest
 from PIL import Image
 from tests.rewards.test_wire import IMAGES, body_of, header_and_payload, request
 
-from ddrl.rewards.serve_budget import Budget
-from ddrl.rewards.wire import (
+from ddrl.rewards.serve.budget import Budget
+from ddrl.rewards.wire.media import MediaError, decode
+from ddrl.rewards.wire.message import (
     FORMAT,
     MAX_PARTS,
     MAX_SAMPLES,
@@ -28,7 +29,6 @@ from ddrl.rewards.wire import (
     encode_request,
     open_request,
 )
-from ddrl.rewards.wire_media import MediaError, decode
 
 HUGE = 10**4299  # the longest number that Python reads
 

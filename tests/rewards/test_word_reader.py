@@ -11,7 +11,7 @@ from tests.rewards.rendering import render
 from torch import Tensor, nn
 
 from ddrl.errors import WeightsError
-from ddrl.rewards.builtin.word_reader import ALPHABET, WordReader, fit_word_reader
+from ddrl.rewards.builtin.embedded.word_reader import ALPHABET, WordReader, fit_word_reader
 
 WORDS = ["cat", "dog", "book", "egg"]
 

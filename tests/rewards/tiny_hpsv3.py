@@ -10,8 +10,8 @@ from tests.rewards.tiny_videoreward import WORDS, Tiny, base_config, tokenizer
 from torch import nn
 from transformers import AutoTokenizer, Qwen2VLForConditionalGeneration
 
-from ddrl.rewards.builtin.hpsv3 import FILE
-from ddrl.rewards.hpsv3_prompt import REWARD_TOKEN, question
+from ddrl.rewards.builtin.preference.hpsv3 import FILE
+from ddrl.rewards.networks.hpsv3_prompt import REWARD_TOKEN, question
 
 
 def make(root: Path) -> Tiny:

@@ -17,7 +17,7 @@ from transformers import (
     Qwen2VLForConditionalGeneration,
 )
 
-from ddrl.rewards.videoreward_prompt import REWARD_TOKENS, question
+from ddrl.rewards.networks.videoreward_prompt import REWARD_TOKENS, question
 
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>"]
 SPECIAL += ["<|image_pad|>", "<|video_pad|>"]

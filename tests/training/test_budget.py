@@ -7,7 +7,7 @@ import math
 import pytest
 
 from ddrl.errors import CheckpointError
-from ddrl.training.budget import MAX_FACTOR, MAX_RANGE, DriftBudget
+from ddrl.training.safety.budget import MAX_FACTOR, MAX_RANGE, DriftBudget
 
 
 def fixed(drift: float, *, beta: float = 1.0, budget: float = 0.03) -> DriftBudget:

@@ -19,9 +19,9 @@ from tensorboard.backend.event_processing.event_multiplexer import (  # type: ig
 from tensorboard.plugins.custom_scalar.layout_pb2 import Layout  # type: ignore[import-untyped]
 
 from ddrl.errors import UsageError
-from ddrl.training.dashboards import TensorBoardSink, WandbSink
-from ddrl.training.metrics import GLOSSARY, tag_of
-from ddrl.training.shown import Shown
+from ddrl.training.logs.dashboards import TensorBoardSink, WandbSink
+from ddrl.training.logs.metrics import GLOSSARY, tag_of
+from ddrl.training.logs.shown import Shown
 
 PICTURES = np.random.default_rng(0).integers(0, 256, (6, 8, 8, 3), dtype=np.uint8)
 SHOWN = Shown(20, "audit", tuple("abcdef"), PICTURES)

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from ddrl.errors import GuardStop
-from ddrl.training.guard import Guard
+from ddrl.training.safety.guard import Guard
 
 GOOD = {"reward": -3.0, "grad_norm": 1.0, "ratio_max": 1.2, "latent_std": 0.8}
 

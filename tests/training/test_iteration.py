@@ -13,10 +13,10 @@ from torch import Tensor
 from ddrl.errors import ReplayMismatch
 from ddrl.objective.loss import Objective
 from ddrl.records import Advantages, Anchor, Trajectory
-from ddrl.rewards.scorer import Scorer, WeightedReward
+from ddrl.rewards.scoring.scorer import Scorer, WeightedReward
 from ddrl.training import rollout
 from ddrl.training import trainer as module
-from ddrl.training.budget import DriftBudget
+from ddrl.training.safety.budget import DriftBudget
 from ddrl.training.trainer import Trainer
 
 N = 8  # samples of a Toy

@@ -12,12 +12,12 @@ from torch import Tensor
 
 from ddrl.errors import CheckpointError, GuardStop, RewardError
 from ddrl.objective.loss import Objective
-from ddrl.training.auditing import Audit, AuditRecord, Monitor
-from ddrl.training.budget import DriftBudget
 from ddrl.training.checkpoint import Best, CheckpointFolder, read_manifest
-from ddrl.training.guard import Guard
 from ddrl.training.loop import restore, save, train
 from ddrl.training.rollout import rollout
+from ddrl.training.safety.auditing import Audit, AuditRecord, Monitor
+from ddrl.training.safety.budget import DriftBudget
+from ddrl.training.safety.guard import Guard
 from ddrl.training.trainer import Trainer
 
 NUM_STEPS = 4

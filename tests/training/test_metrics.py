@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from ddrl.errors import DDRLError
 from ddrl.objective.advantage import center_advantage, global_advantage, group_advantage
 from ddrl.records import Advantages, Scores, Status
-from ddrl.training.metrics import (
+from ddrl.training.logs.metrics import (
     GLOSSARY,
     glossary_table,
     merge,

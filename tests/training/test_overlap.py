@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ddrl.errors import GuardStop, RewardError
 from ddrl.records import Condition, Prompts
-from ddrl.rewards.scorer import Scorer, WeightedReward
+from ddrl.rewards.scoring.scorer import Scorer, WeightedReward
 from ddrl.training.collect import Collected, Collector
 from ddrl.training.trainer import Trainer
 

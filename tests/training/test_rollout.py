@@ -16,7 +16,7 @@ from ddrl.diffusion.schedule import time_grid
 from ddrl.diffusion.solvers import Solver
 from ddrl.diffusion.transition import Reduction, Transitions
 from ddrl.models.base import DiffusionModel
-from ddrl.models.tiny import TinyConfig, TinyModel
+from ddrl.models.tiny.model import TinyConfig, TinyModel
 from ddrl.objective.loss import Objective
 from ddrl.records import Advantages, Condition, Trajectory
 from ddrl.seeding import sample_noise

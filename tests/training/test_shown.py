@@ -11,10 +11,10 @@ from tests.fakes import FakeSink, Toy
 
 from ddrl.errors import CheckpointError
 from ddrl.objective.loss import Objective
-from ddrl.training.auditing import Audit
 from ddrl.training.checkpoint import CheckpointFolder
+from ddrl.training.logs.shown import SampleSheets, Shown, as_shown, newest_sheet, small_pictures
 from ddrl.training.loop import train
-from ddrl.training.shown import SampleSheets, Shown, as_shown, newest_sheet, small_pictures
+from ddrl.training.safety.auditing import Audit
 
 
 def shown(step: int, num: int = 3) -> Shown:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from ddrl.errors import CheckpointError
-from ddrl.training.sinks import JSONLSink, read_metrics
+from ddrl.training.logs.sinks import JSONLSink, read_metrics
 
 
 def lines(path: Path) -> list[dict[str, Any]]:

@@ -13,16 +13,16 @@ from tests.fakes import FakeCondition, FakeModel, FakeReward, FakeSink, Toy, fak
 from torch import Tensor
 
 from ddrl.errors import GuardStop, ReplayMismatch, RewardError, WeightsError
-from ddrl.evaluation.generate import generate
+from ddrl.evaluation.measures.generate import generate
 from ddrl.objective.loss import Objective
 from ddrl.records import Advantages, Condition, Prompts, Trajectory
-from ddrl.training.auditing import Audit
-from ddrl.training.budget import DriftBudget
 from ddrl.training.forward import Forward
-from ddrl.training.guard import Guard
+from ddrl.training.logs.metrics import spec_of
 from ddrl.training.loop import train
-from ddrl.training.metrics import spec_of
 from ddrl.training.rollout import decode_samples
+from ddrl.training.safety.auditing import Audit
+from ddrl.training.safety.budget import DriftBudget
+from ddrl.training.safety.guard import Guard
 from ddrl.training.trainer import Trainer
 
 Regularizer = Literal["data", "reference", "none"]

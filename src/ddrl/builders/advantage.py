@@ -10,7 +10,7 @@ from ddrl.models.base import DiffusionModel
 from ddrl.objective import advantage as adv
 from ddrl.recipe import Recipe
 from ddrl.records import Advantages
-from ddrl.rewards.scorer import Scorer
+from ddrl.rewards.scoring.scorer import Scorer
 from ddrl.training.trainer import AdvantageFunction, Pool
 
 __all__ = ["build_advantage"]

@@ -10,27 +10,27 @@ from typing import Any
 
 import torch
 
-from ddrl.builders.corpus import Corpus
+from ddrl.builders.data.corpus import Corpus
+from ddrl.builders.data.source import build_corpus, check_path
 from ddrl.builders.device import device_to_read, limit_threads, note_device, pick_device
-from ddrl.builders.embedded import build_judge, check_embedded, load_splits
 from ddrl.builders.pretrained import adapt, build_pretrained, check_model_path, family_of
 from ddrl.builders.scorers import build_scorer
-from ddrl.builders.source import build_corpus, check_path
 from ddrl.builders.stages import check_starts, start_from
 from ddrl.builders.store import Progress, fingerprint, make_once
+from ddrl.builders.tasks.embedded import build_judge, check_embedded, load_splits
 from ddrl.builders.verify import base_identity, check_base, check_data, identity_notes, resume_hint
-from ddrl.data.digits import DigitSplits
-from ddrl.data.sources import CaptionedMedia
+from ddrl.data.embedded.digits import DigitSplits
+from ddrl.data.embedded.sources import CaptionedMedia
+from ddrl.models.adapter.diffusers_model import DiffusersModel
 from ddrl.models.compiling import compile_blocks
-from ddrl.models.diffusers_model import DiffusersModel
-from ddrl.models.spelling import pieces, vocabulary_of
-from ddrl.models.text_networks import TextDiT
-from ddrl.models.tiny import TinyCondition, TinyConfig, TinyModel
+from ddrl.models.tiny.model import TinyCondition, TinyConfig, TinyModel
+from ddrl.models.tiny.spelling import pieces, vocabulary_of
+from ddrl.models.tiny.text_networks import TextDiT
 from ddrl.recipe.schema import HeldoutRewardSection, Recipe, RewardSection
 from ddrl.records import Condition
 from ddrl.rewards.base import reward_class
 from ddrl.rewards.card import RewardCard
-from ddrl.rewards.scorer import Scorer
+from ddrl.rewards.scoring.scorer import Scorer
 from ddrl.training.checkpoint import Checkpoint
 from ddrl.training.pretrain import PretrainSettings, pretrain
 

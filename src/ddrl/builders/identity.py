@@ -19,9 +19,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
+from ddrl.models.adapter.diffusers_model import DiffusersModel
 from ddrl.models.base import DiffusionModel
-from ddrl.models.diffusers_model import DiffusersModel
-from ddrl.models.tiny import TinyModel
+from ddrl.models.tiny.model import TinyModel
 from ddrl.records import Condition
 
 __all__ = ["base_parts", "condition_hash", "encoder_hash", "text_hash"]

@@ -19,8 +19,8 @@ from importlib import metadata
 from pathlib import Path
 
 from ddrl.builders.identity import encoder_hash, text_hash
+from ddrl.models.adapter.diffusers_model import DiffusersModel
 from ddrl.models.base import DiffusionModel
-from ddrl.models.diffusers_model import DiffusersModel
 
 __all__ = ["cache_key", "class_code", "encoder_fingerprint", "family_code", "stamps"]
 
@@ -39,8 +39,18 @@ NOT_CODE = ("cli", "evaluation", "recipe", "testing", "votes")
 
 MAKERS = {
     "base": ("builders/assets.py", "data", "diffusion", "models", "objective", "training"),
-    "word-reader": ("builders/embedded.py", "data", "rewards/builtin", "rewards/pixels.py"),
-    "classifier": ("builders/embedded.py", "data", "rewards/builtin", "rewards/pixels.py"),
+    "word-reader": (
+        "builders/tasks/embedded.py",
+        "data",
+        "rewards/builtin",
+        "rewards/networks/pixels.py",
+    ),
+    "classifier": (
+        "builders/tasks/embedded.py",
+        "data",
+        "rewards/builtin",
+        "rewards/networks/pixels.py",
+    ),
     "encoder": ("data", "models"),
     "reward": ("data", "models", "rewards"),
 }

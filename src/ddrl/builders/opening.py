@@ -10,13 +10,13 @@ import torch
 from ddrl.builders.pretrained import adapt, family_of, refuse_quantized, warn_of_distilled
 from ddrl.diffusion.process import RectifiedFlow
 from ddrl.errors import DDRLError, WeightsError
-from ddrl.models.base_files import BaseFiles
-from ddrl.models.configs import PipelineConfigs, building, part_class
-from ddrl.models.diffusers_model import DiffusersModel
-from ddrl.models.hub import ask_hub, local_folder
-from ddrl.models.opened import OpenedModel
-from ddrl.models.own_family import Family, family_class
-from ddrl.models.weights_match import check_weights
+from ddrl.models.adapter.diffusers_model import DiffusersModel
+from ddrl.models.adapter.opened import OpenedModel
+from ddrl.models.adapter.own_family import Family, family_class
+from ddrl.models.files.base_files import BaseFiles
+from ddrl.models.files.configs import PipelineConfigs, building, part_class
+from ddrl.models.files.hub import ask_hub, local_folder
+from ddrl.models.files.weights_match import check_weights
 from ddrl.recipe.schema import Recipe
 
 __all__ = ["inspect_base", "is_downloaded_later", "open_sketch", "require_base"]

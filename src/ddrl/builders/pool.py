@@ -6,18 +6,18 @@ import logging
 
 import torch
 
-from ddrl.builders.anchors import anchors_per_group, make_anchors, synthetic_dealt
-from ddrl.builders.corpus import Part
+from ddrl.builders.data.corpus import Part
 from ddrl.builders.store import Progress
-from ddrl.data.digits import DigitSplits
+from ddrl.builders.synthetic.anchors import anchors_per_group, make_anchors, synthetic_dealt
+from ddrl.data.embedded.digits import DigitSplits
+from ddrl.data.encoded.joined import JoinedLatents
 from ddrl.data.groups import Dealer
-from ddrl.data.joined import JoinedLatents
 from ddrl.data.sized import SizedDealer
 from ddrl.models.base import DiffusionModel
 from ddrl.recipe import Recipe
-from ddrl.recipe.anchors import needs_synthetic
+from ddrl.recipe.rules.anchors import needs_synthetic
 from ddrl.recipe.sizes import size_name
-from ddrl.rewards.scorer import Scorer
+from ddrl.rewards.scoring.scorer import Scorer
 from ddrl.training.trainer import Pool
 
 __all__ = ["build_pool"]

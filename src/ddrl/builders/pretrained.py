@@ -10,14 +10,14 @@ import torch
 from ddrl.builders.stages import read_start, start_from
 from ddrl.disk import may_be_hub_id
 from ddrl.errors import UsageError, WeightsError
-from ddrl.models.base_files import BaseFiles
-from ddrl.models.diffusers_model import DiffusersModel
-from ddrl.models.few_step import few_step_name
-from ddrl.models.hub import missing_folder
-from ddrl.models.lora import LoRASettings, add_lora, lora_rank
-from ddrl.models.own_family import Family, family_class
+from ddrl.models.adapter.diffusers_model import DiffusersModel
+from ddrl.models.adapter.few_step import few_step_name
+from ddrl.models.adapter.own_family import Family, family_class
+from ddrl.models.files.base_files import BaseFiles
+from ddrl.models.files.hub import missing_folder
+from ddrl.models.files.weights_match import TRAINED
+from ddrl.models.lora.adapter import LoRASettings, add_lora, lora_rank
 from ddrl.models.pretrained import load_model, look_into
-from ddrl.models.weights_match import TRAINED
 from ddrl.recipe.schema import Recipe
 
 __all__ = ["adapt", "build_pretrained", "check_model_path", "family_of", "refuse_quantized"]

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from ddrl.builders.embedded import embedded_options
 from ddrl.builders.keys import cache_key, class_code, stamps
-from ddrl.data.digits import DigitSplits
+from ddrl.builders.tasks.embedded import embedded_options
+from ddrl.data.embedded.digits import DigitSplits
 from ddrl.errors import RewardError
 from ddrl.recipe.schema import HeldoutRewardSection, Recipe, RewardSection
 from ddrl.rewards.base import GroupReward, Reward, make_reward
-from ddrl.rewards.cache import RewardCache
 from ddrl.rewards.level import is_group_level
-from ddrl.rewards.scorer import Scorer, WeightedReward
+from ddrl.rewards.scoring.cache import RewardCache
+from ddrl.rewards.scoring.scorer import Scorer, WeightedReward
 
 __all__ = ["build_heldout", "build_scorer", "reward_key"]
 
@@ -42,7 +42,7 @@ def build_scorer(recipe: Recipe, splits: DigitSplits | None) -> Scorer:
 
 
 def build_heldout(recipe: Recipe, splits: DigitSplits | None) -> Scorer | None:
-    """The held-out rewards, if there are any; for :meth:`~ddrl.rewards.scorer.Scorer.measure`.
+    """The held-out rewards, if any, for :meth:`~ddrl.rewards.scoring.scorer.Scorer.measure`.
 
     Args:
         recipe: whose rewards.

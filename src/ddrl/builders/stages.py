@@ -9,11 +9,11 @@ import torch
 
 from ddrl.disk import read_document
 from ddrl.errors import DDRLError, WeightsError
-from ddrl.models.diffusers_model import DiffusersModel
-from ddrl.models.lora import LoRASettings, add_lora, merge_lora
-from ddrl.models.lora_start import StartAdapter, adapter_files, bind_adapter, read_adapter
-from ddrl.models.tiny import TinyModel
-from ddrl.recipe.load import parse_recipe
+from ddrl.models.adapter.diffusers_model import DiffusersModel
+from ddrl.models.lora.adapter import LoRASettings, add_lora, merge_lora
+from ddrl.models.lora.start import StartAdapter, adapter_files, bind_adapter, read_adapter
+from ddrl.models.tiny.model import TinyModel
+from ddrl.recipe.reading.load import parse_recipe
 from ddrl.recipe.schema import Recipe
 from ddrl.training.checkpoint import Checkpoint, CheckpointFolder, load_weights
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from ddrl.builders.keys import cache_key
-from ddrl.data.sources import CaptionedMedia
+from ddrl.data.embedded.sources import CaptionedMedia
 from ddrl.disk import apply_umask
 from ddrl.errors import DataError
 

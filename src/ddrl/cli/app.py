@@ -11,18 +11,18 @@ from typing import Annotated, NoReturn
 import typer
 
 from ddrl.cli.compare import compare
-from ddrl.cli.data import data
+from ddrl.cli.data.command import data
 from ddrl.cli.doctor import doctor
 from ddrl.cli.evaluate import evaluate
 from ddrl.cli.explain import explain
 from ddrl.cli.export import export
-from ddrl.cli.interrupts import Interrupted, Interrupts
 from ddrl.cli.recipe import recipe
-from ddrl.cli.reward import reward
+from ddrl.cli.reward.command import reward
 from ddrl.cli.sample import sample
-from ddrl.cli.streams import guard_streams, lost_results
-from ddrl.cli.surroundings import check_surroundings, known_home
-from ddrl.cli.terminal import complain, say, set_up_logging, show_help
+from ddrl.cli.terminal.interrupts import Interrupted, Interrupts
+from ddrl.cli.terminal.output import complain, say, set_up_logging, show_help
+from ddrl.cli.terminal.streams import guard_streams, lost_results
+from ddrl.cli.terminal.surroundings import check_surroundings, known_home
 from ddrl.cli.train import train
 from ddrl.cli.watch import watch
 from ddrl.errors import DataError, DDRLError, UsageError, printable

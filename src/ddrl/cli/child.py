@@ -8,7 +8,7 @@ import signal
 import sys
 
 from ddrl.cli.app import main
-from ddrl.cli.interrupts import Interrupts
+from ddrl.cli.terminal.interrupts import Interrupts
 
 __all__: list[str] = []
 

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ddrl.cli.interrupts import Interrupts
-from ddrl.cli.lock import FolderLock
-from ddrl.cli.streams import results_are_kept
-from ddrl.cli.tables import print_table
-from ddrl.cli.terminal import Verbose, complain, say, shout
+from ddrl.cli.terminal.interrupts import Interrupts
+from ddrl.cli.terminal.lock import FolderLock
+from ddrl.cli.terminal.output import Verbose, complain, say, shout
+from ddrl.cli.terminal.streams import results_are_kept
+from ddrl.cli.terminal.tables import print_table
 
 if TYPE_CHECKING:
-    from ddrl.builders.compare import Outcome
-    from ddrl.builders.comparison_job import ComparisonJob
-    from ddrl.evaluation.comparison import ComparisonReport
+    from ddrl.evaluation.findings.comparison import ComparisonReport
+    from ddrl.jobs.compare.execute import Outcome
+    from ddrl.jobs.compare.job import ComparisonJob
 
 __all__ = ["compare"]
 
@@ -55,7 +55,7 @@ def compare(
 
     The same command resumes. Writes comparison.html, which needs no other file, and its numbers.
     """
-    from ddrl.builders.comparison_job import ComparisonJob
+    from ddrl.jobs.compare.job import ComparisonJob
     from ddrl.named_code import look_in
 
     look_in(Path.cwd())

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from ddrl.cli.terminal import Verbose, say, say_json
+from ddrl.cli.terminal.output import Verbose, say, say_json
 from ddrl.errors import UsageError
 
 __all__ = ["doctor"]

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ddrl.cli.overrides import AllowCode, ModelOption, split_runs, with_model
-from ddrl.cli.steps import StepOption, read_step
-from ddrl.cli.streams import results_are_kept
-from ddrl.cli.tables import print_table
-from ddrl.cli.terminal import Verbose, format_change, say, say_json
+from ddrl.cli.terminal.output import Verbose, format_change, say, say_json
+from ddrl.cli.terminal.overrides import AllowCode, ModelOption, split_runs, with_model
+from ddrl.cli.terminal.steps import StepOption, read_step
+from ddrl.cli.terminal.streams import results_are_kept
+from ddrl.cli.terminal.tables import print_table
 
 if TYPE_CHECKING:
-    from ddrl.evaluation.audit import Report
+    from ddrl.evaluation.findings.audit import Report
 
 __all__ = ["evaluate"]
 
@@ -50,10 +50,10 @@ def evaluate(
 
     Writes report.html, which needs no other file, and report.json.
     """
-    from ddrl.builders.evaluation import evaluate_runs
-    from ddrl.evaluation.page import headline
-    from ddrl.evaluation.report import write_report
-    from ddrl.evaluation.sheets import write_sheets
+    from ddrl.evaluation.pages.page import headline
+    from ddrl.evaluation.pages.report import write_report
+    from ddrl.evaluation.pages.sheets import write_sheets
+    from ddrl.jobs.evaluate.audit import evaluate_runs
 
     runs, overrides = split_runs(arguments)
     report = evaluate_runs(

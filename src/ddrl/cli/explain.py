@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ddrl.cli.tables import print_table
-from ddrl.cli.terminal import Verbose, say, say_json
+from ddrl.cli.terminal.output import Verbose, say, say_json
+from ddrl.cli.terminal.tables import print_table
 
 if TYPE_CHECKING:
     from ddrl.recipe.explaining import Explanation

@@ -7,11 +7,11 @@ from typing import Annotated, Literal
 
 import typer
 
-from ddrl.cli.overrides import AllowCode, ModelOption, OverridesArgument, with_model
-from ddrl.cli.progress import make_reporter
-from ddrl.cli.steps import RawOption, StepOption, read_step
-from ddrl.cli.streams import results_are_kept
-from ddrl.cli.terminal import Verbose, say
+from ddrl.cli.terminal.output import Verbose, say
+from ddrl.cli.terminal.overrides import AllowCode, ModelOption, OverridesArgument, with_model
+from ddrl.cli.terminal.progress import make_reporter
+from ddrl.cli.terminal.steps import RawOption, StepOption, read_step
+from ddrl.cli.terminal.streams import results_are_kept
 from ddrl.errors import UsageError
 
 __all__ = ["export"]
@@ -69,8 +69,8 @@ def export(
     folder for `from_pretrained`. An earlier export in the folder is replaced. Nothing leaves this
     machine without --push.
     """
-    from ddrl.builders.export import ExportForm, export_run
-    from ddrl.builders.push import find_repository, push_export
+    from ddrl.runs.export import ExportForm, export_run
+    from ddrl.runs.push import find_repository, push_export
 
     if public and push is None:
         raise UsageError(

@@ -15,7 +15,7 @@ from ddrl.errors import UsageError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ddrl.builders.runs import LoadedRun
+    from ddrl.runs.loaded import LoadedRun
 
 __all__ = ["FPS", "Request", "check_writable", "draw", "mp4", "png", "slug", "write_samples"]
 
@@ -62,10 +62,10 @@ def draw(run: LoadedRun, request: Request) -> Tensor:
     """
     import torch
 
-    from ddrl.builders.first_frames import encode_prompts
-    from ddrl.builders.sizes import latent_shape_of
-    from ddrl.evaluation.generate import generate
-    from ddrl.models.diffusers_model import DiffusersModel
+    from ddrl.builders.data.sizes import latent_shape_of
+    from ddrl.evaluation.measures.generate import generate
+    from ddrl.models.adapter.diffusers_model import DiffusersModel
+    from ddrl.runs.first_frames import encode_prompts
 
     shape = run.latent_shape
     if isinstance(run.model, DiffusersModel) and request.size is not None:

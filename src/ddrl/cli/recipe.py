@@ -10,9 +10,9 @@ from typing import Annotated
 
 import typer
 
-from ddrl.cli.streams import results_are_kept
-from ddrl.cli.tables import print_table
-from ddrl.cli.terminal import Verbose, say, say_json, show_help
+from ddrl.cli.terminal.output import Verbose, say, say_json, show_help
+from ddrl.cli.terminal.streams import results_are_kept
+from ddrl.cli.terminal.tables import print_table
 from ddrl.errors import UsageError, printable
 
 __all__ = ["copy", "list_recipes", "recipe"]
@@ -41,7 +41,7 @@ def list_recipes(
 
     `ddrl train NAME` and `ddrl compare NAME` take these names.
     """
-    from ddrl.recipe.shipped import shipped
+    from ddrl.recipe.reading.shipped import shipped
 
     if as_json:
         rows = [{**asdict(one), "path": str(one.path), "command": one.command} for one in shipped()]
@@ -63,7 +63,7 @@ def copy(
 ) -> None:
     """Write a recipe that comes with ddrl to a file of yours, and say what runs it."""
     from ddrl.disk import replace_file
-    from ddrl.recipe.shipped import find_shipped
+    from ddrl.recipe.reading.shipped import find_shipped
 
     one = find_shipped(name)
     file = to or Path(f"{name.replace('/', '-')}.toml")

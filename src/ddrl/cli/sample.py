@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ddrl.cli.overrides import AllowCode, ModelOption, OverridesArgument, with_model
-from ddrl.cli.progress import make_reporter
-from ddrl.cli.steps import RawOption, StepOption, read_step
-from ddrl.cli.streams import results_are_kept
-from ddrl.cli.terminal import Verbose, say
+from ddrl.cli.terminal.output import Verbose, say
+from ddrl.cli.terminal.overrides import AllowCode, ModelOption, OverridesArgument, with_model
+from ddrl.cli.terminal.progress import make_reporter
+from ddrl.cli.terminal.steps import RawOption, StepOption, read_step
+from ddrl.cli.terminal.streams import results_are_kept
 from ddrl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from ddrl.builders.runs import LoadedRun, Weights
     from ddrl.cli.pictures import Request
+    from ddrl.runs.loaded import LoadedRun, Weights
 
 __all__ = ["sample"]
 
@@ -89,10 +89,10 @@ def sample(
             "--base is the model before any step, so it goes with neither --raw nor --step.",
             hint="leave --base out to sample a checkpoint",
         )
-    from ddrl.builders.first_frames import one_for_each, read_first_frames
-    from ddrl.builders.runs import RunFolder, load_run, read_recipe
-    from ddrl.builders.sizes import sample_size
+    from ddrl.builders.data.sizes import sample_size
     from ddrl.cli.pictures import check_writable, draw, write_samples
+    from ddrl.runs.first_frames import one_for_each, read_first_frames
+    from ddrl.runs.loaded import RunFolder, load_run, read_recipe
 
     weights: Weights = "base" if base else "raw" if raw else "ema"
     files, changes = tuple(first_frame or ()), with_model(overrides, model)
@@ -133,8 +133,8 @@ def _request(
     Where the data's prompts bring their own pictures, and no other is named, each is a caption with
     these.
     """
-    from ddrl.builders.first_frames import one_for_each
     from ddrl.cli.pictures import Request
+    from ddrl.runs.first_frames import one_for_each
 
     are_own = bool(run.recipe.data.num_given and not prompts and first_frames is None)
     captions = () if prompts else run.corpus.train.captions

@@ -93,17 +93,17 @@ def _python() -> str:
 
 
 def _packages() -> str:
-    from ddrl.builders.provenance import REQUIRED, version_of
+    from ddrl.runs.provenance import REQUIRED, version_of
 
     found = {name: version_of(name) for name in ("ddrl", *REQUIRED)}
-    import ddrl.builders.training  # loads them all, which is the check
+    import ddrl.jobs.train.trainer  # loads them all, which is the check
 
-    assert ddrl.builders.training
+    assert ddrl.jobs.train.trainer
     return ", ".join(f"{name} {number or 'from source'}" for name, number in found.items())
 
 
 def _optional() -> str:
-    from ddrl.builders.provenance import OPTIONAL, version_of
+    from ddrl.runs.provenance import OPTIONAL, version_of
 
     return ", ".join(f"{name} {version_of(name) or 'not installed'}" for name in OPTIONAL)
 
@@ -111,7 +111,7 @@ def _optional() -> str:
 def _device() -> str:
     import torch
 
-    from ddrl.builders.provenance import describe_hardware
+    from ddrl.runs.provenance import describe_hardware
 
     if torch.cuda.is_available():
         torch.ones(2, device="cuda").sum().item()
@@ -207,7 +207,7 @@ def _two_steps() -> str:
 
 def _tiny_trainer(cache: str) -> Trainer:
     """The smallest run there is: random weights, the brightness reward, two prompts."""
-    from ddrl.builders.training import build_job
+    from ddrl.jobs.train.trainer import build_job
     from ddrl.recipe import parse_recipe
 
     overrides = [

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ddrl.cli.terminal import RECIPE_HELP, Verbose, say
+from ddrl.cli.terminal.output import RECIPE_HELP, Verbose, say
 
 __all__ = ["train"]
 
@@ -40,7 +40,7 @@ def train(
 
     limit_threads(loaded)
     if dry_run:
-        from ddrl.builders.planning import plan_recipe
+        from ddrl.jobs.plan import plan_recipe
 
         for line in plan_recipe(loaded).lines():
             say(line)

@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from ddrl.cli.interrupts import Interrupted, Interrupts
-from ddrl.cli.lock import FolderLock
-from ddrl.cli.progress import Reporter, make_reporter
-from ddrl.cli.streams import results_are_kept
-from ddrl.cli.terminal import format_change, say
+from ddrl.cli.terminal.interrupts import Interrupted, Interrupts
+from ddrl.cli.terminal.lock import FolderLock
+from ddrl.cli.terminal.output import format_change, say
+from ddrl.cli.terminal.progress import Reporter, make_reporter
+from ddrl.cli.terminal.streams import results_are_kept
 from ddrl.errors import CheckpointError, GuardStop, RecipeError, UsageError
 
 if TYPE_CHECKING:
-    from ddrl.builders.training import Job
+    from ddrl.jobs.train.trainer import Job
     from ddrl.recipe import Recipe
     from ddrl.training.checkpoint import Checkpoint
-    from ddrl.training.sinks import MetricSink
+    from ddrl.training.logs.sinks import MetricSink
     from ddrl.training.trainer import Trainer
 
 __all__ = ["TrainingRun"]
@@ -40,8 +40,8 @@ class TrainingRun:
     """
 
     def __init__(self, recipe: Recipe, command: str) -> None:
-        from ddrl.builders.runs import RunFolder
         from ddrl.recipe import dump_toml, resolve_paths
+        from ddrl.runs.loaded import RunFolder
         from ddrl.training.checkpoint import CheckpointFolder
 
         # What the run keeps holds in any working folder; what is shown is what was typed.
@@ -85,7 +85,7 @@ class TrainingRun:
 
     def _is_finished(self, checkpoint: Checkpoint) -> bool:
         """Whether nothing is left to do: no step, and no audit of the last one."""
-        from ddrl.training.auditing import AuditRecord
+        from ddrl.training.safety.auditing import AuditRecord
 
         every, record = self._recipe.evaluation.every, AuditRecord.of(checkpoint)
         is_audited = not record.is_due(checkpoint.step, every)
@@ -124,8 +124,8 @@ class TrainingRun:
 
     def _write_start(self, checkpoint: Checkpoint | None) -> None:
         """Write what the run is, at its start before anything that takes time."""
-        from ddrl.builders.provenance import describe_start
         from ddrl.disk import replace_file
+        from ddrl.runs.provenance import describe_start
 
         info = describe_start(self._recipe, shlex.split(self._command))
         if checkpoint is not None:
@@ -150,8 +150,8 @@ class TrainingRun:
     def _build(self, checkpoint: Checkpoint | None, reporter: Reporter) -> Job:
         import torch
 
-        from ddrl.builders.planning import check_start
-        from ddrl.builders.training import build_job
+        from ddrl.jobs.plan import check_start
+        from ddrl.jobs.train.trainer import build_job
         from ddrl.training.loop import restore
 
         check_start(self._recipe)  # what is wrong is found before any weight is read
@@ -191,9 +191,9 @@ class TrainingRun:
             )
 
     def _sinks(self, trainer: Trainer) -> Iterator[MetricSink]:
-        from ddrl.training.dashboards import TensorBoardSink, WandbSink
-        from ddrl.training.shown import SampleSheets
-        from ddrl.training.sinks import JSONLSink
+        from ddrl.training.logs.dashboards import TensorBoardSink, WandbSink
+        from ddrl.training.logs.shown import SampleSheets
+        from ddrl.training.logs.sinks import JSONLSink
 
         run, step = self._recipe.run, trainer.step
         audited = trainer.audits.step
@@ -242,7 +242,7 @@ class TrainingRun:
 
     def _summary(self, step: int) -> str:
         """The run in one line; ``step`` is what it has reached."""
-        from ddrl.training.sinks import read_metrics
+        from ddrl.training.logs.sinks import read_metrics
 
         rows = [row for row in read_metrics(self._folder.metrics) if row["step"] <= step]
         seconds = sum(row.get("seconds", 0.0) for row in rows)

@@ -11,9 +11,9 @@ from typing import Annotated
 
 import typer
 
-from ddrl.cli.interrupts import Interrupted
-from ddrl.cli.lock import is_held
-from ddrl.cli.terminal import Verbose, say
+from ddrl.cli.terminal.interrupts import Interrupted
+from ddrl.cli.terminal.lock import is_held
+from ddrl.cli.terminal.output import Verbose, say
 
 __all__ = ["watch"]
 
@@ -35,10 +35,10 @@ def watch(
 
     It needs no server: open the file, which loads itself again. The run is only read.
     """
-    from ddrl.builders.runs import RunFolder
-    from ddrl.builders.watching import watch_run
-    from ddrl.evaluation.publish import publish
-    from ddrl.evaluation.watch_page import render_watch
+    from ddrl.evaluation.pages.publish import publish
+    from ddrl.evaluation.pages.watch_page import render_watch
+    from ddrl.runs.loaded import RunFolder
+    from ddrl.runs.watching import watch_run
 
     found = None
     try:

@@ -9,16 +9,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ddrl.data.bounds import Outside
-from ddrl.data.columns import Columns
-from ddrl.data.files import Layout, find_samples
-from ddrl.data.framing import DEFAULT_MAX_PIXELS, Framing, num_available
-from ddrl.data.images import read_picture
-from ddrl.data.media import Facts, probe
+from ddrl.data.layouts.bounds import Outside
+from ddrl.data.layouts.columns import Columns
+from ddrl.data.layouts.files import Layout, find_samples
+from ddrl.data.media.framing import DEFAULT_MAX_PIXELS, Framing, num_available
+from ddrl.data.media.images import read_picture
+from ddrl.data.media.reading import Facts, probe
+from ddrl.data.media.videos import check_length
 from ddrl.data.problems import BrokenFileError, Problem, ProblemKind
 from ddrl.data.samples import Sample
 from ddrl.data.splits import AUTO
-from ddrl.data.videos import check_length
 
 __all__ = ["DataReport", "Spread", "check"]
 

@@ -11,37 +11,43 @@ from typing import Any
 import torch
 
 from ddrl.errors import UsageError, WeightsError
-from ddrl.models.base_files import BaseFiles, read_base
-from ddrl.models.configs import NOT_LOADED, PipelineConfigs, building
-from ddrl.models.diffusers_model import DiffusersModel
-from ddrl.models.hub import hub_problem, is_offline, local_folder, split_revision
-from ddrl.models.own_family import Family, check_pipeline, files_of_own, open_own, opens_itself
-from ddrl.models.weights_match import check_weights
+from ddrl.models.adapter.diffusers_model import DiffusersModel
+from ddrl.models.adapter.own_family import (
+    Family,
+    check_pipeline,
+    files_of_own,
+    open_own,
+    opens_itself,
+)
+from ddrl.models.files.base_files import BaseFiles, read_base
+from ddrl.models.files.configs import NOT_LOADED, PipelineConfigs, building
+from ddrl.models.files.hub import hub_problem, is_offline, local_folder, split_revision
+from ddrl.models.files.weights_match import check_weights
 
 __all__ = ["FAMILIES", "adapter_of", "import_diffusers", "load_model", "look_into"]
 __all__ += ["refuse_pipes"]
 
 FAMILIES: Mapping[str, str] = {
-    "StableDiffusion3Pipeline": "ddrl.models.sd3:SD3",
-    "SanaPipeline": "ddrl.models.sana:Sana",
-    "StableDiffusionPipeline": "ddrl.models.stable_diffusion:StableDiffusion",
-    "StableDiffusionXLPipeline": "ddrl.models.stable_diffusion:SDXL",
-    "ZImagePipeline": "ddrl.models.z_image:ZImage",
-    "FluxPipeline": "ddrl.models.flux:Flux",
-    "FluxKontextPipeline": "ddrl.models.flux:FluxKontext",
-    "QwenImagePipeline": "ddrl.models.qwen_image:QwenImage",
-    "QwenImageEditPipeline": "ddrl.models.qwen_image_edit:QwenImageEdit",
-    "QwenImageEditPlusPipeline": "ddrl.models.qwen_image_edit:QwenImageEditPlus",
-    "Flux2KleinPipeline": "ddrl.models.flux2_klein:Flux2Klein",
-    "WanPipeline": "ddrl.models.wan_family:open_wan",
-    "WanImageToVideoPipeline": "ddrl.models.wan_family:open_wan",
-    "Cosmos2_5_PredictBasePipeline": "ddrl.models.cosmos:Cosmos",
-    "HunyuanVideo15Pipeline": "ddrl.models.hunyuan_video15:HunyuanVideo15",
-    "HunyuanVideo15ImageToVideoPipeline": "ddrl.models.hunyuan_video15:HunyuanVideo15I2V",
-    "LTXPipeline": "ddrl.models.ltx_video:LTXVideo",
-    "LTXImageToVideoPipeline": "ddrl.models.ltx_video:LTXVideo",
-    "LTX2Pipeline": "ddrl.models.ltx2:LTX2",
-    "LTX2ImageToVideoPipeline": "ddrl.models.ltx2:LTX2",
+    "StableDiffusion3Pipeline": "ddrl.models.families.sd3:SD3",
+    "SanaPipeline": "ddrl.models.families.sana:Sana",
+    "StableDiffusionPipeline": "ddrl.models.families.stable_diffusion:StableDiffusion",
+    "StableDiffusionXLPipeline": "ddrl.models.families.stable_diffusion:SDXL",
+    "ZImagePipeline": "ddrl.models.families.z_image:ZImage",
+    "FluxPipeline": "ddrl.models.families.flux:Flux",
+    "FluxKontextPipeline": "ddrl.models.families.flux:FluxKontext",
+    "QwenImagePipeline": "ddrl.models.families.qwen_image:QwenImage",
+    "QwenImageEditPipeline": "ddrl.models.families.qwen_image_edit:QwenImageEdit",
+    "QwenImageEditPlusPipeline": "ddrl.models.families.qwen_image_edit:QwenImageEditPlus",
+    "Flux2KleinPipeline": "ddrl.models.families.flux2_klein:Flux2Klein",
+    "WanPipeline": "ddrl.models.families.wan.family:open_wan",
+    "WanImageToVideoPipeline": "ddrl.models.families.wan.family:open_wan",
+    "Cosmos2_5_PredictBasePipeline": "ddrl.models.families.cosmos:Cosmos",
+    "HunyuanVideo15Pipeline": "ddrl.models.families.hunyuan_video15:HunyuanVideo15",
+    "HunyuanVideo15ImageToVideoPipeline": "ddrl.models.families.hunyuan_video15:HunyuanVideo15I2V",
+    "LTXPipeline": "ddrl.models.families.ltx_video:LTXVideo",
+    "LTXImageToVideoPipeline": "ddrl.models.families.ltx_video:LTXVideo",
+    "LTX2Pipeline": "ddrl.models.families.ltx2:LTX2",
+    "LTX2ImageToVideoPipeline": "ddrl.models.families.ltx2:LTX2",
 }
 """Pipeline class of ``model_index.json`` -> the adapter, or what chooses it."""
 
@@ -78,7 +84,7 @@ def load_model(
     Args:
         path: a folder written by ``save_pretrained``, a hub id, or ``id@revision``.
         dtype: of all weights.
-        variant: of the weights, see :func:`~ddrl.models.base_files.read_base`.
+        variant: of the weights, see :func:`~ddrl.models.files.base_files.read_base`.
         family: the adapter; None: that of ddrl for the pipeline's class.
 
     Raises:

@@ -20,11 +20,11 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from ddrl.models.configs import NOT_LOADED, PipelineConfigs, building, part_class
-from ddrl.models.diffusers_model import DiffusersModel
-from ddrl.models.own_family import Family, open_own, opens_itself
+from ddrl.models.adapter.diffusers_model import DiffusersModel
+from ddrl.models.adapter.own_family import Family, open_own, opens_itself
+from ddrl.models.families.wan.experts import WanExperts
+from ddrl.models.files.configs import NOT_LOADED, PipelineConfigs, building, part_class
 from ddrl.models.pretrained import adapter_of, import_diffusers
-from ddrl.models.wan_experts import WanExperts
 
 __all__ = ["OTHER_VERSION", "materialize", "sketch_model"]
 

@@ -13,8 +13,8 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from ddrl.disk import read_json
-from ddrl.models.diffusers_model import DiffusersModel
-from ddrl.models.lora import has_lora, merge_lora
+from ddrl.models.adapter.diffusers_model import DiffusersModel
+from ddrl.models.lora.adapter import has_lora, merge_lora
 
 __all__ = ["save_whole", "stored_dtype"]
 

@@ -6,22 +6,22 @@ Reading order: ``sections`` (the keys), ``steps``, ``anchors`` and ``checks`` (w
 ``memory`` and ``plan`` (what it amounts to), ``options`` (the documentation).
 """
 
-from ddrl.recipe.load import load_recipe, parse_recipe
-from ddrl.recipe.memory import Footprint, Memory, Working
-from ddrl.recipe.options import options_table
-from ddrl.recipe.paths import resolve_paths
-from ddrl.recipe.plan import Plan, make_plan
-from ddrl.recipe.plan_lines import format_size
-from ddrl.recipe.reading import read_finished
-from ddrl.recipe.schema import Recipe
-from ddrl.recipe.steps import stochastic_steps, trained_steps
-from ddrl.recipe.toml import (
+from ddrl.recipe.plan.lines import format_size
+from ddrl.recipe.plan.memory import Footprint, Memory, Working
+from ddrl.recipe.plan.plan import Plan, make_plan
+from ddrl.recipe.reading.finished import read_finished
+from ddrl.recipe.reading.load import load_recipe, parse_recipe
+from ddrl.recipe.reading.options import options_table
+from ddrl.recipe.reading.paths import resolve_paths
+from ddrl.recipe.reading.toml import (
     CHANGEABLE_ON_RESUME,
     bit_changes,
     difference,
     dump_toml,
     resume_conflicts,
 )
+from ddrl.recipe.schema import Recipe
+from ddrl.recipe.steps import stochastic_steps, trained_steps
 
 __all__ = [
     "CHANGEABLE_ON_RESUME",

@@ -25,11 +25,11 @@ from pydantic import BeforeValidator, Field, ValidationError
 
 from ddrl.disk import file_stem
 from ddrl.errors import RecipeError
-from ddrl.recipe.keys import nearest
-from ddrl.recipe.load import load_recipe, parse_tables, read_text
+from ddrl.recipe.reading.keys import nearest
+from ddrl.recipe.reading.load import load_recipe, parse_tables, read_text
+from ddrl.recipe.reading.shipped import shipped
 from ddrl.recipe.schema import Recipe
-from ddrl.recipe.sections import Section, as_tuple
-from ddrl.recipe.shipped import shipped
+from ddrl.recipe.sections.run import Section, as_tuple
 
 __all__ = ["Comparison", "PlannedRun", "Variant", "load_comparison", "plan_runs"]
 

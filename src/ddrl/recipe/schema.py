@@ -7,9 +7,9 @@ from typing import Annotated, Self
 from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from ddrl.recipe.checks import find_conflict
-from ddrl.recipe.scoring import RewardSection, ScoringSection
-from ddrl.recipe.sections import (
+from ddrl.recipe.rules.scoring import RewardSection, ScoringSection
+from ddrl.recipe.rules.together import find_conflict
+from ddrl.recipe.sections.run import (
     EvaluationSection,
     GuardSection,
     HeldoutRewardSection,
@@ -22,7 +22,7 @@ from ddrl.recipe.sections import (
     StepSelection,
     as_tuple,
 )
-from ddrl.recipe.subject import (
+from ddrl.recipe.sections.subject import (
     DataSection,
     LoRASection,
     ModelSection,

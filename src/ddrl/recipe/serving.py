@@ -21,10 +21,10 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field, ValidationError
 
 from ddrl.errors import RecipeError
-from ddrl.recipe.base import Options, Section, as_tuple
-from ddrl.recipe.keys import nearest
-from ddrl.recipe.load import parse_tables, read_text
-from ddrl.recipe.toml import KeyPath, format_value, line_numbers
+from ddrl.recipe.reading.keys import nearest
+from ddrl.recipe.reading.load import parse_tables, read_text
+from ddrl.recipe.reading.toml import KeyPath, format_value, line_numbers
+from ddrl.recipe.sections.base import Options, Section, as_tuple
 
 __all__ = ["ServeSection", "ServedRewardSection", "Serving", "load_serving", "serving_table"]
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from ddrl.recipe.conflict import Conflict
+from ddrl.recipe.rules.conflict import Conflict
 
 if TYPE_CHECKING:
     from ddrl.recipe.schema import Recipe

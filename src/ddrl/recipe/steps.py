@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ddrl.recipe.sections import RolloutSection, StepSelection
+from ddrl.recipe.sections.run import RolloutSection, StepSelection
 
 __all__ = ["ends_without_noise", "is_deterministic", "stochastic_steps", "trained_steps"]
 

@@ -23,23 +23,23 @@ ENTRY_POINTS = "ddrl.rewards"
 """Entry point group in which an installed package names its rewards."""
 
 BUILTIN: Mapping[str, str] = {
-    "aesthetic": "ddrl.rewards.builtin.aesthetic:AestheticReward",
-    "classifier": "ddrl.rewards.builtin.classifier:ClassifierReward",
+    "aesthetic": "ddrl.rewards.builtin.preference.aesthetic:AestheticReward",
+    "classifier": "ddrl.rewards.builtin.embedded.classifier:ClassifierReward",
     "clip": "ddrl.rewards.builtin.clip:ClipReward",
-    "digit_identity": "ddrl.rewards.builtin.digit_identity:DigitIdentity",
+    "digit_identity": "ddrl.rewards.builtin.embedded.digit_identity:DigitIdentity",
     "diversity": "ddrl.rewards.builtin.diversity:Diversity",
     "geneval": "ddrl.rewards.builtin.geneval:GenEvalReward",
-    "hps": "ddrl.rewards.builtin.hps:HpsReward",
-    "hpsv3": "ddrl.rewards.builtin.hpsv3:Hpsv3Reward",
-    "image_reward": "ddrl.rewards.builtin.image_reward:ImageReward",
+    "hps": "ddrl.rewards.builtin.preference.hps:HpsReward",
+    "hpsv3": "ddrl.rewards.builtin.preference.hpsv3:Hpsv3Reward",
+    "image_reward": "ddrl.rewards.builtin.preference.image_reward:ImageReward",
     "ink": "ddrl.rewards.builtin.ink:Ink",
     "jpeg": "ddrl.rewards.builtin.jpeg:JpegReward",
-    "motion": "ddrl.rewards.builtin.motion:Motion",
+    "motion": "ddrl.rewards.builtin.embedded.motion:Motion",
     "ocr": "ddrl.rewards.builtin.ocr:OcrReward",
-    "pickscore": "ddrl.rewards.builtin.pickscore:PickScoreReward",
+    "pickscore": "ddrl.rewards.builtin.preference.pickscore:PickScoreReward",
     "remote": "ddrl.rewards.remote:RemoteReward",
     "vbench": "ddrl.rewards.builtin.vbench:VBenchReward",
-    "video_align": "ddrl.rewards.builtin.video_align:VideoAlignReward",
+    "video_align": "ddrl.rewards.builtin.preference.video_align:VideoAlignReward",
     "vlm_judge": "ddrl.rewards.builtin.vlm_judge:VlmJudge",
 }
 

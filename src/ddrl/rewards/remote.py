@@ -13,16 +13,16 @@ from ddrl.errors import RewardError
 from ddrl.records import Prompts
 from ddrl.rewards.base import SampleError
 from ddrl.rewards.card import RewardCard
-from ddrl.rewards.endpoints import Endpoints
 from ddrl.rewards.frames import batches
-from ddrl.rewards.http_client import make_client
-from ddrl.rewards.http_loop import HttpLoop
-from ddrl.rewards.http_retry import NoAnswerError, Patience, persist
+from ddrl.rewards.http.client import make_client
+from ddrl.rewards.http.endpoints import Endpoints
+from ddrl.rewards.http.loop import HttpLoop
+from ddrl.rewards.http.retry import NoAnswerError, Patience, persist
+from ddrl.rewards.http.server_words import check_url, read_token
 from ddrl.rewards.level import plan_calls
-from ddrl.rewards.server_words import check_url, read_token
-from ddrl.rewards.wire import CONTENT_TYPE, Reply, Request, encode_request
-from ddrl.rewards.wire_exchange import Sent, exchange
-from ddrl.rewards.wire_media import Array
+from ddrl.rewards.wire.exchange import Sent, exchange
+from ddrl.rewards.wire.media import Array
+from ddrl.rewards.wire.message import CONTENT_TYPE, Reply, Request, encode_request
 
 __all__ = ["RemoteReward"]
 

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ddrl.data.stored import collate
+from ddrl.data.encoded.stored import collate
 from ddrl.diffusion.kernels import FlowSDE
 from ddrl.diffusion.schedule import time_grid
 from ddrl.diffusion.transition import Transitions, step_sample
+from ddrl.models.adapter.diffusers_model import DiffusersModel
 from ddrl.models.base import DiffusionModel
-from ddrl.models.diffusers_model import DiffusersModel
 from ddrl.records import Condition
 from ddrl.testing.given_frames import check_given_frames
 from ddrl.testing.inputs import check_sizes, check_smallest, check_text_lengths

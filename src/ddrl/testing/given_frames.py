@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ddrl.errors import DataError
-from ddrl.models.diffusers_model import DiffusersModel
+from ddrl.models.adapter.diffusers_model import DiffusersModel
 from ddrl.records import Condition
 from ddrl.testing.require import require
 

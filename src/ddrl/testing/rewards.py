@@ -10,10 +10,10 @@ from torch import Tensor
 
 from ddrl.errors import DDRLError
 from ddrl.records import Prompts
-from ddrl.rewards.attempt import Piece, score_once
 from ddrl.rewards.base import GroupReward, Reward
 from ddrl.rewards.card import RewardCard
 from ddrl.rewards.level import is_group_level
+from ddrl.rewards.scoring.attempt import Piece, score_once
 from ddrl.testing.require import require
 
 __all__ = ["check_reward"]

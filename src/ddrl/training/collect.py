@@ -16,11 +16,11 @@ from ddrl.data.groups import Hand
 from ddrl.diffusion.transition import Reduction, Transitions
 from ddrl.errors import RewardError
 from ddrl.records import Prompts, Scores, Trajectory
-from ddrl.rewards.scorer import Scorer
+from ddrl.rewards.scoring.scorer import Scorer
 from ddrl.training.forward import Forward
+from ddrl.training.logs.shown import SHOWN, small_pictures
 from ddrl.training.pool import Pool
 from ddrl.training.rollout import batches, decode_samples, rollout
-from ddrl.training.shown import SHOWN, small_pictures
 
 __all__ = ["Collected", "Collector", "RolloutSettings"]
 

@@ -27,10 +27,10 @@ import torch
 from torch import Tensor
 
 from ddrl.errors import DDRLError, GuardStop, RewardError
-from ddrl.training.auditing import Audit, AuditRecord, auditing
 from ddrl.training.checkpoint import Checkpoint, CheckpointFolder, load_weights
-from ddrl.training.shown import Shown
-from ddrl.training.sinks import MetricSink
+from ddrl.training.logs.shown import Shown
+from ddrl.training.logs.sinks import MetricSink
+from ddrl.training.safety.auditing import Audit, AuditRecord, auditing
 from ddrl.training.trainer import Trainer
 
 __all__ = ["restore", "save", "train"]

@@ -29,17 +29,17 @@ from ddrl.errors import ReplayMismatch
 from ddrl.models.ema import EMA
 from ddrl.objective.loss import Objective
 from ddrl.records import Advantages, Trajectory
-from ddrl.rewards.scorer import Scorer
-from ddrl.training.auditing import Audit, Auditor, AuditRecord, Monitor
-from ddrl.training.budget import DriftBudget
+from ddrl.rewards.scoring.scorer import Scorer
 from ddrl.training.collect import Collector, RolloutSettings
 from ddrl.training.forward import Forward
-from ddrl.training.guard import Guard
-from ddrl.training.metrics import merge, reward_metrics
+from ddrl.training.logs.metrics import merge, reward_metrics
+from ddrl.training.logs.shown import Shown, as_shown
 from ddrl.training.minibatch import Minibatch, split
 from ddrl.training.pool import Pool
 from ddrl.training.rollout import replay
-from ddrl.training.shown import Shown, as_shown
+from ddrl.training.safety.auditing import Audit, Auditor, AuditRecord, Monitor
+from ddrl.training.safety.budget import DriftBudget
+from ddrl.training.safety.guard import Guard
 from ddrl.training.update import Gradient
 
 __all__ = ["AdvantageFunction", "Pool", "RolloutSettings", "Trainer"]

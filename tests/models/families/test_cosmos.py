@@ -26,8 +26,8 @@ from torch.nn import functional as F
 from transformers import Qwen2_5_VLForConditionalGeneration
 
 from ddrl.errors import DataError, UsageError
-from ddrl.models.cosmos import Cosmos, CosmosCondition
-from ddrl.models.lora import LoRASettings, add_lora
+from ddrl.models.families.cosmos import Cosmos, CosmosCondition
+from ddrl.models.lora.adapter import LoRASettings, add_lora
 from ddrl.models.pretrained import load_model
 from ddrl.testing.adapters import AdapterCase, check_adapter
 from ddrl.training.forward import Forward

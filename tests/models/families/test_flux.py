@@ -22,8 +22,8 @@ from ddrl.builders.identity import encoder_hash, weights_hash
 from ddrl.builders.pretrained import adapt
 from ddrl.diffusion.schedule import time_grid
 from ddrl.errors import DataError, UsageError
-from ddrl.models.flux import Flux, FluxCondition
-from ddrl.models.lora import LoRASettings, add_lora, lora_disabled
+from ddrl.models.families.flux import Flux, FluxCondition
+from ddrl.models.lora.adapter import LoRASettings, add_lora, lora_disabled
 from ddrl.models.pretrained import load_model
 from ddrl.recipe import parse_recipe
 from ddrl.testing.adapters import AdapterCase, check_adapter

@@ -20,9 +20,9 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from ddrl.diffusion.schedule import time_grid
 from ddrl.errors import DataError
-from ddrl.evaluation.generate import generate
-from ddrl.models.flux2_klein import Flux2Klein, Flux2KleinCondition
-from ddrl.models.lora import LoRASettings, add_lora, lora_disabled
+from ddrl.evaluation.measures.generate import generate
+from ddrl.models.families.flux2_klein import Flux2Klein, Flux2KleinCondition
+from ddrl.models.lora.adapter import LoRASettings, add_lora, lora_disabled
 from ddrl.models.pretrained import load_model
 from ddrl.seeding import sample_noise
 from ddrl.testing.adapters import AdapterCase, check_adapter

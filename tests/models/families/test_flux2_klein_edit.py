@@ -14,9 +14,9 @@ from tests.models.families.test_flux_kontext import pictures, strengthen
 from torch import Tensor
 
 from ddrl.errors import DataError
-from ddrl.models.flux2_klein import Flux2Klein
+from ddrl.models.adapter.source_images import as_pictures
+from ddrl.models.families.flux2_klein import Flux2Klein
 from ddrl.models.pretrained import load_model
-from ddrl.models.source_images import as_pictures
 from ddrl.testing.adapters import AdapterCase, check_adapter
 from ddrl.training.forward import Forward
 from ddrl.training.rollout import sample_ode

@@ -13,7 +13,7 @@ from tests.models.families import test_flux
 from torch import Tensor
 
 from ddrl.errors import DataError
-from ddrl.models.flux import Flux, FluxKontext
+from ddrl.models.families.flux import Flux, FluxKontext
 from ddrl.models.pretrained import load_model
 from ddrl.testing.adapters import AdapterCase, check_adapter
 from ddrl.training.forward import Forward

@@ -30,12 +30,12 @@ from transformers import (
 )
 
 from ddrl.errors import DataError, WeightsError
-from ddrl.models.hunyuan_video15 import (
+from ddrl.models.families.hunyuan_video15 import (
     HunyuanVideo15,
     HunyuanVideo15Condition,
     HunyuanVideo15I2V,
 )
-from ddrl.models.lora import LoRASettings, add_lora
+from ddrl.models.lora.adapter import LoRASettings, add_lora
 from ddrl.models.pretrained import load_model
 from ddrl.testing.adapters import AdapterCase, check_adapter
 from ddrl.training.forward import Forward

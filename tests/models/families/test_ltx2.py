@@ -15,9 +15,9 @@ from tests.models.families.chat_parts import pixels
 from tests.models.families.ltx2_parts import build_pipeline
 from torch import Tensor
 
-from ddrl.models.lora import LoRASettings, add_lora
-from ddrl.models.ltx2 import LTX2
-from ddrl.models.ltx_video import LTXCondition
+from ddrl.models.families.ltx2 import LTX2
+from ddrl.models.families.ltx_video import LTXCondition
+from ddrl.models.lora.adapter import LoRASettings, add_lora
 from ddrl.models.pretrained import load_model
 from ddrl.testing.adapters import AdapterCase, check_adapter
 from ddrl.training.forward import Forward

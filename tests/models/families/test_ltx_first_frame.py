@@ -21,8 +21,8 @@ from tests.models.families.chat_parts import pixels
 from torch import Tensor
 
 from ddrl.errors import DataError
-from ddrl.models.ltx2 import LTX2
-from ddrl.models.ltx_video import LTXCondition, LTXVideo
+from ddrl.models.families.ltx2 import LTX2
+from ddrl.models.families.ltx_video import LTXCondition, LTXVideo
 from ddrl.models.pretrained import load_model
 from ddrl.testing.adapters import AdapterCase, check_adapter
 from ddrl.training.forward import Forward

@@ -19,8 +19,8 @@ from tests.models.families.tiny import t5_encoder, t5_tokenizer
 from torch import Tensor
 
 from ddrl.errors import DataError
-from ddrl.models.lora import LoRASettings, add_lora
-from ddrl.models.ltx_video import LTXCondition, LTXVideo
+from ddrl.models.families.ltx_video import LTXCondition, LTXVideo
+from ddrl.models.lora.adapter import LoRASettings, add_lora
 from ddrl.models.pretrained import load_model
 from ddrl.testing.adapters import AdapterCase, check_adapter
 

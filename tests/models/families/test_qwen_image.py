@@ -21,9 +21,9 @@ from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
 from ddrl.diffusion.schedule import time_grid
 from ddrl.errors import DataError
-from ddrl.models.lora import LoRASettings, add_lora, lora_disabled
+from ddrl.models.families.qwen_image import QwenImage, QwenImageCondition
+from ddrl.models.lora.adapter import LoRASettings, add_lora, lora_disabled
 from ddrl.models.pretrained import load_model
-from ddrl.models.qwen_image import QwenImage, QwenImageCondition
 from ddrl.testing.adapters import AdapterCase, check_adapter
 from ddrl.training.forward import Forward
 from ddrl.training.rollout import sample_ode

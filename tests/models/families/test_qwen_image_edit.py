@@ -25,11 +25,11 @@ from torch import Tensor
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
 from ddrl.errors import DataError, UsageError
-from ddrl.models.blank import blank_condition
+from ddrl.models.adapter.blank import blank_condition
+from ddrl.models.adapter.source_images import as_pictures
+from ddrl.models.families.qwen_image_edit import QwenEditCondition, QwenImageEdit, QwenImageEditPlus
 from ddrl.models.pretrained import load_model
-from ddrl.models.qwen_image_edit import QwenEditCondition, QwenImageEdit, QwenImageEditPlus
 from ddrl.models.sketch import materialize
-from ddrl.models.source_images import as_pictures
 from ddrl.testing.adapters import AdapterCase, check_adapter
 from ddrl.training.forward import Forward
 from ddrl.training.rollout import sample_ode

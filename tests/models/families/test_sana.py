@@ -19,9 +19,9 @@ from tests.models.families.tiny import t5_tokenizer
 from torch import Tensor
 from transformers import Gemma2Config, Gemma2Model
 
-from ddrl.models.lora import LoRASettings, add_lora
+from ddrl.models.families.sana import Sana, SanaCondition
+from ddrl.models.lora.adapter import LoRASettings, add_lora
 from ddrl.models.pretrained import load_model
-from ddrl.models.sana import Sana, SanaCondition
 from ddrl.testing.adapters import AdapterCase, check_adapter
 from ddrl.training.forward import Forward
 from ddrl.training.rollout import sample_ode

@@ -18,8 +18,8 @@ from diffusers import (
 from tests.models.families.tiny import clip_text_model, clip_tokenizer, t5_encoder, t5_tokenizer
 from torch import Tensor
 
+from ddrl.models.families.sd3 import SD3
 from ddrl.models.pretrained import load_model
-from ddrl.models.sd3 import SD3
 from ddrl.testing.adapters import AdapterCase, check_adapter
 
 TEXTS = ["a cat holding a sign", ""]

@@ -25,14 +25,14 @@ from torch import Tensor
 from ddrl.diffusion.kernels import DDIM
 from ddrl.diffusion.transition import Transitions, step_sample
 from ddrl.errors import WeightsError
-from ddrl.models.lora import LoRASettings, add_lora
-from ddrl.models.pretrained import load_model
-from ddrl.models.stable_diffusion import (
+from ddrl.models.families.stable_diffusion import (
     SDXL,
     SDXLCondition,
     StableDiffusion,
     StableDiffusionCondition,
 )
+from ddrl.models.lora.adapter import LoRASettings, add_lora
+from ddrl.models.pretrained import load_model
 from ddrl.testing.adapters import AdapterCase, check_adapter
 from ddrl.training.forward import Forward
 

@@ -10,9 +10,9 @@ from diffusers import WanPipeline
 from tests.models.families import wan_parts
 
 from ddrl.errors import DataError, WeightsError
-from ddrl.models.lora import LoRASettings, add_lora, has_lora
+from ddrl.models.families.wan.text_to_video import Wan, WanCondition
+from ddrl.models.lora.adapter import LoRASettings, add_lora, has_lora
 from ddrl.models.pretrained import load_model
-from ddrl.models.wan import Wan, WanCondition
 from ddrl.testing.adapters import AdapterCase, check_adapter
 from ddrl.training.forward import Forward
 

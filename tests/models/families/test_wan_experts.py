@@ -11,11 +11,11 @@ from tests.models.families import wan_parts
 
 from ddrl.errors import WeightsError
 from ddrl.models.ema import EMA
-from ddrl.models.lora import LoRASettings, add_lora, lora_disabled
+from ddrl.models.families.wan.experts import WanExperts
+from ddrl.models.families.wan.image_to_video import WanI2V
+from ddrl.models.families.wan.text_to_video import Wan, WanCondition
+from ddrl.models.lora.adapter import LoRASettings, add_lora, lora_disabled
 from ddrl.models.pretrained import load_model
-from ddrl.models.wan import Wan, WanCondition
-from ddrl.models.wan_experts import WanExperts
-from ddrl.models.wan_i2v import WanI2V
 from ddrl.testing.adapters import AdapterCase, check_adapter
 
 BOUNDARY = 0.7

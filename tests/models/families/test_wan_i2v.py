@@ -14,9 +14,9 @@ from torch import Tensor
 from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModel
 
 from ddrl.errors import DataError, WeightsError
+from ddrl.models.families.wan.image_to_video import WanI2V
+from ddrl.models.families.wan.text_to_video import WanCondition
 from ddrl.models.pretrained import load_model
-from ddrl.models.wan import WanCondition
-from ddrl.models.wan_i2v import WanI2V
 from ddrl.testing.adapters import AdapterCase, check_adapter
 from ddrl.training.forward import Forward
 

@@ -12,8 +12,8 @@ from tests.models.families import wan_parts
 from torch import Tensor
 
 from ddrl.errors import DataError
+from ddrl.models.families.wan.ti2v import WanTI2V
 from ddrl.models.pretrained import load_model
-from ddrl.models.wan_ti2v import WanTI2V
 from ddrl.testing.adapters import AdapterCase, check_adapter
 from ddrl.training.forward import Forward
 

@@ -18,9 +18,9 @@ from tests.models.families.tiny import t5_tokenizer
 from torch import Tensor
 from transformers import Qwen3Config, Qwen3Model
 
-from ddrl.models.lora import LoRASettings, add_lora
+from ddrl.models.families.z_image import ZImage, ZImageCondition
+from ddrl.models.lora.adapter import LoRASettings, add_lora
 from ddrl.models.pretrained import load_model
-from ddrl.models.z_image import ZImage, ZImageCondition
 from ddrl.testing.adapters import AdapterCase, check_adapter
 from ddrl.training.forward import Forward
 from ddrl.training.rollout import sample_ode

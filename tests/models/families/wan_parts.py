@@ -16,7 +16,7 @@ from tests.models.families.tiny import t5_tokenizer
 from torch import Tensor
 from transformers import UMT5Config, UMT5EncoderModel
 
-from ddrl.models.wan import Wan
+from ddrl.models.families.wan.text_to_video import Wan
 
 TEXTS = ["a cat walks on the grass", ""]
 SHIFT = 3.0

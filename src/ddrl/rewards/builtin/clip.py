@@ -9,7 +9,7 @@ from torch import Tensor
 from ddrl.records import Prompts
 from ddrl.rewards.card import RewardCard
 from ddrl.rewards.frames import OverFrames, reduce_frames, sample_frames
-from ddrl.rewards.towers import Precision, TextImageModel
+from ddrl.rewards.networks.towers import Precision, TextImageModel
 
 __all__ = ["ClipReward"]
 

@@ -15,8 +15,8 @@ from ddrl.records import Prompts
 from ddrl.rewards.base import SampleError
 from ddrl.rewards.card import RewardCard
 from ddrl.rewards.frames import sample_frames
-from ddrl.rewards.towers import Precision
-from ddrl.rewards.vision import VisionModel
+from ddrl.rewards.networks.towers import Precision
+from ddrl.rewards.networks.vision import VisionModel
 
 __all__ = ["Diversity"]
 

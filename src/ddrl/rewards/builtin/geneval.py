@@ -10,12 +10,12 @@ from torch import Tensor
 from ddrl.records import Prompts
 from ddrl.rewards.base import SampleError
 from ddrl.rewards.card import RewardCard
-from ddrl.rewards.composition import Composition, composition_of
-from ddrl.rewards.composition_rules import Box, conditions, suppress
-from ddrl.rewards.detector import Detector
+from ddrl.rewards.composition.detector import Detector
+from ddrl.rewards.composition.object_color import ColorClassifier
+from ddrl.rewards.composition.prompt import Composition, composition_of
+from ddrl.rewards.composition.rules import Box, conditions, suppress
 from ddrl.rewards.frames import OverFrames, reduce_frames, sample_frames
-from ddrl.rewards.object_color import ColorClassifier
-from ddrl.rewards.towers import Precision
+from ddrl.rewards.networks.towers import Precision
 
 __all__ = ["GenEvalReward"]
 

@@ -17,13 +17,13 @@ from ddrl.errors import RewardError
 from ddrl.records import Prompts
 from ddrl.rewards.base import SampleError
 from ddrl.rewards.card import RewardCard
-from ddrl.rewards.chat import Answer, ChatEndpoint, Content, Failure, picture_part
-from ddrl.rewards.chat_form import FIELDS, ChatForm, Mode
 from ddrl.rewards.frames import sample_frames
-from ddrl.rewards.http_retry import Patience
-from ddrl.rewards.judge_text import rubric_score
-from ddrl.rewards.judge_words import YesNo
-from ddrl.rewards.server_words import read_token
+from ddrl.rewards.http.retry import Patience
+from ddrl.rewards.http.server_words import read_token
+from ddrl.rewards.judge.chat import Answer, ChatEndpoint, Content, Failure, picture_part
+from ddrl.rewards.judge.form import FIELDS, ChatForm, Mode
+from ddrl.rewards.judge.text import rubric_score
+from ddrl.rewards.judge.words import YesNo
 
 __all__ = ["VlmJudge"]
 

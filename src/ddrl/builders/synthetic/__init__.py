@@ -1,0 +1,1 @@
+"""Synthetic data of a recipe: drawn from the base model, and selected."""

@@ -1,0 +1,1 @@
+"""What a run is about: its data, base model, rewards and judges."""

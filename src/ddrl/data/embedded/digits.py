@@ -1,0 +1,72 @@
+"""The embedded data: 1797 scanned handwritten digits of 8x8 pixels, shipped by scikit-learn.
+
+Source: E. Alpaydin and C. Kaynak, UCI repository, 1998 (the test set of the optical digits).
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ddrl.data.embedded.sources import CaptionedMedia
+from ddrl.seeding import permutation
+
+__all__ = ["DIGIT_NAMES", "DigitSplits", "digit_splits"]
+
+DIGIT_NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+NUM_TRAIN = 1200
+
+
+@dataclass(frozen=True)
+class DigitSplits:
+    """Disjoint uses of the digits.
+
+    Attributes:
+        train: 1200 images that models are trained on and anchored to.
+        heldout: 597 images that nothing is ever trained on.
+        reward: half of ``train``: what the reward's classifier sees.
+        judge: the other half: what the judge sees.
+    """
+
+    train: CaptionedMedia
+    heldout: CaptionedMedia
+    reward: CaptionedMedia
+    judge: CaptionedMedia
+
+
+def digit_splits() -> DigitSplits:
+    """Load the digits and split them, always in the same way."""
+    table = _table()
+    pixels, digit = torch.from_numpy(table[:, :-1]), torch.from_numpy(table[:, -1])
+    media = pixels.float().reshape(-1, 1, 8, 8).expand(-1, 3, -1, -1) / 16
+    everything = CaptionedMedia(media, digit.long(), DIGIT_NAMES)
+    order = permutation(len(everything), 0, "digits-split")
+    train = order[:NUM_TRAIN]
+    return DigitSplits(
+        train=everything.select(train),
+        heldout=everything.select(order[NUM_TRAIN:]),
+        reward=everything.select(train[: NUM_TRAIN // 2]),
+        judge=everything.select(train[NUM_TRAIN // 2 :]),
+    )
+
+
+def _table() -> NDArray[np.float64]:
+    """Shape (1797, 65): pixels from 0 to 16 and the digit.
+
+    The file that ``sklearn.datasets.load_digits`` reads. Importing that takes almost as long as
+    importing torch does, and every command would wait for it.
+    """
+    spec = importlib.util.find_spec("sklearn")
+    folders = spec.submodule_search_locations if spec is not None else None
+    for folder in folders or ():
+        file = Path(folder, "datasets", "data", "digits.csv.gz")
+        if file.is_file():
+            return np.loadtxt(file, delimiter=",")
+    from sklearn.datasets import load_digits  # where another version keeps it elsewhere
+
+    return np.column_stack(load_digits(return_X_y=True))

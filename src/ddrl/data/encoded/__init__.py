@@ -1,0 +1,1 @@
+"""Media and captions as latents and embeddings, kept in a cache."""

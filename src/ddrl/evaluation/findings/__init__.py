@@ -1,0 +1,1 @@
+"""What the numbers mean: signs, verdicts, differences."""

@@ -1,0 +1,1 @@
+"""Numbers: what is measured of samples, with intervals."""

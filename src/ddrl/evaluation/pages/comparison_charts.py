@@ -1,0 +1,130 @@
+"""The comparison's charts as SVG text: fronts of reward against what it cost, and curves."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from ddrl.evaluation.findings.comparison import ComparisonReport, Trade
+from ddrl.evaluation.findings.wording import signed_percent
+from ddrl.evaluation.measures.pareto import pareto_front
+from ddrl.evaluation.pages.charts import as_svg, empty_chart, running_mean, squash
+
+__all__ = ["MARKERS", "curve_chart", "front_chart"]
+
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "h")
+"""Matplotlib's marker of each method by place."""
+
+_TICKS = (-0.2, -0.1, 0.0, 0.1, 0.3, 1.0, 3.0, 10.0)
+
+
+def front_chart(report: ComparisonReport, trade: Trade) -> str | None:
+    """Reward against a cost: each method's runs, their means over seeds, and its front.
+
+    Args:
+        report: what was measured.
+        trade: which cost; the held-out loss is on the audit's scale, linear up to the mark.
+
+    Returns:
+        SVG text, or None where no run has both figures.
+    """
+    figure, axes = empty_chart(trade.head, "reward")
+    place = _scale(report, trade)
+    base = report.points(report.variants[0], trade, -1)[0]
+    drawn, costs = 0, [float(base[1])]
+    axes.plot([place(base[1])], [base[0]], "*", markersize=13, color="#0a0b00")
+    for i, variant in enumerate(report.variants):
+        colour, marker = _colour(i), MARKERS[i % len(MARKERS)]
+        means = []
+        for cell in report.cells:
+            if cell.variant != variant or not cell.seeds:
+                continue
+            rewards = np.array([f.value for f in cell.figures["reward"]])
+            paid = np.array([trade.cost(f.value) for f in cell.figures[trade.key]])
+            known = np.isfinite(rewards) & np.isfinite(paid)
+            if not known.any():
+                continue
+            rewards, paid = rewards[known], paid[known]
+            x = [place(float(c)) for c in paid]
+            axes.plot(x, rewards, marker, color=colour, markersize=4, alpha=0.45, linestyle="none")
+            means.append((float(rewards.mean()), float(paid.mean())))
+            costs += paid.tolist()
+            drawn += 1
+        if not means:
+            continue
+        all_means = np.array([*means, base])
+        line = all_means[pareto_front(all_means)]
+        axes.plot([place(c) for c in line[:, 1]], line[:, 0], color=colour, linewidth=1.6)
+        axes.plot(
+            [place(c) for _, c in means],
+            [r for r, _ in means],
+            marker,
+            color=colour,
+            markersize=9,
+            markeredgecolor="#0a0b04",
+            linestyle="none",
+        )
+    if trade.key == "heldout_loss_change":
+        limit = report.drift_limit
+        ticks = [t for t in _TICKS if min(costs) - 0.02 <= t <= max(*costs, limit) + 0.02]
+        axes.set_xticks([squash(t, limit) for t in ticks], [_percent(t) for t in ticks])
+        axes.axvline(squash(limit, limit), color="#0a0b03", linewidth=1.4, dashes=(5, 3))
+    if trade.key == "frechet":
+        low, high = math.log10(max(min(costs), 1e-9)), math.log10(max(costs))
+        ticks = [t * 10**e for e in range(-3, 7) for t in (1, 2, 5)]
+        ticks = [t for t in ticks if low - 0.05 <= math.log10(t) <= high + 0.05]
+        axes.set_xticks([math.log10(t) for t in ticks], [f"{t:g}" for t in ticks])
+    return as_svg(figure, f"front-{trade.key}") if drawn else None
+
+
+def curve_chart(report: ComparisonReport) -> str | None:
+    """The training reward of each method, at the beta that ended with the most of it.
+
+    Args:
+        report: what was measured.
+
+    Returns:
+        SVG text, or None where no run has a curve.
+    """
+    figure, axes = empty_chart("training step", "reward while training")
+    drawn = 0
+    for i, variant in enumerate(report.variants):
+        cells = [
+            cell
+            for cell in report.cells
+            if cell.variant == variant and cell.curves and all(r for _, r in cell.curves)
+        ]
+        if not cells:
+            continue
+        best = max(cells, key=lambda cell: float(np.mean([c[1][-1] for c in cell.curves])))
+        length = min(len(steps) for steps, _ in best.curves)
+        rewards = np.mean([np.array(r[:length], dtype=np.float64) for _, r in best.curves], axis=0)
+        steps = np.array(best.curves[0][0][:length], dtype=np.float64)
+        axes.plot(
+            steps,
+            running_mean(rewards, max(length // 15, 1)),
+            color=_colour(i),
+            linewidth=2.0,
+        )
+        drawn += 1
+    return as_svg(figure, "curves") if drawn else None
+
+
+def _colour(place: int) -> str:
+    """A stand-in for the page's colour of a method; the first one is the base model's."""
+    return f"#0b0c{(place + 1) % len(MARKERS):02x}"
+
+
+def _scale(report: ComparisonReport, trade: Trade) -> Callable[[float], float]:
+    """Where a cost is drawn."""
+    if trade.key == "heldout_loss_change":
+        return lambda cost: squash(cost, report.drift_limit)
+    if trade.key == "frechet":
+        return lambda cost: math.log10(max(cost, 1e-9))
+    return float
+
+
+def _percent(value: float) -> str:
+    return signed_percent(value, 0).replace("-", "\N{MINUS SIGN}")

@@ -1,0 +1,169 @@
+"""Parts of the report's page: statistics of pixels on a scale, prompts that got worse."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from ddrl.evaluation.findings.audit import Report
+from ddrl.evaluation.findings.signs import PIXEL_MARK
+from ddrl.evaluation.findings.wording import number, pair, percent
+from ddrl.evaluation.measures.result import Regression
+from ddrl.evaluation.pages.grids import page_side
+from ddrl.evaluation.pages.tiles import picture
+
+__all__ = ["Before", "Dot", "PixelRow", "WorseRun", "pixel_rows", "worse_runs"]
+
+_SEEDS = 6  # pictures of a prompt beside each other, before and after
+_SHOWN = 3  # prompts of a run
+
+
+@dataclass(frozen=True)
+class Dot:
+    """A run on the scale of a statistic.
+
+    Attributes:
+        place: of the run on the page, which fixes its colour and shape.
+        left: in percent of the scale's width.
+        start: where the way from the base begins, likewise.
+        width: of that way, likewise; 0 for the base.
+        value: its difference to data.
+        text: the run's label and that difference.
+        alarm: whether it moved past the mark.
+    """
+
+    place: int
+    left: float
+    start: float
+    width: float
+    value: str
+    text: str
+    alarm: bool
+
+
+@dataclass(frozen=True)
+class PixelRow:
+    """One statistic: its name, the band of one standard deviation around data, and the runs."""
+
+    name: str
+    zero: float
+    low: float
+    high: float
+    dots: tuple[Dot, ...]
+
+
+@dataclass(frozen=True)
+class Before:
+    """A prompt before and after training.
+
+    Attributes:
+        prompt: its text.
+        words: what changed.
+        worse: whether it got worse.
+        base: data URIs of the base's pictures.
+        run: those of the run, from the same noise.
+    """
+
+    prompt: str
+    words: str
+    worse: bool
+    base: tuple[str, ...]
+    run: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class WorseRun:
+    """A run and the prompts that lost most in it."""
+
+    label: str
+    status: str
+    prompts: tuple[Before, ...]
+
+
+def pixel_rows(report: Report) -> tuple[PixelRow, ...]:
+    """Each statistic with every run's difference to real data, on one scale.
+
+    It is asinh, so that a difference of 0.2 and one of 20 standard deviations can both be read.
+    Statistics in which no model differs from data are left out, such as the saturation of grey
+    pictures.
+    """
+    names = list(dict.fromkeys(shift.name for run in report.runs for shift in run.pixels))
+    found = {
+        (place, shift.name): shift
+        for place, run in enumerate(report.runs)
+        for shift in run.pixels
+        if math.isfinite(shift.difference.value)
+    }
+    places = [math.asinh(shift.difference.value) for shift in found.values()]
+    bottom, top = min([-1.6, *places]) - 0.15, max([1.6, *places]) + 0.15
+
+    def left(difference: float) -> float:
+        return round(100 * (math.asinh(difference) - bottom) / (top - bottom), 2)
+
+    rows = []
+    for name in names:
+        shifts = [
+            (place, found[place, name])
+            for place, _ in enumerate(report.runs)
+            if (place, name) in found
+        ]
+        if all(abs(shift.difference.value) < 1e-3 for _, shift in shifts):
+            continue
+        before = next((one for place, one in shifts if report.runs[place].is_base), None)
+        dots = []
+        for place, shift in shifts:
+            at, value = left(shift.difference.value), number(shift.difference.value)
+            start = at if before is None else left(before.difference.value)
+            dots.append(
+                Dot(
+                    place,
+                    at,
+                    min(at, start),
+                    round(abs(at - start), 2),
+                    value,
+                    f"{report.runs[place].label}: {value}",
+                    shift.moved.low > PIXEL_MARK,
+                )
+            )
+        rows.append(PixelRow(name.replace("_", " "), left(0.0), left(-1.0), left(1.0), tuple(dots)))
+    return tuple(rows)
+
+
+def worse_runs(report: Report, statuses: dict[str, str]) -> tuple[WorseRun, ...]:
+    """The prompts of each run that lost most, with pictures of base and run from the same noise."""
+    base = report.samples.get(report.base.name)
+    if base is None:
+        return ()
+    found, side = [], page_side(report)
+    for run in report.runs:
+        mine = report.samples.get(run.name)
+        if mine is None or not run.regressions:
+            continue
+        seeds = min(_SEEDS, base.shape[1])
+        prompts = tuple(
+            Before(
+                report.prompts[one.prompt_id],
+                _words(one),
+                one.change < 0,
+                tuple(picture(tile, side=side) for tile in base[one.prompt_id, :seeds]),
+                tuple(picture(tile, side=side) for tile in mine[one.prompt_id, :seeds]),
+            )
+            for one in run.regressions[:_SHOWN]
+        )
+        found.append(WorseRun(run.label, statuses[run.name], prompts))
+    return tuple(found)
+
+
+def _words(one: Regression) -> str:
+    figures = {name: (before, after) for name, before, after in one.measures}
+    figures["reward"] = one.reward
+    names = [one.worst, *(name for name in figures if name != one.worst)]
+    parts = []
+    for name in names:
+        before, after = figures[name]
+        if name == "judge_accuracy":
+            parts.append(f"judge {percent(before)} → {percent(after)}")
+        else:
+            texts = pair(before, after)
+            parts.append(f"{name.replace('_', ' ')} {texts[0]} → {texts[1]}")
+    return ", ".join(parts)

@@ -1,0 +1,1 @@
+"""What ``ddrl compare`` does."""

@@ -1,0 +1,1 @@
+"""What ``ddrl evaluate`` does, and the audits of a run in training."""

@@ -1,0 +1,1 @@
+"""What ``ddrl train`` does."""

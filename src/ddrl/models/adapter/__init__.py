@@ -1,0 +1,1 @@
+"""What every adapter of a pipeline shares, and adapters of a user's own."""

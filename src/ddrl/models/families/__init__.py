@@ -1,0 +1,1 @@
+"""The families of diffusers models that ddrl trains, one file each."""

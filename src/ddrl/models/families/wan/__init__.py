@@ -1,0 +1,1 @@
+"""Wan: text to video, image to video, one expert or two."""

@@ -1,0 +1,1 @@
+"""A pipeline's files: configs, weights, the hub, and what may be wrong with them."""

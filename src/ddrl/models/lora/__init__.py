@@ -1,0 +1,1 @@
+"""LoRA: added, started from files, named and exported as other tools do."""

@@ -1,0 +1,1 @@
+"""The embedded models: small enough for a CPU, complete enough to be real."""

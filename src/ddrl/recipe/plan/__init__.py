@@ -1,0 +1,1 @@
+"""What a recipe amounts to before anything is run: arithmetic, passes, memory."""

@@ -1,0 +1,1 @@
+"""Rules that tie several keys of a recipe together."""

@@ -1,0 +1,1 @@
+"""The sections of a recipe: every key with its type, bounds, default and description."""

@@ -1,0 +1,1 @@
+"""Rewards and judges of the data that comes with ddrl."""

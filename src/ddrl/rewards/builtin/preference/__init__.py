@@ -1,0 +1,1 @@
+"""Rewards that learned from people's preferences."""

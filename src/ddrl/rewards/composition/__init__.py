@@ -1,0 +1,1 @@
+"""What a prompt asks for, and whether a picture shows it (GenEval)."""

@@ -1,0 +1,1 @@
+"""Requests to servers: bounded, retried, through proxies, in any order."""

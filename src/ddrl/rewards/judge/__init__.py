@@ -1,0 +1,1 @@
+"""A vision-language model as the judge: questions, answers, errors."""

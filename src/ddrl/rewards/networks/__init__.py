@@ -1,0 +1,1 @@
+"""The networks of rewards, with the weights that their authors released."""

@@ -1,0 +1,1 @@
+"""Rewards served on Ray Serve."""

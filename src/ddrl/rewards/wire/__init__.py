@@ -1,0 +1,1 @@
+"""The wire format between a trainer and a server of rewards."""

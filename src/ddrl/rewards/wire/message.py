@@ -1,0 +1,235 @@
+"""The wire format of rewards apart from the trainer, version 1 (docs/rewards.md).
+
+    request = length of the header (8 bytes, little endian) + header (JSON) + parts, end to end
+    reply   = JSON
+
+Sample ids go out with the samples and come back with the values, so that a reply that is short,
+swapped, or another request's is seen. Nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from ddrl.errors import RewardError
+from ddrl.rewards.wire.format import FORMAT, Model, WireError, check_format, validated
+from ddrl.rewards.wire.media import DTYPES, Array, Encoding, MediaError, count, decode, encode
+from ddrl.rewards.wire.reply import Reply, decode_reply, encode_error, encode_reply
+
+__all__ = [
+    "CONTENT_TYPE",
+    "FORMAT",
+    "MAX_SAMPLES",
+    "Opened",
+    "Reply",
+    "Request",
+    "WireError",
+    "decode_reply",
+    "decode_request",
+    "encode_error",
+    "encode_reply",
+    "encode_request",
+    "open_request",
+]
+
+CONTENT_TYPE = "application/x-ddrl-reward"
+"""Of a request."""
+
+MAX_HEADER = 2**24
+"""Bytes of a request's header."""
+
+MAX_SAMPLES = 4096
+"""Samples of a request."""
+
+MAX_PARTS = 2**16
+"""Parts of a request: each picture of a clip is one of PNG."""
+
+_LENGTH = 8
+_PER_BYTE = 8  # numbers of 4 bytes that a byte of JSON may take: an empty list has 64 bytes of 3
+
+
+@dataclass(frozen=True)
+class Request:
+    """Samples to be scored.
+
+    Attributes:
+        media: pixels in [0, 1], float32, or uint8 levels; (B, 3, H, W) or (B, T, 3, H, W).
+        prompts: B texts.
+        prompt_ids: their integer identity, shape (B,); what has one prompt has one id.
+        metadata: what the data source knows of each, in types of JSON.
+        group: the group of each, for a reward of whole groups; else empty.
+        reward: which reward is asked for; empty = whichever is there.
+        request: the id of the request.
+        samples: B ids; left out: made from the request's.
+    """
+
+    media: Array
+    prompts: tuple[str, ...]
+    prompt_ids: tuple[int, ...]
+    metadata: tuple[Mapping[str, Any], ...]
+    group: tuple[int, ...] = ()
+    reward: str = ""
+    request: str = field(default_factory=lambda: uuid.uuid4().hex)
+    samples: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.samples:
+            ids = tuple(f"{self.request}-{i}" for i in range(len(self.prompts)))
+            object.__setattr__(self, "samples", ids)
+
+
+_Integer = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+_Size = Annotated[int, Field(ge=0, lt=2**48)]
+_Shape = Annotated[tuple[_Size, ...], Field(max_length=5)]
+
+
+class _Extent(Model):
+    shape: _Shape = ()
+
+
+class _Header(Model):
+    request: str = Field(min_length=1, max_length=200)
+    reward: str = ""
+    encoding: Encoding
+    shape: _Shape
+    dtype: Literal["float32", "float16", "uint8"] = "uint8"
+    samples: tuple[str, ...]
+    prompts: tuple[str, ...]
+    prompt_ids: tuple[_Integer, ...]
+    metadata: tuple[dict[str, Any], ...]
+    group: tuple[_Integer, ...] = ()
+    parts: Annotated[tuple[_Size, ...], Field(max_length=MAX_PARTS)]
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A request whose header has been read, and whose media have not been decoded.
+
+    Attributes:
+        header: of the request.
+        parts: of its body.
+        cost: numbers of 4 bytes that it takes in memory once it is decoded, about.
+    """
+
+    header: _Header
+    parts: Sequence[memoryview]
+    cost: int
+
+    def decode(self) -> Request:
+        """The request, with its media.
+
+        Raises:
+            WireError: they are not what the header says.
+        """
+        header = self.header
+        try:
+            media = decode(
+                [bytes(part) for part in self.parts],
+                encoding=header.encoding,
+                shape=header.shape,
+                dtype=header.dtype,
+            )
+        except MediaError as error:
+            raise WireError(error.message.rstrip("."), hint=error.hint) from error
+        return Request(
+            media,
+            header.prompts,
+            header.prompt_ids,
+            header.metadata,
+            header.group,
+            header.reward,
+            header.request,
+            header.samples,
+        )
+
+
+def encode_request(request: Request, *, encoding: Encoding, fps: float = 16.0) -> bytes:
+    """Write a request.
+
+    Args:
+        request: its media are uint8 for ``png`` and ``mp4``.
+        encoding: of the media.
+        fps: frames per second of clips (``mp4`` only).
+
+    Raises:
+        RewardError: the media can't be written like that, or metadata is not of JSON's types.
+    """
+    dtype = str(request.media.dtype)
+    assert dtype in DTYPES
+    parts = encode(request.media, encoding=encoding, fps=fps)
+    header = {
+        "format": FORMAT,
+        "request": request.request,
+        "reward": request.reward,
+        "media": "images" if request.media.ndim == 4 else "clips",
+        "encoding": encoding,
+        "shape": list(request.media.shape),
+        "dtype": dtype,
+        "samples": request.samples,
+        "prompts": request.prompts,
+        "prompt_ids": request.prompt_ids,
+        "metadata": [dict(one) for one in request.metadata],
+        "group": request.group,
+        "parts": [len(part) for part in parts],
+    }
+    try:
+        text = json.dumps(header, ensure_ascii=False).encode()
+    except (TypeError, ValueError, UnicodeEncodeError, RecursionError) as error:
+        raise RewardError(
+            f"A prompt or its metadata can't be sent to a remote reward: {error}.",
+            hint="metadata of types that JSON has",
+        ) from error
+    return b"".join([len(text).to_bytes(_LENGTH, "little"), text, *parts])
+
+
+def decode_request(body: bytes) -> Request:
+    """Read a request.
+
+    Raises:
+        WireError: it is something else, of another version, or contradicts itself.
+    """
+    return open_request(body).decode()
+
+
+def open_request(body: bytes) -> Opened:
+    """Read the header of a request, and find the parts.
+
+    Raises:
+        WireError: it is something else, of another version, too large, or contradicts itself.
+    """
+    length = int.from_bytes(body[:_LENGTH], "little")
+    if len(body) < _LENGTH or not 2 <= length <= min(MAX_HEADER, len(body) - _LENGTH):
+        raise WireError(f"the body is no request of {FORMAT}, or cut off")
+    text, payload = body[_LENGTH : _LENGTH + length], memoryview(body)[_LENGTH + length :]
+    check_format(text)
+    num_samples = next(iter(validated(_Extent, text).shape), 0)
+    if num_samples > MAX_SAMPLES:  # before anything is made of them
+        raise WireError(
+            f"the request has {num_samples} samples, above the limit of {MAX_SAMPLES}", status=413
+        )
+    header = validated(_Header, text)
+    for name in ("samples", "prompts", "prompt_ids", "metadata"):
+        if len(getattr(header, name)) != num_samples:
+            found = len(getattr(header, name))
+            raise WireError(f"the header has {found} {name} for {num_samples} samples")
+    if len(header.group) not in (0, num_samples):
+        raise WireError(f"the header has {len(header.group)} groups for {num_samples} samples")
+    if len(set(header.samples)) != num_samples:
+        raise WireError("two samples have the same id")
+    if sum(header.parts) != len(payload):
+        raise WireError(f"the parts have {len(payload)} bytes, not {sum(header.parts)}")
+    parts, start = [], 0
+    for size in header.parts:
+        parts.append(payload[start : start + size])
+        start += size
+    try:
+        numbers = count(header.shape)
+    except MediaError as error:
+        raise WireError(error.message.rstrip("."), hint=error.hint) from error
+    return Opened(header, parts, numbers + _PER_BYTE * len(text))

@@ -1,0 +1,1 @@
+"""What keeps a run safe: audits, a drift budget, a guard."""
