@@ -23,7 +23,8 @@ from benchmarks.record import ROOT, write_result
 from ddrl.jobs.train.trainer import build_job
 from ddrl.recipe import load_recipe
 from ddrl.records import Prompts, Trajectory
-from ddrl.rewards.scoring.scorer import Scorer, WeightedReward
+from ddrl.rewards.scoring.attempt import WeightedReward
+from ddrl.rewards.scoring.scorer import Scorer
 from ddrl.training.collect import Collector
 
 ROUNDS = 9

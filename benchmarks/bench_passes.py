@@ -38,9 +38,12 @@ from ddrl.objective.advantage import group_advantage
 from ddrl.objective.loss import Objective
 from ddrl.records import Advantages, Condition, Prompts
 from ddrl.rewards.builtin.ink import Ink
-from ddrl.rewards.scoring.scorer import Scorer, WeightedReward
+from ddrl.rewards.scoring.attempt import WeightedReward
+from ddrl.rewards.scoring.scorer import Scorer
+from ddrl.training.collect import RolloutSettings
 from ddrl.training.forward import Forward
-from ddrl.training.trainer import Pool, RolloutSettings, Trainer
+from ddrl.training.pool import Pool
+from ddrl.training.trainer import Trainer
 
 SAMPLES, STEPS, TOKENS, SIZE, ROUNDS = 8, 10, 205, 8, 5
 TRAINED = tuple(range(9))

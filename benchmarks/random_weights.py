@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ddrl.builders import assets, pretrained
 from ddrl.builders.data.corpus import Corpus, Part
+from ddrl.builders.device import pick_device
 from ddrl.jobs.train.trainer import build_job
 from ddrl.models.adapter.blank import blank_condition
 from ddrl.models.adapter.diffusers_model import DiffusersModel
@@ -66,7 +67,7 @@ def trainer_of(recipe: Recipe) -> Trainer:
 
 @contextmanager
 def _random(recipe: Recipe) -> Iterator[None]:
-    device = assets.pick_device(recipe)
+    device = pick_device(recipe)
     data, rollout = recipe.data, recipe.rollout
     size = (data.height, data.width, data.frames)
 

@@ -19,7 +19,7 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.record import write_result
 
-from ddrl.builders.assets import build_judge, load_splits
+from ddrl.builders.tasks.embedded import build_judge, load_splits
 from ddrl.data.embedded.digits import DigitSplits
 from ddrl.data.embedded.words import BACKGROUNDS, FONTS
 from ddrl.evaluation.measures.generate import SampleSet, generate

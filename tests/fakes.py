@@ -18,11 +18,14 @@ from ddrl.objective.advantage import group_advantage
 from ddrl.objective.loss import Objective
 from ddrl.records import Advantages, Condition, Prompts
 from ddrl.rewards.base import Reward
-from ddrl.rewards.scoring.scorer import FailurePolicy, Scorer, WeightedReward
+from ddrl.rewards.scoring.attempt import WeightedReward
+from ddrl.rewards.scoring.scorer import FailurePolicy, Scorer
+from ddrl.training.collect import RolloutSettings
 from ddrl.training.forward import Forward
 from ddrl.training.logs.shown import Shown
+from ddrl.training.pool import Pool
 from ddrl.training.safety.guard import Guard
-from ddrl.training.trainer import Pool, RolloutSettings, Trainer
+from ddrl.training.trainer import Trainer
 
 PROMPTS = ("red", "green", "blue")
 

@@ -43,7 +43,8 @@ if TYPE_CHECKING:
     from ddrl.jobs.compare.job import compare
     from ddrl.models.base import DiffusionModel
     from ddrl.models.ema import EMA
-    from ddrl.models.tiny.model import TinyConfig, TinyModel
+    from ddrl.models.tiny.config import TinyConfig
+    from ddrl.models.tiny.model import TinyModel
     from ddrl.objective.advantage import (
         center_advantage,
         global_advantage,
@@ -55,7 +56,8 @@ if TYPE_CHECKING:
     from ddrl.recipe import Recipe, load_recipe
     from ddrl.records import Advantages, Anchor, Condition, Prompts, Scores, Trajectory
     from ddrl.rewards.base import Reward
-    from ddrl.rewards.scoring.scorer import Scorer, WeightedReward
+    from ddrl.rewards.scoring.attempt import WeightedReward
+    from ddrl.rewards.scoring.scorer import Scorer
     from ddrl.training.forward import Forward
     from ddrl.training.pretrain import PretrainSettings, pretrain
     from ddrl.training.rollout import replay, rollout, sample_ode

@@ -14,20 +14,6 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
-__all__ = [
-    "BESIDE",
-    "apply_umask",
-    "check_regular",
-    "file_stem",
-    "may_be_hub_id",
-    "open_regular",
-    "parse_json",
-    "read_document",
-    "read_json",
-    "read_regular",
-    "replace_file",
-]
-
 BESIDE = ".writing-"
 """How the name of a file begins that is being written; a killed process leaves it behind."""
 

@@ -20,8 +20,6 @@ from types import ModuleType
 
 from ddrl.errors import UsageError
 
-__all__ = ["failed_in", "folders", "import_named", "look_in"]
-
 
 class _NamedFinder(MetaPathFinder):
     """Finds the modules that were named, and no other, in the folders that may be looked in."""

@@ -19,19 +19,6 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-__all__ = [
-    "Advantages",
-    "Anchor",
-    "Condition",
-    "ConditionRows",
-    "LatentRows",
-    "Prompts",
-    "RepeatedRows",
-    "Scores",
-    "Status",
-    "Trajectory",
-]
-
 
 @dataclass(frozen=True)
 class Prompts:

@@ -13,8 +13,6 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["SampleNoise", "derive_seed", "generator", "permutation", "sample_noise"]
-
 BLOCK = 16  # PyTorch draws normal numbers in blocks of this many, or one by one
 
 

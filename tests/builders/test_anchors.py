@@ -9,14 +9,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from ddrl.builders.assets import build_scorer
 from ddrl.builders.data.corpus import Part
+from ddrl.builders.scorers import build_scorer
 from ddrl.builders.synthetic.anchors import drawn_per_prompt, make_anchors
 from ddrl.builders.synthetic.drawing import Synthetic
 from ddrl.builders.synthetic.selection import scores_path
 from ddrl.data.groups import Dealer
 from ddrl.errors import DataError, RewardError
-from ddrl.models.tiny.model import TinyConfig, TinyModel
+from ddrl.models.tiny.config import TinyConfig
+from ddrl.models.tiny.model import TinyModel
 from ddrl.recipe import Recipe, parse_recipe
 from ddrl.records import Prompts
 from ddrl.rewards.base import SampleError

@@ -13,7 +13,7 @@ import pytest
 from ddrl.errors import DDRLError, RewardError
 from ddrl.jobs.evaluate.background import BackgroundPanel, PanelFolder
 from ddrl.recipe import parse_recipe
-from ddrl.runs.loaded import RunFolder
+from ddrl.runs.folder import RunFolder
 from ddrl.training.logs.shown import Shown
 from ddrl.training.safety.auditing import Audit
 

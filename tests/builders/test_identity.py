@@ -15,7 +15,8 @@ from torch.testing._internal.two_tensor import TwoTensor
 from ddrl.builders.identity import _sums, _tensors_hash, base_parts, condition_hash, weights_hash
 from ddrl.models.adapter.diffusers_model import DiffusersModel
 from ddrl.models.pretrained import load_model
-from ddrl.models.tiny.model import TinyCondition, TinyConfig, TinyModel
+from ddrl.models.tiny.config import TinyConfig
+from ddrl.models.tiny.model import TinyCondition, TinyModel
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,8 @@ from ddrl.builders.store import make_once
 from ddrl.builders.synthetic.selection import scores_path
 from ddrl.models.adapter.diffusers_model import DiffusersModel
 from ddrl.models.pretrained import load_model
-from ddrl.models.tiny.model import TinyConfig, TinyModel
+from ddrl.models.tiny.config import TinyConfig
+from ddrl.models.tiny.model import TinyModel
 from ddrl.recipe import parse_recipe
 from ddrl.rewards.base import reward_class
 

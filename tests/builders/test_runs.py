@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from ddrl.builders.verify import DataRow
 from ddrl.errors import CheckpointError
 from ddrl.runs.loaded import Weights, load_run
-from ddrl.training.checkpoint import CheckpointFolder, read_manifest
+from ddrl.training.checkpoint import CheckpointFolder
+from ddrl.training.manifest import read_manifest
 
 
 @pytest.fixture(scope="module")

@@ -32,6 +32,7 @@ from ddrl.jobs.plan import plan_recipe
 from ddrl.jobs.train.trainer import build_job
 from ddrl.models.families.wan.text_to_video import WanCondition
 from ddrl.recipe import Recipe, parse_recipe
+from ddrl.recipe.plan.lines import plan_lines
 from ddrl.training.trainer import Trainer
 
 CPU = torch.device("cpu")
@@ -237,7 +238,7 @@ def test_the_plan_is_of_the_largest_size(root: Path) -> None:
     assert several.steps == largest.steps
     smallest = plan_recipe(recipe(root, "data.sizes=16x16"))
     assert several.memory.peak[1] > smallest.memory.peak[1]
-    (line,) = [line for line in several.lines() if line.startswith("  sizes")]
+    (line,) = [line for line in plan_lines(several) if line.startswith("  sizes")]
     assert line.split(maxsplit=1)[1] == (
         "16x16, 32x16, 16x32; a step has one; times and memory below are of 32x16"
     )

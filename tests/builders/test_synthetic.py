@@ -20,7 +20,8 @@ from ddrl.jobs.train.trainer import build_job
 from ddrl.models.base import DiffusionModel
 from ddrl.models.families.sd3 import SD3
 from ddrl.models.lora.adapter import LoRASettings, add_lora
-from ddrl.models.tiny.model import TinyCondition, TinyConfig, TinyModel
+from ddrl.models.tiny.config import TinyConfig
+from ddrl.models.tiny.model import TinyCondition, TinyModel
 from ddrl.recipe import Recipe, parse_recipe
 from ddrl.training.trainer import Trainer
 

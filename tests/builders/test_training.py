@@ -8,13 +8,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from ddrl.builders.assets import Assets, build_judge, build_scorer, load_splits, pick_device
+from ddrl.builders.assets import Assets
+from ddrl.builders.device import pick_device
+from ddrl.builders.sampler import build_transitions
+from ddrl.builders.scorers import build_scorer
 from ddrl.builders.tasks import embedded
+from ddrl.builders.tasks.embedded import build_judge, load_splits
 from ddrl.data.embedded.digits import digit_splits
 from ddrl.diffusion.process import RectifiedFlow
 from ddrl.diffusion.schedule import time_grid
 from ddrl.errors import RewardError, UsageError
-from ddrl.jobs.train.trainer import Job, build_job, build_transitions
+from ddrl.jobs.train.trainer import Job, build_job
 from ddrl.models.tiny.model import TinyModel
 from ddrl.objective.advantage import log_partition
 from ddrl.recipe import Recipe, parse_recipe

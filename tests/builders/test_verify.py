@@ -18,7 +18,7 @@ from ddrl.builders.verify import (
 )
 from ddrl.errors import CheckpointError
 from ddrl.recipe import parse_recipe
-from ddrl.training.checkpoint import Checkpoint
+from ddrl.training.manifest import Checkpoint
 
 EMBEDDED = parse_recipe('[[reward]]\nname = "ink"\n')
 FILES = EMBEDDED.model_copy(

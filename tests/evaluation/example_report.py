@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 
+from ddrl.evaluation.findings.audit import Report
 from ddrl.evaluation.measures.result import Curves, Measured, PixelShift, Regression, RunResult
 from ddrl.evaluation.measures.statistics import Basis, Interval
-from ddrl.evaluation.pages.report import Report, write_report
+from ddrl.evaluation.pages.page import write_report
 
 PROMPTS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 NUM_SEEDS = 8

@@ -17,11 +17,10 @@ from PIL import Image
 from tests.evaluation.example_report import example_report
 
 from ddrl.errors import DataError
-from ddrl.evaluation.findings.audit import as_json
+from ddrl.evaluation.findings.audit import FORMAT, Report, as_json
 from ddrl.evaluation.measures.result import Measured
 from ddrl.evaluation.measures.statistics import Interval
-from ddrl.evaluation.pages.page import render_page
-from ddrl.evaluation.pages.report import FORMAT, Report, write_report
+from ddrl.evaluation.pages.page import render_page, write_report
 
 VOID = {"meta", "img", "br", "hr", "link", "input"}
 

@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 from tests.cli.command import ddrl, metrics_of, shared_cache
 from tests.data.making import write_image
 
-from ddrl.builders.assets import build_tiny, load_splits
-from ddrl.builders.tasks.embedded import build_judge, build_judges
+from ddrl.builders.assets import build_tiny
+from ddrl.builders.tasks.embedded import build_judge, build_judges, load_splits
 from ddrl.cli.pictures import Request, draw
 from ddrl.recipe import parse_recipe
 from ddrl.records import Prompts

@@ -10,7 +10,7 @@ import pytest
 from tests.cli.command import contents, ddrl, without_seconds, write_recipe
 
 from ddrl.jobs.evaluate.background import PanelFolder
-from ddrl.runs.loaded import RunFolder
+from ddrl.runs.folder import RunFolder
 from ddrl.training.checkpoint import Best, CheckpointFolder
 from ddrl.training.logs.sinks import read_metrics
 

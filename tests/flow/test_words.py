@@ -9,8 +9,7 @@ import pytest
 import torch
 from tests.cli.command import ddrl, metrics_of, shared_cache
 
-from ddrl.builders.assets import load_splits
-from ddrl.builders.tasks.embedded import build_judge, build_judges
+from ddrl.builders.tasks.embedded import build_judge, build_judges, load_splits
 from ddrl.recipe import parse_recipe
 from ddrl.records import Prompts
 

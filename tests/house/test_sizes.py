@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src" / "ddrl"
 MAX_FILE_LINES = 300
 MAX_FUNCTION_LINES = 60
+MAX_MODULES = 14
 JUNK_DRAWERS = {"utils", "util", "common", "helpers", "helper", "misc"}
 UNDONE = re.compile(r"\b(?:TODO|FIXME|XXX)\b|\braise NotImplementedError\b")
 MACHINE_PATH = re.compile(r"(?<![\w./-])/(?:work|farm)(?![\w-])")
@@ -59,6 +60,20 @@ def test_the_source_is_readable() -> None:
     files = sorted(SOURCE.rglob("*.py"))
     assert files
     assert [line for path in files for line in findings(path)] == []
+
+
+def crowded(folder: Path) -> list[str]:
+    """The folders with more modules than a reader takes in at a look."""
+    rooms = [folder, *(path for path in folder.rglob("*") if path.is_dir())]
+    counts = {room: len(list(room.glob("*.py"))) for room in rooms}
+    return [f"{room}: {count} modules" for room, count in counts.items() if count > MAX_MODULES]
+
+
+def test_no_folder_is_crowded(tmp_path: Path) -> None:
+    assert crowded(SOURCE) == []
+    for number in range(MAX_MODULES + 1):
+        (tmp_path / f"module{number}.py").touch()
+    assert crowded(tmp_path) == [f"{tmp_path}: 15 modules"]
 
 
 def test_no_path_of_a_machine() -> None:

@@ -14,7 +14,8 @@ from ddrl.diffusion.process import RectifiedFlow
 from ddrl.diffusion.schedule import time_grid
 from ddrl.diffusion.transition import Transitions
 from ddrl.errors import DataError, UsageError
-from ddrl.models.tiny.model import TinyConfig, TinyModel
+from ddrl.models.tiny.config import TinyConfig
+from ddrl.models.tiny.model import TinyModel
 from ddrl.models.tiny.spelling import pieces, vocabulary_of
 from ddrl.models.tiny.text_networks import TextDiT
 

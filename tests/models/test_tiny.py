@@ -12,7 +12,8 @@ from torch import Tensor
 
 from ddrl.errors import DataError, UsageError, WeightsError
 from ddrl.models.base import DiffusionModel
-from ddrl.models.tiny.model import TinyCondition, TinyConfig, TinyModel
+from ddrl.models.tiny.config import TinyConfig
+from ddrl.models.tiny.model import TinyCondition, TinyModel
 
 MLP = TinyConfig(("one", "two", "three"), 4, 6, width=32, depth=2)
 DIT = dataclasses.replace(MLP, network="dit", width=16, heads=2, patch=2)

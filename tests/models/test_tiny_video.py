@@ -11,7 +11,8 @@ from torch import Tensor
 
 from ddrl.errors import DataError, UsageError
 from ddrl.models.base import DiffusionModel
-from ddrl.models.tiny.model import MAX_WORDS, TinyCondition, TinyConfig, TinyModel
+from ddrl.models.tiny.config import TinyConfig
+from ddrl.models.tiny.model import MAX_WORDS, TinyCondition, TinyModel
 from ddrl.models.tiny.video_networks import MEAN, SPREAD
 from ddrl.testing.adapters import AdapterCase, check_adapter
 from ddrl.training.forward import Forward

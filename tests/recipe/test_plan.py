@@ -13,6 +13,7 @@ from ddrl.diffusion.transition import Transitions
 from ddrl.errors import RecipeError
 from ddrl.objective.loss import StepWeight, step_weights
 from ddrl.recipe import Footprint, Plan, Working, make_plan
+from ddrl.recipe.plan.lines import plan_lines
 from ddrl.recipe.plan.plan import Passes
 
 LATENT = 64
@@ -119,7 +120,7 @@ def test_one_effective_beta(overrides: list[str]) -> None:
 def test_effective_beta_with_guidance(overrides: list[str], expected: float) -> None:
     made = plan("objective.beta=0.3", *overrides)
     assert made.effective_beta == pytest.approx([expected] * 4)
-    says_why = "objective.beta / " in "\n".join(made.lines())
+    says_why = "objective.beta / " in "\n".join(plan_lines(made))
     assert says_why == (expected != 0.3)
 
 
@@ -134,8 +135,8 @@ def test_effective_beta_with_guidance(overrides: list[str], expected: float) -> 
 )
 def test_what_does_less_than_it_says_is_noted(overrides: list[str], note: str) -> None:
     quiet = ["run.steps=4", "evaluation.every=4"]
-    assert "notes" not in plan(*quiet).lines()
-    assert note in "\n".join(plan(*quiet, *overrides).lines())
+    assert "notes" not in plan_lines(plan(*quiet))
+    assert note in "\n".join(plan_lines(plan(*quiet, *overrides)))
 
 
 def test_mean_reduction_shrinks_both_terms() -> None:
@@ -170,7 +171,7 @@ def test_steps_out_of_training_have_no_weight() -> None:
 def test_beta_unit(advantage: str, unit: str) -> None:
     made = plan(f"objective.advantage={advantage}")
     assert made.beta_unit == unit
-    assert f"  one effective beta, 1, in {unit}" in made.lines()
+    assert f"  one effective beta, 1, in {unit}" in plan_lines(made)
 
 
 def test_memory() -> None:
@@ -229,11 +230,11 @@ def test_memory_without_a_trace() -> None:
     made = plan(footprint=replace(FOOTPRINT, working=None))
     assert made.memory.phases == ()
     assert made.memory.peak == ("", made.memory.held)
-    assert "activations are not counted" in "\n".join(made.lines())
+    assert "activations are not counted" in "\n".join(plan_lines(made))
 
 
 def test_lines() -> None:
-    lines = plan("rollout.trained_steps=[0, 1, 3]", "objective.regularizer=reference").lines()
+    lines = plan_lines(plan("rollout.trained_steps=[0, 1, 3]", "objective.regularizer=reference"))
     assert "  rollout             10 prompts x 16 = 160 samples" in lines
     assert "  data                none: no data term" in lines
     assert "  trained steps       3: 0-1, 3" in lines
@@ -248,12 +249,12 @@ def test_lines() -> None:
 
 
 def test_lines_of_one_term_alone() -> None:
-    text = "\n".join(plan("objective.policy=none").lines())
+    text = "\n".join(plan_lines(plan("objective.policy=none")))
     assert "none: no policy term" in text
     assert "data term alone" in text
     assert "trajectory" not in text
-    assert "no regularizer" in "\n".join(plan("objective.regularizer=none").lines())
-    assert "in expectation" in "\n".join(plan("objective.data_times=uniform").lines())
+    assert "no regularizer" in "\n".join(plan_lines(plan("objective.regularizer=none")))
+    assert "in expectation" in "\n".join(plan_lines(plan("objective.data_times=uniform")))
 
 
 def test_different_betas_are_said_to_be_different() -> None:
@@ -261,7 +262,7 @@ def test_different_betas_are_said_to_be_different() -> None:
     first, *rest = made.steps
     odd = type(first)(**{**vars(first), "effective_beta": 2.0})
     mixed = type(made)(**{**vars(made), "steps": (odd, *rest)})
-    assert "effective beta differs between steps, 1 to 2" in "\n".join(mixed.lines())
+    assert "effective beta differs between steps, 1 to 2" in "\n".join(plan_lines(mixed))
 
 
 def test_large_models_have_readable_sizes() -> None:
@@ -269,7 +270,7 @@ def test_large_models_have_readable_sizes() -> None:
     big = make_plan(
         made, transitions=[(1, -1, 1)], times=[1, 0], footprint=replace(FOOTPRINT, trained=10**13)
     )
-    assert "TiB" in "\n".join(big.lines())
+    assert "TiB" in "\n".join(plan_lines(big))
 
 
 def test_the_wrong_number_of_steps_is_refused() -> None:

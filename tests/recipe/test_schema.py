@@ -6,7 +6,7 @@ from tests.recipe.texts import recipe
 
 from ddrl.recipe import Recipe
 from ddrl.recipe.reading.keys import key_specs, section_names
-from ddrl.recipe.schema import RewardSection
+from ddrl.recipe.sections.rewards import RewardSection
 
 SECTIONS = [
     "model",

@@ -8,7 +8,7 @@ from ddrl.diffusion.process import RectifiedFlow
 from ddrl.diffusion.schedule import select_steps, time_grid
 from ddrl.diffusion.transition import Transitions
 from ddrl.recipe import stochastic_steps, trained_steps
-from ddrl.recipe.schema import RolloutSection
+from ddrl.recipe.sections.run import RolloutSection
 
 CASES = [
     (["rollout.kernel=flow_sde"], (0, 1, 2, 3), (0, 1, 2, 3)),

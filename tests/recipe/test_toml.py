@@ -18,15 +18,14 @@ from ddrl.recipe import (
 )
 from ddrl.recipe.reading.keys import key_specs
 from ddrl.recipe.reading.toml import format_value, line_numbers
-from ddrl.recipe.schema import (
-    ModelSection,
+from ddrl.recipe.sections.rewards import RewardSection
+from ddrl.recipe.sections.run import (
     ObjectiveSection,
     OptimizerSection,
-    PretrainSection,
-    RewardSection,
     RolloutSection,
     RunSection,
 )
+from ddrl.recipe.sections.subject import ModelSection, PretrainSection
 
 texts = st.text(min_size=1)
 numbers = st.floats(allow_nan=False, allow_infinity=False)

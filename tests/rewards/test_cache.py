@@ -17,8 +17,9 @@ from ddrl.builders.scorers import build_heldout, build_scorer
 from ddrl.errors import DataError, RewardError
 from ddrl.recipe import Recipe, parse_recipe
 from ddrl.records import Prompts, Scores, Status
+from ddrl.rewards.scoring.attempt import WeightedReward
 from ddrl.rewards.scoring.cache import RewardCache
-from ddrl.rewards.scoring.scorer import Scorer, WeightedReward
+from ddrl.rewards.scoring.scorer import Scorer
 
 SIZE = 6
 GROUP = torch.zeros(SIZE, dtype=torch.int64)

@@ -11,7 +11,8 @@ import torch
 
 from ddrl.data.embedded.digits import digit_splits
 from ddrl.errors import RewardError, WeightsError
-from ddrl.models.tiny.model import TinyConfig, TinyModel
+from ddrl.models.tiny.config import TinyConfig
+from ddrl.models.tiny.model import TinyModel
 from ddrl.records import Prompts
 from ddrl.rewards.base import make_reward
 from ddrl.rewards.builtin.embedded.classifier import Architecture, Classifier, fit_classifier

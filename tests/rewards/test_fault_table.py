@@ -11,7 +11,8 @@ from tests.rewards.faulty import RELEASE, Faulty
 
 from ddrl.errors import RewardError
 from ddrl.records import Prompts, Scores, Status
-from ddrl.rewards.scoring.scorer import FailurePolicy, Scorer, WeightedReward
+from ddrl.rewards.scoring.attempt import WeightedReward
+from ddrl.rewards.scoring.scorer import FailurePolicy, Scorer
 from ddrl.testing.require import ConformanceError
 from ddrl.testing.rewards import check_reward
 

@@ -17,7 +17,8 @@ from torch import Tensor
 from ddrl.errors import RewardError
 from ddrl.records import Prompts, Scores, Status
 from ddrl.rewards.base import SampleError
-from ddrl.rewards.scoring.scorer import FailurePolicy, Scorer, WeightedReward
+from ddrl.rewards.scoring.attempt import WeightedReward
+from ddrl.rewards.scoring.scorer import FailurePolicy, Scorer
 
 SIZE = 8
 GROUP = torch.arange(2).repeat_interleave(4)

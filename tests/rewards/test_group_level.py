@@ -23,7 +23,8 @@ from ddrl.records import Prompts, Scores
 from ddrl.rewards.base import GroupReward, SampleError, make_reward
 from ddrl.rewards.builtin.diversity import Diversity
 from ddrl.rewards.networks.vision import VisionModel
-from ddrl.rewards.scoring.scorer import Scorer, WeightedReward
+from ddrl.rewards.scoring.attempt import WeightedReward
+from ddrl.rewards.scoring.scorer import Scorer
 from ddrl.testing.require import ConformanceError
 from ddrl.testing.rewards import check_reward
 

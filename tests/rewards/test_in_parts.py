@@ -13,7 +13,8 @@ from torch import Tensor
 from ddrl.errors import RewardError
 from ddrl.records import Prompts
 from ddrl.rewards.base import GroupReward, Reward
-from ddrl.rewards.scoring.scorer import FailurePolicy, Scorer, WeightedReward
+from ddrl.rewards.scoring.attempt import WeightedReward
+from ddrl.rewards.scoring.scorer import FailurePolicy, Scorer
 
 SIZE = 20
 MEDIA = torch.rand((SIZE, 3, 4, 4), generator=torch.Generator().manual_seed(0))

@@ -11,7 +11,7 @@ import pytest
 import torch
 from tests.rewards.rendering import prompts
 
-from ddrl.recipe.schema import RewardSection
+from ddrl.recipe.sections.rewards import RewardSection
 from ddrl.rewards.base import BUILTIN, SampleError, make_reward
 from ddrl.rewards.markdown import cards_page
 from ddrl.testing.rewards import check_reward

@@ -17,7 +17,8 @@ from ddrl.records import Prompts, Status
 from ddrl.rewards import remote
 from ddrl.rewards.base import SampleError, make_reward
 from ddrl.rewards.remote import RemoteReward
-from ddrl.rewards.scoring.scorer import FailurePolicy, Scorer, WeightedReward
+from ddrl.rewards.scoring.attempt import WeightedReward
+from ddrl.rewards.scoring.scorer import FailurePolicy, Scorer
 from ddrl.rewards.wire.message import Request
 from ddrl.testing.rewards import check_reward
 

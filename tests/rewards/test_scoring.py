@@ -15,8 +15,9 @@ from torch import Tensor
 from ddrl.errors import RewardError
 from ddrl.records import Prompts, Scores, Status
 from ddrl.rewards.level import plan_calls
+from ddrl.rewards.scoring.attempt import WeightedReward
 from ddrl.rewards.scoring.combine import Combination
-from ddrl.rewards.scoring.scorer import FailurePolicy, Scorer, WeightedReward
+from ddrl.rewards.scoring.scorer import FailurePolicy, Scorer
 
 SIZE = 12
 GROUP = torch.arange(3).repeat_interleave(4)

@@ -14,7 +14,7 @@ from ddrl.records import Prompts
 from ddrl.rewards.base import make_reward
 from ddrl.rewards.http.server_words import check_url, quoted, read_json
 from ddrl.rewards.remote import RemoteReward
-from ddrl.rewards.wire.message import FORMAT
+from ddrl.rewards.wire.format import FORMAT
 
 DEEP = b"[" * 100_000 + b"]" * 100_000
 EVIL = "\x1b[2J\x1b]0;x\x07\u202e\x9b31m\r\nerror: all is lost" + "!" * 5000

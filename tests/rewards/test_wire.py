@@ -16,17 +16,14 @@ from PIL import Image
 
 from ddrl.errors import RewardError
 from ddrl.rewards.http.endpoints import Endpoints
+from ddrl.rewards.wire.format import FORMAT, WireError
 from ddrl.rewards.wire.media import Array, decode, encode
-from ddrl.rewards.wire.message import (
-    FORMAT,
+from ddrl.rewards.wire.message import Request, decode_request, encode_request
+from ddrl.rewards.wire.reply import (
     Reply,
-    Request,
-    WireError,
     decode_reply,
-    decode_request,
     encode_error,
     encode_reply,
-    encode_request,
 )
 
 RANDOM = np.random.default_rng(0)

@@ -14,20 +14,21 @@ from PIL import Image
 from tests.rewards.test_wire import IMAGES, body_of, header_and_payload, request
 
 from ddrl.rewards.serve.budget import Budget
+from ddrl.rewards.wire.format import FORMAT, WireError
 from ddrl.rewards.wire.media import MediaError, decode
 from ddrl.rewards.wire.message import (
-    FORMAT,
     MAX_PARTS,
     MAX_SAMPLES,
-    Reply,
     Request,
-    WireError,
-    decode_reply,
     decode_request,
-    encode_error,
-    encode_reply,
     encode_request,
     open_request,
+)
+from ddrl.rewards.wire.reply import (
+    Reply,
+    decode_reply,
+    encode_error,
+    encode_reply,
 )
 
 HUGE = 10**4299  # the longest number that Python reads

@@ -13,7 +13,8 @@ from torch.nn import functional as F
 from ddrl.diffusion.process import RectifiedFlow
 from ddrl.errors import DataError
 from ddrl.records import Condition
-from ddrl.testing.adapters import AdapterCase, ConformanceError, check_adapter
+from ddrl.testing.adapters import AdapterCase, check_adapter
+from ddrl.testing.require import ConformanceError
 
 LENGTH = 40  # letters that are read
 TEXTS = ["a cat", ""]

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from ddrl.errors import CheckpointError, GuardStop, RewardError, UsageError
 from ddrl.records import Prompts
-from ddrl.training.checkpoint import CheckpointFolder, read_manifest
+from ddrl.training.checkpoint import CheckpointFolder
 from ddrl.training.loop import restore, train
+from ddrl.training.manifest import read_manifest
 from ddrl.training.safety.auditing import Audit, AuditRecord
 from ddrl.training.safety.guard import Guard
 from ddrl.training.trainer import Trainer

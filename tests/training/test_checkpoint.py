@@ -16,13 +16,8 @@ import torch
 from torch import nn
 
 from ddrl.errors import CheckpointError
-from ddrl.training.checkpoint import (
-    Best,
-    Checkpoint,
-    CheckpointFolder,
-    load_weights,
-    read_manifest,
-)
+from ddrl.training.checkpoint import Best, CheckpointFolder, load_weights
+from ddrl.training.manifest import Checkpoint, read_manifest
 
 FILES = ["model.safetensors", "ema.safetensors", "state.pt", "manifest.json"]
 

@@ -12,6 +12,7 @@ from tests.recipe.test_plan import plan
 from torch import Tensor, nn
 
 from ddrl.objective.loss import Objective
+from ddrl.recipe.plan.lines import plan_lines
 from ddrl.records import Advantages, Anchor, Condition
 from ddrl.training.forward import Forward
 from ddrl.training.rollout import rollout
@@ -141,4 +142,4 @@ def test_the_printed_beta_is_the_ratio_of_the_gradients(
     held = bench.data_share() if regularizer == "data" else bench.reference_share()
     assert held / policy == pytest.approx(printed, rel=1e-4)
     assert bench.gradient.effective_beta == pytest.approx(printed)
-    assert any(f"one effective beta, {printed:.4g}" in line for line in made.lines())
+    assert any(f"one effective beta, {printed:.4g}" in line for line in plan_lines(made))

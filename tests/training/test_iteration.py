@@ -13,7 +13,8 @@ from torch import Tensor
 from ddrl.errors import ReplayMismatch
 from ddrl.objective.loss import Objective
 from ddrl.records import Advantages, Anchor, Trajectory
-from ddrl.rewards.scoring.scorer import Scorer, WeightedReward
+from ddrl.rewards.scoring.attempt import WeightedReward
+from ddrl.rewards.scoring.scorer import Scorer
 from ddrl.training import rollout
 from ddrl.training import trainer as module
 from ddrl.training.safety.budget import DriftBudget

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from ddrl.errors import CheckpointError, GuardStop, RewardError
 from ddrl.objective.loss import Objective
-from ddrl.training.checkpoint import Best, CheckpointFolder, read_manifest
+from ddrl.training.checkpoint import Best, CheckpointFolder
 from ddrl.training.loop import restore, save, train
+from ddrl.training.manifest import read_manifest
 from ddrl.training.rollout import rollout
 from ddrl.training.safety.auditing import Audit, AuditRecord, Monitor
 from ddrl.training.safety.budget import DriftBudget

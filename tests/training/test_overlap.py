@@ -13,7 +13,8 @@ from torch import Tensor
 
 from ddrl.errors import GuardStop, RewardError
 from ddrl.records import Condition, Prompts
-from ddrl.rewards.scoring.scorer import Scorer, WeightedReward
+from ddrl.rewards.scoring.attempt import WeightedReward
+from ddrl.rewards.scoring.scorer import Scorer
 from ddrl.training.collect import Collected, Collector
 from ddrl.training.trainer import Trainer
 

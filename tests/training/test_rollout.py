@@ -16,7 +16,8 @@ from ddrl.diffusion.schedule import time_grid
 from ddrl.diffusion.solvers import Solver
 from ddrl.diffusion.transition import Reduction, Transitions
 from ddrl.models.base import DiffusionModel
-from ddrl.models.tiny.model import TinyConfig, TinyModel
+from ddrl.models.tiny.config import TinyConfig
+from ddrl.models.tiny.model import TinyModel
 from ddrl.objective.loss import Objective
 from ddrl.records import Advantages, Condition, Trajectory
 from ddrl.seeding import sample_noise

@@ -11,9 +11,8 @@ from ddrl.objective import advantage as adv
 from ddrl.recipe import Recipe
 from ddrl.records import Advantages
 from ddrl.rewards.scoring.scorer import Scorer
-from ddrl.training.trainer import AdvantageFunction, Pool
-
-__all__ = ["build_advantage"]
+from ddrl.training.pool import Pool
+from ddrl.training.trainer import AdvantageFunction
 
 
 def build_advantage(

@@ -12,47 +12,28 @@ import torch
 
 from ddrl.builders.data.corpus import Corpus
 from ddrl.builders.data.source import build_corpus, check_path
-from ddrl.builders.device import device_to_read, limit_threads, note_device, pick_device
-from ddrl.builders.pretrained import adapt, build_pretrained, check_model_path, family_of
+from ddrl.builders.pretrained import build_pretrained, check_model_path, family_of
 from ddrl.builders.scorers import build_scorer
 from ddrl.builders.stages import check_starts, start_from
 from ddrl.builders.store import Progress, fingerprint, make_once
-from ddrl.builders.tasks.embedded import build_judge, check_embedded, load_splits
+from ddrl.builders.tasks.embedded import check_embedded, load_splits
 from ddrl.builders.verify import base_identity, check_base, check_data, identity_notes, resume_hint
 from ddrl.data.embedded.digits import DigitSplits
 from ddrl.data.embedded.sources import CaptionedMedia
 from ddrl.models.adapter.diffusers_model import DiffusersModel
 from ddrl.models.compiling import compile_blocks
-from ddrl.models.tiny.model import TinyCondition, TinyConfig, TinyModel
+from ddrl.models.tiny.config import TinyConfig
+from ddrl.models.tiny.model import TinyCondition, TinyModel
 from ddrl.models.tiny.spelling import pieces, vocabulary_of
 from ddrl.models.tiny.text_networks import TextDiT
-from ddrl.recipe.schema import HeldoutRewardSection, Recipe, RewardSection
+from ddrl.recipe.recipe import Recipe
+from ddrl.recipe.sections.rewards import HeldoutRewardSection, RewardSection
 from ddrl.records import Condition
 from ddrl.rewards.base import reward_class
 from ddrl.rewards.card import RewardCard
 from ddrl.rewards.scoring.scorer import Scorer
-from ddrl.training.checkpoint import Checkpoint
+from ddrl.training.manifest import Checkpoint
 from ddrl.training.pretrain import PretrainSettings, pretrain
-
-__all__ = [
-    "Assets",
-    "Progress",
-    "adapt",
-    "build_corpus",
-    "build_judge",
-    "build_model",
-    "build_pretrained",
-    "build_scorer",
-    "build_tiny",
-    "check_model_path",
-    "check_named",
-    "device_to_read",
-    "limit_threads",
-    "load_splits",
-    "note_device",
-    "pick_device",
-    "tiny_config",
-]
 
 logger = logging.getLogger(__name__)
 

@@ -10,8 +10,6 @@ from threadpoolctl import threadpool_limits
 from ddrl.errors import UsageError
 from ddrl.recipe import Recipe
 
-__all__ = ["device_to_read", "limit_threads", "note_device", "pick_device"]
-
 logger = logging.getLogger(__name__)
 
 

@@ -24,9 +24,6 @@ from ddrl.models.base import DiffusionModel
 from ddrl.models.tiny.model import TinyModel
 from ddrl.records import Condition
 
-__all__ = ["base_parts", "condition_hash", "encoder_hash", "text_hash"]
-__all__ += ["trained_part", "weights_hash"]
-
 _CHUNK = 1 << 21  # bytes that are summed at once
 _INCIDENTAL = {"name_or_path", "transformers_version", "dtype", "torch_dtype", "architectures"}
 

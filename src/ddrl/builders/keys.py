@@ -22,8 +22,6 @@ from ddrl.builders.identity import encoder_hash, text_hash
 from ddrl.models.adapter.diffusers_model import DiffusersModel
 from ddrl.models.base import DiffusionModel
 
-__all__ = ["cache_key", "class_code", "encoder_fingerprint", "family_code", "stamps"]
-
 LIBRARIES = (
     *("torch", "torchvision", "numpy", "scipy", "scikit-learn", "pillow", "av"),
     *("diffusers", "transformers", "tokenizers", "sentencepiece", "peft", "timm", "kornia"),

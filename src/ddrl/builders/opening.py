@@ -17,9 +17,7 @@ from ddrl.models.files.base_files import BaseFiles
 from ddrl.models.files.configs import PipelineConfigs, building, part_class
 from ddrl.models.files.hub import ask_hub, local_folder
 from ddrl.models.files.weights_match import check_weights
-from ddrl.recipe.schema import Recipe
-
-__all__ = ["inspect_base", "is_downloaded_later", "open_sketch", "require_base"]
+from ddrl.recipe.recipe import Recipe
 
 logger = logging.getLogger(__name__)
 

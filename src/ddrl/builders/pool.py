@@ -18,9 +18,7 @@ from ddrl.recipe import Recipe
 from ddrl.recipe.rules.anchors import needs_synthetic
 from ddrl.recipe.sizes import size_name
 from ddrl.rewards.scoring.scorer import Scorer
-from ddrl.training.trainer import Pool
-
-__all__ = ["build_pool"]
+from ddrl.training.pool import Pool
 
 logger = logging.getLogger(__name__)
 

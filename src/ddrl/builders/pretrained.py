@@ -18,10 +18,7 @@ from ddrl.models.files.hub import missing_folder
 from ddrl.models.files.weights_match import TRAINED
 from ddrl.models.lora.adapter import LoRASettings, add_lora, lora_rank
 from ddrl.models.pretrained import load_model, look_into
-from ddrl.recipe.schema import Recipe
-
-__all__ = ["adapt", "build_pretrained", "check_model_path", "family_of", "refuse_quantized"]
-__all__ += ["warn_of_distilled"]
+from ddrl.recipe.recipe import Recipe
 
 logger = logging.getLogger(__name__)
 

@@ -9,9 +9,7 @@ from ddrl.diffusion.process import Process
 from ddrl.diffusion.schedule import time_grid
 from ddrl.diffusion.transition import Transitions
 from ddrl.recipe import stochastic_steps
-from ddrl.recipe.schema import RolloutSection
-
-__all__ = ["build_transitions"]
+from ddrl.recipe.sections.run import RolloutSection
 
 
 def build_transitions(

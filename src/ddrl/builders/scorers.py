@@ -9,13 +9,13 @@ from ddrl.builders.keys import cache_key, class_code, stamps
 from ddrl.builders.tasks.embedded import embedded_options
 from ddrl.data.embedded.digits import DigitSplits
 from ddrl.errors import RewardError
-from ddrl.recipe.schema import HeldoutRewardSection, Recipe, RewardSection
+from ddrl.recipe.recipe import Recipe
+from ddrl.recipe.sections.rewards import HeldoutRewardSection, RewardSection
 from ddrl.rewards.base import GroupReward, Reward, make_reward
 from ddrl.rewards.level import is_group_level
+from ddrl.rewards.scoring.attempt import WeightedReward
 from ddrl.rewards.scoring.cache import RewardCache
-from ddrl.rewards.scoring.scorer import Scorer, WeightedReward
-
-__all__ = ["build_heldout", "build_scorer", "reward_key"]
+from ddrl.rewards.scoring.scorer import Scorer
 
 FORMAT = "ddrl-reward-cache/1"  # part of every name: raise it when what is kept changes
 

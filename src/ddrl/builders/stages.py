@@ -14,10 +14,9 @@ from ddrl.models.lora.adapter import LoRASettings, add_lora, merge_lora
 from ddrl.models.lora.start import StartAdapter, adapter_files, bind_adapter, read_adapter
 from ddrl.models.tiny.model import TinyModel
 from ddrl.recipe.reading.load import parse_recipe
-from ddrl.recipe.schema import Recipe
-from ddrl.training.checkpoint import Checkpoint, CheckpointFolder, load_weights
-
-__all__ = ["check_starts", "read_start", "start_from"]
+from ddrl.recipe.recipe import Recipe
+from ddrl.training.checkpoint import CheckpointFolder, load_weights
+from ddrl.training.manifest import Checkpoint
 
 logger = logging.getLogger(__name__)
 

@@ -16,8 +16,6 @@ from ddrl.data.embedded.sources import CaptionedMedia
 from ddrl.disk import apply_umask
 from ddrl.errors import DataError
 
-__all__ = ["Progress", "fingerprint", "make_once"]
-
 Progress = Callable[[str, int, int, str], None]
 """(what is made, done, of how many, a note): called now and then."""
 

@@ -17,11 +17,7 @@ from ddrl.builders.keys import family_code
 from ddrl.errors import CheckpointError
 from ddrl.models.base import DiffusionModel
 from ddrl.recipe import Recipe
-from ddrl.training.checkpoint import Checkpoint
-
-__all__ = ["MOVABLE", "DataRow", "base_identity", "check_base", "check_data", "has_identity"]
-__all__ += ["identity_notes"]
-__all__ += ["reading_hint", "resume_hint", "same_places"]
+from ddrl.training.manifest import Checkpoint
 
 MOVABLE = ("model.path", "model.start", "model.lora.start", "data.path")
 """Keys that may change on resume, since what lies there is told by its content."""

@@ -27,8 +27,6 @@ from ddrl.cli.train import train
 from ddrl.cli.watch import watch
 from ddrl.errors import DataError, DDRLError, UsageError, printable
 
-__all__ = ["app", "main"]
-
 # Wrong arguments. Typer carries its own copy of click, or used to depend on it: only this way to
 # the class is right for both.
 _WrongArguments: type[Exception] = typer.BadParameter.__bases__[0]

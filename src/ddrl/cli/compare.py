@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from ddrl.jobs.compare.execute import Outcome
     from ddrl.jobs.compare.job import ComparisonJob
 
-__all__ = ["compare"]
-
 logger = logging.getLogger(__name__)
 
 

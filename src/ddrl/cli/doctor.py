@@ -12,8 +12,6 @@ import typer
 from ddrl.cli.terminal.output import Verbose, say, say_json
 from ddrl.errors import UsageError
 
-__all__ = ["doctor"]
-
 FORMAT = "ddrl-doctor/1"
 MODEL_FORMAT = "ddrl-doctor-model/1"
 

@@ -17,8 +17,6 @@ from ddrl.cli.terminal.tables import print_table
 if TYPE_CHECKING:
     from ddrl.evaluation.findings.audit import Report
 
-__all__ = ["evaluate"]
-
 logger = logging.getLogger(__name__)
 
 
@@ -50,8 +48,7 @@ def evaluate(
 
     Writes report.html, which needs no other file, and report.json.
     """
-    from ddrl.evaluation.pages.page import headline
-    from ddrl.evaluation.pages.report import write_report
+    from ddrl.evaluation.pages.page import headline, write_report
     from ddrl.evaluation.pages.sheets import write_sheets
     from ddrl.jobs.evaluate.audit import evaluate_runs
 

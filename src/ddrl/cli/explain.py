@@ -13,8 +13,6 @@ from ddrl.cli.terminal.tables import print_table
 if TYPE_CHECKING:
     from ddrl.recipe.explaining import Explanation
 
-__all__ = ["explain"]
-
 FORMAT = "ddrl-explain/1"
 
 

@@ -14,9 +14,6 @@ from ddrl.cli.terminal.steps import RawOption, StepOption, read_step
 from ddrl.cli.terminal.streams import results_are_kept
 from ddrl.errors import UsageError
 
-__all__ = ["export"]
-
-
 OutOption = Annotated[
     Path | None, typer.Option("--out", metavar="FOLDER", help="Default: RUN/export.")
 ]

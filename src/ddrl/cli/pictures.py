@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
     from ddrl.runs.loaded import LoadedRun
 
-__all__ = ["FPS", "Request", "check_writable", "draw", "mp4", "png", "slug", "write_samples"]
-
 FORMAT = "ddrl-samples/1"
 FPS = 16.0  # of clips, where the recipe leaves it to the data
 _GAP = 1  # between the pictures of the grid, in their own pixels

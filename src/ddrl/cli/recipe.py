@@ -15,8 +15,6 @@ from ddrl.cli.terminal.streams import results_are_kept
 from ddrl.cli.terminal.tables import print_table
 from ddrl.errors import UsageError, printable
 
-__all__ = ["copy", "list_recipes", "recipe"]
-
 FORMAT = "ddrl-recipes/1"
 
 recipe = typer.Typer(

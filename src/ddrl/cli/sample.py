@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from ddrl.cli.pictures import Request
     from ddrl.runs.loaded import LoadedRun, Weights
 
-__all__ = ["sample"]
-
-
 SCALES = {"digits": 8, "moving_digits": 8, "words": 2}  # screen pixels per pixel
 MAX_PROMPTS = 16  # of the data's own, where none is asked for
 
@@ -92,7 +89,8 @@ def sample(
     from ddrl.builders.data.sizes import sample_size
     from ddrl.cli.pictures import check_writable, draw, write_samples
     from ddrl.runs.first_frames import one_for_each, read_first_frames
-    from ddrl.runs.loaded import RunFolder, load_run, read_recipe
+    from ddrl.runs.folder import RunFolder, read_recipe
+    from ddrl.runs.loaded import load_run
 
     weights: Weights = "base" if base else "raw" if raw else "ema"
     files, changes = tuple(first_frame or ()), with_model(overrides, model)

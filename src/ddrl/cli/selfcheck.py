@@ -17,8 +17,6 @@ from ddrl.errors import DDRLError
 if TYPE_CHECKING:
     from ddrl.training.trainer import Trainer
 
-__all__ = ["Check", "Result", "run_checks"]
-
 REPORT = "report it with the output of `ddrl doctor --json`"
 
 

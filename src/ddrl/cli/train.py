@@ -10,8 +10,6 @@ import typer
 
 from ddrl.cli.terminal.output import RECIPE_HELP, Verbose, say
 
-__all__ = ["train"]
-
 
 def train(
     recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help=RECIPE_HELP)],
@@ -36,13 +34,14 @@ def train(
     loaded = load_recipe(recipe, overrides or [])  # a faulty one fails before torch is loaded
     if not dry_run:
         check_extras(loaded)
-    from ddrl.builders.assets import limit_threads
+    from ddrl.builders.device import limit_threads
 
     limit_threads(loaded)
     if dry_run:
         from ddrl.jobs.plan import plan_recipe
+        from ddrl.recipe.plan.lines import plan_lines
 
-        for line in plan_recipe(loaded).lines():
+        for line in plan_lines(plan_recipe(loaded)):
             say(line)
         return
     from ddrl.cli.training import TrainingRun

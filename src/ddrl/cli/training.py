@@ -22,11 +22,9 @@ from ddrl.errors import CheckpointError, GuardStop, RecipeError, UsageError
 if TYPE_CHECKING:
     from ddrl.jobs.train.trainer import Job
     from ddrl.recipe import Recipe
-    from ddrl.training.checkpoint import Checkpoint
     from ddrl.training.logs.sinks import MetricSink
+    from ddrl.training.manifest import Checkpoint
     from ddrl.training.trainer import Trainer
-
-__all__ = ["TrainingRun"]
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +39,7 @@ class TrainingRun:
 
     def __init__(self, recipe: Recipe, command: str) -> None:
         from ddrl.recipe import dump_toml, resolve_paths
-        from ddrl.runs.loaded import RunFolder
+        from ddrl.runs.folder import RunFolder
         from ddrl.training.checkpoint import CheckpointFolder
 
         # What the run keeps holds in any working folder; what is shown is what was typed.

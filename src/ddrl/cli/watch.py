@@ -15,8 +15,6 @@ from ddrl.cli.terminal.interrupts import Interrupted
 from ddrl.cli.terminal.lock import is_held
 from ddrl.cli.terminal.output import Verbose, say
 
-__all__ = ["watch"]
-
 _SHARE = 10  # seconds of waiting for each that reading and drawing took
 
 
@@ -37,7 +35,7 @@ def watch(
     """
     from ddrl.evaluation.pages.publish import publish
     from ddrl.evaluation.pages.watch_page import render_watch
-    from ddrl.runs.loaded import RunFolder
+    from ddrl.runs.folder import RunFolder
     from ddrl.runs.watching import watch_run
 
     found = None

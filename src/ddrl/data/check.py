@@ -20,8 +20,6 @@ from ddrl.data.problems import BrokenFileError, Problem, ProblemKind
 from ddrl.data.samples import Sample
 from ddrl.data.splits import AUTO
 
-__all__ = ["DataReport", "Spread", "check"]
-
 FORMAT = "ddrl-data-check/1"
 NUM_SIZES = 8  # the most frequent sizes that the terminal shows
 

@@ -16,8 +16,6 @@ from torch import Tensor
 from ddrl.errors import DataError
 from ddrl.seeding import permutation
 
-__all__ = ["AnchorMode", "Dealer", "Hand", "num_synthetic"]
-
 AnchorMode = Literal["paired", "independent", "synthetic", "mixed"]
 
 

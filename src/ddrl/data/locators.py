@@ -16,18 +16,6 @@ from ddrl.disk import open_regular
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-__all__ = [
-    "MAX_TEXT",
-    "BytesLocator",
-    "FileLocator",
-    "Locator",
-    "TarLocator",
-    "content_hash",
-    "locate",
-    "read_lines",
-    "read_text",
-]
-
 MAX_TEXT = 1 << 20
 """Bytes of a caption, a record or a line: what is longer is none."""
 

@@ -9,16 +9,6 @@ from typing import Literal
 
 from ddrl.errors import DataError, printable
 
-__all__ = [
-    "OUTSIDE_HINT",
-    "BrokenFileError",
-    "OnBroken",
-    "Problem",
-    "ProblemKind",
-    "no_memory",
-    "settle",
-]
-
 logger = logging.getLogger(__name__)
 
 ProblemKind = Literal[

@@ -11,8 +11,6 @@ from typing import Any
 from ddrl.data.locators import Locator
 from ddrl.errors import printable
 
-__all__ = ["Sample", "sample_id"]
-
 
 @dataclass(frozen=True, slots=True)
 class Sample:

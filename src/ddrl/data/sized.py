@@ -19,8 +19,6 @@ from ddrl.data.groups import Hand
 from ddrl.errors import DataError
 from ddrl.seeding import permutation
 
-__all__ = ["SizedDealer"]
-
 
 @dataclass(frozen=True)
 class _Turn:

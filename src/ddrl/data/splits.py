@@ -17,8 +17,6 @@ from pathlib import Path
 from ddrl.data.problems import Problem
 from ddrl.errors import DataError, printable
 
-__all__ = ["ALL", "AUTO", "Splits", "check_numbers", "split_of", "split_of_value"]
-
 AUTO = "auto"
 """Take the train split of a set that has named splits, and all of any other set."""
 

@@ -21,8 +21,6 @@ from torch import Tensor
 from ddrl.diffusion.process import Process
 from ddrl.errors import UsageError
 
-__all__ = ["CPS", "DDIM", "KERNELS", "ODE", "DanceSDE", "FlowSDE", "Kernel", "make_kernel"]
-
 Coefficients = tuple[Tensor, Tensor, Tensor]
 
 

@@ -22,8 +22,6 @@ from typing import Literal
 from jaxtyping import Float
 from torch import Tensor
 
-__all__ = ["Prediction", "Process", "RectifiedFlow", "VariancePreserving", "per_row"]
-
 Prediction = Literal["velocity", "noise", "x0", "v"]
 """What a network predicts. ``"v"`` is v-prediction of VP models, alpha noise - sigma x0."""
 

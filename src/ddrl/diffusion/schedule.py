@@ -11,8 +11,6 @@ from torch import Tensor
 
 from ddrl.errors import UsageError
 
-__all__ = ["select_steps", "time_grid"]
-
 
 def time_grid(num_steps: int, *, shift: float = 1.0) -> Float[Tensor, "K1"]:
     """Return times 1 = t_0 > ... > t_K = 0.

@@ -10,8 +10,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-__all__ = ["Solver", "num_evaluations", "solve"]
-
 Solver = Literal["euler", "heun", "multistep"]
 Velocity = Callable[[Tensor, Tensor], Tensor]
 

@@ -17,8 +17,6 @@ from torch import Tensor
 from ddrl.diffusion.process import Process
 from ddrl.errors import UsageError
 
-__all__ = ["TabulatedVP"]
-
 
 @dataclass(frozen=True, eq=False)
 class TabulatedVP(Process):

@@ -20,16 +20,6 @@ from torch import Tensor
 from ddrl.diffusion.kernels import ODE, Kernel
 from ddrl.diffusion.process import Process, per_row
 
-__all__ = [
-    "Reduction",
-    "Step",
-    "Transitions",
-    "reduce_dimensions",
-    "step_log_prob",
-    "step_mean",
-    "step_sample",
-]
-
 Reduction = Literal["sum", "mean"]
 """Over the D latent dimensions. ``"sum"`` is the log-density; ``"mean"`` is Flow-GRPO's habit."""
 

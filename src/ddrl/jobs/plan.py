@@ -14,11 +14,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ddrl.builders.assets import check_named, load_splits, note_device, pick_device, tiny_config
+from ddrl.builders.assets import check_named, tiny_config
 from ddrl.builders.data.sizes import latent_shapes
 from ddrl.builders.data.source import check_path
+from ddrl.builders.device import note_device, pick_device
 from ddrl.builders.opening import is_downloaded_later, open_sketch, require_base
 from ddrl.builders.sampler import build_transitions
+from ddrl.builders.tasks.embedded import load_splits
 from ddrl.errors import DDRLError, UsageError, WeightsError
 from ddrl.models.adapter.blank import blank_condition
 from ddrl.models.adapter.diffusers_model import DiffusersModel
@@ -32,8 +34,6 @@ from ddrl.records import Condition
 from ddrl.rewards.base import reward_class
 from ddrl.rewards.card import RewardCard
 from ddrl.training.forward import Forward
-
-__all__ = ["check_recipe", "check_start", "plan_recipe", "trace_passes"]
 
 logger = logging.getLogger(__name__)
 

@@ -7,17 +7,18 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ddrl.builders.assets import build_model, build_scorer, load_splits, pick_device
+from ddrl.builders.assets import build_model
 from ddrl.builders.data.corpus import Part
 from ddrl.builders.data.source import build_corpus, check_path
+from ddrl.builders.device import pick_device
+from ddrl.builders.scorers import build_scorer
 from ddrl.builders.store import Progress
 from ddrl.builders.synthetic.anchors import make_anchors
 from ddrl.builders.synthetic.drawing import Synthetic
+from ddrl.builders.tasks.embedded import load_splits
 from ddrl.models.adapter.diffusers_model import DiffusersModel
 from ddrl.models.tiny.model import TinyModel
 from ddrl.recipe import Recipe
-
-__all__ = ["Synthesis", "synthesize_recipe"]
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,6 @@ from torch import Tensor, nn
 from ddrl.diffusion.process import Process
 from ddrl.records import Condition
 
-__all__ = ["DiffusionModel"]
-
 
 class DiffusionModel(Protocol):
     """A diffusion or flow model, whatever its network predicts and wherever its latents live.

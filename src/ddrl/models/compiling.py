@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from torch import nn
 
-__all__ = ["compile_blocks"]
-
 RECOMPILE_LIMIT = 64
 """Graphs per function: of each kind of block, with and without gradient, adapter and each shape.
 PyTorch's own limit of 8 is soon passed, and it then goes on uncompiled."""

@@ -10,8 +10,6 @@ from torch import Tensor, nn
 
 from ddrl.errors import CheckpointError
 
-__all__ = ["EMA", "decay_at", "share_followed"]
-
 
 def decay_at(update: int, *, decay: float, warmup: bool) -> float:
     """The decay of an update, counted from 1: min(decay, (1 + n) / (10 + n)) with a warm-up."""

@@ -22,11 +22,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ddrl.models.adapter.diffusers_model import DiffusersModel
 from ddrl.models.adapter.own_family import Family, open_own, opens_itself
+from ddrl.models.families.registry import adapter_of, import_diffusers
 from ddrl.models.families.wan.experts import WanExperts
 from ddrl.models.files.configs import NOT_LOADED, PipelineConfigs, building, part_class
-from ddrl.models.pretrained import adapter_of, import_diffusers
-
-__all__ = ["OTHER_VERSION", "materialize", "sketch_model"]
 
 OTHER_VERSION = "its config.json may be of another version of diffusers or transformers"
 

@@ -16,8 +16,6 @@ from ddrl.disk import read_json
 from ddrl.models.adapter.diffusers_model import DiffusersModel
 from ddrl.models.lora.adapter import has_lora, merge_lora
 
-__all__ = ["save_whole", "stored_dtype"]
-
 _ABSOLUTE = re.compile(r"(?:/[^/\s]+/|~[^/\s]*/|[A-Za-z]:[\\/]|\\\\|file:)[^\n]*")
 _NAMES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 

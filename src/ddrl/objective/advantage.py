@@ -17,15 +17,6 @@ from torch import Tensor
 
 from ddrl.records import Advantages
 
-__all__ = [
-    "center_advantage",
-    "clip_advantages",
-    "global_advantage",
-    "group_advantage",
-    "log_partition",
-    "tilt_advantage",
-]
-
 STD_FLOOR = 1e-4  # (A1)'s constant
 
 

@@ -18,8 +18,6 @@ from torch import Tensor
 from ddrl.diffusion.transition import Reduction
 from ddrl.objective.regularizer import TimeLaw
 
-__all__ = ["Objective", "StepWeight", "effective_beta", "step_weights"]
-
 StepWeight = Literal["path", "velocity", "geometric"]
 
 

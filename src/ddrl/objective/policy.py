@@ -5,8 +5,6 @@ from __future__ import annotations
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-__all__ = ["clipped_ratio_loss", "is_clipped", "reinforce_loss", "return_correction"]
-
 
 def reinforce_loss(
     log_prob: Float[Tensor, "B"], advantage: Float[Tensor, "B"]

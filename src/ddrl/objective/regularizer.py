@@ -15,8 +15,6 @@ from torch import Tensor
 
 from ddrl.diffusion.transition import Reduction, reduce_dimensions
 
-__all__ = ["DataTimes", "TimeLaw", "draw_times", "velocity_error"]
-
 TimeLaw = Literal["grid", "uniform", "logit_normal"]
 
 

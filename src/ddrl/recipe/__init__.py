@@ -20,7 +20,7 @@ from ddrl.recipe.reading.toml import (
     dump_toml,
     resume_conflicts,
 )
-from ddrl.recipe.schema import Recipe
+from ddrl.recipe.recipe import Recipe
 from ddrl.recipe.steps import stochastic_steps, trained_steps
 
 __all__ = [

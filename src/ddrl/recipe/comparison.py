@@ -28,10 +28,8 @@ from ddrl.errors import RecipeError
 from ddrl.recipe.reading.keys import nearest
 from ddrl.recipe.reading.load import load_recipe, parse_tables, read_text
 from ddrl.recipe.reading.shipped import shipped
-from ddrl.recipe.schema import Recipe
-from ddrl.recipe.sections.run import Section, as_tuple
-
-__all__ = ["Comparison", "PlannedRun", "Variant", "load_comparison", "plan_runs"]
+from ddrl.recipe.recipe import Recipe
+from ddrl.recipe.sections.base import Section, as_tuple
 
 Seeds = Annotated[tuple[int, ...], BeforeValidator(as_tuple)]
 Betas = Annotated[tuple[float, ...], BeforeValidator(as_tuple)]

@@ -11,8 +11,6 @@ from ddrl.recipe.reading.keys import KeySpec, key_specs, nearest, section_names
 from ddrl.recipe.reading.shipped import COMPARISONS, shipped
 from ddrl.recipe.reading.toml import format_value, parse_toml, resume_rule
 
-__all__ = ["Explanation", "explain", "find_keys"]
-
 _POSITION = re.compile(r"\.\d+(?=\.|$)")
 
 

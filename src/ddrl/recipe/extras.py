@@ -8,9 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ddrl.errors import UsageError
-from ddrl.recipe.schema import Recipe
-
-__all__ = ["Extra", "check_extras", "missing_extras"]
+from ddrl.recipe.recipe import Recipe
 
 
 @dataclass(frozen=True)

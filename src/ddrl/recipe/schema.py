@@ -1,68 +1,26 @@
-"""The recipe: all sections of a run, checked against each other."""
+"""All sections of a recipe side by side: what rules are about."""
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Annotated
 
-from pydantic import BeforeValidator, Field, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import BeforeValidator, Field
 
-from ddrl.recipe.rules.scoring import RewardSection, ScoringSection
-from ddrl.recipe.rules.together import find_conflict
+from ddrl.recipe.sections.base import Section, as_tuple
+from ddrl.recipe.sections.rewards import RewardSection, ScoringSection
 from ddrl.recipe.sections.run import (
     EvaluationSection,
     GuardSection,
-    HeldoutRewardSection,
-    Kernel,
     ObjectiveSection,
     OptimizerSection,
     RolloutSection,
     RunSection,
-    Section,
-    StepSelection,
-    as_tuple,
 )
-from ddrl.recipe.sections.subject import (
-    DataSection,
-    LoRASection,
-    ModelSection,
-    PretrainSection,
-    SyntheticSection,
-)
-
-__all__ = [
-    "CONFLICT",
-    "DataSection",
-    "EvaluationSection",
-    "GuardSection",
-    "HeldoutRewardSection",
-    "Kernel",
-    "LoRASection",
-    "ModelSection",
-    "ObjectiveSection",
-    "OptimizerSection",
-    "PretrainSection",
-    "Recipe",
-    "RewardSection",
-    "RolloutSection",
-    "RunSection",
-    "ScoringSection",
-    "Section",
-    "StepSelection",
-    "SyntheticSection",
-]
-
-CONFLICT = "recipe_conflict"
-"""Type of the validation error for keys that don't go together; its context has keys and hint."""
+from ddrl.recipe.sections.subject import DataSection, ModelSection
 
 
-class Recipe(Section):
-    """What a run is.
-
-    Example:
-        >>> Recipe(reward=(RewardSection(name="classifier"),)).rollout.steps
-        10
-    """
+class Fields(Section):
+    """Every section of a recipe, not checked against each other."""
 
     model: ModelSection = Field(default_factory=ModelSection, description="The model.")
     data: DataSection = Field(default_factory=DataSection, description="The data.")
@@ -83,18 +41,3 @@ class Recipe(Section):
     )
     guard: GuardSection = Field(default_factory=GuardSection, description="What stops the run.")
     run: RunSection = Field(default_factory=RunSection, description="Length, place and machine.")
-
-    @model_validator(mode="after")
-    def _check_keys_together(self) -> Self:
-        conflict = find_conflict(self)
-        if conflict is not None:
-            raise PydanticCustomError(
-                CONFLICT,
-                "{message} (hint: {hint})",
-                {
-                    "keys": ",".join(conflict.keys),
-                    "message": conflict.message,
-                    "hint": conflict.hint,
-                },
-            )
-        return self

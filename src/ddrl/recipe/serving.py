@@ -26,8 +26,6 @@ from ddrl.recipe.reading.load import parse_tables, read_text
 from ddrl.recipe.reading.toml import KeyPath, format_value, line_numbers
 from ddrl.recipe.sections.base import Options, Section, as_tuple
 
-__all__ = ["ServeSection", "ServedRewardSection", "Serving", "load_serving", "serving_table"]
-
 Texts = Annotated[tuple[str, ...], BeforeValidator(as_tuple)]
 
 ROUTE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")

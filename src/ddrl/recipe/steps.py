@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from ddrl.recipe.sections.run import RolloutSection, StepSelection
 
-__all__ = ["ends_without_noise", "is_deterministic", "stochastic_steps", "trained_steps"]
-
 
 def ends_without_noise(rollout: RolloutSection) -> bool:
     """Whether the kernel's last step has std 0 at every eta, as for ``ddim`` and ``cps``.

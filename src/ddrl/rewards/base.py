@@ -16,9 +16,6 @@ from ddrl.errors import DDRLError, RewardError
 from ddrl.named_code import import_named
 from ddrl.records import Prompts
 
-__all__ = ["BUILTIN", "ENTRY_POINTS", "GroupReward", "Reward", "SampleError", "make_reward"]
-__all__ += ["reward_class"]
-
 ENTRY_POINTS = "ddrl.rewards"
 """Entry point group in which an installed package names its rewards."""
 

@@ -8,8 +8,6 @@ from typing import Literal
 
 from ddrl.errors import RewardError
 
-__all__ = ["Media", "RewardCard"]
-
 Media = Literal["images", "clips"]
 
 

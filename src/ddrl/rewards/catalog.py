@@ -12,8 +12,6 @@ from ddrl.errors import RewardError
 from ddrl.rewards.base import BUILTIN, ENTRY_POINTS, reward_class
 from ddrl.rewards.card import RewardCard
 
-__all__ = ["Entry", "catalog"]
-
 State = Literal["ready", "needs weights", "not installed", "broken"]
 
 

@@ -10,8 +10,6 @@ from torch import Tensor
 
 from ddrl.errors import RewardError
 
-__all__ = ["OverFrames", "as_bytes", "batches", "pick_device", "reduce_frames", "sample_frames"]
-
 OverFrames = Literal["mean", "max"]
 
 

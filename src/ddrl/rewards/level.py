@@ -10,8 +10,6 @@ from torch import Tensor
 from ddrl.errors import RewardError
 from ddrl.rewards.base import GroupReward
 
-__all__ = ["LEVELS", "is_group_level", "plan_calls"]
-
 LEVELS = ("sample", "group")
 """What the class attribute ``level`` of a reward can be; ``sample`` where there is none."""
 

@@ -9,8 +9,6 @@ from collections.abc import Mapping
 from ddrl.rewards.base import BUILTIN, Reward, reward_class
 from ddrl.rewards.card import RewardCard
 
-__all__ = ["cards_page"]
-
 _OPTION = re.compile(r"(\w+): (.*?)(?=\n\w+: |\Z)", re.DOTALL)
 
 

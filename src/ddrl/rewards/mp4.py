@@ -10,8 +10,6 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["write_mp4"]
-
 # Numbers of ITU-T H.273: the colours of sRGB, and the matrix and range that FFmpeg converts to.
 _STATED = {"color_primaries": 1, "color_trc": 13, "colorspace": 6, "color_range": 1}
 

@@ -22,9 +22,8 @@ from ddrl.rewards.http.server_words import check_url, read_token
 from ddrl.rewards.level import plan_calls
 from ddrl.rewards.wire.exchange import Sent, exchange
 from ddrl.rewards.wire.media import Array
-from ddrl.rewards.wire.message import CONTENT_TYPE, Reply, Request, encode_request
-
-__all__ = ["RemoteReward"]
+from ddrl.rewards.wire.message import CONTENT_TYPE, Request, encode_request
+from ddrl.rewards.wire.reply import Reply
 
 PAUSE = 0.5  # seconds before all addresses are asked again; doubles each time
 

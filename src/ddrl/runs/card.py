@@ -15,8 +15,6 @@ from ddrl.runs.loaded import LoadedRun
 from ddrl.disk import read_json
 from ddrl.recipe import Recipe, dump_toml
 
-__all__ = ["base_name", "hub_id", "public_recipe", "render_card", "shared_path"]
-
 _ABSOLUTE = re.compile(r"(?:/|~|[A-Za-z]:[\\/]|\\\\|file:)")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(?:@.+)?")
 _SNAPSHOT = re.compile(r"[\\/]models--([^\\/]+?)--([^\\/]+)[\\/]snapshots[\\/]([^\\/]+)[\\/]?")

@@ -12,8 +12,6 @@ from ddrl.models.adapter.diffusers_model import DiffusersModel
 from ddrl.models.files.hub import split_revision
 from ddrl.models.adapter.opened import NETWORK_FILE, OpenedModel
 
-__all__ = ["PROMPT", "pipeline_code"]
-
 PROMPT = "a photo of a lighthouse"
 _SCHEDULERS = {
     "euler": "FlowMatchEulerDiscreteScheduler",

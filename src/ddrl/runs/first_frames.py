@@ -18,9 +18,6 @@ from ddrl.errors import DataError, UsageError
 from ddrl.recipe import Recipe
 from ddrl.records import Condition
 
-__all__ = ["encode_prompts", "one_for_each", "read_first_frames"]
-
-
 def read_first_frames(
     recipe: Recipe,
     files: Sequence[Path],

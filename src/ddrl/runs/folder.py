@@ -11,9 +11,6 @@ from ddrl.disk import read_document, read_json
 from ddrl.errors import UsageError
 from ddrl.recipe import Recipe, read_finished
 
-__all__ = ["RunFolder", "read_info", "read_recipe"]
-
-
 @dataclass(frozen=True)
 class RunFolder:
     """Where a run keeps its files.

@@ -13,14 +13,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from ddrl.builders.assets import (
-    build_corpus,
-    build_model,
-    build_scorer,
-    check_model_path,
-    device_to_read,
-    load_splits,
-)
+from ddrl.builders.assets import build_model
+from ddrl.builders.data.source import build_corpus
+from ddrl.builders.scorers import build_scorer
+from ddrl.builders.pretrained import check_model_path
+from ddrl.builders.device import device_to_read
+from ddrl.builders.tasks.embedded import load_splits
 from ddrl.builders.data.corpus import Corpus
 from ddrl.builders.identity import trained_part
 from ddrl.runs.folder import RunFolder, read_info, read_recipe
@@ -35,17 +33,10 @@ from ddrl.models.lora.adapter import has_lora
 from ddrl.models.tiny.model import TinyModel
 from ddrl.recipe import Recipe
 from ddrl.rewards.scoring.scorer import Scorer
-from ddrl.training.checkpoint import (
-    Checkpoint,
-    CheckpointFolder,
-    load_weights,
-    read_manifest,
-    set_weights,
-)
+from ddrl.training.checkpoint import CheckpointFolder, load_weights, set_weights
+from ddrl.training.manifest import Checkpoint, read_manifest
 from ddrl.training.forward import Forward
 from ddrl.training.logs.sinks import read_metrics
-
-__all__ = ["LoadedRun", "RunFolder", "Step", "Weights", "load_run", "read_recipe"]
 
 logger = logging.getLogger(__name__)
 

@@ -15,19 +15,6 @@ from typing import Any
 from ddrl.disk import read_json
 from ddrl.recipe import Recipe
 
-__all__ = [
-    "DIRTY",
-    "OPTIONAL",
-    "REQUIRED",
-    "commit_of_source",
-    "describe_hardware",
-    "describe_result",
-    "describe_start",
-    "digest_of_source",
-    "merged",
-    "version_of",
-]
-
 FORMAT = "ddrl-run/1"
 DIRTY = "-dirty"
 

@@ -15,8 +15,6 @@ from ddrl.disk import read_json
 from ddrl.errors import UsageError
 from ddrl.models.files.hub import hub_client, is_offline
 
-__all__ = ["Repository", "find_repository", "push_export"]
-
 logger = logging.getLogger(__name__)
 
 _OUT_OF_REACH = {"OfflineModeIsEnabled", "ConnectError", "ConnectTimeout", "ConnectionError"}

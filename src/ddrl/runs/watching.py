@@ -9,14 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from ddrl.runs.describe import method
-from ddrl.runs.loaded import RunFolder, read_recipe
+from ddrl.runs.folder import RunFolder, read_recipe
 from ddrl.disk import read_json
 from ddrl.evaluation.pages.watch_page import Series, State, Watched
 from ddrl.training.checkpoint import CheckpointFolder
 from ddrl.training.logs.shown import Shown, newest_sheet
 from ddrl.training.logs.sinks import read_metrics
-
-__all__ = ["watch_run"]
 
 _RECENT = 20  # iterations that the time left is judged by
 _FRESH = 600.0  # seconds within which a run that can't be asked is taken to be alive

@@ -22,11 +22,9 @@ from ddrl.models.base import DiffusionModel
 from ddrl.records import Condition
 from ddrl.testing.given_frames import check_given_frames
 from ddrl.testing.inputs import check_sizes, check_smallest, check_text_lengths
-from ddrl.testing.require import ConformanceError, require
+from ddrl.testing.require import require
 from ddrl.training.forward import Forward
 from ddrl.training.rollout import replay, rollout, sample_ode
-
-__all__ = ["AdapterCase", "ConformanceError", "check_adapter"]
 
 
 @dataclass(frozen=True)

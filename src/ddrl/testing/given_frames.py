@@ -13,8 +13,6 @@ from ddrl.models.adapter.diffusers_model import DiffusersModel
 from ddrl.records import Condition
 from ddrl.testing.require import require
 
-__all__ = ["check_given_frames"]
-
 
 def check_given_frames(
     model: DiffusersModel,

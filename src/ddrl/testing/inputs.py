@@ -14,8 +14,6 @@ from ddrl.models.base import DiffusionModel
 from ddrl.records import Condition
 from ddrl.testing.require import ConformanceError, require
 
-__all__ = ["check_sizes", "check_smallest", "check_text_lengths"]
-
 ENOUGH = 6000  # letters, more than any family's limit of tokens with tokens of a letter
 
 

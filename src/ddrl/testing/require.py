@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from ddrl.errors import DDRLError
 
-__all__ = ["ConformanceError", "require"]
-
 
 class ConformanceError(DDRLError):
     """The adapter does not keep the contract."""

@@ -16,8 +16,6 @@ from ddrl.rewards.level import is_group_level
 from ddrl.rewards.scoring.attempt import Piece, score_once
 from ddrl.testing.require import require
 
-__all__ = ["check_reward"]
-
 
 def check_reward(
     reward: Reward | GroupReward,

@@ -29,8 +29,6 @@ from ddrl.disk import apply_umask, read_json
 from ddrl.errors import CheckpointError
 from ddrl.training.manifest import Checkpoint, read_manifest, replace_json, step_of, write_manifest
 
-__all__ = ["Best", "Checkpoint", "CheckpointFolder", "load_weights", "read_manifest", "set_weights"]
-
 HALF = re.compile(r"\.(writing|replaced)-[0-9]+")
 """What a kill leaves of a checkpoint that was being written or replaced."""
 logger = logging.getLogger(__name__)

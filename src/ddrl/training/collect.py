@@ -22,8 +22,6 @@ from ddrl.training.logs.shown import SHOWN, small_pictures
 from ddrl.training.pool import Pool
 from ddrl.training.rollout import batches, decode_samples, rollout
 
-__all__ = ["Collected", "Collector", "RolloutSettings"]
-
 
 @dataclass(frozen=True)
 class RolloutSettings:

@@ -13,8 +13,6 @@ from ddrl.objective.regularizer import draw_times
 from ddrl.records import Anchor
 from ddrl.seeding import SampleNoise, generator
 
-__all__ = ["DataDraws", "step_major"]
-
 
 @dataclass(frozen=True)
 class DataDraws:

@@ -11,8 +11,6 @@ from torch import Tensor
 from ddrl.models.base import DiffusionModel
 from ddrl.records import Condition
 
-__all__ = ["Forward"]
-
 
 @dataclass(frozen=True)
 class Forward:

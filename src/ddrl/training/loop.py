@@ -27,13 +27,12 @@ import torch
 from torch import Tensor
 
 from ddrl.errors import DDRLError, GuardStop, RewardError
-from ddrl.training.checkpoint import Checkpoint, CheckpointFolder, load_weights
+from ddrl.training.checkpoint import CheckpointFolder, load_weights
 from ddrl.training.logs.shown import Shown
 from ddrl.training.logs.sinks import MetricSink
+from ddrl.training.manifest import Checkpoint
 from ddrl.training.safety.auditing import Audit, AuditRecord, auditing
 from ddrl.training.trainer import Trainer
-
-__all__ = ["restore", "save", "train"]
 
 logger = logging.getLogger(__name__)
 

@@ -19,8 +19,6 @@ from torch import Tensor
 from ddrl.disk import open_regular, read_json, replace_file
 from ddrl.errors import CheckpointError
 
-__all__ = ["Checkpoint", "read_manifest", "replace_json", "step_of", "write_manifest"]
-
 FORMAT = "ddrl-checkpoint/1"
 ANOTHER = "remove that folder to go on from the checkpoint before it"
 _NAME = re.compile(r"step-([0-9]{8}|[1-9][0-9]{8,})")

@@ -8,8 +8,6 @@ from torch import Tensor
 
 from ddrl.records import Advantages, Anchor, Trajectory
 
-__all__ = ["Minibatch", "split"]
-
 
 @dataclass(frozen=True)
 class Minibatch:

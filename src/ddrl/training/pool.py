@@ -9,8 +9,6 @@ from torch import Tensor
 
 from ddrl.records import Anchor, ConditionRows, LatentRows, Prompts, RepeatedRows
 
-__all__ = ["Pool"]
-
 
 @dataclass(frozen=True)
 class Pool:

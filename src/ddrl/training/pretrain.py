@@ -15,8 +15,6 @@ from ddrl.objective.regularizer import velocity_error
 from ddrl.records import Condition
 from ddrl.seeding import generator
 
-__all__ = ["PretrainSettings", "pretrain"]
-
 Complete = Callable[[Condition, Tensor], Condition]
 
 

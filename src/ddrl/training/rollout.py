@@ -17,9 +17,6 @@ from ddrl.records import Condition, Trajectory
 from ddrl.seeding import sample_noise
 from ddrl.training.forward import Forward
 
-__all__ = ["batches", "decode_samples", "replay", "rollout", "rows_by_size"]
-__all__ += ["sample_ode"]
-
 
 def batches(length: int, size: int) -> Iterator[slice]:
     """Slices of at most ``size`` (0: everything at once) that cover ``range(length)``."""

@@ -42,8 +42,6 @@ from ddrl.training.safety.budget import DriftBudget
 from ddrl.training.safety.guard import Guard
 from ddrl.training.update import Gradient
 
-__all__ = ["AdvantageFunction", "Pool", "RolloutSettings", "Trainer"]
-
 AdvantageFunction = Callable[[Tensor, Tensor, Tensor, Tensor], Advantages]
 """(rewards (B,), group (B,), keep (B,), prompt_id (G,)) -> Advantages."""
 

@@ -22,8 +22,6 @@ from ddrl.training.draws import DataDraws, step_major
 from ddrl.training.forward import Forward
 from ddrl.training.rollout import batches
 
-__all__ = ["Gradient"]
-
 
 class Gradient:
     """Accumulates the gradient of eq. (L1) in passes of bounded size.

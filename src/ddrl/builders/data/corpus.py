@@ -26,8 +26,6 @@ from ddrl.recipe import Recipe
 from ddrl.records import Condition, ConditionRows, LatentRows, Prompts
 from ddrl.seeding import derive_seed
 
-__all__ = ["Corpus", "Part", "Real", "files_corpus", "heldout_ids"]
-
 logger = logging.getLogger(__name__)
 
 

@@ -30,9 +30,6 @@ from ddrl.recipe import Recipe
 from ddrl.recipe.sizes import size_name
 from ddrl.seeding import derive_seed
 
-__all__ = ["MediaOf", "encode_data", "encode_files", "encoded_cache", "framing_of", "text_encoder"]
-__all__ += ["text_notes"]
-
 logger = logging.getLogger(__name__)
 
 MediaOf = Callable[[Sequence[EncodedSample]], list[Locator]]

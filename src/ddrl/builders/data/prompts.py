@@ -25,8 +25,6 @@ from ddrl.errors import DataError
 from ddrl.models.adapter.diffusers_model import DiffusersModel
 from ddrl.recipe import Recipe
 
-__all__ = ["prompts_corpus", "prompts_parts"]
-
 HELDOUT = 8  # samples per held-out prompt, unless the recipe says how many; the length of the run
 # does not matter, so that the drift of runs of any length can be compared
 

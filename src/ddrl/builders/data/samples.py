@@ -12,8 +12,6 @@ from ddrl.data.layouts.pinned import pin
 from ddrl.data.samples import Sample
 from ddrl.recipe import Recipe
 
-__all__ = ["find_files", "hub_folder", "hub_stream"]
-
 logger = logging.getLogger(__name__)
 
 

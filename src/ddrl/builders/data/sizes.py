@@ -9,8 +9,6 @@ from ddrl.models.adapter.diffusers_model import DiffusersModel
 from ddrl.recipe import Recipe
 from ddrl.recipe.sizes import read_size, size_name
 
-__all__ = ["latent_shape_of", "latent_shapes", "sample_size"]
-
 Size = tuple[int, int, int]
 """(height, width, frames)."""
 

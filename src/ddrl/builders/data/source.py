@@ -19,8 +19,6 @@ from ddrl.models.adapter.diffusers_model import DiffusersModel
 from ddrl.models.tiny.model import TinyModel
 from ddrl.recipe import Recipe
 
-__all__ = ["build_corpus", "check_path", "digits_corpus"]
-
 
 def check_path(recipe: Recipe) -> None:
     """Refuse a path that is not there; costs nothing, so that it comes before a model is loaded.

@@ -15,8 +15,6 @@ from ddrl.models.base import DiffusionModel
 from ddrl.recipe import Recipe
 from ddrl.rewards.scoring.scorer import Scorer
 
-__all__ = ["anchors_per_group", "drawn_per_prompt", "make_anchors", "synthetic_dealt"]
-
 # On the digits, the loss on held-out data rose by 59 % where a sample came up 300 times, by 14 % at
 # 75 times and by 1 % at 20 times.
 REPEATS = 20

@@ -37,8 +37,6 @@ from ddrl.seeding import derive_seed, sample_noise
 from ddrl.training.forward import Forward
 from ddrl.training.rollout import batches, rollout, sample_ode
 
-__all__ = ["Drawn", "Synthetic", "synthesize", "with_samples"]
-
 FORMAT = "ddrl-synthetic/1"  # part of every key: raise it when the making of samples changes
 _IN_MEMORY = 2**28  # bytes: up to here, latents are read once and kept
 

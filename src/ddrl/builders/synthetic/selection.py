@@ -35,8 +35,6 @@ from ddrl.rewards.base import reward_class
 from ddrl.rewards.scoring.scorer import Scorer
 from ddrl.training.rollout import batches
 
-__all__ = ["keep_best", "scores_path"]
-
 logger = logging.getLogger(__name__)
 
 FORMAT = "ddrl-synthetic-scores/1"  # part of every name: raise it when the scoring changes

@@ -21,7 +21,8 @@ from ddrl.data.embedded.moving_digits import (
 from ddrl.data.embedded.sources import CaptionedMedia
 from ddrl.data.embedded.words import COLOURS, draw_letters, draw_words, word_splits
 from ddrl.errors import RewardError
-from ddrl.recipe.schema import HeldoutRewardSection, Recipe, RewardSection
+from ddrl.recipe.recipe import Recipe
+from ddrl.recipe.sections.rewards import HeldoutRewardSection, RewardSection
 from ddrl.records import Prompts
 from ddrl.rewards.builtin.embedded.classifier import Architecture, Classifier, fit_classifier
 from ddrl.rewards.builtin.embedded.motion import asked_velocity
@@ -29,9 +30,6 @@ from ddrl.rewards.builtin.embedded.prompt_words import asked_word
 from ddrl.rewards.builtin.embedded.registration import fit_motions
 from ddrl.rewards.builtin.embedded.word_reader import WordReader, fit_word_reader
 from ddrl.rewards.builtin.ocr import quoted
-
-__all__ = ["Judge", "build_judge", "build_judges", "check_embedded", "embedded_options"]
-__all__ += ["load_splits"]
 
 logger = logging.getLogger(__name__)
 

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
     from ddrl.data.media.framing import Framing
 
-__all__ = ["check", "data", "encode"]
-
 data = typer.Typer(
     name="data",
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -198,8 +196,9 @@ def encode(
             hint='set data.source = "files" and data.path, with a diffusers model',
         )
     check_extras(loaded, is_trained=False)
-    from ddrl.builders.assets import build_pretrained, limit_threads, pick_device
     from ddrl.builders.data.encoding import encode_data
+    from ddrl.builders.device import limit_threads, pick_device
+    from ddrl.builders.pretrained import build_pretrained
 
     limit_threads(loaded)
     with make_reporter() as reporter:

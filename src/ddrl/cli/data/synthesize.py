@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from ddrl.jobs.synthesize import Synthesis
     from ddrl.recipe import Recipe
 
-__all__ = ["synthesize"]
-
 FORMAT = "ddrl-synthetic/1"
 _MEDIA = (".png", ".mp4")
 
@@ -60,7 +58,7 @@ def synthesize(
         )
     check_extras(loaded, is_trained=False)
     earlier = None if out is None else _earlier(out)
-    from ddrl.builders.assets import limit_threads
+    from ddrl.builders.device import limit_threads
     from ddrl.jobs.synthesize import synthesize_recipe
 
     limit_threads(loaded)

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     from ddrl.evaluation.findings.reward_audit import RewardAudit
 
-__all__ = ["audit"]
-
 
 def audit(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A reward, or module:Class.")],

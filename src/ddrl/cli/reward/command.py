@@ -16,8 +16,6 @@ from ddrl.cli.terminal.output import Verbose, say, say_json, show_help
 if TYPE_CHECKING:
     from ddrl.rewards.catalog import Entry
 
-__all__ = ["list_rewards", "reward"]
-
 FORMAT = "ddrl-rewards/1"
 
 reward = typer.Typer(

@@ -17,9 +17,8 @@ from ddrl.errors import RewardError, UsageError
 
 if TYPE_CHECKING:
     from ddrl.recipe.serving import Serving
-    from ddrl.rewards.serve.service import RewardService, ServedState
-
-__all__ = ["serve"]
+    from ddrl.rewards.serve.served import ServedState
+    from ddrl.rewards.serve.service import RewardService
 
 _POLL_SECONDS = 0.5
 _LOOK_SECONDS = 5.0  # between looks at rewards that run
@@ -166,7 +165,8 @@ def _service(serving: Serving, file: Path, token: str, address: str) -> RewardSe
     Raises:
         UsageError: a module of the file is not there.
     """
-    from ddrl.rewards.serve.service import RewardService, ServedReward
+    from ddrl.rewards.serve.served import ServedReward
+    from ddrl.rewards.serve.service import RewardService
 
     folder = file.absolute().parent
     modules = [folder / name for name in serving.serve.modules]

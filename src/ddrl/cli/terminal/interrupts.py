@@ -9,8 +9,6 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any, ClassVar, Self
 
-__all__ = ["Interrupted", "Interrupts"]
-
 # Linux tells of a parent's death once for each of its threads that has a child to hand on.
 _ONE_DEATH = 1.0  # seconds
 

@@ -13,8 +13,6 @@ from typing import Self
 
 from ddrl.errors import UsageError
 
-__all__ = ["FolderLock", "is_held"]
-
 logger = logging.getLogger(__name__)
 
 _TRIES, _PAUSE = 5, 0.02  # seconds

@@ -14,19 +14,6 @@ import typer
 
 from ddrl.errors import printable
 
-__all__ = [
-    "RECIPE_HELP",
-    "Verbose",
-    "complain",
-    "counter",
-    "format_change",
-    "say",
-    "say_json",
-    "set_up_logging",
-    "shout",
-    "show_help",
-]
-
 RECIPE_HELP = "A TOML file, or a name of `ddrl recipe list`."
 _MAX_LOGGED = 4000  # characters of a line of the log
 

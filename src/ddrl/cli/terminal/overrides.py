@@ -11,8 +11,6 @@ import typer
 
 from ddrl.errors import UsageError
 
-__all__ = ["AllowCode", "ModelOption", "OverridesArgument", "split_runs", "with_model"]
-
 _OVERRIDE = re.compile(r"\s*[\w.]*\s*=")
 
 OverridesArgument = Annotated[

@@ -16,15 +16,6 @@ if TYPE_CHECKING:
     from rich.console import OverflowMethod, RenderableType
     from rich.progress import Progress, Task, TaskID
 
-__all__ = [
-    "BarReporter",
-    "LogReporter",
-    "Reporter",
-    "describe_metrics",
-    "make_reporter",
-    "narrow_line",
-]
-
 logger = logging.getLogger(__name__)
 
 _STOPPING = "finishing this iteration, then saving; once more stops at once"

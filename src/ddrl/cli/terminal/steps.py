@@ -9,8 +9,6 @@ import typer
 if TYPE_CHECKING:
     from ddrl.runs.loaded import Step
 
-__all__ = ["RawOption", "StepOption", "read_step"]
-
 StepOption = Annotated[
     str | None,
     typer.Option(

@@ -14,8 +14,6 @@ import sys
 import unicodedata
 from typing import TextIO
 
-__all__ = ["PatientFile", "guard_streams", "lost_results", "open_stream", "results_are_kept"]
-
 _SPELLING = "ddrl.spelling"  # the name of the error handler
 _SPELT = {
     **dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2212\u2500", "-"),

@@ -11,8 +11,6 @@ from pathlib import Path
 
 from ddrl.errors import UsageError
 
-__all__ = ["check_surroundings", "known_home"]
-
 logger = logging.getLogger(__name__)
 
 

@@ -8,8 +8,6 @@ from collections.abc import Collection, Sequence
 
 from ddrl.errors import printable
 
-__all__ = ["print_table"]
-
 _NAME = 16  # characters of the first column, at least, before it is folded
 _LEAST = 16  # columns of a terminal, at least
 

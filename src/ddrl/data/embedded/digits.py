@@ -16,8 +16,6 @@ from numpy.typing import NDArray
 from ddrl.data.embedded.sources import CaptionedMedia
 from ddrl.seeding import permutation
 
-__all__ = ["DIGIT_NAMES", "DigitSplits", "digit_splits"]
-
 DIGIT_NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 NUM_TRAIN = 1200
 

@@ -16,16 +16,6 @@ from ddrl.data.embedded.sources import CaptionedMedia
 from ddrl.errors import DataError
 from ddrl.seeding import permutation
 
-__all__ = [
-    "DIRECTIONS",
-    "MOTIONS",
-    "SPEEDS",
-    "frames_by_digit",
-    "moving_captions",
-    "moving_digit_splits",
-    "speeds",
-]
-
 DIRECTIONS: dict[str, tuple[int, int]] = {
     "left": (-1, 0),
     "right": (1, 0),

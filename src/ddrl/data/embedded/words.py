@@ -21,9 +21,6 @@ from ddrl.data.embedded.digits import DigitSplits
 from ddrl.data.embedded.sources import CaptionedMedia
 from ddrl.seeding import generator
 
-__all__ = ["BACKGROUNDS", "COLOURS", "FONTS", "SIZE", "WORDS", "DrawnWords", "draw_letters"]
-__all__ += ["draw_words", "word_captions", "word_splits"]
-
 SIZE = (32, 96)
 """(height, width) of the pictures in pixels."""
 

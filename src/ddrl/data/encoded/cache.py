@@ -35,8 +35,6 @@ from ddrl.data.media.framing import Bucket, Framing
 from ddrl.disk import BESIDE, check_regular, read_json, replace_file
 from ddrl.errors import DataError
 
-__all__ = ["EncodedCache", "given_key", "media_key", "text_key"]
-
 # Part of every key: raise it when the reading or framing of media changes.
 FORMAT = "ddrl-cache/2"
 

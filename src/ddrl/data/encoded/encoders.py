@@ -10,8 +10,6 @@ from torch import Tensor
 
 from ddrl.errors import DataError
 
-__all__ = ["GivenEncoder", "MediaEncoder", "TextEncoder", "as_stored"]
-
 
 @dataclass(frozen=True)
 class MediaEncoder:

@@ -15,8 +15,6 @@ from ddrl.data.problems import NUM_NAMED, BrokenFileError, OnBroken, Problem, se
 from ddrl.data.samples import Sample
 from ddrl.errors import DataError, printable
 
-__all__ = ["EncodeReport", "EncodedSample", "encode", "lookup"]
-
 
 @dataclass(frozen=True)
 class EncodedSample:

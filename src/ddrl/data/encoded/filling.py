@@ -22,8 +22,6 @@ from ddrl.data.problems import BrokenFileError
 from ddrl.data.samples import Sample
 from ddrl.errors import DataError
 
-__all__ = ["Filler", "Placed", "Progress"]
-
 logger = logging.getLogger(__name__)
 
 Progress = Callable[[str, int, int], None]

@@ -7,8 +7,6 @@ from torch import Tensor
 
 from ddrl.records import LatentRows
 
-__all__ = ["JoinedLatents"]
-
 
 class JoinedLatents:
     """Rows of one store after those of another, as :class:`~ddrl.records.LatentRows`.

@@ -11,8 +11,6 @@ from torch import Tensor
 from ddrl.data.encoded.cache import EncodedCache
 from ddrl.records import Condition
 
-__all__ = ["StoredConditions", "StoredLatents", "collate"]
-
 
 class StoredLatents:
     """Latents in a cache as :class:`~ddrl.records.LatentRows`.

@@ -25,8 +25,6 @@ from ddrl.data.samples import Sample
 from ddrl.disk import read_json, replace_file
 from ddrl.errors import DataError
 
-__all__ = ["SEGMENT", "RowStream", "Streamed", "encode_stream"]
-
 SEGMENT = 256
 """Rows between two places where a killed run may go on."""
 

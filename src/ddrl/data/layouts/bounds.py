@@ -9,8 +9,6 @@ from typing import Literal
 
 from ddrl.data.problems import NUM_NAMED, Problem
 
-__all__ = ["Bounds", "Outside"]
-
 Outside = Literal["refuse", "allow"]
 """What becomes of files that links, ``..`` or absolute paths find outside of the data set."""
 

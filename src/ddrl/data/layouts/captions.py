@@ -16,15 +16,6 @@ from ddrl.data.samples import Sample, sample_id
 from ddrl.disk import parse_json
 from ddrl.errors import printable
 
-__all__ = [
-    "CaptionError",
-    "caption_of_line",
-    "clean_caption",
-    "decode_text",
-    "pair",
-    "parse_object",
-]
-
 # Keys of a list's line that say something of its own; all others are the prompt's metadata.
 _OWN_KEYS = frozenset({"caption", "prompt", "path", *FIRST_FRAMES})
 

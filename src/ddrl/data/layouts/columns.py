@@ -9,8 +9,6 @@ from ddrl.data.media.formats import MEDIA_SUFFIXES
 from ddrl.data.problems import ProblemKind
 from ddrl.errors import DataError, printable
 
-__all__ = ["CAPTIONS", "FIRST_FRAMES", "MEDIA", "PATHS", "SOURCES", "Columns", "find_column"]
-
 CAPTIONS = ("caption", "text", "prompt", "txt", "captions", "description", "json")
 """Names of captions; ``json`` is the record of a webdataset sample, which has one of the others."""
 

@@ -36,8 +36,6 @@ from ddrl.data.samples import Sample
 from ddrl.data.splits import AUTO, Splits, check_numbers, split_of
 from ddrl.errors import DataError, printable
 
-__all__ = ["Found", "Layout", "find_samples", "usable"]
-
 Layout = Literal["auto", "folder", "jsonl", "shards", "parquet"]
 
 _USUAL = Columns()

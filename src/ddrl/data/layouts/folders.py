@@ -21,9 +21,6 @@ from ddrl.data.samples import Sample
 from ddrl.data.splits import Splits, split_of
 from ddrl.errors import printable
 
-__all__ = ["find_in_folder"]
-
-
 _REPEATED = re.compile(r"(\d+)_.+")
 """A folder of kohya's training scripts: repeats, and what is shown."""
 

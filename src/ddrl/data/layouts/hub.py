@@ -24,8 +24,6 @@ from ddrl.data.samples import Sample, sample_id
 from ddrl.data.splits import Splits
 from ddrl.errors import DataError, DDRLError
 
-__all__ = ["HubStream"]
-
 _PACKED = re.compile(r"(zip|tar|gzip|bz2|xz)://.*")
 
 

@@ -18,8 +18,6 @@ from ddrl.data.media.formats import MEDIA_SUFFIXES
 from ddrl.disk import read_json
 from ddrl.errors import DataError, printable
 
-__all__ = ["CAPTION_SUFFIXES", "Listing", "files_of", "is_clutter", "is_paper", "look"]
-
 CAPTION_SUFFIXES = (".txt", ".caption", ".json")
 """Suffixes of captions beside media."""
 

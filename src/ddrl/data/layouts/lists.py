@@ -25,8 +25,6 @@ from ddrl.data.splits import Splits, split_of, split_of_value
 from ddrl.disk import open_regular
 from ddrl.errors import DataError
 
-__all__ = ["find_in_lists"]
-
 
 @dataclass(frozen=True)
 class _Line:

@@ -11,8 +11,6 @@ from ddrl.data.layouts.columns import SOURCES, Columns
 from ddrl.data.locators import Locator
 from ddrl.data.media.formats import MEDIA_SUFFIXES, suffix_of
 
-__all__ = ["NameGroup", "group_by_name", "normal"]
-
 
 @dataclass
 class NameGroup:

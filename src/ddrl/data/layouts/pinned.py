@@ -15,8 +15,6 @@ from ddrl.data.locators import content_hash
 from ddrl.disk import replace_file
 from ddrl.errors import DataError
 
-__all__ = ["HubSet", "check_name", "datasets_library", "pin", "reason_of"]
-
 EXTRA = "hub"
 TIMEOUT = 30.0  # seconds that the hub may take to say what a revision is
 

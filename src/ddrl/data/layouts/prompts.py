@@ -20,8 +20,6 @@ from ddrl.data.locators import read_lines
 from ddrl.data.problems import OnBroken, Problem, settle
 from ddrl.errors import DataError
 
-__all__ = ["read_prompts"]
-
 logger = logging.getLogger(__name__)
 
 

@@ -20,8 +20,6 @@ from ddrl.data.samples import Sample
 from ddrl.data.splits import Splits, split_of
 from ddrl.disk import open_regular
 
-__all__ = ["find_in_shards"]
-
 # What tarfile raises over a broken archive; headers may be nested without end, too.
 _BROKEN = (tarfile.TarError, OSError, EOFError, ValueError, ArithmeticError, RecursionError)
 MAX_HEADER = 1 << 20  # bytes of a header that holds a long name or other facts about a member

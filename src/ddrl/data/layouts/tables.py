@@ -26,8 +26,6 @@ from ddrl.data.splits import Splits, split_of_value
 from ddrl.disk import check_regular
 from ddrl.errors import DataError, printable
 
-__all__ = ["DOWNLOAD_HINT", "CellLocator", "caption_of_cell", "find_in_tables", "is_failed"]
-
 EXTRA = "parquet"
 DOWNLOAD_HINT = "download what is there first, for example with img2dataset"
 

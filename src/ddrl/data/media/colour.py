@@ -13,8 +13,6 @@ from PIL import Image
 if TYPE_CHECKING:
     from av import VideoFrame
 
-__all__ = ["hdr_name", "picture", "strange_colour"]
-
 Floats = NDArray[np.float32]
 
 # Numbers of ITU-T H.273, which all containers and codecs share.

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from av.container import InputContainer
     from av.video.stream import VideoStream
 
-__all__ = ["Decoding", "opened"]
-
 # A forced demuxer: a playlist that calls itself a video could open other files.
 _DEMUXERS = {"mp4": "mp4", "webm": "matroska", "gif": "gif"}
 # The decoders that come with FFmpeg leave the transparency of a webm out.

@@ -8,17 +8,6 @@ from typing import BinaryIO
 from ddrl.data.locators import Locator
 from ddrl.data.problems import BrokenFileError
 
-__all__ = [
-    "IMAGE_SUFFIXES",
-    "MEDIA_SUFFIXES",
-    "VIDEO_SUFFIXES",
-    "expected_format",
-    "is_image",
-    "is_video",
-    "sniff",
-    "suffix_of",
-]
-
 # The format that each suffix stands for. A ``.mov`` and an ``.mp4`` are one container format.
 _FORMAT = {
     ".png": "png",

@@ -16,8 +16,6 @@ from torch import Tensor
 from ddrl.data.problems import BrokenFileError
 from ddrl.errors import DataError
 
-__all__ = ["Bucket", "ClipStart", "Framing", "choose_bucket", "fit", "num_available", "pick_frames"]
-
 ClipStart = Literal["start", "centre"]
 """Which part of a clip that is longer than needed is taken."""
 

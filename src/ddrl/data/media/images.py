@@ -20,8 +20,6 @@ from ddrl.data.media.formats import is_image, sniff
 from ddrl.data.media.framing import DEFAULT_MAX_PIXELS, as_tensor, check_size
 from ddrl.data.problems import BrokenFileError, Problem, ProblemKind, no_memory
 
-__all__ = ["Picture", "image_size", "read_image", "read_picture"]
-
 logger = logging.getLogger(__name__)
 
 _ORIENTATION = 0x0112  # the EXIF tag

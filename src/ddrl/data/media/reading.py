@@ -25,8 +25,6 @@ from ddrl.data.media.images import image_size, read_image
 from ddrl.data.media.videos import Timeline, check_length, read_timeline, read_video
 from ddrl.data.problems import Problem
 
-__all__ = ["Facts", "Framed", "frame_media", "probe", "recall", "to_unit"]
-
 
 @dataclass(frozen=True)
 class Facts:

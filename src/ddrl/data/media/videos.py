@@ -30,8 +30,6 @@ from ddrl.data.problems import BrokenFileError, Problem
 if TYPE_CHECKING:
     from av import VideoFrame
 
-__all__ = ["Timeline", "check_length", "read_timeline", "read_video"]
-
 _MAX_ASPECT = Fraction(16)  # of a pixel, to either side; those of film and television are below 3
 # How the signs of a display matrix's four numbers turn or mirror a picture.
 _TURNS = {

@@ -17,8 +17,6 @@ from ddrl.evaluation.findings.wording import beside_base
 from ddrl.evaluation.measures.result import Measured, PixelShift, Regression, RunResult
 from ddrl.evaluation.measures.statistics import Basis, Interval
 
-__all__ = ["FORMAT", "Report", "as_json"]
-
 FORMAT = "ddrl-report/1"
 
 

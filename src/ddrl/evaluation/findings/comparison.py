@@ -15,16 +15,6 @@ from ddrl.errors import DataError
 from ddrl.evaluation.measures.pareto import cost_at, hypervolume, pareto_front
 from ddrl.evaluation.measures.statistics import Basis, Interval, over_seeds
 
-__all__ = [
-    "FORMAT",
-    "TRADES",
-    "Cell",
-    "ComparisonReport",
-    "Matched",
-    "Trade",
-    "as_json",
-]
-
 FORMAT = "ddrl-comparison/1"
 
 

@@ -18,8 +18,6 @@ from ddrl.evaluation.findings.wording import (
 from ddrl.evaluation.measures.result import RunResult
 from ddrl.evaluation.measures.statistics import Interval
 
-__all__ = ["Decider", "deciding"]
-
 DRIFT = "heldout_loss_change"
 
 

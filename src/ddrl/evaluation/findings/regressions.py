@@ -9,8 +9,6 @@ from numpy.typing import NDArray
 
 from ddrl.evaluation.measures.result import Regression
 
-__all__ = ["NUM_WORST", "worst_prompts"]
-
 NUM_WORST = 5
 """Prompts that a report shows, at most."""
 

@@ -19,17 +19,6 @@ from numpy.typing import NDArray
 
 from ddrl.evaluation.measures.statistics import LEAST_FREEDOM, Interval, Unit, mean_interval
 
-__all__ = [
-    "FORMAT",
-    "PROMPTS",
-    "Copy",
-    "Finding",
-    "RewardAudit",
-    "Row",
-    "as_json",
-    "shuffled",
-]
-
 FORMAT = "ddrl-reward-audit/1"
 PROMPTS = "shuffled_prompts"
 """The copy that has the original picture and another sample's prompt."""

@@ -16,8 +16,6 @@ from ddrl.evaluation.findings.reward_audit import (
 )
 from ddrl.evaluation.findings.wording import number, percent
 
-__all__ = ["findings", "score_text"]
-
 # What a reward must not pay for, and as what it is told.
 _PREFERENCES = {
     "blur": "blur",

@@ -16,20 +16,6 @@ from ddrl.evaluation.findings.wording import change, number, pair, percent, sign
 from ddrl.evaluation.measures.result import RunResult
 from ddrl.evaluation.measures.statistics import Interval
 
-__all__ = [
-    "DIVERSITY_FLOOR",
-    "FRECHET_FACTOR",
-    "MEASURE_FALL",
-    "MOTION_FACTOR",
-    "PIXEL_MARK",
-    "VENDI_FLOOR",
-    "Marks",
-    "Sign",
-    "find_signs",
-    "off",
-    "rose",
-]
-
 DIVERSITY_FLOOR = 0.7
 """Samples of one prompt less varied than this, beside real data, are a sign of hacking."""
 VENDI_FLOOR = 0.6

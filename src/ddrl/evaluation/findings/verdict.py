@@ -18,8 +18,6 @@ from ddrl.evaluation.findings.wording import change, number, pair, percent
 from ddrl.evaluation.measures.result import RunResult
 from ddrl.evaluation.measures.statistics import Interval
 
-__all__ = ["Status", "Verdict", "judge_run"]
-
 Status = Literal["base", "clean", "not conclusive", "hacked", "no gain"]
 
 

@@ -7,20 +7,6 @@ from collections.abc import Sequence
 
 from ddrl.evaluation.measures.statistics import Basis
 
-__all__ = [
-    "NOT_MEASURED",
-    "beside_base",
-    "change",
-    "column_decimals",
-    "drawn",
-    "duration",
-    "number",
-    "pair",
-    "percent",
-    "sampled",
-    "signed_percent",
-]
-
 # Longer phrases first: the verb follows the number.
 _BESIDE_BASE = {
     "Real data is": "Samples of the base are",

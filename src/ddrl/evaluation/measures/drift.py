@@ -16,8 +16,6 @@ from ddrl.seeding import sample_noise
 from ddrl.training.forward import Forward
 from ddrl.training.rollout import rows_by_size
 
-__all__ = ["DriftMeter"]
-
 
 class DriftMeter:
     """Measures the velocity loss of a model at fixed data, noise and times.

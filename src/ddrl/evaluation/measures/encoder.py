@@ -16,8 +16,6 @@ from torch import Tensor
 from ddrl.disk import may_be_hub_id, read_json
 from ddrl.errors import UsageError, WeightsError
 
-__all__ = ["Encoder", "load_vision_encoder"]
-
 _BATCH = 64
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))

@@ -19,8 +19,6 @@ from numpy.typing import NDArray
 
 from ddrl.errors import DataError
 
-__all__ = ["Reference", "frechet_distance"]
-
 
 def frechet_distance(features_a: NDArray[np.float64], features_b: NDArray[np.float64]) -> float:
     """The squared Fréchet distance d^2 between Gaussians fitted to two feature sets.

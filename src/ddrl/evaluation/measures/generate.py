@@ -16,8 +16,6 @@ from ddrl.seeding import sample_noise
 from ddrl.training.forward import Forward
 from ddrl.training.rollout import batches, decode_samples, sample_ode
 
-__all__ = ["SampleSet", "generate"]
-
 
 @dataclass(frozen=True)
 class SampleSet:

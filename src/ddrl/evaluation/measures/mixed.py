@@ -11,8 +11,6 @@ from torch import Tensor
 from ddrl.evaluation.measures.generate import SampleSet
 from ddrl.records import Prompts
 
-__all__ = ["first_samples", "on_one_canvas"]
-
 WHITE = 1.0
 
 

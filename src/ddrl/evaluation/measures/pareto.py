@@ -15,8 +15,6 @@ from numpy.typing import NDArray
 from ddrl.errors import DataError
 from ddrl.evaluation.measures.statistics import Interval, over_seeds
 
-__all__ = ["cost_at", "hypervolume", "matched_difference", "pareto_front"]
-
 
 def pareto_front(points: NDArray[np.float64]) -> NDArray[np.int64]:
     """The points that no other point beats in one figure without losing in the other.

@@ -17,22 +17,6 @@ from torch import Tensor
 
 from ddrl.errors import DataError
 
-__all__ = [
-    "DARK",
-    "RANGES",
-    "STATISTICS",
-    "bright_fraction",
-    "brightness",
-    "centre_and_spread",
-    "colour_entropy",
-    "contrast",
-    "dark_fraction",
-    "edge_density",
-    "pixel_statistics",
-    "saturation",
-    "standardised_difference",
-]
-
 DARK, BRIGHT = 0.1, 0.9
 EDGE = 0.1
 LEVELS = 8

@@ -9,8 +9,6 @@ from typing import Literal
 from ddrl.errors import DataError
 from ddrl.evaluation.measures.statistics import Interval
 
-__all__ = ["Curves", "Measured", "PixelShift", "Regression", "RunResult"]
-
 UNKNOWN = Interval.alone(math.nan)
 
 

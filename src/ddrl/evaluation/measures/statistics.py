@@ -19,18 +19,6 @@ from scipy.special import stdtrit
 
 from ddrl.errors import DataError, UsageError
 
-__all__ = [
-    "LEAST_FREEDOM",
-    "Basis",
-    "Beside",
-    "Interval",
-    "Rows",
-    "Unit",
-    "jackknife_interval",
-    "mean_interval",
-    "over_seeds",
-]
-
 LEAST_FREEDOM = 4
 """Degrees of freedom below which no interval is given: five prompts have four. With fewer, t is
 above 3 and grows fast, and the interval holds for normal errors only."""

@@ -15,8 +15,6 @@ from numpy.typing import NDArray
 
 from ddrl.errors import DataError
 
-__all__ = ["temporal_change", "temporal_consistency", "temporal_features"]
-
 
 def temporal_features(frames: NDArray[np.float64]) -> NDArray[np.float64]:
     """Means of a clip's frame features and of their absolute changes.

@@ -18,8 +18,6 @@ from scipy.spatial.distance import pdist, squareform
 from ddrl.evaluation.measures.result import UNKNOWN
 from ddrl.evaluation.measures.statistics import Beside, Interval, Rows, Unit
 
-__all__ = ["Variety", "measure_variety", "vendi_of_kernel"]
-
 MAX_VENDI = 128  # samples in a Vendi score, which costs an eigendecomposition of their kernel
 MAX_PAIRED = 512  # samples of a prompt whose distances are taken, which are as many squared
 JOINT = 0.975  # of the two changes, so that both hold at 95 % where either is a sign

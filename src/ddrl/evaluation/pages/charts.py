@@ -24,17 +24,6 @@ from numpy.typing import NDArray
 from ddrl.evaluation.findings.wording import signed_percent
 from ddrl.evaluation.measures.result import RunResult
 
-__all__ = [
-    "MARKERS",
-    "as_svg",
-    "drift_chart",
-    "empty_chart",
-    "reward_chart",
-    "running_mean",
-    "squash",
-    "trade_chart",
-]
-
 MARKERS = ("o", "s", "^", "D", "v", "P")
 """Matplotlib's marker of each run by place, so that colour is never the only sign."""
 

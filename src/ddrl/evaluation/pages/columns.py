@@ -12,8 +12,6 @@ from ddrl.evaluation.measures.statistics import Interval
 
 NO_INTERVAL = "no interval"
 
-__all__ = ["NO_INTERVAL", "Column", "further_columns", "make_column"]
-
 
 @dataclass(frozen=True)
 class Column:

@@ -12,8 +12,6 @@ from ddrl.evaluation.findings.wording import signed_percent
 from ddrl.evaluation.measures.pareto import pareto_front
 from ddrl.evaluation.pages.charts import as_svg, empty_chart, running_mean, squash
 
-__all__ = ["MARKERS", "curve_chart", "front_chart"]
-
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "h")
 """Matplotlib's marker of each method by place."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -31,10 +30,8 @@ from ddrl.evaluation.findings.wording import (
 from ddrl.evaluation.measures.statistics import Interval
 from ddrl.evaluation.pages.comparison_charts import curve_chart, front_chart
 from ddrl.evaluation.pages.grids import Panel, picture_rows
-from ddrl.evaluation.pages.publish import publish, templates
+from ddrl.evaluation.pages.publish import publish_report, templates
 from ddrl.evaluation.pages.tiles import SMALL_TILE, tile_side
-
-__all__ = ["render_comparison", "write_comparison"]
 
 _SHORT_PROMPT = 12
 _SHOWN_PROMPTS = 10
@@ -86,10 +83,7 @@ def write_comparison(report: ComparisonReport, folder: Path) -> tuple[Path, Path
     Raises:
         DataError: the folder can't be written.
     """
-    numbers = json.dumps(as_json(report), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    texts = {"comparison.html": render_comparison(report), "comparison.json": numbers}
-    page, written = publish("comparison", folder, texts)
-    return page, written
+    return publish_report("comparison", folder, render_comparison(report), as_json(report))
 
 
 def render_comparison(report: ComparisonReport) -> str:

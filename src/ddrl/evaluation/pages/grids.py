@@ -11,8 +11,6 @@ from ddrl.evaluation.findings.audit import Report
 from ddrl.evaluation.findings.verdict import Verdict
 from ddrl.evaluation.pages.tiles import MAX_TILE, moving_picture, picture, tile_side
 
-__all__ = ["Panel", "page_side", "panels", "picture_rows"]
-
 
 @dataclass(frozen=True)
 class Panel:

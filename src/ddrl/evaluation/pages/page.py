@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 
 from markupsafe import Markup
 
-from ddrl.evaluation.findings.audit import Report
+from ddrl.evaluation.findings.audit import Report, as_json
 from ddrl.evaluation.findings.deciding import Decider, deciding
 from ddrl.evaluation.findings.signs import Marks
 from ddrl.evaluation.findings.verdict import Verdict
@@ -20,14 +21,12 @@ from ddrl.evaluation.findings.wording import (
     signed_percent,
 )
 from ddrl.evaluation.measures.result import RunResult
-from ddrl.evaluation.pages.charts import MARKERS, drift_chart, reward_chart, squash, trade_chart
+from ddrl.evaluation.pages.charts import MARKERS, drift_chart, reward_chart, trade_chart
 from ddrl.evaluation.pages.columns import Column, further_columns, make_column
 from ddrl.evaluation.pages.grids import panels
-from ddrl.evaluation.pages.page_parts import pixel_rows, worse_runs
-from ddrl.evaluation.pages.publish import templates
+from ddrl.evaluation.pages.page_parts import loss_bars, pixel_rows, worse_runs
+from ddrl.evaluation.pages.publish import publish_report, templates
 from ddrl.evaluation.pages.tiles import SMALL_TILE
-
-__all__ = ["headline", "render_page"]
 
 _SHORT_PROMPT = 12
 
@@ -37,17 +36,6 @@ _WHY = {
     "hacked": "Every sign",
     "not conclusive": "Every sign",
 }
-
-
-@dataclass(frozen=True)
-class _Bar:
-    """A held-out loss change on the table's scale; all places in percent of its width."""
-
-    zero: float
-    mark: float
-    start: float
-    width: float
-    over: bool
 
 
 @dataclass(frozen=True)
@@ -81,6 +69,22 @@ class _Chart:
     svg: Markup
 
 
+def write_report(report: Report, folder: Path | str) -> tuple[Path, Path]:
+    """Write ``report.html`` and ``report.json`` into a folder, which is made if it is missing.
+
+    Args:
+        report: what was measured.
+        folder: where to write.
+
+    Returns:
+        The paths of the page and of the numbers.
+
+    Raises:
+        DataError: the folder can't be made or written, or the disk is full.
+    """
+    return publish_report("report", folder, render_page(report), as_json(report), indent=2)
+
+
 def render_page(report: Report) -> str:
     """The whole page as HTML text: styles, charts and pictures are inside.
 
@@ -109,7 +113,7 @@ def render_page(report: Report) -> str:
             pixel_rows=pixel_rows(report),
             worse_runs=worse_runs(report, {name: one.status for name, one in verdicts.items()}),
             marks=Marks(drift_limit=report.drift_limit),
-            bars=_bars(report),
+            bars=loss_bars(report),
             panels=panels(report, verdicts),
             short_prompts=all(len(prompt) <= _SHORT_PROMPT for prompt in report.prompts),
             small=small,
@@ -226,32 +230,6 @@ def _drift_column(report: Report) -> Column:
         show=lambda value, _: signed_percent(value),
         short=f"mark: +{percent(report.drift_limit)}",
     )
-
-
-def _bars(report: Report) -> tuple[_Bar | None, ...]:
-    """Each run's bar; None where the change is not finite."""
-    limit = report.drift_limit
-    known = [run.drift.value for run in report.runs if math.isfinite(run.drift.value)] or [0.0]
-    bottom = min(-0.4, *(squash(change, limit) - 0.05 for change in known))
-    top = max(2.0, *(squash(change, limit) + 0.05 for change in known))
-
-    def place(change: float) -> float:
-        return round(100.0 * (squash(change, limit) - bottom) / (top - bottom), 2)
-
-    def bar(run: RunResult) -> _Bar | None:
-        drift = run.drift
-        if not math.isfinite(drift.value):
-            return None
-        start, end = sorted((place(0.0), place(drift.value)))
-        return _Bar(
-            zero=place(0.0),
-            mark=place(limit),
-            start=start,
-            width=round(end - start, 2),
-            over=drift.value > limit,
-        )
-
-    return tuple(bar(run) for run in report.runs)
 
 
 def _charts(report: Report) -> tuple[_Chart, ...]:

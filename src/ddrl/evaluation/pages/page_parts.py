@@ -1,4 +1,4 @@
-"""Parts of the report's page: statistics of pixels on a scale, prompts that got worse."""
+"""Parts of the report's page: pixels and losses on a scale, prompts that got worse."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from ddrl.evaluation.findings.audit import Report
 from ddrl.evaluation.findings.signs import PIXEL_MARK
 from ddrl.evaluation.findings.wording import number, pair, percent
-from ddrl.evaluation.measures.result import Regression
+from ddrl.evaluation.measures.result import Regression, RunResult
+from ddrl.evaluation.pages.charts import squash
 from ddrl.evaluation.pages.grids import page_side
 from ddrl.evaluation.pages.tiles import picture
-
-__all__ = ["Before", "Dot", "PixelRow", "WorseRun", "pixel_rows", "worse_runs"]
 
 _SEEDS = 6  # pictures of a prompt beside each other, before and after
 _SHOWN = 3  # prompts of a run
@@ -167,3 +166,40 @@ def _words(one: Regression) -> str:
             texts = pair(before, after)
             parts.append(f"{name.replace('_', ' ')} {texts[0]} → {texts[1]}")
     return ", ".join(parts)
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A held-out loss change on the table's scale; all places in percent of its width."""
+
+    zero: float
+    mark: float
+    start: float
+    width: float
+    over: bool
+
+
+def loss_bars(report: Report) -> tuple[Bar | None, ...]:
+    """Each run's bar; None where the change is not finite."""
+    limit = report.drift_limit
+    known = [run.drift.value for run in report.runs if math.isfinite(run.drift.value)] or [0.0]
+    bottom = min(-0.4, *(squash(change, limit) - 0.05 for change in known))
+    top = max(2.0, *(squash(change, limit) + 0.05 for change in known))
+
+    def place(change: float) -> float:
+        return round(100.0 * (squash(change, limit) - bottom) / (top - bottom), 2)
+
+    def bar(run: RunResult) -> Bar | None:
+        drift = run.drift
+        if not math.isfinite(drift.value):
+            return None
+        start, end = sorted((place(0.0), place(drift.value)))
+        return Bar(
+            zero=place(0.0),
+            mark=place(limit),
+            start=start,
+            width=round(end - start, 2),
+            over=drift.value > limit,
+        )
+
+    return tuple(bar(run) for run in report.runs)

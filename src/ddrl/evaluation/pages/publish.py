@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -13,8 +14,6 @@ from markupsafe import Markup
 from ddrl.disk import replace_file
 from ddrl.errors import DataError, printable
 from ddrl.evaluation.findings.wording import duration, percent
-
-__all__ = ["publish", "templates", "typeset"]
 
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {}"
 
@@ -90,3 +89,19 @@ def publish(what: str, folder: Path | str, texts: Mapping[str, str]) -> tuple[Pa
             f"The {what} can't be written to {target}: {error.strerror or error}.",
             hint="name a folder that is writable and has space left",
         ) from error
+
+
+def publish_report(
+    name: str, folder: Path | str, page: str, numbers: object, *, indent: int = 1
+) -> tuple[Path, Path]:
+    """Publish a page, ``NAME.html``, and after it its numbers, ``NAME.json``.
+
+    Returns:
+        The paths of the page and of the numbers.
+
+    Raises:
+        DataError: as :func:`publish`.
+    """
+    text = json.dumps(numbers, indent=indent, ensure_ascii=False, allow_nan=False) + "\n"
+    written = publish(name, folder, {f"{name}.html": page, f"{name}.json": text})
+    return written[0], written[1]

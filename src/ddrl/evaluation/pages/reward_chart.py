@@ -9,8 +9,6 @@ import numpy as np
 from ddrl.evaluation.findings.reward_audit import RewardAudit
 from ddrl.evaluation.pages.charts import as_svg, empty_chart
 
-__all__ = ["audit_chart"]
-
 _TICKS = (-100.0, -30.0, -10.0, -3.0, -1.0, 0.0, 1.0, 3.0, 10.0, 30.0, 100.0)
 _FELL, _SAME, _ROSE = "#0b0c01", "#0b0c00", "#0a0b03"  # of `as_svg`: two runs, and alarm
 

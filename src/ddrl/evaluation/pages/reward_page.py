@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +13,9 @@ from ddrl.evaluation.findings.reward_findings import findings, score_text
 from ddrl.evaluation.findings.wording import number, sampled
 from ddrl.evaluation.measures.statistics import Basis
 from ddrl.evaluation.pages.columns import NO_INTERVAL
-from ddrl.evaluation.pages.publish import publish, templates
+from ddrl.evaluation.pages.publish import publish_report, templates
 from ddrl.evaluation.pages.reward_chart import audit_chart
 from ddrl.evaluation.pages.tiles import SMALL_TILE, picture, tile_side
-
-__all__ = ["Line", "facts", "headline", "table", "write_audit"]
 
 
 @dataclass(frozen=True)
@@ -54,10 +51,7 @@ def write_audit(audit: RewardAudit, folder: Path) -> tuple[Path, Path]:
         DataError: the folder can't be written.
     """
     found = findings(audit)
-    numbers = json.dumps(as_json(audit, found), indent=1, ensure_ascii=False, allow_nan=False)
-    texts = {"audit.html": render_audit(audit, found), "audit.json": numbers + "\n"}
-    page, written = publish("audit", folder, texts)
-    return page, written
+    return publish_report("audit", folder, render_audit(audit, found), as_json(audit, found))
 
 
 def render_audit(audit: RewardAudit, found: Sequence[Finding]) -> str:

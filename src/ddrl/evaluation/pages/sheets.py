@@ -13,8 +13,6 @@ from PIL import Image, PngImagePlugin
 from ddrl.disk import file_stem, open_regular
 from ddrl.errors import DataError
 
-__all__ = ["read_sheet", "write_sheets"]
-
 _TOO_LARGE = Image.DecompressionBombError
 _MAX_NAME = 200  # bytes; file systems take 255, with the ending
 _TILE = "ddrl-tile"  # text chunk of the PNG: "HEIGHTxWIDTH" of one picture

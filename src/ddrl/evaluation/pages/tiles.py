@@ -11,17 +11,6 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-__all__ = [
-    "MAX_FRAMES",
-    "MAX_TILE",
-    "SMALL_TILE",
-    "clip_grid",
-    "moving_picture",
-    "picture",
-    "still_grid",
-    "tile_side",
-]
-
 MAX_TILE = 192
 """Pictures with a longer side than this, in pixels, are stored smaller, where a page has many."""
 _SIDES = (512, 384, 256)  # in place of MAX_TILE, where so many pictures are few enough

@@ -18,8 +18,6 @@ from ddrl.evaluation.pages.charts import as_svg, drift_chart, empty_chart, rewar
 from ddrl.evaluation.pages.publish import templates
 from ddrl.evaluation.pages.tiles import SMALL_TILE, picture
 
-__all__ = ["Series", "State", "Watched", "render_watch", "thinned"]
-
 State = Literal["running", "finished", "stopped", "interrupted", "died"]
 
 _POINTS = 300  # of a curve, at most

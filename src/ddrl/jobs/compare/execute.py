@@ -17,15 +17,15 @@ from typing import IO, Any, Literal
 
 import torch
 
-from ddrl.builders.assets import Assets, build_judge, check_named, limit_threads, load_splits
+from ddrl.builders.assets import Assets, check_named
+from ddrl.builders.device import limit_threads
+from ddrl.builders.tasks.embedded import build_judge, load_splits
 from ddrl.disk import read_document, read_json
 from ddrl.errors import DDRLError, GuardStop, RecipeError, UsageError
 from ddrl.recipe import Recipe, parse_recipe, resolve_paths
 from ddrl.recipe.comparison import PlannedRun
 from ddrl.recipe.extras import check_extras
-from ddrl.runs.loaded import RunFolder
-
-__all__ = ["Outcome", "audit_of", "execute", "pick_workers", "prepare", "read_outcome"]
+from ddrl.runs.folder import RunFolder
 
 logger = logging.getLogger(__name__)
 

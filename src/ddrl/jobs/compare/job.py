@@ -6,15 +6,13 @@ import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ddrl.builders.assets import pick_device
+from ddrl.builders.device import pick_device
 from ddrl.evaluation.findings.comparison import ComparisonReport
 from ddrl.evaluation.pages.comparison_page import write_comparison
 from ddrl.jobs.compare.execute import Outcome, execute, pick_workers, prepare, read_outcome
 from ddrl.jobs.compare.report import build_comparison
 from ddrl.recipe.comparison import load_comparison, plan_runs
 from ddrl.recipe.reading.shipped import find_recipe
-
-__all__ = ["ComparisonJob", "compare"]
 
 
 class ComparisonJob:

@@ -22,8 +22,6 @@ from ddrl.jobs.compare.execute import Outcome, audit_of
 from ddrl.runs.describe import commits_in_words
 from ddrl.runs.provenance import merged
 
-__all__ = ["build_comparison"]
-
 _BASE = "base"
 
 

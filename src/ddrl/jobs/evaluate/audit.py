@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ddrl.builders.assets import limit_threads
+from ddrl.builders.device import limit_threads
 from ddrl.builders.verify import same_places
 from ddrl.errors import DataError, UsageError
 from ddrl.evaluation.findings.audit import Report
@@ -35,8 +35,6 @@ from ddrl.runs.describe import (
 )
 from ddrl.runs.loaded import LoadedRun, Step, load_run
 from ddrl.runs.provenance import describe_result
-
-__all__ = ["evaluate_runs"]
 
 MAX_SHOWN = 8  # samples per prompt in the report's grids
 

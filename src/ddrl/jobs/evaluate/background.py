@@ -16,11 +16,9 @@ from ddrl.disk import BESIDE, read_json, replace_file
 from ddrl.errors import DDRLError, UsageError
 from ddrl.named_code import folders
 from ddrl.recipe import Recipe, dump_toml
-from ddrl.runs.loaded import RunFolder
+from ddrl.runs.folder import RunFolder
 from ddrl.training.logs.shown import Shown
 from ddrl.training.safety.auditing import Audit
-
-__all__ = ["BackgroundPanel", "PanelFolder"]
 
 _POLL_SECONDS = 0.02
 

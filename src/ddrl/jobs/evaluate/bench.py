@@ -12,10 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ddrl.builders.assets import build_judge
 from ddrl.builders.data.corpus import Corpus, Part
 from ddrl.builders.scorers import build_heldout
-from ddrl.builders.tasks.embedded import Judge, build_judges
+from ddrl.builders.tasks.embedded import Judge, build_judge, build_judges
 from ddrl.data.embedded.digits import DigitSplits
 from ddrl.evaluation.measures.drift import DriftMeter
 from ddrl.evaluation.measures.encoder import Encoder
@@ -26,9 +25,6 @@ from ddrl.jobs.evaluate.features import RealData, build_encoder, real_data, same
 from ddrl.recipe import Recipe
 from ddrl.rewards.scoring.scorer import Scorer
 from ddrl.training.forward import Forward
-
-__all__ = ["Bench", "Judge", "Values", "build_bench", "build_drift"]
-
 
 logger = logging.getLogger(__name__)
 

@@ -17,9 +17,6 @@ from ddrl.rewards.builtin.embedded.classifier import Classifier
 from ddrl.rewards.builtin.embedded.word_reader import WordReader
 from ddrl.training.rollout import rows_by_size
 
-__all__ = ["RealData", "build_encoder", "pooled_pixels", "real_data"]
-__all__ += ["same_length"]
-
 DECODED_AT_ONCE = 8  # a clip of 81 frames of 832x480 pixels takes 388 MB
 
 

@@ -28,19 +28,6 @@ from ddrl.evaluation.measures.temporal import (
 from ddrl.evaluation.measures.variety import Variety, measure_variety
 from ddrl.jobs.evaluate.bench import Bench, Values
 
-__all__ = [
-    "Found",
-    "Motion",
-    "drift_interval",
-    "frechet_interval",
-    "measure_model",
-    "measured",
-    "motion_figures",
-    "pixel_shifts",
-    "reward_figures",
-    "variety_figures",
-]
-
 Numbers = NDArray[np.float64]
 Ids = NDArray[np.int64]
 

@@ -25,8 +25,6 @@ from ddrl.training.logs.shown import SHOWN, Shown, as_shown, small_pictures
 from ddrl.training.safety.auditing import Audit, Monitor
 from ddrl.training.safety.budget import DriftBudget
 
-__all__ = ["Panel", "build_budget", "build_monitor", "build_panel"]
-
 
 def build_monitor(
     recipe: Recipe, assets: Assets, forward: Forward, device: torch.device

@@ -9,18 +9,18 @@ from typing import Any
 
 import torch
 
-from ddrl.builders.assets import Assets, limit_threads, pick_device
+from ddrl.builders.assets import Assets
+from ddrl.builders.device import limit_threads, pick_device
 from ddrl.disk import read_document
 from ddrl.errors import DDRLError
 from ddrl.jobs.evaluate.background import PanelFolder
 from ddrl.jobs.evaluate.monitors import build_panel
 from ddrl.named_code import look_in
 from ddrl.recipe import parse_recipe
-from ddrl.runs.loaded import RunFolder
-from ddrl.training.checkpoint import CheckpointFolder, load_weights, read_manifest
+from ddrl.runs.folder import RunFolder
+from ddrl.training.checkpoint import CheckpointFolder, load_weights
 from ddrl.training.forward import Forward
-
-__all__ = ["serve"]
+from ddrl.training.manifest import read_manifest
 
 
 def serve(folder: PanelFolder, steps: Iterable[int]) -> None:

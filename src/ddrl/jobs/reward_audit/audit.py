@@ -20,14 +20,12 @@ from ddrl.evaluation.findings.reward_audit import PROMPTS, Copy, RewardAudit, sh
 from ddrl.jobs.reward_audit.samples import EMBEDDED, Audited, embedded_samples, file_samples
 from ddrl.jobs.reward_audit.transforms import TRANSFORMS
 from ddrl.recipe.reading.load import parse_recipe
-from ddrl.recipe.schema import RewardSection
+from ddrl.recipe.sections.rewards import RewardSection
 from ddrl.records import Prompts
 from ddrl.rewards.base import Reward, SampleError, make_reward, reward_class
 from ddrl.rewards.card import RewardCard
 from ddrl.rewards.level import is_group_level
 from ddrl.rewards.scoring.attempt import Piece, score_once
-
-__all__ = ["audit_reward"]
 
 _NUM_ALONE = 8
 """Samples that are scored alone, too."""

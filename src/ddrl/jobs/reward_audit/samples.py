@@ -20,8 +20,6 @@ from ddrl.data.splits import ALL
 from ddrl.errors import DataError
 from ddrl.seeding import permutation
 
-__all__ = ["EMBEDDED", "Audited", "embedded_samples", "file_samples"]
-
 EMBEDDED = ("digits", "moving_digits", "words")
 """Words that stand for embedded data in the place of a path."""
 

@@ -19,22 +19,6 @@ from torch import Tensor
 from ddrl.rewards.frames import as_bytes
 from ddrl.seeding import generator
 
-__all__ = [
-    "TRANSFORMS",
-    "Transform",
-    "blank",
-    "blur",
-    "brighten",
-    "centre_crop",
-    "flip",
-    "freeze",
-    "half_rate",
-    "jpeg",
-    "noise",
-    "reverse",
-    "saturate",
-]
-
 _LUMA = (0.299, 0.587, 0.114)  # of ITU-R BT.601
 
 

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 
 from ddrl.builders.advantage import build_advantage
-from ddrl.builders.assets import Assets, pick_device
+from ddrl.builders.assets import Assets
+from ddrl.builders.device import pick_device
 from ddrl.builders.pool import build_pool
 from ddrl.builders.sampler import build_transitions
 from ddrl.builders.store import Progress
@@ -25,13 +26,12 @@ from ddrl.models.ema import EMA
 from ddrl.models.lora.adapter import WithoutLoRA, has_lora
 from ddrl.objective.loss import Objective
 from ddrl.recipe import Recipe
-from ddrl.recipe.schema import OptimizerSection
-from ddrl.training.checkpoint import Checkpoint
+from ddrl.recipe.sections.run import OptimizerSection
+from ddrl.training.collect import RolloutSettings
 from ddrl.training.forward import Forward
+from ddrl.training.manifest import Checkpoint
 from ddrl.training.safety.guard import Guard
-from ddrl.training.trainer import RolloutSettings, Trainer
-
-__all__ = ["Job", "build_job", "build_transitions"]
+from ddrl.training.trainer import Trainer
 
 
 @dataclass(frozen=True)

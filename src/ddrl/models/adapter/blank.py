@@ -14,8 +14,6 @@ from torch._subclasses.fake_tensor import unset_fake_temporarily
 from ddrl.models.adapter.diffusers_model import DiffusersModel
 from ddrl.records import Condition
 
-__all__ = ["blank_condition"]
-
 Size = Sequence[int]
 Fields = dict[str, Tensor]
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import inspect
 from typing import Any, ClassVar
 
-__all__ = ["Calling"]
-
 
 class Calling:
     """Says what a pipeline is called with; families override what is theirs."""

@@ -6,8 +6,6 @@ from typing import Any
 
 from ddrl.errors import WeightsError
 
-__all__ = ["check_channels"]
-
 _PACKED = {"FluxPipeline": 4, "FluxKontextPipeline": 4}
 _FAMILIES = ("StableDiffusionPipeline", "StableDiffusionXLPipeline", "StableDiffusion3Pipeline")
 

@@ -22,8 +22,6 @@ from ddrl.models.adapter.packing import from_vae, nearest_multiple, to_vae
 from ddrl.models.lora.names import LoRANames
 from ddrl.records import Condition
 
-__all__ = ["DiffusersModel"]
-
 
 class DiffusersModel(GivenFrames, Offloading, FewStep, Calling, ABC):
     """A diffusers pipeline behind the protocol :class:`~ddrl.models.base.DiffusionModel`.

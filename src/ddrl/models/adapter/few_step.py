@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from typing import Any
 
-__all__ = ["FewStep", "few_step_name"]
-
 SCHEDULERS = ("LCMScheduler", "SCMScheduler", "TCDScheduler")
 """Of consistency models and their kin: nothing else is released with them."""
 

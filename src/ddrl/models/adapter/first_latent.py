@@ -15,8 +15,6 @@ from ddrl.models.adapter.diffusers_model import DiffusersModel
 from ddrl.models.adapter.given_frames import like_latents
 from ddrl.records import Condition
 
-__all__ = ["IMAGE", "FirstLatent"]
-
 IMAGE = "ImageToVideo"
 """Part of the name of every pipeline that takes a picture."""
 

@@ -9,8 +9,6 @@ from torch import Tensor
 
 from ddrl.errors import DataError
 
-__all__ = ["GivenFrames", "like_latents"]
-
 
 class GivenFrames:
     """How many frames of each sample a model is given: none, unless its family says otherwise.

@@ -9,8 +9,6 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-__all__ = ["Offload", "Offloading", "Task"]
-
 Task = Literal["text", "given", "pair", "media"]
 """What parts are used for: to encode texts, given frames, or both together, or media; to decode."""
 

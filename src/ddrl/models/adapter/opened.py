@@ -16,8 +16,6 @@ from ddrl.models.adapter.diffusers_model import DiffusersModel
 from ddrl.models.base import DiffusionModel
 from ddrl.records import Condition
 
-__all__ = ["METHODS", "NETWORK_FILE", "OpenedModel"]
-
 METHODS = ("open", "encode", "predict", "encode_media", "decode", "latent_shape", "time_shift")
 """What a class needs, beside ``process`` and ``transformer`` of what it opens."""
 

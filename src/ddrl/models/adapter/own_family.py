@@ -16,8 +16,6 @@ from ddrl.models.files.base_files import BaseFiles
 from ddrl.models.files.configs import building
 from ddrl.named_code import import_named
 
-__all__ = ["Family", "check_pipeline", "family_class", "files_of_own", "open_own", "opens_itself"]
-
 Family = type[DiffusersModel]
 """The adapter of a family."""
 

@@ -6,8 +6,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["from_vae", "grid_positions", "nearest_multiple", "pack", "to_vae", "unpack"]
-
 
 def to_vae(media: Tensor, *, is_video: bool) -> Tensor:
     """Media as their VAE takes them: (B, 3, H, W), or (B, 3, T, H, W) with the channels first.

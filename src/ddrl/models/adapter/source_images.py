@@ -7,8 +7,6 @@ from torch import Tensor
 
 from ddrl.errors import DataError
 
-__all__ = ["as_pictures", "require_source"]
-
 
 def as_pictures(pixels: Tensor) -> list[Image.Image]:
     """Pixels (U, 3, H, W) in [0, 1] as pictures of 8 bits."""

@@ -6,8 +6,6 @@ from torch import Tensor
 
 from ddrl.models.adapter.diffusers_model import DiffusersModel
 
-__all__ = ["Standardized"]
-
 
 class Standardized(DiffusersModel):
     """A family that has (z - mean) / std, per channel, for latents z of its VAE."""

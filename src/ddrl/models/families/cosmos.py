@@ -14,8 +14,6 @@ from ddrl.models.adapter.given_frames import like_latents
 from ddrl.models.adapter.standardized import Standardized
 from ddrl.records import Condition
 
-__all__ = ["Cosmos", "CosmosCondition"]
-
 GIVEN_TIME = 1e-4  # what the network is told of frames that are given: almost no noise
 KARRAS_RHO = 7.0
 

@@ -16,8 +16,6 @@ from ddrl.models.adapter.source_images import require_source
 from ddrl.models.lora.names import LoRANames
 from ddrl.records import Condition
 
-__all__ = ["Flux", "FluxCondition", "FluxKontext"]
-
 
 @dataclass(frozen=True)
 class FluxCondition(Condition):

@@ -20,8 +20,6 @@ from ddrl.models.adapter.source_images import as_pictures, require_source
 from ddrl.models.adapter.standardized import Standardized
 from ddrl.records import Condition
 
-__all__ = ["Flux2Klein", "Flux2KleinCondition"]
-
 DISTILLED_STEPS = 4  # of the released few-step networks
 MAX_SOURCE_AREA = 1024 * 1024  # pixels; the pipeline scales larger sources down
 SOURCE_TIME = 10  # of a source image's tokens, whose first coordinate is 0 for the result

@@ -14,8 +14,6 @@ from ddrl.models.adapter.diffusers_model import DiffusersModel
 from ddrl.models.adapter.given_frames import like_latents
 from ddrl.records import Condition
 
-__all__ = ["HunyuanVideo15", "HunyuanVideo15Condition", "HunyuanVideo15I2V"]
-
 
 @dataclass(frozen=True)
 class HunyuanVideo15Condition(Condition):

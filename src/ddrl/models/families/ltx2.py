@@ -9,8 +9,6 @@ from torch import Tensor
 from ddrl.models.families.ltx_video import LTXCondition, LTXVideo
 from ddrl.records import Condition
 
-__all__ = ["LTX2"]
-
 OTHER_PARTS = ("audio_", "av_cross_attn_", "video_to_audio_", "video_a2v_", "keyframes_")
 """How names start of what the video does not pass through: the sound's stream, the attention
 between the two, and a mark of key frames that text to video does not set."""

@@ -15,8 +15,6 @@ from ddrl.models.adapter.standardized import Standardized
 from ddrl.models.lora.names import LoRANames
 from ddrl.records import Condition
 
-__all__ = ["LTXCondition", "LTXVideo"]
-
 
 @dataclass(frozen=True)
 class LTXCondition(Condition):

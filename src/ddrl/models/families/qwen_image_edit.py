@@ -17,8 +17,6 @@ from ddrl.models.adapter.source_images import as_pictures, require_source
 from ddrl.models.families.qwen_image import QwenImage
 from ddrl.records import Condition
 
-__all__ = ["QwenEditCondition", "QwenImageEdit", "QwenImageEditPlus"]
-
 SOURCE_AREA = 1024 * 1024  # pixels that the pipeline brings every source to
 SEEN_SIDE = 28  # pixels along the side of what Qwen2.5-VL makes one token of
 

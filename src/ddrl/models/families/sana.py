@@ -12,8 +12,6 @@ from torch import Tensor
 from ddrl.models.adapter.diffusers_model import DiffusersModel
 from ddrl.records import Condition
 
-__all__ = ["Sana", "SanaCondition"]
-
 
 @dataclass(frozen=True)
 class SanaCondition(Condition):

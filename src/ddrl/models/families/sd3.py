@@ -11,8 +11,6 @@ from ddrl.models.adapter.diffusers_model import DiffusersModel
 from ddrl.models.lora.names import LoRANames
 from ddrl.records import Condition
 
-__all__ = ["SD3", "SD3Condition"]
-
 
 @dataclass(frozen=True)
 class SD3Condition(Condition):

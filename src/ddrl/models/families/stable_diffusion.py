@@ -15,8 +15,6 @@ from ddrl.models.adapter.diffusers_model import DiffusersModel
 from ddrl.models.lora.names import LoRANames
 from ddrl.records import Condition
 
-__all__ = ["SDXL", "SDXLCondition", "StableDiffusion", "StableDiffusionCondition"]
-
 PREDICTIONS: dict[str, Prediction] = {"epsilon": "noise", "v_prediction": "v", "sample": "x0"}
 
 

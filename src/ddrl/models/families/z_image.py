@@ -13,8 +13,6 @@ from ddrl.models.adapter.diffusers_model import DiffusersModel
 from ddrl.models.lora.names import LoRANames
 from ddrl.records import Condition
 
-__all__ = ["ZImage", "ZImageCondition"]
-
 
 @dataclass(frozen=True)
 class ZImageCondition(Condition):

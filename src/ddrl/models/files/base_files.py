@@ -12,8 +12,6 @@ from ddrl.models.files.configs import NOT_LOADED, PipelineConfigs, part_class
 from ddrl.models.files.hub import is_offline, local_folder
 from ddrl.models.files.part_files import WEIGHTS, PartFiles, listed, read_part
 
-__all__ = ["BaseFiles", "read_base"]
-
 
 @dataclass(frozen=True)
 class BaseFiles:

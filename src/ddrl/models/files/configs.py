@@ -17,9 +17,6 @@ from ddrl.errors import DDRLError, WeightsError
 from ddrl.models.files.hub import ask_hub, hub_problem, local_folder, missing_folder, split_revision
 from ddrl.models.files.weight_formats import not_a_pipeline
 
-__all__ = ["NOT_LOADED", "PipelineConfigs", "building", "known_releases", "part_class"]
-__all__ += ["reason_of"]
-
 Config = Mapping[str, Any]
 
 _RELEASES = "ddrl.models.releases"

@@ -9,9 +9,6 @@ from typing import Any
 
 from ddrl.errors import UsageError, WeightsError
 
-__all__ = ["ask_hub", "hub_client", "hub_problem", "is_offline", "local_folder", "split_revision"]
-__all__ += ["missing_folder", "unreachable"]
-
 
 def split_revision(path: str) -> tuple[str, str | None]:
     """``owner/name@revision`` to its two parts; None is the default revision."""

@@ -18,8 +18,6 @@ from ddrl.errors import WeightsError
 from ddrl.models.files.configs import part_class, reason_of
 from ddrl.models.files.weight_formats import AGAIN, is_pointer, pointer_problem
 
-__all__ = ["WEIGHTS", "PartFiles", "listed", "read_part"]
-
 WEIGHTS = re.compile(
     r"(?P<stem>diffusion_pytorch_model|pytorch_model|model)"
     r"(?:\.(?P<variant>[A-Za-z0-9_]+?))?(?:-\d{5}-of-\d{5})?\.(?P<end>safetensors|bin)"

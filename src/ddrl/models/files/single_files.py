@@ -13,8 +13,6 @@ from torch import Tensor
 
 from ddrl.errors import WeightsError
 
-__all__ = ["read_tensors", "to_convert"]
-
 _PIPELINES = {  # how diffusers calls what is in a file -> the pipeline, its network
     "v1": ("StableDiffusionPipeline", "UNet2DConditionModel"),
     "v2": ("StableDiffusionPipeline", "UNet2DConditionModel"),

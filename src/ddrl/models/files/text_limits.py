@@ -11,8 +11,6 @@ from typing import Any
 from ddrl.models.files.configs import PipelineConfigs, building, part_class
 from ddrl.models.files.hub import local_folder, unreachable
 
-__all__ = ["TextLimits", "read_limits"]
-
 _AT_ONCE = 1000
 _SHOWN = 60
 
@@ -108,7 +106,8 @@ def read_limits(path: str | Path) -> TextLimits:
     Raises:
         WeightsError: it is no pipeline, is not here, or a tokenizer can't be read.
     """
-    from ddrl.models.pretrained import import_diffusers, refuse_pipes
+    from ddrl.models.families.registry import import_diffusers
+    from ddrl.models.pretrained import refuse_pipes
 
     import_diffusers()  # what is not installed is no fault of the folder
     refuse_pipes(path)

@@ -11,8 +11,6 @@ from ddrl.disk import open_regular, read_json
 from ddrl.errors import WeightsError
 from ddrl.models.files.single_files import read_tensors, to_convert
 
-__all__ = ["AGAIN", "is_pointer", "not_a_pipeline", "pointer_problem"]
-
 AGAIN = "download it again"
 
 _POINTER = b"version https://git-lfs"

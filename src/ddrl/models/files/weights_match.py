@@ -13,8 +13,6 @@ from ddrl.errors import WeightsError
 from ddrl.models.files.base_files import BaseFiles
 from ddrl.models.files.part_files import PartFiles
 
-__all__ = ["TRAINED", "check_weights"]
-
 TRAINED = ("transformer", "transformer_2", "unet")
 """Names that pipelines give to the networks that are trained."""
 

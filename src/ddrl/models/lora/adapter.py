@@ -16,9 +16,6 @@ from ddrl.errors import UsageError, WeightsError
 from ddrl.models.base import DiffusionModel
 from ddrl.records import Condition
 
-__all__ = ["LoRASettings", "WithoutLoRA", "add_lora", "has_lora", "lora_disabled", "lora_rank"]
-__all__ += ["merge_lora"]
-
 ADAPTER = "ddrl"
 
 

@@ -18,8 +18,6 @@ from ddrl.models.families.wan.experts import WanExperts
 from ddrl.models.lora.adapter import ADAPTER, has_lora
 from ddrl.models.lora.names import LoRAFormat
 
-__all__ = ["LORA_FILE", "LORA_FILE_2", "alpha_of_header", "check_format", "save_lora"]
-
 LORA_FILE = "pytorch_lora_weights.safetensors"
 LORA_FILE_2 = "pytorch_lora_weights_2.safetensors"
 """The second expert's: diffusers loads the two of a model apart."""

@@ -6,8 +6,6 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["LoRAFormat", "LoRANames"]
-
 LoRAFormat = Literal["diffusers", "comfyui", "kohya"]
 """Whose keys: ``.lora_A/.lora_B`` under diffusers' names, under ComfyUI's, or kohya's
 ``lora_down/lora_up`` with a tensor ``alpha``."""

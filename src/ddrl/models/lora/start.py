@@ -18,8 +18,6 @@ from ddrl.models.families.wan.experts import WanExperts
 from ddrl.models.lora.adapter import ADAPTER
 from ddrl.models.lora.export import LORA_FILE, LORA_FILE_2, alpha_of_header
 
-__all__ = ["StartAdapter", "adapter_files", "bind_adapter", "read_adapter"]
-
 _TENSOR = re.compile(
     r"(?P<module>.+?)\.(?P<what>lora_A|lora_B|lora_down|lora_up|lora\.down|lora\.up"
     r"|lora_magnitude_vector|dora_scale|alpha)(?:\.(?:default|ddrl))?(?:\.weight)?"

@@ -10,8 +10,6 @@ from ddrl.models.tiny.networks import DiT, FiLMNet
 from ddrl.models.tiny.text_networks import TextDiT
 from ddrl.models.tiny.video_networks import VideoDiT
 
-__all__ = ["TinyConfig"]
-
 
 @dataclass(frozen=True)
 class TinyConfig:

@@ -27,8 +27,6 @@ from ddrl.models.tiny.config import TinyConfig
 from ddrl.models.tiny.spelling import pieces
 from ddrl.records import Condition
 
-__all__ = ["TinyCondition", "TinyConfig", "TinyModel"]
-
 MAX_WORDS = 8  # of a text of a clip model
 
 # What reading a missing, broken or foreign folder raises.

@@ -9,8 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["DiT", "DiTBlock", "FiLMNet", "time_features"]
-
 
 def time_features(t: Tensor, num_features: int, *, max_frequency: float = 200.0) -> Tensor:
     """Sines and cosines of ``t`` in [0, 1] at log-spaced frequencies: (B,) -> (B, features)."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-__all__ = ["pieces", "vocabulary_of"]
-
 
 def pieces(text: str) -> list[str]:
     """Words as they stand, what is in quotation marks letter by letter.

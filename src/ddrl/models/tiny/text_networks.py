@@ -10,8 +10,6 @@ from torch import Tensor, nn
 
 from ddrl.models.tiny.networks import DiTBlock, time_features
 
-__all__ = ["TextDiT"]
-
 SPREAD = 0.5  # of latents in [-1, 1], before any were measured
 LEAST = 1e-4  # variance along a principal axis: rounding is not to be learned
 LETTER = 16  # from letter to letter in pixels

@@ -10,8 +10,6 @@ from torch import Tensor, nn
 
 from ddrl.models.tiny.networks import DiTBlock, time_features
 
-__all__ = ["VideoDiT"]
-
 # Mean and spread of the latents that the network is made for: a bright digit on black, in [-1, 1].
 MEAN = -0.73
 SPREAD = 0.5

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
+from ddrl.recipe.plan.memory import Memory
+from ddrl.recipe.plan.plan import Plan
+from ddrl.recipe.recipe import Recipe
 from ddrl.recipe.sizes import size_name
-
-if TYPE_CHECKING:
-    from ddrl.recipe.plan.memory import Memory
-    from ddrl.recipe.plan.plan import Plan
-    from ddrl.recipe.schema import Recipe
-
-__all__ = ["format_size", "plan_lines"]
 
 
 def plan_lines(plan: Plan) -> list[str]:

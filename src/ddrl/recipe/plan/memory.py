@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from ddrl.recipe.schema import Recipe
-
-__all__ = ["Footprint", "Memory", "Working", "plan_memory"]
+from ddrl.recipe.recipe import Recipe
 
 _WIDTH = {"float32": 4, "bfloat16": 2}
 

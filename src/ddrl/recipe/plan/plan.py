@@ -7,12 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ddrl.errors import RecipeError
-from ddrl.recipe.plan.lines import plan_lines
 from ddrl.recipe.plan.memory import Footprint, Memory, plan_memory
-from ddrl.recipe.schema import Recipe
+from ddrl.recipe.recipe import Recipe
 from ddrl.recipe.steps import trained_steps
-
-__all__ = ["Passes", "Plan", "StepPlan", "make_plan"]
 
 _BETA_UNITS = {
     "group": "standard deviations of the reward within its group",
@@ -108,10 +105,6 @@ class Plan:
     def effective_beta(self) -> tuple[float, ...]:
         """One beta per trained step; they are equal when the loss has one optimum."""
         return tuple(step.effective_beta for step in self.steps if step.is_trained)
-
-    def lines(self) -> list[str]:
-        """Return the plan as lines of plain text."""
-        return plan_lines(self)
 
 
 def make_plan(

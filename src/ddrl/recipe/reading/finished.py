@@ -10,9 +10,7 @@ from ddrl.errors import UsageError
 from ddrl.recipe.reading.keys import key_specs
 from ddrl.recipe.reading.load import parse_recipe
 from ddrl.recipe.reading.paths import expand_paths
-from ddrl.recipe.schema import Recipe
-
-__all__ = ["SET_ANEW", "read_finished"]
+from ddrl.recipe.recipe import Recipe
 
 SET_ANEW: tuple[str, ...] = (
     *("model.path", "model.start", "model.offload", "model.compile"),

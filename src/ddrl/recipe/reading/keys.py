@@ -14,18 +14,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from ddrl.recipe.reading.toml import format_value
-from ddrl.recipe.schema import Recipe, Section
-
-__all__ = [
-    "LISTS",
-    "KeySpec",
-    "Kind",
-    "key_hint",
-    "key_specs",
-    "nearest",
-    "section_header",
-    "section_names",
-]
+from ddrl.recipe.recipe import Recipe
+from ddrl.recipe.sections.base import Section
 
 LISTS = ("reward", "evaluation.reward")
 """The sections that are lists; both are of rewards, and hold the rewards' own options."""

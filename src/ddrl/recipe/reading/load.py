@@ -19,9 +19,7 @@ from ddrl.recipe.reading.paths import expand_paths
 from ddrl.recipe.reading.problems import Problem, explain
 from ddrl.recipe.reading.shipped import find_recipe, near_names, shipped
 from ddrl.recipe.reading.toml import KeyPath, line_numbers, parse_toml
-from ddrl.recipe.schema import Recipe
-
-__all__ = ["load_recipe", "parse_recipe", "parse_tables", "read_text"]
+from ddrl.recipe.recipe import Recipe
 
 _NUM_SUGGESTIONS = 6
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from ddrl.recipe.reading.keys import key_specs
 
-__all__ = ["options_table"]
-
 
 def options_table() -> str:
     """Return a Markdown table of every key: what it takes, its default, what it means.

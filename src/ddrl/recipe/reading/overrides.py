@@ -8,8 +8,6 @@ from ddrl.errors import RecipeError
 from ddrl.recipe.reading.keys import LISTS, KeySpec, key_hint, key_specs, nearest, section_names
 from ddrl.recipe.reading.toml import KeyPath, parse_toml
 
-__all__ = ["apply_override"]
-
 
 def apply_override(data: dict[str, object], text: str) -> KeyPath:
     """Set one key of a parsed recipe in place.

@@ -14,12 +14,10 @@ from pydantic import BaseModel
 from ddrl.errors import RecipeError
 
 if TYPE_CHECKING:
-    from ddrl.recipe.schema import Recipe
+    from ddrl.recipe.recipe import Recipe
     from ddrl.recipe.sections.base import Options
 
 Model = TypeVar("Model", bound=BaseModel)
-
-__all__ = ["PATHS", "expand_paths", "resolve_paths"]
 
 PATHS = (
     *("model.path", "model.start", "model.lora.start", "data.path", "evaluation.encoder"),

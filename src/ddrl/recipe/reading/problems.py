@@ -17,9 +17,7 @@ from ddrl.recipe.reading.keys import (
     section_names,
 )
 from ddrl.recipe.reading.toml import KeyPath, format_key, format_value
-from ddrl.recipe.schema import CONFLICT
-
-__all__ = ["Problem", "dotted", "explain"]
+from ddrl.recipe.recipe import CONFLICT
 
 
 @dataclass(frozen=True)

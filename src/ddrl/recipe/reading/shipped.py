@@ -13,8 +13,6 @@ from ddrl.errors import UsageError
 from ddrl.recipe.reading.keys import nearest
 from ddrl.recipe.reading.toml import parse_toml
 
-__all__ = ["COMPARISONS", "Shipped", "find_recipe", "find_shipped", "near_names", "shipped"]
-
 COMPARISONS = "compare/"
 """How the names of comparisons begin."""
 

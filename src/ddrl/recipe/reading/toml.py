@@ -11,23 +11,8 @@ from typing import Any, TypeGuard
 
 from pydantic import BaseModel
 
+from ddrl.recipe.recipe import Recipe
 from ddrl.recipe.rules.anchors import needs_synthetic
-from ddrl.recipe.schema import Recipe
-
-__all__ = [
-    "CHANGEABLE_ON_RESUME",
-    "LAST_BITS",
-    "KeyPath",
-    "bit_changes",
-    "difference",
-    "dump_toml",
-    "format_key",
-    "format_value",
-    "line_numbers",
-    "parse_toml",
-    "resume_conflicts",
-    "resume_rule",
-]
 
 KeyPath = tuple[str | int, ...]
 """Keys and list positions from the top of a recipe: ``("reward", 0, "weight")``."""

@@ -3,30 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from ddrl.recipe.rules.conflict import Conflict
+from ddrl.recipe.schema import Fields
 from ddrl.recipe.sections.subject import DataSection
 
-if TYPE_CHECKING:
-    from ddrl.recipe.schema import Recipe
 
-__all__ = ["anchor_conflicts", "given_conflicts", "needs_data", "needs_synthetic"]
-
-
-def needs_data(recipe: Recipe) -> bool:
+def needs_data(recipe: Fields) -> bool:
     """Whether training looks at data: the data term does, and Z of the ``tilt`` advantage."""
     objective = recipe.objective
     has_tilt = objective.advantage == "tilt" and objective.policy != "none"
     return objective.regularizer == "data" or has_tilt
 
 
-def needs_synthetic(recipe: Recipe) -> bool:
+def needs_synthetic(recipe: Fields) -> bool:
     """Whether training looks at samples of the base model."""
     return recipe.data.anchor in {"synthetic", "mixed"} and needs_data(recipe)
 
 
-def given_conflicts(recipe: Recipe) -> Iterator[Conflict]:
+def given_conflicts(recipe: Fields) -> Iterator[Conflict]:
     """The conflicts of frames that are given; the model says later how many it takes."""
     data = recipe.data
     yield from _source_conflicts(data)
@@ -81,7 +76,7 @@ def _source_conflicts(data: DataSection) -> Iterator[Conflict]:
         )
 
 
-def anchor_conflicts(recipe: Recipe) -> Iterator[Conflict]:
+def anchor_conflicts(recipe: Fields) -> Iterator[Conflict]:
     """The conflicts of ``[data]`` and of what is anchored to it."""
     data, rollout = recipe.data, recipe.rollout
     if data.source == "prompts" and data.anchor != "synthetic" and needs_data(recipe):

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from ddrl.recipe.rules.conflict import Conflict
-
-if TYPE_CHECKING:
-    from ddrl.recipe.schema import Recipe
-
-__all__ = ["clip_conflicts", "word_conflicts"]
+from ddrl.recipe.schema import Fields
 
 SIZES = (9, 32)  # a digit has 8 pixels, and has to move
 FRAMES = (2, 16)
 WORD_PATCHES = (4, 8)
 
 
-def clip_conflicts(recipe: Recipe) -> Iterator[Conflict]:
+def clip_conflicts(recipe: Fields) -> Iterator[Conflict]:
     """The conflicts of ``moving_digits``."""
     model, data = recipe.model, recipe.data
     if data.source != "moving_digits":
@@ -53,7 +48,7 @@ def clip_conflicts(recipe: Recipe) -> Iterator[Conflict]:
             )
 
 
-def word_conflicts(recipe: Recipe) -> Iterator[Conflict]:
+def word_conflicts(recipe: Fields) -> Iterator[Conflict]:
     """The conflicts of ``words``."""
     model, data = recipe.model, recipe.data
     if data.source != "words":

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from ddrl.recipe.rules.conflict import Conflict
+from ddrl.recipe.schema import Fields
 from ddrl.recipe.steps import (
     ends_without_noise,
     is_deterministic,
@@ -13,13 +13,8 @@ from ddrl.recipe.steps import (
     trained_steps,
 )
 
-if TYPE_CHECKING:
-    from ddrl.recipe.schema import Recipe
 
-__all__ = ["sampler_conflicts"]
-
-
-def sampler_conflicts(recipe: Recipe) -> Iterator[Conflict]:
+def sampler_conflicts(recipe: Fields) -> Iterator[Conflict]:
     """The conflicts of guidance, those of the kernel, then those of its steps."""
     if recipe.rollout.guidance == 0:
         yield Conflict(
@@ -32,7 +27,7 @@ def sampler_conflicts(recipe: Recipe) -> Iterator[Conflict]:
     yield from _step_conflicts(recipe)
 
 
-def _kernel_conflicts(recipe: Recipe) -> Iterator[Conflict]:
+def _kernel_conflicts(recipe: Fields) -> Iterator[Conflict]:
     rollout = recipe.rollout
     if rollout.kernel == "ode":
         yield Conflict(
@@ -56,7 +51,7 @@ def _kernel_conflicts(recipe: Recipe) -> Iterator[Conflict]:
         )
 
 
-def _step_conflicts(recipe: Recipe) -> Iterator[Conflict]:
+def _step_conflicts(recipe: Fields) -> Iterator[Conflict]:
     rollout = recipe.rollout
     yield from _selection_conflicts("stochastic_steps", rollout.stochastic_steps, rollout.steps)
     yield from _selection_conflicts("trained_steps", rollout.trained_steps, rollout.steps)

@@ -1,51 +1,14 @@
-"""The sections on rewards that are trained on, and the rules that tie their keys together."""
+"""Rules on how rewards become one."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Literal
-
-from pydantic import Field
 
 from ddrl.recipe.rules.conflict import Conflict
-from ddrl.recipe.sections.rewards import RewardSection
-from ddrl.recipe.sections.run import Section
-
-if TYPE_CHECKING:
-    from ddrl.recipe.schema import Recipe
-
-__all__ = ["RewardSection", "ScoringSection", "scoring_conflicts"]
+from ddrl.recipe.schema import Fields
 
 
-class ScoringSection(Section):
-    """How rewards become one, and what happens when one fails: it never becomes a number."""
-
-    combine: Literal["sum", "normalized", "lower_confidence"] = Field(
-        "sum",
-        description="Weighted sum of the raw values; or of each reward less its mean and over its "
-        "standard deviation in the step; or of these the weighted mean less `kappa` weighted "
-        "standard deviations between rewards, for an ensemble.",
-    )
-    kappa: float = Field(
-        1.0,
-        ge=0,
-        description="Standard deviations between rewards that are taken off their mean "
-        "(`lower_confidence` only).",
-    )
-    on_failure: Literal["drop_sample", "drop_group", "abort"] = Field(
-        "abort", description="Leave out the sample, leave out its whole group, or stop the run."
-    )
-    max_failed_share: float = Field(
-        0.25, ge=0, le=1, description="Stop when more than this share of a step's samples fail."
-    )
-    overlap: bool = Field(
-        True,
-        description="Score each micro-batch while the next one is rolled out; false = only when "
-        "all are, for a device without room for both (`run.micro_batch` only).",
-    )
-
-
-def scoring_conflicts(recipe: Recipe) -> Iterator[Conflict]:
+def scoring_conflicts(recipe: Fields) -> Iterator[Conflict]:
     """The conflicts of how rewards become one."""
     combine, trains = recipe.scoring.combine, recipe.objective.policy != "none"
     if not trains:

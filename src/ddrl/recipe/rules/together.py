@@ -8,26 +8,21 @@ a step without a density.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 from ddrl.recipe.rules.anchors import anchor_conflicts, given_conflicts
 from ddrl.recipe.rules.conflict import Conflict
 from ddrl.recipe.rules.embedded import clip_conflicts, word_conflicts
 from ddrl.recipe.rules.sampler import sampler_conflicts
 from ddrl.recipe.rules.scoring import scoring_conflicts
-from ddrl.recipe.sizes import size_conflicts
-
-if TYPE_CHECKING:
-    from ddrl.recipe.schema import Recipe
-    from ddrl.recipe.sections.rewards import HeldoutRewardSection, RewardSection
-    from ddrl.recipe.sections.run import ObjectiveSection
-
-__all__ = ["Conflict", "find_conflict"]
+from ddrl.recipe.rules.sizes import size_conflicts
+from ddrl.recipe.schema import Fields
+from ddrl.recipe.sections.rewards import HeldoutRewardSection, RewardSection
+from ddrl.recipe.sections.run import ObjectiveSection
 
 EMBEDDED = ("digits", "moving_digits", "words")
 
 
-def find_conflict(recipe: Recipe) -> Conflict | None:
+def find_conflict(recipe: Fields) -> Conflict | None:
     """Return the first conflict of a recipe, or None when it can be run."""
     rules = (
         _model_conflicts,
@@ -49,7 +44,7 @@ def find_conflict(recipe: Recipe) -> Conflict | None:
     return next((conflict for rule in rules for conflict in rule(recipe)), None)
 
 
-def _model_conflicts(recipe: Recipe) -> Iterator[Conflict]:
+def _model_conflicts(recipe: Fields) -> Iterator[Conflict]:
     model = recipe.model
     if model.network == "dit" and model.width % model.heads:
         yield Conflict(
@@ -108,7 +103,7 @@ def _model_conflicts(recipe: Recipe) -> Iterator[Conflict]:
         )
 
 
-def _reward_conflicts(recipe: Recipe) -> Iterator[Conflict]:
+def _reward_conflicts(recipe: Fields) -> Iterator[Conflict]:
     has_weight = any(reward.weight != 0 for reward in recipe.reward)
     if recipe.objective.policy != "none" and not has_weight:
         yield Conflict(
@@ -118,7 +113,7 @@ def _reward_conflicts(recipe: Recipe) -> Iterator[Conflict]:
         )
 
 
-def _reward_name_conflicts(recipe: Recipe) -> Iterator[Conflict]:
+def _reward_name_conflicts(recipe: Fields) -> Iterator[Conflict]:
     sections: dict[str, Sequence[RewardSection | HeldoutRewardSection]] = {
         "reward": recipe.reward,
         "evaluation.reward": recipe.evaluation.reward,
@@ -136,7 +131,7 @@ def _reward_name_conflicts(recipe: Recipe) -> Iterator[Conflict]:
                 )
 
 
-def _heldout_conflicts(recipe: Recipe) -> Iterator[Conflict]:
+def _heldout_conflicts(recipe: Fields) -> Iterator[Conflict]:
     trained = [(reward.name, reward.options) for reward in recipe.reward if reward.weight]
     for place, reward in enumerate(recipe.evaluation.reward):
         if (reward.name, reward.options) in trained:
@@ -147,7 +142,7 @@ def _heldout_conflicts(recipe: Recipe) -> Iterator[Conflict]:
             )
 
 
-def _audit_conflicts(recipe: Recipe) -> Iterator[Conflict]:
+def _audit_conflicts(recipe: Fields) -> Iterator[Conflict]:
     section = recipe.evaluation
     if section.panel_samples and section.every:
         return
@@ -164,7 +159,7 @@ def _audit_conflicts(recipe: Recipe) -> Iterator[Conflict]:
             )
 
 
-def _objective_conflicts(recipe: Recipe) -> Iterator[Conflict]:
+def _objective_conflicts(recipe: Fields) -> Iterator[Conflict]:
     objective = recipe.objective
     if objective.policy == "none" and objective.regularizer != "data":
         yield Conflict(
@@ -235,7 +230,7 @@ def _teacher_conflicts(objective: ObjectiveSection) -> Iterator[Conflict]:
         )
 
 
-def _group_conflicts(recipe: Recipe) -> Iterator[Conflict]:
+def _group_conflicts(recipe: Fields) -> Iterator[Conflict]:
     rollout, objective = recipe.rollout, recipe.objective
     updates, size = objective.updates_per_rollout, rollout.group_size
     if objective.policy != "none":
@@ -264,7 +259,7 @@ def _group_conflicts(recipe: Recipe) -> Iterator[Conflict]:
         )
 
 
-def _guard_conflicts(recipe: Recipe) -> Iterator[Conflict]:
+def _guard_conflicts(recipe: Fields) -> Iterator[Conflict]:
     every = recipe.evaluation.every
     if recipe.guard.max_drift and not 0 < every <= recipe.run.steps:
         yield Conflict(

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, JsonValue
 
-__all__ = ["Options", "Section", "as_tuple"]
-
 Options = dict[str, JsonValue]
 """A reward's own options: text, numbers, true and false, and lists and tables of these."""
 

@@ -1,12 +1,12 @@
-"""The sections of rewards: those that are trained on, and those that are held out."""
+"""The sections of rewards: those trained on, those held out, and how several become one."""
 
 from __future__ import annotations
+
+from typing import Literal
 
 from pydantic import Field
 
 from ddrl.recipe.sections.base import Options, Section
-
-__all__ = ["HeldoutRewardSection", "RewardSection"]
 
 
 class _Named(Section):
@@ -70,3 +70,31 @@ class HeldoutRewardSection(_Called, _Named):
 
 class RewardSection(_Called, _Weighted):
     """One reward; a recipe lists at least one."""
+
+
+class ScoringSection(Section):
+    """How rewards become one, and what happens when one fails: it never becomes a number."""
+
+    combine: Literal["sum", "normalized", "lower_confidence"] = Field(
+        "sum",
+        description="Weighted sum of the raw values; or of each reward less its mean and over its "
+        "standard deviation in the step; or of these the weighted mean less `kappa` weighted "
+        "standard deviations between rewards, for an ensemble.",
+    )
+    kappa: float = Field(
+        1.0,
+        ge=0,
+        description="Standard deviations between rewards that are taken off their mean "
+        "(`lower_confidence` only).",
+    )
+    on_failure: Literal["drop_sample", "drop_group", "abort"] = Field(
+        "abort", description="Leave out the sample, leave out its whole group, or stop the run."
+    )
+    max_failed_share: float = Field(
+        0.25, ge=0, le=1, description="Stop when more than this share of a step's samples fail."
+    )
+    overlap: bool = Field(
+        True,
+        description="Score each micro-batch while the next one is rolled out; false = only when "
+        "all are, for a device without room for both (`run.micro_batch` only).",
+    )

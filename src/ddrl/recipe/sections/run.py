@@ -13,20 +13,6 @@ from pydantic import BeforeValidator, Field
 from ddrl.recipe.sections.base import Section, as_tuple
 from ddrl.recipe.sections.rewards import HeldoutRewardSection
 
-__all__ = [
-    "EvaluationSection",
-    "GuardSection",
-    "HeldoutRewardSection",
-    "Kernel",
-    "ObjectiveSection",
-    "OptimizerSection",
-    "RolloutSection",
-    "RunSection",
-    "Section",
-    "StepSelection",
-    "as_tuple",
-]
-
 Kernel = Literal["ode", "flow_sde", "dance_sde", "ddim", "cps"]
 """The transition kernels of eq. (T1), by name."""
 

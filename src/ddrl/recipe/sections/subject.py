@@ -6,10 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, StringConstraints
 
-from ddrl.recipe.sections.run import MAX_SEED, Section
+from ddrl.recipe.sections.base import Section
+from ddrl.recipe.sections.run import MAX_SEED
 from ddrl.recipe.sizes import as_sizes, read_sizes
-
-__all__ = ["DataSection", "LoRASection", "ModelSection", "PretrainSection", "SyntheticSection"]
 
 
 class PretrainSection(Section):

@@ -11,8 +11,6 @@ from ddrl.rewards.card import RewardCard
 from ddrl.rewards.frames import OverFrames, reduce_frames, sample_frames
 from ddrl.rewards.networks.towers import Precision, TextImageModel
 
-__all__ = ["ClipReward"]
-
 
 class ClipReward:
     """The cosine between the features of prompt and picture, in [-1, 1].

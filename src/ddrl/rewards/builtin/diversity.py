@@ -18,8 +18,6 @@ from ddrl.rewards.frames import sample_frames
 from ddrl.rewards.networks.towers import Precision
 from ddrl.rewards.networks.vision import VisionModel
 
-__all__ = ["Diversity"]
-
 
 class Diversity:
     """The mean distance of a sample to the other members of its group.

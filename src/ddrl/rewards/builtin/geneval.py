@@ -17,8 +17,6 @@ from ddrl.rewards.composition.rules import Box, conditions, suppress
 from ddrl.rewards.frames import OverFrames, reduce_frames, sample_frames
 from ddrl.rewards.networks.towers import Precision
 
-__all__ = ["GenEvalReward"]
-
 
 class GenEvalReward:
     """The share of the prompt's conditions that a detector finds met, in [0, 1].

@@ -9,8 +9,6 @@ from torch import Tensor
 from ddrl.records import Prompts
 from ddrl.rewards.card import RewardCard
 
-__all__ = ["Ink"]
-
 
 class Ink:
     """The mean pixel value, in [0, 1]. It ignores the prompt; an all-white image is best.

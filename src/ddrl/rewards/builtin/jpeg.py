@@ -13,8 +13,6 @@ from ddrl.records import Prompts
 from ddrl.rewards.card import RewardCard
 from ddrl.rewards.frames import as_bytes, sample_frames
 
-__all__ = ["JpegReward"]
-
 
 class JpegReward:
     """The size of the JPEG file in kB (1000 bytes), negative for ``compressible``.

@@ -17,8 +17,6 @@ from ddrl.rewards.base import SampleError
 from ddrl.rewards.card import RewardCard
 from ddrl.rewards.frames import OverFrames, as_bytes, reduce_frames, sample_frames
 
-__all__ = ["OcrReward", "quoted", "similarity"]
-
 Match = Literal["whole", "contains"]
 
 # Above this height a picture is searched for its lines; below, a wide one is taken to be a line.

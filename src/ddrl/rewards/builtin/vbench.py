@@ -22,8 +22,6 @@ from ddrl.rewards.card import RewardCard
 from ddrl.rewards.frames import as_bytes, pick_device
 from ddrl.rewards.mp4 import write_mp4
 
-__all__ = ["DEFAULT", "DIMENSIONS", "VBenchReward", "read_results", "write_clip"]
-
 DEFAULT = (
     "subject_consistency",
     "background_consistency",

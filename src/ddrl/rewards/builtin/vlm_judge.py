@@ -25,8 +25,6 @@ from ddrl.rewards.judge.form import FIELDS, ChatForm, Mode
 from ddrl.rewards.judge.text import rubric_score
 from ddrl.rewards.judge.words import YesNo
 
-__all__ = ["VlmJudge"]
-
 logger = logging.getLogger(__name__)
 
 QUESTIONS: dict[Mode, str] = {

@@ -13,8 +13,6 @@ from ddrl.rewards.composition.rules import Box
 from ddrl.rewards.frames import as_bytes, batches, pick_device
 from ddrl.rewards.networks.towers import UNREADABLE, Precision, check_keys
 
-__all__ = ["Detector", "boxes_of"]
-
 _OWL = {"owlv2", "owlvit"}
 _PADDED = {"owlv2"}  # to a square, below and to the right
 _GROUNDED = {"grounding-dino", "mm-grounding-dino"}

@@ -12,8 +12,6 @@ from ddrl.rewards.composition.prompt import COLORS
 from ddrl.rewards.composition.rules import Box
 from ddrl.rewards.networks.towers import Precision, TextImageModel
 
-__all__ = ["ColorClassifier", "crop"]
-
 TEMPLATES = (
     "a photo of a {color} {name}",
     "a photo of a {color}-colored {name}",

@@ -7,8 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["COLORS", "RELATIONS", "Composition", "Item", "composition_of", "parse"]
-
 COLORS = (
     *("red", "orange", "yellow", "green", "blue"),
     *("purple", "pink", "brown", "black", "white"),

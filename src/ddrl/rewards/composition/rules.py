@@ -8,8 +8,6 @@ from dataclasses import dataclass
 
 from ddrl.rewards.composition.prompt import Composition, Item
 
-__all__ = ["Box", "conditions", "relations", "suppress"]
-
 MARGIN = 0.1
 """Share of both objects' sizes by which centres have to be apart, as in GenEval."""
 

@@ -23,8 +23,6 @@ from ddrl.rewards.http.server_words import quoted
 if TYPE_CHECKING:
     import httpx
 
-__all__ = ["Answered", "ExchangeError", "make_client", "send"]
-
 _TRUST = "name the file of the authority that signed it in the option ca_file, or in SSL_CERT_FILE"
 _INFLATE = 47  # zlib's window, with gzip's and zlib's own headers both recognised
 

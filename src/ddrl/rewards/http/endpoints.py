@@ -6,8 +6,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-__all__ = ["Endpoints"]
-
 
 class Endpoints:
     """Addresses in the order of preference; one that failed is asked last for a while.

@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 if TYPE_CHECKING:
     import httpx
 
-__all__ = ["HttpLoop"]
-
 T = TypeVar("T")
 
 

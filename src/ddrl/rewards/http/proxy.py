@@ -10,8 +10,6 @@ from urllib.request import getproxies, proxy_bypass
 
 from ddrl.errors import RewardError
 
-__all__ = ["Proxy", "find_proxy"]
-
 _KINDS = ("http", "https", "socks5", "socks5h")
 
 

@@ -16,8 +16,6 @@ from typing import TypeVar
 from ddrl.rewards.http.client import ExchangeError
 from ddrl.rewards.http.endpoints import Endpoints
 
-__all__ = ["NoAnswerError", "Patience", "is_passing", "persist", "told_wait"]
-
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")

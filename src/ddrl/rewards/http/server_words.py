@@ -10,8 +10,6 @@ from urllib.parse import urlsplit
 
 from ddrl.errors import RewardError, printable
 
-__all__ = ["check_url", "quoted", "read_json", "read_token"]
-
 MAX_TEXT = 200
 """Characters of what a server says that are repeated."""
 

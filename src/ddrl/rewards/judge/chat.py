@@ -23,8 +23,6 @@ from ddrl.rewards.http.server_words import check_url, quoted
 from ddrl.rewards.judge.errors import RefusedError, first_choice, parsed
 from ddrl.rewards.judge.form import ChatForm
 
-__all__ = ["Answer", "ChatEndpoint", "Content", "Failure", "picture_part"]
-
 logger = logging.getLogger(__name__)
 
 MAX_REPLY = 4 << 20

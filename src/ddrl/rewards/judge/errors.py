@@ -8,8 +8,6 @@ from ddrl.rewards.http.client import Answered, ExchangeError
 from ddrl.rewards.http.retry import is_passing, told_wait
 from ddrl.rewards.http.server_words import quoted, read_json
 
-__all__ = ["RefusedError", "first_choice", "parsed"]
-
 MAX_SAID = 2000
 """Characters of a refusal that are searched for names of fields."""
 

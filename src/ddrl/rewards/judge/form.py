@@ -10,8 +10,6 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Any, Literal
 
-__all__ = ["FIELDS", "ChatForm", "Mode"]
-
 Mode = Literal["yes_no", "rubric"]
 
 FIELDS = ("temperature", "max_tokens", "logprobs", "top_logprobs", "response_format")

@@ -10,8 +10,6 @@ from typing import Any
 from ddrl.rewards.http.server_words import quoted, read_json
 from ddrl.rewards.judge.chat import Answer, Failure
 
-__all__ = ["answer_text", "rubric_score"]
-
 # How models open and close their reasoning when the server leaves it in the text.
 _TAGS = "think|thinking|thought|reasoning|analysis"
 _REASONING = re.compile(

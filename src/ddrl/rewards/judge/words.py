@@ -12,8 +12,6 @@ from ddrl.rewards.http.server_words import quoted
 from ddrl.rewards.judge.chat import Answer, Failure
 from ddrl.rewards.judge.text import answer_text
 
-__all__ = ["YesNo"]
-
 # What answers a question in a language; whole words, since a first token may begin a longer one.
 # Their letters look like others to a linter.
 # ruff: noqa: RUF001

@@ -16,8 +16,6 @@ from ddrl.rewards.networks.pixels import cropped_square
 from ddrl.rewards.networks.towers import UNREADABLE, Precision
 from ddrl.rewards.networks.weight_files import fill, find_file, read_state, sizes_of
 
-__all__ = ["LENGTH", "BlipReward", "blip_configs", "blip_names"]
-
 LENGTH = 35
 """Tokens of a text that are read, with those of its beginning and end."""
 

@@ -7,8 +7,6 @@ Team, under the MIT License, which asks that this notice stays with it.
 
 from __future__ import annotations
 
-__all__ = ["REWARD_TOKEN", "question"]
-
 REWARD_TOKEN = "<|Reward|>"
 """The token at which mean and deviation are read off."""
 

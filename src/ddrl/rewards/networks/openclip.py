@@ -19,8 +19,6 @@ from ddrl.rewards.networks.pixels import padded_square
 from ddrl.rewards.networks.towers import TextImageModel
 from ddrl.rewards.networks.weight_files import fill, find_file, read_state, sizes_of
 
-__all__ = ["PaddedClip", "clip_config", "clip_names"]
-
 # Of ViT-H-14 (open_clip's model_configs/ViT-H-14.json); weights do not show where a head ends.
 _IMAGE_HEAD, _TEXT_HEAD = 80, 64
 

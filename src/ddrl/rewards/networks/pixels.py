@@ -8,8 +8,6 @@ from torch import Tensor
 
 from ddrl.rewards.networks.towers import resize_levels
 
-__all__ = ["cropped_square", "padded_square"]
-
 # The mean and standard deviation of OpenAI's CLIP, which BLIP and Qwen2-VL took over.
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)

@@ -16,8 +16,6 @@ from ddrl.rewards.networks.pixels import normalized
 from ddrl.rewards.networks.towers import UNREADABLE
 from ddrl.rewards.networks.weight_files import fill
 
-__all__ = ["Qwen2VLReader", "frame_size", "load_base", "name_of_today", "patches", "refuse"]
-
 Seen = Literal["image", "video"]
 
 # Qwen2-VL's chat template for something seen and one text, written out.

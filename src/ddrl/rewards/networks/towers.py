@@ -14,15 +14,6 @@ from torch import Tensor
 from ddrl.errors import WeightsError
 from ddrl.rewards.frames import batches, pick_device
 
-__all__ = [
-    "UNREADABLE",
-    "Precision",
-    "TextImageModel",
-    "check_keys",
-    "preprocess",
-    "resize_levels",
-]
-
 Precision = Literal["float32", "bfloat16", "float16"]
 
 _MODES = {0: "nearest-exact", 2: "bilinear", 3: "bicubic"}  # Pillow's numbers for resampling

@@ -18,8 +18,6 @@ from ddrl.rewards.networks.videoreward_files import (
 from ddrl.rewards.networks.videoreward_prompt import REWARD_TOKENS, question
 from ddrl.rewards.networks.weight_files import sizes_of
 
-__all__ = ["VideoReward"]
-
 
 class VideoReward:
     """The network, ready for use.

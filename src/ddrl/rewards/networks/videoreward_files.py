@@ -20,8 +20,6 @@ from ddrl.rewards.networks.qwen2vl import name_of_today
 from ddrl.rewards.networks.towers import UNREADABLE
 from ddrl.rewards.networks.weight_files import read_state
 
-__all__ = ["VideoRewardConfig", "find_folder", "merge_lora", "read_checkpoint"]
-
 
 @dataclass(frozen=True)
 class VideoRewardConfig:

@@ -7,8 +7,6 @@ under the MIT License, which asks that this notice stays with it.
 
 from __future__ import annotations
 
-__all__ = ["REWARD_TOKENS", "question"]
-
 REWARD_TOKENS = ("<|VQ_reward|>", "<|MQ_reward|>", "<|TA_reward|>")
 """The tokens at which visual quality, motion quality and text alignment are read off."""
 

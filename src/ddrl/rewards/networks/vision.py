@@ -12,8 +12,6 @@ from ddrl.errors import WeightsError
 from ddrl.rewards.frames import batches, pick_device
 from ddrl.rewards.networks.towers import UNREADABLE, Precision, check_keys, preprocess
 
-__all__ = ["VisionModel"]
-
 
 class VisionModel:
     """A CLIP, SigLIP, DINO or ViT of transformers, with the preprocessing of its image processor.

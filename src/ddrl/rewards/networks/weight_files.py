@@ -17,8 +17,6 @@ from ddrl.disk import may_be_hub_id
 from ddrl.errors import WeightsError
 from ddrl.rewards.networks.towers import UNREADABLE, check_keys
 
-__all__ = ["fill", "find_file", "read_state", "sizes_of"]
-
 _BROKEN: tuple[type[Exception], ...] = (*UNREADABLE, EOFError)  # what reading a file raises
 
 _Model = TypeVar("_Model", bound=nn.Module)

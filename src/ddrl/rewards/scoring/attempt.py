@@ -17,8 +17,6 @@ from ddrl.rewards.level import is_group_level
 from ddrl.rewards.scoring.cache import RewardCache
 from ddrl.rewards.scoring.column import Column
 
-__all__ = ["Piece", "WeightedReward", "attempt", "score_once"]
-
 logger = logging.getLogger(__name__)
 
 LONGEST_PAUSE = 60.0  # seconds between two attempts

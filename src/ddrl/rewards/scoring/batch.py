@@ -19,8 +19,6 @@ from ddrl.rewards.scoring.column import Column
 from ddrl.rewards.scoring.feed import Feed
 from ddrl.rewards.scoring.lane import Call, Lane
 
-__all__ = ["Scoring"]
-
 Parts = list[Column]
 
 

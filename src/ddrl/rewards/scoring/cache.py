@@ -20,8 +20,6 @@ from torch import Tensor
 from ddrl.errors import DataError
 from ddrl.records import Prompts
 
-__all__ = ["RewardCache"]
-
 logger = logging.getLogger(__name__)
 
 _AT_ONCE = 500  # parameters of a query; SQLite has a limit

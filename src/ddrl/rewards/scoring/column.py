@@ -11,8 +11,6 @@ from torch import Tensor
 from ddrl.records import Prompts, Status
 from ddrl.rewards.base import SampleError
 
-__all__ = ["Column"]
-
 
 @dataclass(frozen=True)
 class Column:

@@ -7,8 +7,6 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-__all__ = ["Combination", "combine", "standardize", "weighted_sum"]
-
 Combination = Literal["sum", "normalized", "lower_confidence"]
 
 ROUNDING = 1e-6  # a spread below this share of the largest value is float32's, not the reward's

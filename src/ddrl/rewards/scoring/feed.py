@@ -8,8 +8,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["Feed"]
-
 
 class Feed:
     """Samples that are there from some time on; who reads a later one waits for it."""

@@ -7,8 +7,6 @@ import time
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-__all__ = ["Call", "Lane"]
-
 T = TypeVar("T")
 
 

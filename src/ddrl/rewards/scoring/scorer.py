@@ -22,8 +22,6 @@ from ddrl.rewards.scoring.column import Column
 from ddrl.rewards.scoring.combine import Combination, combine, weighted_sum
 from ddrl.rewards.scoring.lane import Lane
 
-__all__ = ["FailurePolicy", "Scorer", "WeightedReward"]
-
 FailurePolicy = Literal["drop_sample", "drop_group", "abort"]
 
 logger = logging.getLogger(__name__)

@@ -13,11 +13,14 @@ from ray.serve.config import AutoscalingConfig
 
 from ddrl.rewards.http.server_words import quoted
 from ddrl.rewards.serve.replica import Replica, ReplicaSettings
-from ddrl.rewards.serve.service import APP, ServedReward, ServedState, State
+from ddrl.rewards.serve.served import (
+    APP,
+    ServedReward,
+    ServedState,
+    State,
+)
 from ddrl.rewards.serve.status import STATUS_APP, STATUS_NAME, Status
 from ddrl.rewards.serve.token import digest
-
-__all__ = ["applications", "deploy", "http_address", "look"]
 
 _SETUP_SECONDS = 3600  # that an environment may take to be installed
 _STOP_SECONDS = 5.0  # that requests under way are given at the end

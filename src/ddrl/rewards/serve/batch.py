@@ -15,8 +15,6 @@ from ddrl.rewards.level import is_group_level
 from ddrl.rewards.wire.media import Array
 from ddrl.rewards.wire.message import Request
 
-__all__ = ["Outcome", "Sample", "samples_of", "score_samples"]
-
 
 @dataclass(frozen=True)
 class Sample:

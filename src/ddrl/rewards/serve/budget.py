@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 
-__all__ = ["Budget"]
-
 
 class Budget:
     """An amount of which requests take a part each; whoever asks first is given first.

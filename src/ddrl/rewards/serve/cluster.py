@@ -11,8 +11,6 @@ from typing import Any
 
 from ddrl.errors import RewardError, UsageError
 
-__all__ = ["first_line", "import_ray", "join", "make_folder", "set_up_own", "start_own"]
-
 logger = logging.getLogger(__name__)
 
 _MODE = "RAY_AUTH_MODE"

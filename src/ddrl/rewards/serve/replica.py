@@ -22,20 +22,15 @@ from ddrl.rewards.serve.batch import Outcome, Sample, samples_of, score_samples
 from ddrl.rewards.serve.budget import Budget
 from ddrl.rewards.serve.status import STATUS_APP, STATUS_NAME, Counts
 from ddrl.rewards.serve.token import admits
+from ddrl.rewards.wire.format import FORMAT, WireError
 from ddrl.rewards.wire.media import MAX_NUMBERS
 from ddrl.rewards.wire.message import (
     CONTENT_TYPE,
-    FORMAT,
     Opened,
-    Reply,
     Request,
-    WireError,
-    encode_error,
-    encode_reply,
     open_request,
 )
-
-__all__ = ["Replica", "ReplicaSettings"]
+from ddrl.rewards.wire.reply import Reply, encode_error, encode_reply
 
 _REPORT_SECONDS = 1.0
 _DECODERS = 2

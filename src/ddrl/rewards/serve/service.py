@@ -7,76 +7,17 @@ import shutil
 import socket
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import ddrl.errors
 from ddrl.errors import RewardError, UsageError
 from ddrl.rewards.serve.cluster import import_ray, join, make_folder, set_up_own, start_own
-
-__all__ = ["RewardService", "ServedReward", "ServedState", "State"]
-
-State = Literal["starting", "running", "unhealthy", "failed"]
+from ddrl.rewards.serve.served import APP, ServedReward, ServedState
 
 logger = logging.getLogger(__name__)
-
-APP = "reward-"
-"""Before a path, the name of its application."""
-
-
-@dataclass(frozen=True)
-class ServedReward:
-    """A reward and how it is served.
-
-    Attributes:
-        path: the last part of its URL.
-        name: of the reward.
-        options: of the reward.
-        requirements: of pip, beside what is installed here.
-        replicas: how many.
-        max_replicas: up to how many when requests wait; at most ``replicas`` = a fixed number.
-        target_requests: requests under way per replica that are aimed at.
-        batch_size: samples that the reward is given at once.
-        batch_wait: seconds that the first sample of a batch waits for others.
-        requests: that a replica takes at a time.
-        cpus: that a replica reserves.
-        gpus: that a replica reserves.
-    """
-
-    path: str
-    name: str
-    options: Mapping[str, Any] = field(default_factory=dict)
-    requirements: tuple[str, ...] = ()
-    replicas: int = 1
-    max_replicas: int = 0
-    target_requests: float = 8.0
-    batch_size: int = 16
-    batch_wait: float = 0.01
-    requests: int = 32
-    cpus: float = 1.0
-    gpus: float = 0.0
-
-
-@dataclass(frozen=True)
-class ServedState:
-    """How a served reward does.
-
-    Attributes:
-        path: the last part of its URL.
-        url: where it is asked.
-        state: of all its replicas together.
-        replicas: that are running.
-        cause: what is wrong, or what is awaited.
-    """
-
-    path: str
-    url: str
-    state: State
-    replicas: int
-    cause: str
 
 
 class RewardService:

@@ -11,8 +11,6 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from ddrl.rewards.serve.token import admits
 
-__all__ = ["STATUS_APP", "STATUS_FORMAT", "STATUS_NAME", "Counts", "Status", "add_up"]
-
 STATUS_FORMAT = "ddrl-reward-status/1"
 STATUS_APP = "reward-status"
 STATUS_NAME = "RewardStatus"

@@ -7,8 +7,6 @@ import hmac
 
 from starlette.requests import Request as HttpRequest
 
-__all__ = ["admits", "digest"]
-
 
 def digest(token: str) -> str:
     """What of a token is stored: its hash; of no token, nothing."""

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING
 from ddrl.rewards.http.client import Answered, ExchangeError, send
 from ddrl.rewards.http.retry import is_passing, told_wait
 from ddrl.rewards.http.server_words import quoted, read_json
-from ddrl.rewards.wire.message import FORMAT, Reply, WireError, decode_reply
+from ddrl.rewards.wire.format import FORMAT, WireError
+from ddrl.rewards.wire.reply import Reply, decode_reply
 
 if TYPE_CHECKING:
     import httpx
-
-__all__ = ["Sent", "exchange"]
 
 _MAX_ERROR = 1000  # characters of an error of our own format, and of its hint
 _HINTS = {

@@ -8,8 +8,6 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ddrl.errors import RewardError, printable
 
-__all__ = ["FORMAT", "Model", "WireError", "check_format", "validated"]
-
 FORMAT = "ddrl-reward/1"
 """Name and version of the format, in every header and reply."""
 

@@ -16,9 +16,6 @@ from safetensors.numpy import load, save
 from ddrl.errors import RewardError, printable
 from ddrl.rewards.mp4 import write_mp4
 
-__all__ = ["DTYPES", "MAX_NUMBERS", "Array", "Encoding", "MediaError", "count", "decode"]
-__all__ += ["encode"]
-
 Array = npt.NDArray[Any]
 Encoding = Literal["safetensors", "png", "mp4"]
 

@@ -20,23 +20,6 @@ from pydantic import Field
 from ddrl.errors import RewardError
 from ddrl.rewards.wire.format import FORMAT, Model, WireError, check_format, validated
 from ddrl.rewards.wire.media import DTYPES, Array, Encoding, MediaError, count, decode, encode
-from ddrl.rewards.wire.reply import Reply, decode_reply, encode_error, encode_reply
-
-__all__ = [
-    "CONTENT_TYPE",
-    "FORMAT",
-    "MAX_SAMPLES",
-    "Opened",
-    "Reply",
-    "Request",
-    "WireError",
-    "decode_reply",
-    "decode_request",
-    "encode_error",
-    "encode_reply",
-    "encode_request",
-    "open_request",
-]
 
 CONTENT_TYPE = "application/x-ddrl-reward"
 """Of a request."""

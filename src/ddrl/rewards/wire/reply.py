@@ -6,17 +6,12 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from pydantic import Field
 
 from ddrl.errors import printable
 from ddrl.rewards.wire.format import FORMAT, Model, WireError, check_format, validated
-
-if TYPE_CHECKING:
-    from ddrl.rewards.wire.message import Request
-
-__all__ = ["Reply", "decode_reply", "encode_error", "encode_reply"]
+from ddrl.rewards.wire.message import Request
 
 MAX_CAUSE = 150
 """Characters of a sample's cause: a reply may have 1024 bytes for each sample."""

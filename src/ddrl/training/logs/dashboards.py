@@ -14,8 +14,6 @@ from ddrl.training.logs.metrics import tag_of
 from ddrl.training.logs.shown import Shown
 from ddrl.training.logs.sinks import named_errors
 
-__all__ = ["TensorBoardSink", "WandbSink"]
-
 _LAYOUT = {
     "What decides": {
         "Reward, in training and in the audit": ["Multiline", ["reward/mean", "audit/reward"]],

@@ -12,16 +12,6 @@ from torch import Tensor
 from ddrl.errors import DDRLError
 from ddrl.records import Advantages, Scores
 
-__all__ = [
-    "GLOSSARY",
-    "MetricSpec",
-    "glossary_table",
-    "merge",
-    "reward_metrics",
-    "spec_of",
-    "tag_of",
-]
-
 ReductionName = Literal["mean", "max", "sum", "last"]
 
 

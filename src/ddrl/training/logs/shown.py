@@ -21,8 +21,6 @@ from ddrl.disk import open_regular, replace_file
 from ddrl.errors import CheckpointError
 from ddrl.training.manifest import step_of
 
-__all__ = ["SHOWN", "SampleSheets", "Shown", "as_shown", "newest_sheet", "small_pictures"]
-
 SHOWN = 8
 """Pictures of a step, at most."""
 SIDE = 128

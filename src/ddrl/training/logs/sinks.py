@@ -18,8 +18,6 @@ from ddrl.disk import open_regular, parse_json, replace_file
 from ddrl.errors import CheckpointError
 from ddrl.training.logs.shown import Shown
 
-__all__ = ["JSONLSink", "MetricSink", "named_errors", "read_metrics"]
-
 
 class MetricSink(Protocol):
     """Takes the metrics of iterations and of audits."""

@@ -19,8 +19,6 @@ from ddrl.training.checkpoint import CheckpointFolder
 from ddrl.training.logs.shown import Shown
 from ddrl.training.manifest import Checkpoint
 
-__all__ = ["Audit", "AuditRecord", "Auditor", "Monitor", "auditing"]
-
 
 @dataclass(frozen=True)
 class Audit:

@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 
 from ddrl.errors import CheckpointError
 
-__all__ = ["DriftBudget"]
-
 MAX_FACTOR = 1.5
 """Largest factor of beta in one correction."""
 MAX_RANGE = 1e3

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from ddrl.errors import GuardStop
 from ddrl.training.safety.auditing import AuditRecord
 
-__all__ = ["Guard"]
-
 
 @dataclass(frozen=True)
 class Guard:

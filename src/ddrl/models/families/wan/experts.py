@@ -7,8 +7,6 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-__all__ = ["WanExperts"]
-
 
 class WanExperts(nn.Module):
     """Wan's two experts: one for the noisy times, one for the others.

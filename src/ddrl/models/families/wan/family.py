@@ -8,8 +8,6 @@ from ddrl.models.families.wan.image_to_video import WanI2V
 from ddrl.models.families.wan.text_to_video import Wan
 from ddrl.models.families.wan.ti2v import WanTI2V
 
-__all__ = ["open_wan"]
-
 
 def open_wan(pipeline: Any) -> Wan:  # noqa: ANN401 - diffusers is untyped
     """Wrap a ``WanPipeline`` or a ``WanImageToVideoPipeline``.

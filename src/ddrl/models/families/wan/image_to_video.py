@@ -11,8 +11,6 @@ from ddrl.errors import DataError, WeightsError
 from ddrl.models.families.wan.text_to_video import Wan, WanCondition
 from ddrl.records import Condition
 
-__all__ = ["WanI2V"]
-
 
 class WanI2V(Wan):
     """Wan image-to-video, Wan2.1 (with CLIP features of the frame) and Wan2.2 A14B (without).

@@ -15,8 +15,6 @@ from ddrl.models.families.wan.experts import WanExperts
 from ddrl.models.lora.names import LoRANames
 from ddrl.records import Condition
 
-__all__ = ["Wan", "WanCondition"]
-
 
 @dataclass(frozen=True)
 class WanCondition(Condition):

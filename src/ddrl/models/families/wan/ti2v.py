@@ -10,8 +10,6 @@ from ddrl.models.adapter.first_latent import IMAGE, FirstLatent
 from ddrl.models.families.wan.text_to_video import Wan, WanCondition
 from ddrl.records import Condition
 
-__all__ = ["WanTI2V"]
-
 
 class WanTI2V(FirstLatent, Wan):
     """Wan2.2 TI2V-5B, with the first frame given or without.

@@ -23,8 +23,6 @@ from ddrl.records import Prompts
 from ddrl.rewards.card import RewardCard
 from ddrl.seeding import derive_seed, generator
 
-__all__ = ["Architecture", "Classifier", "ClassifierReward", "fit_classifier"]
-
 Architecture = Literal["mlp", "conv"]
 
 # What reading a missing, broken or foreign folder raises.

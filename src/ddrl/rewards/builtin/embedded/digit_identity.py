@@ -14,8 +14,6 @@ from ddrl.rewards.builtin.embedded.classifier import Classifier
 from ddrl.rewards.builtin.embedded.prompt_words import asked_word
 from ddrl.rewards.card import RewardCard
 
-__all__ = ["DigitIdentity"]
-
 
 class DigitIdentity:
     """log p(digit | frame) by a classifier, the mean over a clip's frames; at most 0.

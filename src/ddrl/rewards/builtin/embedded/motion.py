@@ -12,8 +12,6 @@ from ddrl.records import Prompts
 from ddrl.rewards.builtin.embedded.prompt_words import asked_word
 from ddrl.rewards.card import RewardCard
 
-__all__ = ["STEPS", "Motion", "asked_velocity"]
-
 STEPS: dict[str, tuple[int, int]] = {
     "left": (-1, 0),
     "right": (1, 0),

@@ -6,8 +6,6 @@ from collections.abc import Collection
 
 from ddrl.errors import RewardError
 
-__all__ = ["asked_word"]
-
 
 def asked_word(text: str, known: Collection[str], what: str) -> str:
     """The one word of ``text`` that is in ``known``.

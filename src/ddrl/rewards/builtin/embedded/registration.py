@@ -12,8 +12,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["fit_motions", "shift"]
-
 
 def fit_motions(media: Tensor, velocities: Sequence[tuple[float, float]]) -> Tensor:
     """How well each of M motions explains each clip.

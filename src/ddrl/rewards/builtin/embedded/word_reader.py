@@ -19,8 +19,6 @@ from ddrl.errors import WeightsError
 from ddrl.rewards.builtin.embedded.classifier import UNREADABLE
 from ddrl.seeding import derive_seed, generator
 
-__all__ = ["ALPHABET", "WordReader", "fit_word_reader"]
-
 ALPHABET = "abcdefghijklmnopqrstuvwxyz"
 NOISE = 0.06  # largest standard deviation of the noise on training pictures
 

@@ -16,8 +16,6 @@ from ddrl.rewards.networks.pixels import cropped_square
 from ddrl.rewards.networks.towers import Precision, TextImageModel, check_keys
 from ddrl.rewards.networks.weight_files import find_file, read_state
 
-__all__ = ["FILE", "AestheticHead", "AestheticReward"]
-
 FILE = "sac+logos+ava1-l14-linearMSE.pth"
 """What the released weights of the head are called."""
 

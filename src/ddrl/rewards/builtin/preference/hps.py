@@ -13,8 +13,6 @@ from ddrl.rewards.frames import OverFrames, reduce_frames, sample_frames
 from ddrl.rewards.networks.openclip import PaddedClip
 from ddrl.rewards.networks.towers import Precision
 
-__all__ = ["FILE", "TOKENIZER", "HpsReward"]
-
 FILE = "HPS_v2.1_compressed.pt"
 """What the released weights are called."""
 

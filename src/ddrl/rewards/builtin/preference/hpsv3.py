@@ -27,8 +27,6 @@ from ddrl.rewards.networks.qwen2vl import (
 from ddrl.rewards.networks.towers import Precision, check_keys, resize_levels
 from ddrl.rewards.networks.weight_files import find_file, read_state, sizes_of
 
-__all__ = ["BASE", "FILE", "Hpsv3Reward", "RankHead"]
-
 FILE = "HPSv3.safetensors"
 """What the released weights are called."""
 

@@ -13,8 +13,6 @@ from ddrl.rewards.frames import OverFrames, reduce_frames, sample_frames
 from ddrl.rewards.networks.blip import BlipReward
 from ddrl.rewards.networks.towers import Precision
 
-__all__ = ["FILE", "MEAN", "STD", "TOKENIZER", "ImageReward"]
-
 FILE = "ImageReward.pt"
 """What the released weights are called."""
 

@@ -12,8 +12,6 @@ from ddrl.rewards.card import RewardCard
 from ddrl.rewards.frames import OverFrames, reduce_frames, sample_frames
 from ddrl.rewards.networks.towers import Precision, TextImageModel
 
-__all__ = ["PROCESSOR", "PickScoreReward"]
-
 PROCESSOR = "laion/CLIP-ViT-H-14-laion2B-s32B-b79K"
 """Its tokenizer and image processor, which the released weights come without."""
 

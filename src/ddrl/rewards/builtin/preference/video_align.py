@@ -17,8 +17,6 @@ from ddrl.rewards.networks.qwen2vl import frame_size, refuse
 from ddrl.rewards.networks.towers import Precision
 from ddrl.rewards.networks.videoreward import VideoReward
 
-__all__ = ["MIN_PIXELS", "VideoAlignReward", "frame_index"]
-
 Dimension = Literal["overall", "visual", "motion", "text"]
 
 MIN_PIXELS = 128 * 28 * 28
