@@ -1,0 +1,1 @@
+"""Runs on disk: opened, described, exported, watched."""
