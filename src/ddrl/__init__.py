@@ -8,7 +8,7 @@ The public names, from the order in which an iteration uses them:
     group_advantage, ... , Advantages             rewards to advantages, eqs. (A1) to (A4)
     Objective, Gradient, Anchor                   the one loss, eq. (L1)
     sample_ode                                    deterministic samples
-    compare                                       methods side by side, as `ddrl compare`
+    train, evaluate, compare                      what the commands of these names do
 
 Names are loaded when they are first used, so that ``import ddrl`` costs nothing.
 """
@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from ddrl.diffusion.transition import Transitions
     from ddrl.errors import DDRLError
     from ddrl.jobs.compare.job import compare
+    from ddrl.jobs.evaluate.audit import evaluate
+    from ddrl.jobs.train.run import train
     from ddrl.models.base import DiffusionModel
     from ddrl.models.ema import EMA
     from ddrl.models.tiny.config import TinyConfig
@@ -89,6 +91,7 @@ _HOME = {
     "center_advantage": "ddrl.objective.advantage",
     "compare": "ddrl.jobs.compare.job",
     "digit_splits": "ddrl.data.embedded.digits",
+    "evaluate": "ddrl.jobs.evaluate.audit",
     "global_advantage": "ddrl.objective.advantage",
     "group_advantage": "ddrl.objective.advantage",
     "load_recipe": "ddrl.recipe",
@@ -101,6 +104,7 @@ _HOME = {
     "select_steps": "ddrl.diffusion.schedule",
     "tilt_advantage": "ddrl.objective.advantage",
     "time_grid": "ddrl.diffusion.schedule",
+    "train": "ddrl.jobs.train.run",
 }
 
 __all__ = [
@@ -129,6 +133,7 @@ __all__ = [
     "center_advantage",
     "compare",
     "digit_splits",
+    "evaluate",
     "global_advantage",
     "group_advantage",
     "load_recipe",
@@ -141,6 +146,7 @@ __all__ = [
     "select_steps",
     "tilt_advantage",
     "time_grid",
+    "train",
 ]
 
 
