@@ -46,7 +46,7 @@ def evaluate(
     Writes report.html, which needs no other file, and report.json.
     """
     from ddrl.evaluation.pages.page import headline
-    from ddrl.evaluation.pages.sheets import write_sheets
+    from ddrl.evaluation.sheets import write_sheets
     from ddrl.jobs.evaluate import audit
 
     runs, overrides = split_runs(arguments)
