@@ -325,7 +325,7 @@ def pages() -> list[str]:
     patterns = (
         "README.md",
         "CONTRIBUTING.md",
-        "docs/*.md",
+        "docs/**/*.md",
         "recipes/*.toml",
         "recipes/compare/*.toml",
     )

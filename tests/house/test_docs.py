@@ -10,9 +10,10 @@ from markdown.extensions.toc import slugify, unique
 from tests.cli.command import ddrl
 
 ROOT = Path(__file__).parents[2]
+SITE = ROOT / "docs"
 PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md")),
-    *sorted((ROOT / "docs").rglob("*.md")),
+    *sorted(SITE.rglob("*.md")),
 ]
 FENCE = re.compile(r"^ *```.*?^ *```", re.MULTILINE | re.DOTALL)
 SPAN = re.compile(r"`([^`\n]+)`")
@@ -67,7 +68,7 @@ def test_relative_links_lead_somewhere(page: Path) -> None:
     for target in links_of(page):
         name, _, anchor = target.partition("#")
         file = page.parent / name if name else page
-        is_outside = page.parent.name == "docs" and not file.resolve().is_relative_to(page.parent)
+        is_outside = page.is_relative_to(SITE) and not file.resolve().is_relative_to(SITE)
         is_lost = anchor and file.suffix == ".md" and anchor not in anchors_of(file)
         if is_outside or not file.exists() or is_lost:
             broken.append(target)
@@ -76,7 +77,7 @@ def test_relative_links_lead_somewhere(page: Path) -> None:
 
 def test_navigation_lists_the_pages() -> None:
     listed = re.findall(r": (\S+\.md)$", (ROOT / "mkdocs.yml").read_text("utf-8"), re.MULTILINE)
-    pages = {str(page.relative_to(ROOT / "docs")) for page in PAGES if "docs" in page.parts}
+    pages = {str(page.relative_to(SITE)) for page in PAGES if "docs" in page.parts}
     assert set(listed) == pages
 
 
