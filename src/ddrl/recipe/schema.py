@@ -59,7 +59,7 @@ CONFLICT = "recipe_conflict"
 class Recipe(Section):
     """What a run is.
 
-    Example:
+    Examples:
         >>> Recipe(reward=(RewardSection(name="classifier"),)).rollout.steps
         10
     """
