@@ -1,7 +1,8 @@
-"""What reward hacking looks like: two rewards of the digits, each trained with DDRL and with nothing holding the model.
+"""What reward hacking looks like: two rewards of the digits, with DDRL and without a regularizer.
 
-Runs are kept in runs/hacking. Writes benchmarks/results/hacking.json: curves of the audits on the way, the
-final audits, and samples of every model from the same noise, from which docs/hacking_pictures.py draws.
+Runs are kept in runs/hacking. Writes benchmarks/results/hacking.json: the curves of the audits on
+the way, the final audits, and samples of every model from the same noise. The pictures of
+docs/hacking.md are drawn from it.
 
     python benchmarks/hacking.py
 """
@@ -57,7 +58,7 @@ def train(reward: str, method: str) -> dict[str, list[float]]:
 
 
 def pictures(run: LoadedRun) -> list[str]:
-    """Samples of every prompt, prompt by prompt, each as the hexadecimal levels of its grey pixels."""
+    """Samples of every prompt, prompt by prompt, each as hexadecimal levels of grey."""
     section, held = run.recipe.evaluation, run.corpus.heldout
     samples = generate(
         run.forward,
