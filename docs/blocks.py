@@ -14,6 +14,7 @@ from typing import Any
 
 from digits_text import budget
 from evidence import digits_table, limit
+from howto_text import betas_block, budget_figure, hacking_block, verdicts_block
 from results import (
     ROOT,
     StaleError,
@@ -310,9 +311,13 @@ BLOCKS: dict[str, Callable[[str], str]] = {
     "cards": lambda _: made(f"\n{cards_page()}\n"),
     "tutorial": tutorial_block,
     "tutorial-time": time_block,
+    "betas": betas_block,
+    "hacking": hacking_block,
+    "hacking-verdicts": verdicts_block,
     "serving": lambda _: made(f"\n{serving_table()}\n"),
 }
 FIGURES: dict[str, Callable[[str], str]] = {
+    "budget": budget_figure,
     "limit": lambda _: limit(),
     "mark": lambda name: f"{getattr(signs, name):g}",
     "velocity-loss": velocity_loss,

@@ -28,7 +28,7 @@ PROGRESS = (
     "**Work in progress.** Some of these results were made with files that are not committed, or do not say from\n"
     "which: {names}.\n\n"
 )
-IN_PARTS = ("blind_verdicts", "stop_on_hack", "memory", "reward_audit_ink", "tutorial")
+IN_PARTS = ("blind_verdicts", "stop_on_hack", "memory", "reward_audit_ink", "tutorial", "hacking")
 
 
 def recipes_page() -> str:
