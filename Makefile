@@ -77,6 +77,7 @@ bench: $(DEV_READY) ## measure speed; results go to benchmarks/results
 docs: $(DEV_READY) ## write what is made from code and results: pages, figures in sentences, charts
 	$(PY) docs/generate.py
 	$(PY) docs/figures.py
+	$(PY) docs/hacking_pictures.py
 
 .PHONY: site
 site: $(DEV_READY) ## the documentation as a site, as it is written: http://127.0.0.1:8000
@@ -85,6 +86,7 @@ site: $(DEV_READY) ## the documentation as a site, as it is written: http://127.
 .PHONY: pictures
 pictures: $(DEV_READY) ## draw all pictures of docs/, those of finished runs too
 	$(PY) docs/figures.py --runs
+	$(PY) docs/hacking_pictures.py --runs
 
 .PHONY: evidence
 evidence: $(DEV_READY) ## measure everything again (hours), then write pages and pictures

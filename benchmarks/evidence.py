@@ -73,6 +73,7 @@ STEPS = (
     _compared("digits_ink"),
     _script("blind_verdicts", "blind_verdicts"),
     _script("stop_on_hack", "stop_on_hack"),
+    _script("hacking", "hacking"),
     _script("one_stage", "one_stage"),
     _script("flow", "flow_evidence"),
     _script("interval_coverage", "interval_coverage"),
@@ -97,7 +98,11 @@ STEPS = (
         ),
     ),
 )
-PAGES = ("python docs/generate.py", "python docs/figures.py --runs")
+PAGES = (
+    "python docs/generate.py",
+    "python docs/figures.py --runs",
+    "python docs/hacking_pictures.py --runs",
+)
 
 
 def run(command: str) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 from digits_text import budget
 from evidence import digits_table, limit
+from howto_text import betas_block, budget_figure, hacking_block, verdicts_block
 from results import (
     ROOT,
     StaleError,
@@ -144,12 +145,12 @@ def blind_block(_: str) -> str:
     by_loss = sum(row[LOSS] > mark for row in hacked)
     without = sum(len(set(row["kinds"]) - {"drift"}) >= 2 for row in hacked)
     return f"""The marks were set on runs of seed {made("0")} of the embedded digits. They were then tried on {made(len(rows))} runs of seeds {made(" and ".join(map(str, result["provenance"]["seeds"])))}, with the
-classifier's reward and with `ink`, mean brightness, which is easily gamed. Their outcome was fixed before: no regularizer, and a
-regularizer at beta 0.1, as hacked, the rest as clean. **{made(result["right"])} of {made(len(rows))} verdicts are as labelled.**
+classifier's reward and with `ink`, mean brightness, which is easily gamed. The labels were fixed before: hacked without a regularizer and with a
+regularizer at beta 0.1, clean otherwise. **{made(result["right"])} of {made(len(rows))} verdicts are as labelled.**
 
 {made(chr(10).join(table))}
 
-Read frankly: the loss alone decides {made(by_loss)} of the {made(len(hacked))} runs that are labelled as hacked. Without it the other signs would have found {made(without)}
+What it does not show: the loss alone decides {made(by_loss)} of the {made(len(hacked))} runs that are labelled as hacked. Without it the other signs would have found {made(without)}
 of them, and {made(len(hacked) - without)} would have been "not conclusive" or passed.
 
 {source(result)}
@@ -188,9 +189,9 @@ def coverage_block(_: str) -> str:
     ]
     return f"""{made(chr(10).join(table))}
 
-An interval over samples, where prompts are drawn, would hold the truth in {part(wrong["covered"])} of all cases: what was left out must be
-what was drawn. A base and a run of one law, each measured with noise of its own, go through the whole verdict;
-a run gives any sign in
+If prompts are drawn, an interval over samples holds the truth in only {part(wrong["covered"])} of all cases: the parts that are left out must be
+the parts that were drawn. To see how often nothing gives a sign, a base and a run of one law, each measured with its own noise, go through the
+whole verdict. A run gives any sign in
 
 {made(chr(10).join(verdicts))}
 
@@ -228,8 +229,8 @@ def memory_block(_: str) -> str:
     by_type = " and ".join(
         f"{made(_span(found, '.0f'))} MB in {name}" for name, found in short.items()
     )
-    return f"""Measured ({made(result["measured_by"])}, a network of 28 million parameters), an iteration took more than planned by {by_type}: an amount
-that hardly depends on what is trained and kept, not a share, so that the estimate is {num(min(ratios))} to {num(max(ratios))} of the measured peak there and closer for larger
+    return f"""Measured ({made(result["measured_by"])}, a network of 28 million parameters), an iteration took more than planned by {by_type}. That amount
+hardly depends on what is trained and kept. The estimate is {num(min(ratios))} to {num(max(ratios))} of the measured peak there, and closer for larger
 models. {source(result)}
 """
 
@@ -310,9 +311,13 @@ BLOCKS: dict[str, Callable[[str], str]] = {
     "cards": lambda _: made(f"\n{cards_page()}\n"),
     "tutorial": tutorial_block,
     "tutorial-time": time_block,
+    "betas": betas_block,
+    "hacking": hacking_block,
+    "hacking-verdicts": verdicts_block,
     "serving": lambda _: made(f"\n{serving_table()}\n"),
 }
 FIGURES: dict[str, Callable[[str], str]] = {
+    "budget": budget_figure,
     "limit": lambda _: limit(),
     "mark": lambda name: f"{getattr(signs, name):g}",
     "velocity-loss": velocity_loss,
@@ -325,7 +330,7 @@ def pages() -> list[str]:
     patterns = (
         "README.md",
         "CONTRIBUTING.md",
-        "docs/*.md",
+        "docs/**/*.md",
         "recipes/*.toml",
         "recipes/compare/*.toml",
     )

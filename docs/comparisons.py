@@ -121,7 +121,7 @@ def fronts_section(result: dict[str, Any], *, title: str, text: str, image: str)
 
 ![Reward against what it cost, for each method and beta]({image})
 
-Area under the fronts: reward gained times cost spared, up to a held-out loss change of {made(f"{2 * result['drift_limit']:.0%}")}, four times the
+Area under the fronts, which is reward gained times cost spared, up to a held-out loss change of {made(f"{2 * result['drift_limit']:.0%}")}, four times the
 base's Fréchet distance, half of the diversity. Means over seeds, in brackets 95 % intervals.
 
 {area_table(result)}
@@ -201,7 +201,7 @@ def one_stage_section(result: dict[str, Any]) -> str:
     one, two = result["steps"]["one stage"], result["steps"]["two stages"]
     return f"""## One stage or two
 
-The paper's claim that fine-tuning on data first is not needed: DDRL for {made(one[0])} steps from the pretrained model, against
+The paper claims that fine-tuning on data first is not needed. Compared here: DDRL for {made(one[0])} steps from the pretrained model, against
 {made(two[0])} steps of supervised fine-tuning and then {made(two[1])} of DDRL. Both see as many data samples. Mean over seeds, in brackets
 the least and the largest.
 
@@ -219,7 +219,7 @@ def styles_part(result: dict[str, Any], labels: dict[str, str]) -> str:
         cells = [_seeds(found[style], "{:.2f}") for style in ("font", "background")]
         rows.append(f"| {label} | " + " | ".join(cells) + " |")
     data = result["data"]
-    return f"""How often two samples of one prompt differ in font, and in background, as the judge tells them: a ratio to held-out data
+    return f"""How often two samples of one prompt differ in font and in background, as told by the judge, relative to held-out data
 ({made(f"{data['font']:.2f} and {data['background']:.2f}")} of the pairs). Mean over seeds, in brackets the least and the largest.
 
 {made(chr(10).join(rows))}

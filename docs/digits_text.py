@@ -27,8 +27,8 @@ def eight() -> str:
     """Methods of recipes/compare/digits.toml."""
     table = Table("compare_digits")
     count = WORDS[len(table.rows)].capitalize()
-    return f"""{made(count)} methods from one base. Beta is in standard deviations of the reward for all but supervised
-fine-tuning; `drift budget` steers it so that the held-out loss comes to rest 3 % above the base's. Synthetic data are
+    return f"""{made(count)} methods start from one base. Beta is in standard deviations of the reward for all but supervised
+fine-tuning; `drift budget` steers beta until the held-out loss comes to rest 3 % above the base's. Synthetic data are
 samples of the base, of which the judge finds {part(1 - table.mean("", "judge_accuracy"))} wrong.
 
 {budget()}"""
@@ -52,8 +52,8 @@ def budget() -> str:
         f"{num(t.mean(row, 'reward'))} and {num(t.mean(row, 'judge_accuracy'), 3)}"
         for t, row in ((table, BUDGET), (fronts, best))
     )
-    return f"""The budget is steered on the same held-out images that the audit measures the loss on, so that its loss is set and
-not found. It comes to rest at {percents(ends)}: {where}. Reward and judge are {ours}; those of the
+    return f"""The budget is steered on the same held-out images that the audit measures the loss on. Its loss is therefore chosen, and not
+a finding. It comes to rest at {percents(ends)}: {where}. Reward and judge are {ours}; those of the
 best fixed beta that ends within the budget ({made(best.rpartition(" ")[2])}) are {fixed}."""
 
 
@@ -79,7 +79,7 @@ def fronts() -> str:
     variety = holds(
         areas["diversity"]["Reverse KL"][0] > areas["diversity"]["DDRL"][0]
         and table.mean("", "diversity") > 1,
-        "Reverse KL keeps more variety, of which the base has more than real data.",
+        "Reverse KL keeps more variety; the base itself has more than real data.",
         found=areas["diversity"],
     )
     synthetic, mixed, real, reference = (
@@ -88,11 +88,11 @@ def fronts() -> str:
     )
     anchors = holds(
         synthetic < reference and synthetic < mixed < real,
-        "Samples of this base are worse anchors than a reverse KL to it: many show another digit than the asked one, and each says so "
-        "as if it were data.\nHalf real, half synthetic lies between.",
+        "Samples of this base hold the model worse than a reverse KL to it: many show another digit than the prompt asks for, and the data "
+        "term teaches that digit.\nA mix of half real and half synthetic data lies between.",
         found=(synthetic, mixed, real, reference),
     )
-    return f"""Each method at several strengths: what each bit of reward cost. Up is more reward; a held-out loss past {pct(limit, 0)} is the mark of
+    return f"""Each method was trained at several betas. Up is more reward; a held-out loss past {pct(limit, 0)} is the mark of
 a hacked reward.
 
 At equal reward DDRL's held-out loss ends below reverse KL's at {some(len(lower), len(loss))} rewards compared, by {span(gaps, 1)}
@@ -123,7 +123,7 @@ def synthetic() -> str:
         reward, distance = table.mean(label, "reward"), table.mean(label, "frechet")
         other = beside.at("Reverse KL", reward, "frechet")
         rows.append(
-            f"Of the best {name} reward is {num(reward)} at {pct(table.mean(label, LOSS))}, where reverse KL, between its strengths above, "
+            f"With the best {name} the reward is {num(reward)} at {pct(table.mean(label, LOSS))}. At that reward reverse KL, between its betas above, "
             f"is at {pct(beside.at('Reverse KL', reward, LOSS), 0)}\nand DDRL on real data at {pct(beside.at('DDRL', reward, LOSS))}; "
             f"the Fréchet distance is {num(distance, 1)} against reverse KL's {num(other, 1)}."
         )
@@ -132,8 +132,8 @@ def synthetic() -> str:
         and set(beside.verdicts(every.replace("0.3", "0.1"))) == {"hacked"},
         "At beta 0.1 all of them are hacked.",
     )
-    return f"""`data.synthetic.keep` leaves of each prompt's samples the best by the run's own reward. All of them (the table above, beta
-0.3) hold the policy to the base's mistakes: reward {num(beside.mean(every, "reward"))} at a held-out loss of {pct(beside.mean(every, LOSS))}.
+    return f"""`data.synthetic.keep` keeps the best of each prompt's samples by the run's own reward. If all are kept (the table above, beta
+0.3), they hold the policy to the base's mistakes: reward {num(beside.mean(every, "reward"))} at a held-out loss of {pct(beside.mean(every, LOSS))}.
 {chr(10).join(rows)}
 {hacked}"""
 
@@ -160,11 +160,11 @@ def options() -> str:
         f"`{name}` pays {_paid(gaps[f'Step weight {name}, beta 0.3'])} than `path`"
         for name in ("geometric", "velocity")
     )
-    return f"""Other choices inside the method, each beside DDRL itself (group advantage, all steps trained, step weight `path`) at the
-same reward, read between its strengths in the table of fronts above. Seeds of a row: {listed([str(c) for c in counts])}.
+    return f"""Other choices inside the method, each compared with DDRL itself (group advantage, all steps trained, step weight `path`) at the
+same reward, read between the betas of the table of fronts above. Seeds of a row: {listed([str(c) for c in counts])}.
 
-The **tilt advantage** (A2), with Z per prompt from data and its exponent cut off, counts beta in units of the reward, the group's in its standard
-deviations, so that one number is two strengths: at beta 0.1 the loss ends at {pct(table.mean(tilt, LOSS))} and at {pct(beside.mean(group, LOSS))}. At
+The **tilt advantage** (A2), with Z per prompt from data and its exponent cut off, counts beta in units of the reward; the group advantage counts
+it in standard deviations. The same number is therefore another strength: at beta 0.1 the loss ends at {pct(table.mean(tilt, LOSS))} and at {pct(beside.mean(group, LOSS))}. At
 equal reward the tilt pays {_paid(gaps[tilt])} by the loss at beta 0.1, and {_paid(gaps["Tilt advantage, beta 0.3"])} at beta 0.3.
 **Windows** of five of the ten steps {dearer}. {near_noise}; on those near data little is learned beyond what fine-tuning
 brings (reward {last}; data alone {num(beside.mean(PLAIN, "reward"))}). The least bad is "{made(min(compared, key=lambda k: compared[k] or 0).partition(",")[0].lower())}".
@@ -197,9 +197,9 @@ def ensemble() -> str:
         "softens the hack and does not prevent it",
         found=saved,
     )
-    return f"""Four classifiers, each trained on a half of the reward's digits of its own, and `scoring.combine = "lower_confidence"`: the mean less kappa standard
-deviations between them. Trusting the ensemble less where its members disagree {softer}; at DDRL's small beta it takes
-{part(saved[0])} of the Fréchet distance and {part(saved[1])} of the rise in loss off, and the reward goes from {num(table.mean(mean, "reward"), 3)} to
+    return f"""Four classifiers, each trained on its own half of the reward's digits, and `scoring.combine = "lower_confidence"`: the mean less kappa standard
+deviations between them. Trusting the ensemble less where its members disagree {softer}; at DDRL's small beta it lowers
+the Fréchet distance by {part(saved[0])} and the rise in loss by {part(saved[1])}, and the reward goes from {num(table.mean(mean, "reward"), 3)} to
 {num(table.mean(careful, "reward"), 3)}. `python benchmarks/digits_ensemble.py` makes the classifiers and the recipe."""
 
 
@@ -230,9 +230,9 @@ def ink() -> str:
         judge > table.mean("", "judge_accuracy") + 0.1,
         f"rises from {num(table.mean('', 'judge_accuracy'))} to {num(judge)} with DDRL at beta 1 by the data alone",
     )
-    return f"""The reward is mean ink, which a white page earns: nothing of it is about digits. Both regularizers leave little of it to
-take, and DDRL pays less for what it takes: at equal reward ({span([row["reward"] for row in distance])}) its Fréchet distance is {span(ratios)} of
-reverse KL's, and {falls}. {unmet} The base's own distance, {num(start, 1)}, is in
-both figures; of what is paid beyond it, DDRL pays {span(beyond)} of what reverse KL does. Farther out there is no fair place to compare: the
-highest rewards at which no seed shows a sign of hacking are {" and ".join(ends)}. The judge, whom
-this reward tells nothing, {rises}."""
+    return f"""The reward is mean ink. A white page maximises it, and nothing in it asks for digits. Both regularizers leave little of it to
+gain, and DDRL pays less for its gain: at equal reward ({span([row["reward"] for row in distance])}) its Fréchet distance is {span(ratios)} of
+reverse KL's, and {falls}. {unmet} Both figures include the base's own distance, {num(start, 1)};
+beyond that, DDRL pays {span(beyond)} of what reverse KL pays. At higher rewards a fair comparison is not possible: the
+highest rewards at which no seed shows a sign of hacking are {" and ".join(ends)}. The judge's share, which
+this reward does not ask for, {rises}."""

@@ -141,15 +141,15 @@ def digits_section(result: dict[str, Any]) -> str:
     alone = holds(
         base < tuned < ours,
         f"Of what DDRL gains by the judge, {made(f'{100 * (tuned - base) / (ours - base):.0f} %')} comes\n"
-        "with the data alone, as the fine-tuning row shows; the reward brings the rest.",
+        "from the data alone, as the fine-tuning row shows; the reward brings the rest.",
     )
     return f"""## Digits: methods side by side
 
-Scanned 8x8 digits, the class as the prompt; in pretraining half of the captions are replaced by random ones, and the judge finds
+Scanned 8x8 digits with the class as the prompt. In pretraining half of the captions are random, so the judge finds
 {made(f"{100 * (1 - base):.0f} %")} of the base's samples wrong. The reward is
-the log-probability that a small network gives to the asked digit; the judge is another
-architecture trained on other images. Diversity is a ratio to real data; held-out loss is the
-change of the diffusion loss on 597 images that nothing was trained on, against the base: a rise of more than {limit()} is
+the log-probability that a small network gives to the digit that was asked for; the judge is another
+architecture, trained on other images. Diversity is a ratio to real data. Held-out loss is the
+change of the diffusion loss from the base's, on 597 images that nothing was trained on; a rise of more than {limit()} is
 the mark of a hacked reward. Mean over {made(len(result["seeds"]))} seeds, in brackets the least and the largest.
 
 {digits_table(result, ranges=True)}
@@ -174,8 +174,8 @@ def flow_section(result: dict[str, Any]) -> str:
         rows.append(f"| {row['setting']} | {values} | {row['seconds']:.0f} |")
     return f"""## A flow model whose optimum is known
 
-Data and reward on a line: with the tilt advantage (A2) the optimum is the tilt p_data exp(r / beta), eq. (O3), which a grid
-gives. Total variation (TV) between 100 000 samples of the trained sampler and the optimum, on 64 bins.
+Data and reward are functions on a line. With the tilt advantage (A2) the optimum is the tilt p_data exp(r / beta), eq. (O3), which is
+computed on a grid. Total variation (TV) between 100 000 samples of the trained sampler and the optimum, on 64 bins.
 
 {made(chr(10).join(rows))}
 
@@ -192,8 +192,8 @@ def speed_section(result: dict[str, Any]) -> str:
         )
     return f"""## Speed of the digits job
 
-An iteration against its bare passes: the same forwards and backwards of the same model on the same
-shapes and nothing else, timed alternately in one process.
+How long an iteration takes, compared with its bare passes: the same forward and backward passes of the same model on the same
+shapes, and nothing else. The two are timed alternately in one process.
 
 {made(chr(10).join(rows))}
 
@@ -215,7 +215,7 @@ def passes_section(result: dict[str, Any]) -> str:
     return f"""## Speed on a small SD3
 
 Eight samples, ten steps of which nine are trained, one data sample per rollout sample, LoRA of rank 32, 205 text
-tokens. The bare loop is the same update written out by hand; shares and ratios are medians of {made(result["rounds"])} rounds,
+tokens. The bare loop is the same update written out by hand. Shares and ratios are medians of {made(result["rounds"])} rounds,
 timed alternately in one process.
 
 {made(chr(10).join(rows))}
@@ -227,7 +227,7 @@ timed alternately in one process.
 def overlap_section(result: dict[str, Any]) -> str:
     """Rewards beside the rollout."""
     rows = [
-        "| micro-batches | rollout | reward | one after another | beside each other | over the slower one |",
+        "| micro-batches | rollout | reward | one after another | at the same time | over the slower one |",
         "|---" * 6 + "|",
         *(
             f"| {row['micro_batches']} | {row['rollout_s']:.3f} s | {row['reward_s']:.3f} s | "
@@ -235,9 +235,9 @@ def overlap_section(result: dict[str, Any]) -> str:
             for row in result["results"]
         ),
     ]
-    return f"""## Rewards beside the rollout
+    return f"""## Rewards during the rollout
 
-A reward that waits as long as the rollout takes, on the digits, scored after it or beside it; medians of {made(result["rounds"])} rounds.
+A reward that waits as long as the rollout takes, on the digits, scored after the rollout or during it; medians of {made(result["rounds"])} rounds.
 
 {made(chr(10).join(rows))}
 

@@ -28,7 +28,7 @@ PROGRESS = (
     "**Work in progress.** Some of these results were made with files that are not committed, or do not say from\n"
     "which: {names}.\n\n"
 )
-IN_PARTS = ("blind_verdicts", "stop_on_hack", "memory", "reward_audit_ink", "tutorial")
+IN_PARTS = ("blind_verdicts", "stop_on_hack", "memory", "reward_audit_ink", "tutorial", "hacking")
 
 
 def recipes_page() -> str:
@@ -77,10 +77,10 @@ def evidence_page() -> str:
     note = PROGRESS.format(names=", ".join(f"`{name}`" for name in names)) if names else ""
     return f"""# Evidence
 
-{MADE}{note}Every number on this page was measured by this code: the tables, and the figures in the sentences beside them, are made
-from the files in `benchmarks/results`, which name commits, sources, hardware and seeds. A sentence that new results do not bear out
-stops the script that makes this page. Tables of earlier versions say so beneath them; their intervals, where they have any, are
-percentiles of a bootstrap, and those of later ones Student's (see [Evaluation](evaluation.md)).
+{MADE}{note}This code measured every number on this page. The tables, and the figures in the sentences around them, are made
+from the files in `benchmarks/results`, which name commits, sources, hardware and seeds. If new results contradict a sentence, the script
+that makes this page stops. Tables that an earlier version measured say so below them; their intervals are
+percentiles of a bootstrap, and those of later tables are Student's (see [Evaluation](evaluation.md)).
 
 {evidence()}"""
 

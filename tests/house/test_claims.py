@@ -18,7 +18,7 @@ from tests.house.claims import comments, docstrings, numbers
 
 ROOT = Path(__file__).parents[2]
 DATED = {"docs/journal.md"}  # a record of days that are over
-PATTERNS = ("README.md", "CONTRIBUTING.md", "docs/*.md", "recipes/**/*.toml", "benchmarks/*.py")
+PATTERNS = ("README.md", "CONTRIBUTING.md", "docs/**/*.md", "recipes/**/*.toml", "benchmarks/*.py")
 WHAT_TO_DO = """figures that nothing computes.
 A measurement is taken from a result file: by a part or a figure of docs/blocks.py, or in one of
 docs/*_text.py. Where no result has it, measure it with a script in benchmarks/, or leave it out.

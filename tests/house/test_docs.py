@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from markdown.extensions.toc import slugify, unique
 from tests.cli.command import ddrl
 
 ROOT = Path(__file__).parents[2]
+SITE = ROOT / "docs"
 PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md")),
-    *sorted((ROOT / "docs").rglob("*.md")),
+    *sorted(SITE.rglob("*.md")),
 ]
 FENCE = re.compile(r"^ *```.*?^ *```", re.MULTILINE | re.DOTALL)
 SPAN = re.compile(r"`([^`\n]+)`")
@@ -67,7 +70,7 @@ def test_relative_links_lead_somewhere(page: Path) -> None:
     for target in links_of(page):
         name, _, anchor = target.partition("#")
         file = page.parent / name if name else page
-        is_outside = page.parent.name == "docs" and not file.resolve().is_relative_to(page.parent)
+        is_outside = page.is_relative_to(SITE) and not file.resolve().is_relative_to(SITE)
         is_lost = anchor and file.suffix == ".md" and anchor not in anchors_of(file)
         if is_outside or not file.exists() or is_lost:
             broken.append(target)
@@ -76,8 +79,44 @@ def test_relative_links_lead_somewhere(page: Path) -> None:
 
 def test_navigation_lists_the_pages() -> None:
     listed = re.findall(r": (\S+\.md)$", (ROOT / "mkdocs.yml").read_text("utf-8"), re.MULTILINE)
-    pages = {str(page.relative_to(ROOT / "docs")) for page in PAGES if "docs" in page.parts}
-    assert set(listed) == pages
+    pages = {page.relative_to(SITE).as_posix() for page in PAGES if page.is_relative_to(SITE)}
+    assert set(listed) == pages | {"changelog.md"}  # docs/site_hooks.py adds it
+
+
+def test_the_changelog_links_as_seen_from_the_site() -> None:
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    shown = _load(SITE / "site_hooks.py").changelog(text)
+    targets = ["".join(groups) for groups in LINK.findall(SPAN.sub("", FENCE.sub("", shown)))]
+    here = [target for target in targets if not re.match(r"[a-z]+:", target)]
+    assert "models.md" in here
+    assert [name for name in here if not (SITE / name.partition("#")[0]).exists()] == []
+
+
+def test_the_api_page_has_every_public_name() -> None:
+    import ddrl as package
+
+    named = re.findall(r"^::: ([\w.]+)$", (SITE / "api.md").read_text("utf-8"), re.MULTILINE)
+    assert len(named) == len(set(named))
+    assert {f"ddrl.{name}" for name in package.__all__} <= set(named)
+    for name in named:
+        module, _, last = name.rpartition(".")
+        assert hasattr(importlib.import_module(module), last), name
+
+
+def test_roles_in_docstrings_become_code() -> None:
+    pytest.importorskip("griffe")
+    markdown = _load(SITE / "api_docstrings.py").markdown
+    assert markdown("See :func:`~ddrl.records.check` and ``x``.") == "See `check` and ``x``."
+
+
+def _load(path: Path) -> ModuleType:
+    """A script of docs/, which is no package."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def test_make_targets_exist() -> None:

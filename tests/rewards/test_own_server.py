@@ -1,4 +1,4 @@
-"""The server of docs/rewards.md, which uses nothing of ddrl, is asked by the reward `remote`."""
+"""The server of docs/serving.md, which uses nothing of ddrl, is asked by the reward `remote`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ddrl.errors import RewardError
 from ddrl.records import Prompts
 from ddrl.rewards.remote import RemoteReward
 
-PAGE = Path(__file__).parents[2] / "docs" / "rewards.md"
+PAGE = Path(__file__).parents[2] / "docs" / "serving.md"
 
 
 def test_a_server_of_ones_own(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ def cards_page() -> str:
 
 def _section(name: str) -> str:
     cls = reward_class(name)
-    lines = [f"### `{name}`", ""]
+    lines = [f"## `{name}`", ""]
     card = getattr(cls, "card", None)
     if isinstance(card, RewardCard):
         lines += ["| | |", "|---|---|"]

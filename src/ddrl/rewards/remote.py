@@ -29,7 +29,7 @@ PAUSE = 0.5  # seconds before all addresses are asked again; doubles each time
 
 
 class RemoteReward:
-    """Asks a server for rewards, in the wire format of docs/rewards.md.
+    """Asks a server for rewards, in the wire format of docs/serving.md.
 
     Args:
         url: where the reward is served, ``http://HOST:PORT/NAME``; several, separated by commas,

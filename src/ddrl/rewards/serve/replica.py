@@ -210,7 +210,7 @@ class Replica:
             raise WireError(
                 f"the content type is {kind[:80]!r}, not {CONTENT_TYPE!r}",
                 status=415,
-                hint="the wire format is described in docs/rewards.md; pickles are never read",
+                hint="the wire format is described in docs/serving.md; pickles are never read",
             )
         limit, stream = self._settings.max_body, request.stream()
         said = request.headers.get("content-length", "0")

@@ -1,4 +1,4 @@
-"""The wire format of rewards apart from the trainer, version 1 (docs/rewards.md).
+"""The wire format of rewards apart from the trainer, version 1 (docs/serving.md).
 
     request = length of the header (8 bytes, little endian) + header (JSON) + parts, end to end
     reply   = JSON
