@@ -1,8 +1,8 @@
 """What README and the pages show works as it is printed.
 
 Commands run in a folder with what their page assumes; runs and comparisons are only planned, and
-what can't run here is parsed by the command line's own parser. Blocks of Python are executed.
-A block that is a file (its first line is `# mine.toml`, or the paragraph before names it) is written.
+what can't run here is parsed by the command line's own parser. Blocks of Python are executed. A
+block is written if it is a file: its first line is `# mine.toml`, or the paragraph before names it.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from tests.house.snippets import ROOT, Block, blocks, check_arguments, check_tom
 from tests.models.families import test_sd3 as sd3
 
 NOT_RUN = {
-    "$ ddrl reward serve examples/rewards.toml": "serves until stopped; tests/rewards/test_service.py",
-    "server.serve_forever()": "serves until stopped; tests/rewards/test_own_server.py",
+    "$ ddrl reward serve examples/rewards.toml": "serves until stopped: rewards/test_service.py",
+    "server.serve_forever()": "serves until stopped: rewards/test_own_server.py",
 }
 """A line of a block that can't run here -> why; commands among them are still parsed."""
 
