@@ -13,6 +13,7 @@ from statistics import fmean
 from typing import Any
 
 from evidence import limit
+from layers import layers_block
 from readme_text import cost_sentences, digits_block
 from results import (
     ROOT,
@@ -271,6 +272,7 @@ BLOCKS: dict[str, Callable[[str], str]] = {
     "digits": digits_block,
     "costs": cost_sentences,
     "where": where_block,
+    "layers": layers_block,
     "blind": blind_block,
     "coverage": coverage_block,
     "stops": stops_block,

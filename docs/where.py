@@ -86,7 +86,8 @@ def where_block(_: str) -> str:
     nowhere = f" Nothing has been run {made(' or '.join(absent))} yet." if absent else ""
     families = {name for names in KINDS.values() for name in names}
     count = made(WORDS[len(measured)].capitalize())
-    return f"""**Status:** version {made(_version())}, alpha. {count} small tasks are measured. Adapters for {made(len(families))} model families of diffusers are tested on tiny random weights.{nowhere}
+    tasks = "small task is" if len(measured) == 1 else "small tasks are"
+    return f"""**Status:** version {made(_version())}, alpha. {count} {tasks} measured. Adapters for {made(len(families))} model families of diffusers are tested on tiny random weights.{nowhere}
 
 {made(chr(10).join(rows))}
 """
