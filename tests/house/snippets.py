@@ -150,9 +150,11 @@ def _check_part(part: dict[str, Any]) -> None:
 
 def _check_rewards(recipe: Recipe) -> None:
     """See that the built-in rewards have the options that are set."""
-    for section in (*recipe.reward, *recipe.evaluation.reward):
-        if section.name in BUILTIN:
-            inspect.signature(reward_class(section.name)).bind_partial(**dict(section.options))
+    named = [(one.name, one.options) for one in recipe.reward]
+    named += [(one.name, one.options) for one in recipe.evaluation.reward]
+    for name, options in named:
+        if name in BUILTIN:
+            inspect.signature(reward_class(name)).bind_partial(**dict(options))
 
 
 def _merged(whole: dict[str, Any], part: dict[str, Any]) -> dict[str, Any]:
@@ -160,6 +162,8 @@ def _merged(whole: dict[str, Any], part: dict[str, Any]) -> dict[str, Any]:
     found = dict(whole)
     for key, value in part.items():
         inside = found.get(key)
-        both = isinstance(inside, dict) and isinstance(value, dict)
-        found[key] = _merged(inside, value) if both else value
+        if isinstance(inside, dict) and isinstance(value, dict):
+            found[key] = _merged(inside, value)
+        else:
+            found[key] = value
     return found

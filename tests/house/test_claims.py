@@ -31,8 +31,10 @@ def docs() -> dict[str, ModuleType]:
     """The scripts that make the pages."""
     sys.path.insert(0, str(ROOT / "docs"))
     try:
-        names = ("results", "digits_text", "other_text", "evidence", "readme_text", "where")
-        names += ("blocks", "generate")
+        names = [
+            *("results", "digits_text", "other_text", "evidence", "readme_text", "where"),
+            *("blocks", "generate"),
+        ]
         return {name: importlib.import_module(name) for name in names}
     finally:
         sys.path.remove(str(ROOT / "docs"))
