@@ -1,6 +1,6 @@
 """What README and the pages show works as it is printed.
 
-Commands run in a folder with what their page assumes; runs and comparisons are only planned, and
+Commands run in a folder with what their page assumes. Runs and comparisons are only planned, and
 what can't run here is parsed by the command line's own parser. Blocks of Python are executed. A
 block is written if it is a file: its first line is `# mine.toml`, or the paragraph before names it.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
+import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -24,13 +25,16 @@ from tests.flow.test_diffusers import write_picture
 from tests.house.snippets import ROOT, Block, blocks, check_arguments, check_toml, pages
 from tests.models.families import test_sd3 as sd3
 
+from ddrl.builders.planning import check_recipe
+from ddrl.recipe import load_recipe
+
 NOT_RUN = {
     "$ ddrl reward serve examples/rewards.toml": "serves until stopped: rewards/test_service.py",
     "server.serve_forever()": "serves until stopped: rewards/test_own_server.py",
 }
 """A line of a block that can't run here -> why; commands among them are still parsed."""
 
-OTHERS = {"make", "pip", "source", "export", "pytest", "git", "cd"}
+OTHERS = {"make", "pip", "python", "source", "export", "pytest", "git", "cd"}
 """Programs that are not ddrl's. tests/house/test_docs.py knows the targets of make."""
 
 PAGES = pages()
@@ -61,8 +65,7 @@ def here(shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
         (tmp_path / name).symlink_to(ROOT / name)
     (tmp_path / "recipe.toml").symlink_to(shared / "posters" / "recipe.toml")
     for name, target in {"models/sd3.5-medium": "model", "data/posters": "data"}.items():
-        (tmp_path / name).parent.mkdir()
-        (tmp_path / name).symlink_to(shared / target)
+        shutil.copytree(shared / target, tmp_path / name)  # a page may write there
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     known = set(sys.modules)
@@ -78,6 +81,14 @@ def write_file(block: Block) -> None:
         path = Path(block.file)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(block.body, encoding="utf-8")
+
+
+def fetch_files(command: str) -> None:
+    """Write the files that a command names and another page shows."""
+    shown = {block.file: block for found in ALL.values() for block in found if block.file}
+    for word in shlex.split(command, comments=True):
+        if word in shown and not Path(word).exists():
+            write_file(shown[word])
 
 
 def run_python(block: Block, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,6 +121,12 @@ def install(block: Block) -> None:
 def run_command(command: str, shared: Path) -> None:
     """Run a command of ddrl, or plan what would take long."""
     words = check_arguments(command)
+    if words[0] == "train":
+        path, *overrides = (word for word in words[1:] if not word.startswith("-"))
+        recipe = load_recipe(path, overrides)
+        if recipe.model.path and not Path(recipe.model.path).exists():
+            check_recipe(recipe)  # memory of a release at its full size takes long to trace
+            return
     out = words[words.index("--out") + 1] if "--out" in words else ""
     for name in {word for word in words if re.fullmatch(r"runs/[\w.-]+", word)} - {out}:
         shutil.rmtree(name, ignore_errors=True)
@@ -147,10 +164,14 @@ def works(block: Block, shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         run_python(block, monkeypatch)
     for command in block.commands:
         program = command.split()[0]
+        fetch_files(command)
         if program != "ddrl":
             assert program in OTHERS, f"{block}: {command}"
             if program == "pip":
                 check_installation(command)
+            if program == "python":
+                words = [sys.executable, *shlex.split(command, comments=True)[1:]]
+                subprocess.run(words, check=True, capture_output=True)
         elif f"$ {command}" in NOT_RUN:
             check_arguments(command)
         else:
@@ -183,7 +204,7 @@ def test_what_is_not_run_is_still_there() -> None:
         ("console", "$ ddrl trian digits", "there is no command 'trian'"),
         ("console", "$ ddrl train digits objective.betta=1", "objective.beta"),
         ("console", "$ ddrl explain objective.betta", "objective.beta"),
-        ("console", "$ ddrl train mine.toml", "mine.toml"),
+        ("console", "$ ddrl train nowhere.toml", "nowhere.toml"),
         ("console", "$ pip install '.[model]'", "model"),
         ("console", "$ pip install other", "something else than ddrl"),
         ("console", "$ rm -r runs", "rm -r runs"),
