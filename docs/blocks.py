@@ -12,9 +12,10 @@ from collections.abc import Callable
 from statistics import fmean
 from typing import Any
 
-from digits_text import budget
-from evidence import digits_table, limit
+from evidence import limit
 from howto_text import betas_block, budget_figure, hacking_block, verdicts_block
+from layers import layers_block
+from readme_text import cost_sentences, digits_block
 from results import (
     ROOT,
     StaleError,
@@ -28,6 +29,7 @@ from results import (
     source,
 )
 from tutorial_text import time_block, tutorial_block
+from where import where_block
 
 from ddrl.diffusion.kernels import make_kernel
 from ddrl.diffusion.process import RectifiedFlow
@@ -81,37 +83,6 @@ def filled(text: str, *, lenient: bool = False) -> str:
         return f"{found[1]}{made(FIGURES[name](argument))}{found[4]}"
 
     return INLINE.sub(inline, COMMENT.sub(block, BLOCK.sub(block, text)))
-
-
-def digits_block(_: str) -> str:
-    """The README's table."""
-    result = read_result("digits")
-    return f"""{digits_table(result, ranges=False)}
-
-Scanned digits, {made(result["recipe"])}, mean over {made(len(result["seeds"]))} seeds. The judge is a network that no training saw; diversity is a ratio to real data; held-out loss is the change of the diffusion loss on data that nothing was trained on, and +{limit()} is the mark of a hacked reward.
-"""
-
-
-def fronts_block(_: str) -> str:
-    """What the README says of many betas."""
-    table = Table("compare_digits_fronts")
-    areas = table.result["areas"]
-    ahead = holds(
-        areas[LOSS]["DDRL"][1] > areas[LOSS]["Reverse KL"][2]
-        and areas["diversity"]["DDRL"][0] < areas["diversity"]["Reverse KL"][0],
-        "Over many, DDRL has more reward at the same held-out loss than reverse KL\n"
-        "(not at the same diversity)",
-        found=areas,
-    )
-    small = holds(
-        set(table.verdicts("DDRL, beta 0.1", "Reverse KL, beta 0.1")) == {"hacked"},
-        "and neither is hack-proof at a small beta.",
-    )
-    budget()  # the condition under which a budget is spoken of
-    ends = Table("compare_digits").mean("DDRL, drift budget 3 %", LOSS)
-    return f"""One beta is one point. {ahead}, {small}
-`objective.drift_budget = 0.03` steers beta so that the loss rises by about 3 % ({pct(ends)} here, on the held-out data that it is steered by):
-"""
 
 
 def blind_block(_: str) -> str:
@@ -300,7 +271,9 @@ def velocity_loss(_: str) -> str:
 
 BLOCKS: dict[str, Callable[[str], str]] = {
     "digits": digits_block,
-    "fronts": fronts_block,
+    "costs": cost_sentences,
+    "where": where_block,
+    "layers": layers_block,
     "blind": blind_block,
     "coverage": coverage_block,
     "stops": stops_block,

@@ -35,25 +35,28 @@ def recipes_page() -> str:
     """Every key of a recipe."""
     return f"""# Recipes
 
-{MADE}A recipe is a TOML file that says what a run is. Keys that are left out have the defaults below; a key
-that does not exist is an error that names the nearest one. `section.key=value` on the command line
-overrides a key: `ddrl train recipes/digits.toml objective.beta=0.3`. A number that can be switched
-off is off at 0. The run's folder keeps the whole recipe as `recipe.toml`. `ddrl explain objective.beta` says what a key means,
-what it takes and which recipes set it; `ddrl explain objective` lists the keys of a section.
+{MADE}A recipe is a TOML file that says what a run is. Keys that are left out have the defaults below. A key
+that does not exist is an error that names the nearest one. `section.key=value` on the command line sets
+a key otherwise: `ddrl train recipes/digits.toml objective.beta=0.3`. A number that can be switched off is
+off at 0. The run's folder keeps the whole recipe as `recipe.toml`. `ddrl explain objective.beta` says
+what a key means, what it takes and which recipes set it; `ddrl explain objective` lists the keys of a
+section.
 
-`ddrl recipe list` names the recipes that come with ddrl. Commands take the name in place of a file, as `ddrl train digits`;
-a file of that name in the working folder, with or without `.toml`, comes first, and the log says so. `ddrl recipe copy digits`
-writes a copy to change, and overwrites nothing without `--force`.
+`ddrl recipe list` names the recipes that come with ddrl. Commands take a name in place of a file:
+`ddrl train digits`. A file of that name in the working folder, with or without `.toml`, comes first, and
+the log says so. `ddrl recipe copy digits` writes a copy that you can change; it overwrites a file only
+with `--force`.
 
-Relative paths start at the folder that the command is run in, `~` and `$VARIABLE` mean what they mean in a shell, and the run
-keeps whole paths, so that its folder can be used from anywhere. Where a finished run's base, data or device is another one now, say so:
-`ddrl sample RUN run.device=cpu data.path=PATH --model PATH` (and `evaluate`, `export`). Base and data are known by their content;
-what is part of the model can't be set.
+Relative paths start at the folder in which the command runs. `~` and `$VARIABLE` mean what they mean in a
+shell. The run keeps absolute paths, so its folder works from anywhere. If the base, the data or the device
+of a finished run has changed its place, name the new one:
+`ddrl sample RUN run.device=cpu data.path=PATH --model PATH` (also `evaluate` and `export`). Base and data
+are compared by content. What is part of the model can't be changed.
 
-The same command resumes a run. A resume may change how long the run is, what is watched, and
-how it is computed (`run.steps`, `evaluation`, `guard`, checkpoints; `run.device`, `run.micro_batch`, `model.offload`
-and the like, after which the log says that last bits may differ). Anything else would be another run, and is
-refused with a list of the differences.
+The same command resumes a run. A resume may change how long the run is, what is watched, and how it is
+computed: `run.steps`, `evaluation`, `guard`, checkpoints, and `run.device`, `run.micro_batch`,
+`model.offload` and the like, after which the log says that last bits may differ. Any other change would
+make another run: it is refused, with a list of the differences.
 
 {made(options_table())}"""
 
@@ -62,11 +65,14 @@ def metrics_page() -> str:
     """Every metric."""
     return f"""# Metrics
 
-{MADE}Every iteration writes these to `metrics.jsonl` in the run's folder, one JSON object a line, and
-to TensorBoard and Weights & Biases, where metrics are in groups: those that decide come first, and TensorBoard's tab
-"Custom scalars" has them in one place, beside samples, verdicts and the recipe. `tensorboard --logdir runs` names each run after its folder.
-What is measured of the weights after a step, the held-out loss and `audit/*`, is a line of its own with
-the same `step`; it may come later where audits run beside training. `ddrl.training.logs.sinks.read_metrics` joins the lines of a step.
+{MADE}Every iteration writes these to `metrics.jsonl` in the run's folder, one JSON object per line, and to
+TensorBoard and Weights & Biases. Dashboards group the metrics and show the deciding ones first;
+TensorBoard's tab "Custom scalars" has those in one place, next to samples, verdicts and the recipe.
+`tensorboard --logdir runs` names each run after its folder.
+
+The held-out loss and `audit/*` are measured after a step. They are a line of their own with the same
+`step`, which may come later when audits run in another process. `ddrl.training.logs.sinks.read_metrics` joins
+the lines of a step.
 
 {made(glossary_table())}"""
 

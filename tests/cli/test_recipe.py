@@ -1,11 +1,10 @@
-"""``ddrl recipe``, and recipes by name: in a checkout, in a wheel, and in README."""
+"""``ddrl recipe``, and recipes by name: in a checkout and in a wheel."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tomllib
@@ -19,7 +18,6 @@ from ddrl.recipe import load_recipe
 from ddrl.recipe.reading.shipped import shipped
 
 FILES = sorted((ROOT / "recipes").rglob("*.toml"))
-README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture
@@ -138,25 +136,3 @@ def test_a_wheel_has_the_recipes(tmp_path: Path) -> None:
     run("recipe", "copy", "compare/digits")
     copied = tomllib.loads((empty / "compare-digits.toml").read_text(encoding="utf-8"))
     assert copied["recipe"] == "digits"
-
-
-COMMANDS = re.findall(r"^\$ ddrl (.+?)(?: +#.*)?$", README, re.MULTILINE)
-
-
-@pytest.mark.parametrize("command", COMMANDS)
-def test_commands_of_the_readme(
-    here: Path, finished: Path, monkeypatch: pytest.MonkeyPatch, command: str
-) -> None:
-    """Each works as it is printed, in a checkout; what takes minutes is only planned."""
-    for name in ("recipes", "examples"):
-        (here / name).symlink_to(ROOT / name)
-    for name in ("mine", "digits"):
-        shutil.copytree(finished, here / "runs" / name)
-    arguments = command.split()
-    if arguments[0] in ("train", "compare") and "--dry-run" not in arguments:
-        arguments.append("--dry-run")
-    if arguments[:2] == ["reward", "audit"]:
-        arguments += ["--limit", "4"]
-    result = ddrl(*arguments)
-    assert result.code == 0, result.stderr
-    assert result.stdout

@@ -31,7 +31,10 @@ def docs() -> dict[str, ModuleType]:
     """The scripts that make the pages."""
     sys.path.insert(0, str(ROOT / "docs"))
     try:
-        names = ("results", "digits_text", "other_text", "evidence", "blocks", "generate")
+        names = [
+            *("results", "digits_text", "other_text", "evidence", "readme_text", "where"),
+            *("blocks", "generate"),
+        ]
         return {name: importlib.import_module(name) for name in names}
     finally:
         sys.path.remove(str(ROOT / "docs"))
@@ -172,7 +175,7 @@ def test_a_sentence_that_no_longer_holds_stops_the_generator(
 def test_a_missing_result_names_what_makes_it(docs: dict[str, ModuleType], copied: Path) -> None:
     (copied / "digits.json").unlink()
     with pytest.raises(docs["results"].StaleError, match=r"digits\.json is not there"):
-        docs["blocks"].digits_block("")
+        docs["readme_text"].digits_block("")
 
 
 @pytest.mark.parametrize(

@@ -154,7 +154,7 @@ def test_commands_after_the_demo_need_nothing_more() -> None:
 
     needing = {entry.name for entry in catalog() if entry.card is not None and entry.card.extra}
     assert "ocr" in needing
-    after = (ROOT / "README.md").read_text(encoding="utf-8").partition("After `make demo`:")[2]
+    after = (ROOT / "docs/commands.md").read_text("utf-8").partition("After `make demo`:")[2]
     block = FENCE.search(after)
     assert block is not None
     recipes = re.findall(r"ddrl train (recipes/\S+\.toml)", block[0])
