@@ -135,7 +135,7 @@ def test_files_that_are_missing(tiny: Tiny, tmp_path: Path) -> None:
     (tmp_path / FILE).write_bytes(b"broken")
     with pytest.raises(WeightsError, match="can't be read"):
         reward(tiny, weights=str(tmp_path))
-    with pytest.raises(RewardError, match="kappa at least 0"):
+    with pytest.raises(RewardError, match="kappa must be at least 0"):
         reward(tiny, kappa=-1.0)
 
 

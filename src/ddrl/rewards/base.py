@@ -6,6 +6,7 @@ import difflib
 import importlib
 import inspect
 from collections.abc import Mapping
+from dataclasses import is_dataclass
 from importlib.metadata import entry_points
 from typing import Any, Protocol, get_type_hints
 
@@ -150,6 +151,13 @@ def reward_class(name: str) -> type[Reward]:
     return found
 
 
+def options_of(cls: type[Reward]) -> dict[str, inspect.Parameter]:
+    """Return the options of a class of rewards: first its own, then those of its bases."""
+    takes = {key: p for key, p in inspect.signature(cls).parameters.items() if key != "self"}
+    shared = {name for base in cls.__mro__[1:] for name in inspect.get_annotations(base)}
+    return dict(sorted(takes.items(), key=lambda option: option[0] in shared))
+
+
 def make_reward(name: str, options: Mapping[str, object]) -> Reward:
     """Make a reward from its name and options.
 
@@ -157,7 +165,7 @@ def make_reward(name: str, options: Mapping[str, object]) -> Reward:
         RewardError: there is no such reward, or it does not take such options.
     """
     cls = reward_class(name)
-    takes = {key: p for key, p in inspect.signature(cls).parameters.items() if key != "self"}
+    takes = options_of(cls)
     known = list(takes)
     for option in options:
         if option not in known:
@@ -195,7 +203,8 @@ def make_reward(name: str, options: Mapping[str, object]) -> Reward:
 def _hints(cls: type[Reward]) -> dict[str, Any]:
     """The types that a reward's options are declared with, as far as they can be found out."""
     try:
-        return get_type_hints(cls.__init__)
+        # What dataclasses make names types of other modules.
+        return get_type_hints(cls if is_dataclass(cls) else cls.__init__)
     except (AttributeError, NameError, TypeError):  # of a plug-in that says what only it knows
         return {}
 

@@ -14,8 +14,7 @@ from ddrl.errors import RewardError
 from ddrl.records import Prompts
 from ddrl.rewards.base import SampleError
 from ddrl.rewards.card import RewardCard
-from ddrl.rewards.frames import sample_frames
-from ddrl.rewards.networks.towers import Precision
+from ddrl.rewards.frames import Precision, Runtime, sample_frames
 from ddrl.rewards.networks.vision import VisionModel
 
 
@@ -70,7 +69,12 @@ class Diversity:
         self._size, self._frames = size, frames
         self._model = None
         if encoder:
-            self._model = _load(encoder, device, precision, batch_size)
+            if importlib.util.find_spec("transformers") is None:
+                raise RewardError(
+                    "Reward 'diversity' needs transformers for its encoder.",
+                    hint="pip install 'ddrl[models]'",
+                )
+            self._model = VisionModel(encoder, Runtime.of(device, precision, batch_size))
 
     def score(self, media: Tensor, prompts: Prompts, group: Tensor) -> Tensor:  # noqa: ARG002
         """Shape (B, 3, H, W) or (B, T, 3, H, W) and groups (B,) -> (B,)."""
@@ -112,18 +116,3 @@ class Diversity:
             ) / math.sqrt(features.shape[-1])
         mean = distance.mean(0)
         return mean.fill_diagonal_(0)  # an encoder's features are of length 1 up to rounding
-
-
-def _load(encoder: str, device: str, precision: Precision, batch_size: int) -> VisionModel:
-    """The encoder.
-
-    Raises:
-        RewardError: transformers is not installed.
-        WeightsError: it can't be loaded.
-    """
-    if importlib.util.find_spec("transformers") is None:
-        raise RewardError(
-            "Reward 'diversity' needs transformers for its encoder.",
-            hint="pip install 'ddrl[models]'",
-        )
-    return VisionModel(encoder, device=device, precision=precision, batch_size=batch_size)

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from ddrl.rewards.composition.prompt import COLORS
 from ddrl.rewards.composition.rules import Box
-from ddrl.rewards.networks.towers import Precision, TextImageModel
+from ddrl.rewards.frames import Runtime
+from ddrl.rewards.networks.towers import TextImageModel
 
 TEMPLATES = (
     "a photo of a {color} {name}",
@@ -27,15 +28,8 @@ class ColorClassifier(TextImageModel):
     the background could be painted grey.
     """
 
-    def __init__(
-        self,
-        weights: str,
-        *,
-        device: str = "",
-        precision: Precision = "float32",
-        batch_size: int = 16,
-    ) -> None:
-        super().__init__(weights, device=device, precision=precision, batch_size=batch_size)
+    def __init__(self, weights: str, runtime: Runtime) -> None:
+        super().__init__(weights, runtime)
         self._directions: dict[str, Tensor] = {}
 
     @torch.no_grad()
@@ -49,7 +43,7 @@ class ColorClassifier(TextImageModel):
         """Of all colours, shape (colours, D)."""
         if name not in self._directions:
             texts = [text.format(color=c, name=name) for c in COLORS for text in TEMPLATES]
-            pieces = [self._encode(texts[rows]) for rows in self._batches(len(texts))]
+            pieces = [self._encode(texts[rows]) for rows in self._runtime.slices(len(texts))]
             features = torch.cat(pieces).reshape(len(COLORS), len(TEMPLATES), -1)
             self._directions[name] = F.normalize(features.mean(1), dim=-1)
         return self._directions[name]

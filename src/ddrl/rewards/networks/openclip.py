@@ -15,6 +15,7 @@ from typing import Any
 from torch import Tensor
 
 from ddrl.errors import WeightsError
+from ddrl.rewards.frames import Runtime
 from ddrl.rewards.networks.pixels import padded_square
 from ddrl.rewards.networks.towers import TextImageModel
 from ddrl.rewards.networks.weight_files import fill, find_file, read_state, sizes_of
@@ -141,9 +142,9 @@ class PaddedClip(TextImageModel):
         name: what the file is called.
     """
 
-    def __init__(self, weights: str, *, name: str, **options: Any) -> None:  # noqa: ANN401
+    def __init__(self, weights: str, runtime: Runtime, *, name: str, processor: str) -> None:
         self._name = name
-        super().__init__(weights, **options)
+        super().__init__(weights, runtime, processor=processor)
 
     def _read(self, weights: str) -> Any:  # noqa: ANN401 - transformers is untyped
         if (Path(weights) / "config.json").is_file():
@@ -154,7 +155,7 @@ class PaddedClip(TextImageModel):
         state = read_state(path)
         config = clip_config(state, int(self._tokenizer.eos_token_id), path)
         model = fill(lambda: CLIPModel(config), clip_names(state), path)
-        return model.to(self._dtype)
+        return model.to(self._runtime.dtype)
 
     def _read_image_processor(self, source: str) -> None:
         """None is needed: the bars, the mean and the standard deviation are fixed."""

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from ddrl.errors import WeightsError
 from ddrl.rewards.base import SampleError
+from ddrl.rewards.frames import Runtime
+from ddrl.rewards.networks.loading import loading
 from ddrl.rewards.networks.pixels import normalized
-from ddrl.rewards.networks.towers import UNREADABLE
 from ddrl.rewards.networks.weight_files import fill
 
 Seen = Literal["image", "video"]
@@ -85,17 +86,15 @@ def load_base(base: str, tokens: Sequence[str]) -> tuple[Any, Any]:
     """
     import transformers
 
-    try:
+    with loading(
+        base,
+        "download config and tokenizer of the Qwen2-VL that the reward was made from to a folder "
+        "and name it with the option base",
+    ):
         config = transformers.AutoConfig.from_pretrained(base, trust_remote_code=False)
         tokenizer = transformers.AutoTokenizer.from_pretrained(
             base, trust_remote_code=False, padding_side="right"
         )
-    except UNREADABLE as error:
-        raise WeightsError(
-            f"{base} can't be loaded: {' '.join(str(error).split())[:300]}",
-            hint="download config and tokenizer of the Qwen2-VL that the reward was made from to a "
-            "folder and name it with the option base",
-        ) from error
     if config.model_type != "qwen2_vl":
         raise WeightsError(
             f"{base} is a {config.model_type}, not a Qwen2-VL.",
@@ -110,11 +109,10 @@ class Qwen2VLReader:
 
     Args:
         base: see :func:`load_base`.
+        runtime: where and how it runs.
         tokens: that it is read at.
         state: all weights, in today's names.
         where: they come from, for messages.
-        device: where it runs.
-        dtype: of the weights and of the passes.
 
     Raises:
         WeightsError: something is missing, broken, or of another model.
@@ -123,18 +121,17 @@ class Qwen2VLReader:
     def __init__(
         self,
         base: tuple[Any, Any],
+        runtime: Runtime,
         *,
         tokens: Sequence[str],
         state: Mapping[str, Tensor],
         where: Path,
-        device: torch.device,
-        dtype: torch.dtype,
     ) -> None:
         from transformers import Qwen2VLModel
 
         config, self._tokenizer = base
         config.text_config.vocab_size = len(self._tokenizer)
-        self._device = device
+        self._device = runtime.device
         self._tokens = self._tokenizer.convert_tokens_to_ids(list(tokens))
         self._seen = {"image": config.image_token_id, "video": config.video_token_id}
         self._vision = config.vision_config
@@ -144,7 +141,7 @@ class Qwen2VLReader:
             where,
             hint="is base the model that it was made from, and the tokenizer's length right?",
         )
-        self._model = model.to(device, dtype).eval().requires_grad_(False)
+        self._model = model.to(runtime.device, runtime.dtype).eval().requires_grad_(False)
 
     @property
     def grain(self) -> int:

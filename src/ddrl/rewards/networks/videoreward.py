@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ddrl.errors import WeightsError
+from ddrl.rewards.frames import Runtime
 from ddrl.rewards.networks.qwen2vl import Qwen2VLReader, load_base
 from ddrl.rewards.networks.videoreward_files import (
     VideoRewardConfig,
@@ -24,18 +25,15 @@ class VideoReward:
 
     Args:
         weights: see :func:`find_folder`.
+        runtime: where and how it runs.
         base: folder or hub id with configuration and tokenizer of Qwen2-VL; empty: what the
             released configuration names. Its weights are not read: the checkpoint holds them all.
-        device: where it runs.
-        dtype: of the weights and of the passes.
 
     Raises:
         WeightsError: something is missing, broken, or of another model.
     """
 
-    def __init__(
-        self, weights: str, *, base: str, device: torch.device, dtype: torch.dtype
-    ) -> None:
+    def __init__(self, weights: str, runtime: Runtime, *, base: str) -> None:
         folder = find_folder(weights)
         self.config = VideoRewardConfig.read(folder)
         loaded = load_base(base or self.config.base, REWARD_TOKENS)
@@ -50,14 +48,9 @@ class VideoReward:
                 hint="take weights and model_config.json of one release",
             )
         self.reader = Qwen2VLReader(
-            loaded,
-            tokens=REWARD_TOKENS,
-            state=state,
-            where=folder,
-            device=device,
-            dtype=dtype,
+            loaded, runtime, tokens=REWARD_TOKENS, state=state, where=folder
         )
-        self._head = head.float().to(device)
+        self._head = head.float().to(runtime.device)
 
     @torch.no_grad()
     def score(self, levels: Tensor, prompts: Sequence[str]) -> Tensor:

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from ddrl.disk import may_be_hub_id
 from ddrl.errors import WeightsError
+from ddrl.rewards.networks.loading import UNREADABLE, loading, one_line
 from ddrl.rewards.networks.qwen2vl import name_of_today
-from ddrl.rewards.networks.towers import UNREADABLE
 from ddrl.rewards.networks.weight_files import read_state
 
 
@@ -75,7 +75,7 @@ class VideoRewardConfig:
             how = (data["prompt_template_type"], data["sample_type"], model["use_special_tokens"])
         except UNREADABLE as error:
             raise WeightsError(
-                f"{folder}/model_config.json can't be read: {' '.join(str(error).split())[:200]}.",
+                f"{folder}/model_config.json can't be read: {one_line(error, 200)}.",
                 hint="give the folder of VideoReward, with model_config.json and checkpoint-*",
             ) from error
         if how != ("detailed_special", "uniform", True) or config.output_dim not in (1, 3):
@@ -102,13 +102,8 @@ def find_folder(weights: str) -> Path:
     from huggingface_hub import snapshot_download
 
     wanted = ["model_config.json", "checkpoint-*/model.pth"]
-    try:
+    with loading(weights, "offline, download the model to a folder and name that folder"):
         return Path(snapshot_download(weights, allow_patterns=wanted))
-    except (OSError, ValueError) as error:
-        raise WeightsError(
-            f"{weights} can't be loaded: {' '.join(str(error).split())[:300]}",
-            hint="offline, download the model to a folder and name that folder",
-        ) from error
 
 
 def merge_lora(state: Mapping[str, Tensor], scale: float, rank: int) -> dict[str, Tensor]:

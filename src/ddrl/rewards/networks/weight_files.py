@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib
 import pickle
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 
 from ddrl.disk import may_be_hub_id
 from ddrl.errors import WeightsError
-from ddrl.rewards.networks.towers import UNREADABLE, check_keys
+from ddrl.rewards.networks.loading import UNREADABLE, check_keys, loading, one_line
 
 _BROKEN: tuple[type[Exception], ...] = (*UNREADABLE, EOFError)  # what reading a file raises
 
@@ -51,13 +52,10 @@ def find_file(weights: str, name: str) -> Path:
         )
     from huggingface_hub import hf_hub_download
 
-    try:
+    with loading(
+        f"{name} of {weights}", "offline, download the file and name it, or its folder, as weights"
+    ):
         return Path(hf_hub_download(weights, name))
-    except (OSError, ValueError) as error:
-        raise WeightsError(
-            f"{name} of {weights} can't be loaded: {' '.join(str(error).split())[:300]}",
-            hint="offline, download the file and name it, or its folder, as weights",
-        ) from error
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
@@ -82,7 +80,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
         ) from error
     except _BROKEN as error:
         raise WeightsError(
-            f"{path} can't be read: {' '.join(str(error).split())[:200]}.",
+            f"{path} can't be read: {one_line(error, 200)}.",
             hint="see that it is whole, or download it again",
         ) from error
     for wrapper in _WRAPPERS:
@@ -144,9 +142,49 @@ def fill(
         result = model.load_state_dict(state, strict=False, assign=True)
     except RuntimeError as error:
         raise WeightsError(
-            f"{where} does not fit its {type(model).__name__}: "
-            f"{' '.join(str(error).split())[:300]}",
-            hint=hint,
+            f"{where} does not fit its {type(model).__name__}: {one_line(error)}", hint=hint
         ) from error
     check_keys(where, result.missing_keys, result.unexpected_keys)
     return model
+
+
+class LinearHead:
+    """Linear layers behind a network, in float32.
+
+    Args:
+        state: their weights, and no others.
+        prefix: what the names of the weights begin with, without the dot.
+        numbers: of the layers, as the names have them.
+        sizes: how many numbers go in, and how many come out.
+        to: what comes out, for messages.
+        where: they come from, for messages.
+        hint: what to do where they have other sizes.
+
+    Raises:
+        WeightsError: a weight is missing, unexpected, or of another shape.
+    """
+
+    def __init__(
+        self,
+        state: Mapping[str, Tensor],
+        prefix: str,
+        numbers: Sequence[int],
+        *,
+        sizes: tuple[int, int],
+        to: str,
+        where: Path,
+        hint: str,
+    ) -> None:
+        names = [f"{prefix}.{i}.{kind}" for i in numbers for kind in ("weight", "bias")]
+        missing = [name for name in names if name not in state]
+        check_keys(where, missing, [name for name in state if name not in names])
+        values = [state[name].float() for name in names]
+        self.layers = list(zip(values[::2], values[1::2], strict=True))
+        widths = [sizes[0], *(len(bias) for _, bias in self.layers)]
+        found = [tuple(weight.shape) for weight, _ in self.layers]
+        if found != [(out, into) for into, out in pairwise(widths)] or widths[-1] != sizes[1]:
+            raise WeightsError(
+                f"{where} has layers of shapes {', '.join(map(str, found))}, which do not lead "
+                f"from {sizes[0]} features to {to}.",
+                hint=hint,
+            )

@@ -12,9 +12,8 @@ from torch import Tensor
 from ddrl.errors import RewardError
 from ddrl.records import Prompts
 from ddrl.rewards.card import RewardCard
-from ddrl.rewards.frames import batches, pick_device
+from ddrl.rewards.frames import Precision, Runtime, as_levels
 from ddrl.rewards.networks.qwen2vl import frame_size, refuse
-from ddrl.rewards.networks.towers import Precision
 from ddrl.rewards.networks.videoreward import VideoReward
 
 Dimension = Literal["overall", "visual", "motion", "text"]
@@ -92,11 +91,9 @@ class VideoAlignReward:
         if batch_size < 1 or not 0 < clip_fps < math.inf:
             raise ValueError("batch_size must be at least 1, clip_fps above 0")
         self.card.require("video_align")
-        place = pick_device(device)
-        if precision == "auto":
-            precision = "bfloat16" if place.type == "cuda" else "float32"
-        self._net = VideoReward(weights, base=base, device=place, dtype=getattr(torch, precision))
-        self._dimension, self._clip_fps, self._batch_size = dimension, clip_fps, batch_size
+        self._runtime = Runtime.of(device, precision, batch_size)
+        self._net = VideoReward(weights, self._runtime, base=base)
+        self._dimension, self._clip_fps = dimension, clip_fps
         config = self._net.config
         self._mean = torch.tensor(config.mean) if normalized else torch.zeros(3)
         self._std = torch.tensor(config.std) if normalized else torch.ones(3)
@@ -117,11 +114,10 @@ class VideoAlignReward:
         value = torch.full((len(media), 3), torch.nan)
         bad = self._net.reader.unreadable(prompts.text)
         good = [i for i in range(len(media)) if i not in bad]
-        for piece in batches(len(good), self._batch_size):
+        for piece in self._runtime.slices(len(good)):
             rows = good[piece]
-            value[rows] = self._net.score(
-                self._frames(media[rows]), [prompts.text[i] for i in rows]
-            )
+            texts = [prompts.text[i] for i in rows]
+            value[rows] = self._net.score(self._frames(media[rows]), texts)
         value = (value - self._mean) / self._std
         if self._dimension == "overall":
             chosen = value.sum(1)
@@ -134,13 +130,9 @@ class VideoAlignReward:
         config = self._net.config
         index = frame_index(media.shape[1], clip_fps=self._clip_fps, fps=config.fps)
         frames = media[:, index.to(media.device)]
-        size = frame_size(
-            media.shape[-2],
-            media.shape[-1],
-            grain=self._net.reader.grain,
-            min_pixels=MIN_PIXELS,
-            max_pixels=config.max_pixels,
-        )
-        levels = (255 * frames.flatten(0, 1).float()).round()
+        height, width = media.shape[-2:]
+        grain, most = self._net.reader.grain, config.max_pixels
+        size = frame_size(height, width, grain=grain, min_pixels=MIN_PIXELS, max_pixels=most)
+        levels = as_levels(frames.flatten(0, 1))
         levels = F.interpolate(levels, size, mode="bicubic", antialias=True).clamp(0, 255).round()
         return levels.reshape(*frames.shape[:3], *size)
