@@ -18,9 +18,10 @@ from ddrl.records import Prompts
 from ddrl.rewards.base import SampleError
 from ddrl.rewards.card import RewardCard
 from ddrl.rewards.frames import sample_frames
+from ddrl.rewards.http.client import ExchangeError
 from ddrl.rewards.http.retry import Patience
 from ddrl.rewards.http.server_words import read_token
-from ddrl.rewards.judge.chat import Answer, ChatEndpoint, Content, Failure, picture_part
+from ddrl.rewards.judge.chat import Answer, ChatEndpoint, Content, picture_part
 from ddrl.rewards.judge.form import FIELDS, ChatForm, Mode
 from ddrl.rewards.judge.text import rubric_score
 from ddrl.rewards.judge.words import YesNo
@@ -138,8 +139,7 @@ class VlmJudge:
             url,
             model=model,
             token=read_token(token_env),
-            timeout=timeout,
-            patience=Patience(attempts, pause, deadline),
+            patience=Patience(attempts, pause, deadline, timeout),
             concurrency=concurrency,
             ca_file=ca_file,
         )
@@ -165,13 +165,13 @@ class VlmJudge:
         failures = {
             i: answer
             for i, answer in zip(rows, answers, strict=True)
-            if isinstance(answer, Failure)
+            if isinstance(answer, ExchangeError)
         }
         if rows and len(failures) == len(rows):
             self._check_reachable(list(failures.values()))
         value = torch.full((len(frames),), torch.nan)
         for i, answer in zip(rows, answers, strict=True):
-            if not isinstance(answer, Failure):
+            if not isinstance(answer, ExchangeError):
                 value[i] = answer
         if failures:
             hint = next((each.hint for each in failures.values() if each.hint), "")
@@ -197,8 +197,8 @@ class VlmJudge:
             read = self._reader(mode, form)
             (found,) = self._endpoint.ask_all([content], form, read)
             if mode == "yes_no" and not form.has_logprobs:
-                found = Failure("it gives no log-probabilities")
-            if not isinstance(found, Failure):
+                found = ExchangeError("it gives no log-probabilities")
+            if not isinstance(found, ExchangeError):
                 logger.info(
                     "%s is asked with mode = %r, by what it can do; a red picture scores %.3g as "
                     "%r%s",
@@ -223,7 +223,7 @@ class VlmJudge:
             else failures[-1].hint,
         )
 
-    def _check_reachable(self, failures: Sequence[Failure]) -> None:
+    def _check_reachable(self, failures: Sequence[ExchangeError]) -> None:
         """See whether an endpoint that has answered nothing would answer something else.
 
         Raises:

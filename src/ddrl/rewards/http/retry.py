@@ -32,6 +32,7 @@ class Patience:
         attempts: how often a server is asked, at least 1.
         pause: seconds before the second attempt; each further pause is twice as long.
         deadline: seconds for all attempts and pauses together.
+        timeout: seconds of one attempt.
         longest: seconds of a pause that no server asked for.
         clock: seconds that only grow.
         sleep: waits for seconds.
@@ -41,6 +42,7 @@ class Patience:
     attempts: int = 3
     pause: float = 1.0
     deadline: float = 600.0
+    timeout: float = math.inf
     longest: float = 60.0
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
@@ -115,7 +117,7 @@ async def persist(
 
     Args:
         endpoints: the addresses.
-        ask: gets an address and the seconds that are left; raises :class:`ExchangeError`.
+        ask: gets an address and the seconds that it may take; raises :class:`ExchangeError`.
         patience: how often and how long.
 
     Raises:
@@ -135,7 +137,8 @@ async def persist(
             pause = 0.0  # meanwhile somebody else may have been asked to wait
         for url in [url for url in left if endpoints.wait(url) <= 0]:
             try:
-                found = await ask(url, max(end - patience.clock(), 1e-3))
+                left_over = max(end - patience.clock(), 1e-3)
+                found = await ask(url, min(patience.timeout, left_over))
             except ExchangeError as error:
                 endpoints.failed(url)
                 told[url] = error

@@ -7,8 +7,9 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from ddrl.rewards.http.client import ExchangeError
 from ddrl.rewards.http.server_words import quoted, read_json
-from ddrl.rewards.judge.chat import Answer, Failure
+from ddrl.rewards.judge.chat import Answer
 
 # How models open and close their reasoning when the server leaves it in the text.
 _TAGS = "think|thinking|thought|reasoning|analysis"
@@ -49,7 +50,7 @@ def answer_text(answer: Answer, *, max_tokens: int) -> str:
         max_tokens: the limit that was asked for, for the message.
 
     Raises:
-        Failure: it was cut off, or there is no text.
+        ExchangeError: it was cut off, or there is no text.
     """
     message = answer["message"]
     text = _joined(message.get("content"))
@@ -60,17 +61,19 @@ def answer_text(answer: Answer, *, max_tokens: int) -> str:
     opened = _OPENED.search(said)
     if str(answer.get("finish_reason")).casefold() in ("length", "max_tokens"):
         where = " while it was reasoning" if opened or not said.strip() else ""
-        raise Failure(
+        raise ExchangeError(
             f"the answer was cut off at max_tokens = {max_tokens}{where}",
             hint="raise the option max_tokens",
         )
     if opened:
-        raise Failure("the answer ends within its reasoning", hint="raise the option max_tokens")
+        raise ExchangeError(
+            "the answer ends within its reasoning", hint="raise the option max_tokens"
+        )
     if not said.strip() and thoughts.strip().startswith(("{", "```")):
         said = thoughts  # a server that takes the answer for reasoning
     if not said.strip():
         more = ", but reasoning" if text.strip() or thoughts.strip() else ""
-        raise Failure(f"the answer has no text{more}")
+        raise ExchangeError(f"the answer has no text{more}")
     return said.strip()
 
 
@@ -81,18 +84,20 @@ def rubric_score(answer: Answer, *, low: float, high: float, max_tokens: int) ->
     one. A number may be text, ``7,5`` or ``7/10``.
 
     Raises:
-        Failure: there is none in this range, or there are several.
+        ExchangeError: there is none in this range, or there are several.
     """
     text = answer_text(answer, max_tokens=max_tokens)
     found = [_number(value, high) for value in _objects(text)] or _in_words(text, high)
     if not found:
-        raise Failure(f"the answer has no score: {quoted(text)!r}")
+        raise ExchangeError(f"the answer has no score: {quoted(text)!r}")
     if len(set(found)) > 1:
         several = " and ".join(f"{score:g}" for score in dict.fromkeys(found))
-        raise Failure(f"the answer has several scores: {quoted(several)}")
+        raise ExchangeError(f"the answer has several scores: {quoted(several)}")
     score = found[0]
     if not low <= score <= high:  # NaN is not
-        raise Failure(f"the answer's score is {score:g}, which is not from {low:g} to {high:g}")
+        raise ExchangeError(
+            f"the answer's score is {score:g}, which is not from {low:g} to {high:g}"
+        )
     return (score - low) / (high - low)
 
 
@@ -151,7 +156,7 @@ def _number(value: object, high: float) -> float:
     """A score of JSON as a number.
 
     Raises:
-        Failure: it is none.
+        ExchangeError: it is none.
     """
     if isinstance(value, int | float) and not isinstance(value, bool):
         try:
@@ -160,7 +165,7 @@ def _number(value: object, high: float) -> float:
             value = "a number of too many digits"
     match = _WHOLE.fullmatch(_MARKS.sub("", value).strip()) if isinstance(value, str) else None
     if match is None:
-        raise Failure(f"the answer's score is {quoted(repr(value))}, which is no number")
+        raise ExchangeError(f"the answer's score is {quoted(repr(value))}, which is no number")
     return _value(match, high)
 
 
@@ -180,6 +185,8 @@ def _in_words(text: str, high: float) -> list[float]:
 
 def _value(match: re.Match[str], high: float) -> float:
     if match["of"] and float(match["of"]) != high:
-        raise Failure(f"the answer's score is {quoted(match[0])!r}, which is not out of {high:g}")
+        raise ExchangeError(
+            f"the answer's score is {quoted(match[0])!r}, which is not out of {high:g}"
+        )
     number: Any = match["number"].replace(",", ".").replace("\N{MINUS SIGN}", "-")
     return float(number)
