@@ -20,8 +20,7 @@ from ddrl.rewards.http.servers import Servers
 from ddrl.rewards.level import plan_calls
 from ddrl.rewards.wire.exchange import Sent, exchange
 from ddrl.rewards.wire.media import Array
-from ddrl.rewards.wire.message import CONTENT_TYPE, Request, encode_request
-from ddrl.rewards.wire.reply import Reply
+from ddrl.rewards.wire.message import CONTENT_TYPE, Reply, Request, encode_request
 
 PAUSE = 0.5  # seconds before all addresses are asked again; doubles each time
 

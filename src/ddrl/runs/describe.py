@@ -11,12 +11,13 @@ from typing import Any
 
 import torch
 
-from ddrl.runs.loaded import LoadedRun
-from ddrl.runs.folder import RunFolder
 from ddrl.disk import read_json
 from ddrl.evaluation.measures.result import Curves, RunResult
 from ddrl.recipe import Recipe
 from ddrl.recipe.sizes import size_name
+from ddrl.runs.folder import RunFolder
+from ddrl.runs.loaded import LoadedRun
+
 
 def label(recipe: Recipe) -> str:
     """A run's method in one or two words."""

@@ -21,6 +21,7 @@ from ddrl.rewards.base import SampleError
 from ddrl.rewards.card import RewardCard
 from ddrl.rewards.frames import as_bytes, pick_device
 from ddrl.rewards.mp4 import write_mp4
+from ddrl.rewards.networks.loading import one_line
 
 DEFAULT = (
     "subject_consistency",
@@ -101,7 +102,7 @@ class VBenchReward:
             self._vbench = importlib.import_module("vbench").VBench
         except Exception as error:  # its imports are many, and old
             raise RewardError(
-                f"Reward 'vbench' can't import VBench: {' '.join(str(error).split())[:300]}.",
+                f"Reward 'vbench' can't import VBench: {one_line(error)}.",
                 hint='install "vbench==0.1.5", torchvision and "setuptools<70" into an environment '
                 "of its own",
             ) from error
@@ -166,7 +167,7 @@ class VBenchReward:
                 )
         except Exception as error:  # whatever it is: a download, an old pin, a full device
             raise RewardError(
-                f"VBench fails: {type(error).__name__}: {' '.join(str(error).split())[:300]}.",
+                f"VBench fails: {type(error).__name__}: {one_line(error)}.",
                 hint="it downloads its weights at first use; run `vbench evaluate` by hand to see",
             ) from error
         file = output / f"{_NAME}_eval_results.json"

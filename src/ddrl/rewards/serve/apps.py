@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import ray
@@ -12,11 +12,12 @@ from ray import serve
 from ray.serve.config import AutoscalingConfig
 
 from ddrl.rewards.http.server_words import quoted
-from ddrl.rewards.serve.replica import Replica, ReplicaSettings
+from ddrl.rewards.serve.replica import Replica
 from ddrl.rewards.serve.served import (
     APP,
     ServedReward,
     ServedState,
+    ServiceSettings,
     State,
 )
 from ddrl.rewards.serve.status import STATUS_APP, STATUS_NAME, Status
@@ -48,52 +49,33 @@ def http_address() -> tuple[str, int]:
 
 
 def deploy(
-    rewards: Sequence[ServedReward],
-    *,
-    token: str,
-    max_body: int,
-    body_seconds: float,
-    py_modules: Sequence[str],
-    folders: Sequence[Path],
+    rewards: Sequence[ServedReward], settings: ServiceSettings, py_modules: Sequence[str]
 ) -> list[str]:
     """Ask Serve for the rewards and the status page; does not wait.
 
     Args:
         rewards: which.
-        token: that clients have to send.
-        max_body: bytes of a request.
-        body_seconds: that a request may take to arrive.
+        settings: of the service.
         py_modules: URIs of the code that replicas run.
-        folders: in which they look for rewards that are not installed.
 
     Returns:
         The names of the applications.
     """
     code: dict[str, Any] = {"py_modules": list(py_modules)}
+    kept = replace(settings, token=digest(settings.token))
     targets = []
     if STATUS_APP not in (applications() or {}):
         page = serve.deployment(Status, name=STATUS_NAME).options(
             ray_actor_options={"num_cpus": 0, "runtime_env": code}
         )
         targets.append(
-            serve.RunTarget(page.bind(digest(token)), name=STATUS_APP, route_prefix="/status")
+            serve.RunTarget(page.bind(kept.token), name=STATUS_APP, route_prefix="/status")
         )
     for one in rewards:
-        settings = ReplicaSettings(
-            one.path,
-            one.name,
-            dict(one.options),
-            one.batch_size,
-            one.batch_wait,
-            max_body,
-            body_seconds,
-            digest(token),
-            tuple(map(str, folders)),
-        )
         deployment = serve.deployment(Replica, name=one.path).options(**_options(one, code))
         targets.append(
             serve.RunTarget(
-                deployment.bind(settings), name=APP + one.path, route_prefix=f"/{one.path}"
+                deployment.bind(one, kept), name=APP + one.path, route_prefix=f"/{one.path}"
             )
         )
     serve.run_many(

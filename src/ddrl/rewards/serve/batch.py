@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
 
 import torch
 
 from ddrl.errors import DDRLError
 from ddrl.records import Prompts
 from ddrl.rewards.base import GroupReward, Reward, SampleError
-from ddrl.rewards.level import is_group_level
+from ddrl.rewards.scoring.attempt import Piece, score_once
 from ddrl.rewards.wire.media import Array
 from ddrl.rewards.wire.message import Request
 
@@ -98,12 +97,7 @@ def _score(reward: Reward | GroupReward, samples: Sequence[Sample]) -> list[Outc
     causes: dict[int, str] = {}
     hint = ""
     try:
-        with torch.no_grad():
-            if is_group_level(reward):
-                group = torch.tensor([sample.group for sample in samples])
-                value = reward.score(_media(samples), _prompts(samples), group)
-            else:
-                value = cast("Reward", reward).score(_media(samples), _prompts(samples))
+        value = score_once(reward, _piece(samples))
     except SampleError as error:
         value, causes, hint = error.value, error.causes, error.hint
     except Exception as error:  # a reward is somebody's code
@@ -125,13 +119,13 @@ def _score(reward: Reward | GroupReward, samples: Sequence[Sample]) -> list[Outc
     ]
 
 
-def _media(samples: Iterable[Sample]) -> torch.Tensor:
-    return torch.stack([torch.tensor(sample.media) for sample in samples])
-
-
-def _prompts(samples: Sequence[Sample]) -> Prompts:
-    return Prompts(
+def _piece(samples: Sequence[Sample]) -> Piece:
+    """Put samples of one shape together."""
+    prompts = Prompts(
         torch.tensor([sample.prompt_id for sample in samples], dtype=torch.int64),
         tuple(sample.prompt for sample in samples),
         tuple(sample.metadata for sample in samples),
     )
+    media = torch.stack([torch.tensor(sample.media) for sample in samples])
+    group = torch.tensor([sample.group for sample in samples])
+    return Piece(media, prompts, group, range(len(samples)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 State = Literal["starting", "running", "unhealthy", "failed"]
@@ -43,6 +44,34 @@ class ServedReward:
     requests: int = 32
     cpus: float = 1.0
     gpus: float = 0.0
+
+
+@dataclass(frozen=True)
+class ServiceSettings:
+    """How rewards are served together.
+
+    Attributes:
+        host: address to listen on.
+        port: to listen on.
+        token: that clients have to send; empty = none. Replicas get its digest.
+        max_body: bytes that a request may have.
+        body_seconds: seconds that a request may take to arrive.
+        modules: packages (folders) and .py files that replicas import; sent to every node.
+        folders: in which replicas on this machine look for rewards that are not installed.
+        address: of a Ray cluster, ``auto`` for the one of this machine; empty = a Ray of its own
+            is started on this machine, and ends with the service.
+        object_store: bytes of shared memory of a Ray of its own.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    token: str = ""
+    max_body: int = 256_000_000
+    body_seconds: float = 60.0
+    modules: tuple[Path, ...] = ()
+    folders: tuple[Path, ...] = ()
+    address: str = ""
+    object_store: int = 200_000_000
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,11 @@ from ddrl.rewards.http.client import Answered, ExchangeError, send
 from ddrl.rewards.http.retry import is_passing, told_wait
 from ddrl.rewards.http.server_words import quoted, read_json
 from ddrl.rewards.wire.format import FORMAT, WireError
-from ddrl.rewards.wire.reply import Reply, decode_reply
+from ddrl.rewards.wire.message import MAX_ERROR, Reply, decode_reply
 
 if TYPE_CHECKING:
     import httpx
 
-_MAX_ERROR = 1000  # characters of an error of our own format, and of its hint
 _HINTS = {
     401: "the option token_env names the environment variable that holds the server's token",
     404: "the path of the URL is the name that the server's table shows",
@@ -97,8 +96,8 @@ def _own_words(body: bytes) -> tuple[str, str, bool]:
     try:
         found = read_json(body)
     except ValueError:
-        return quoted(body[:_MAX_ERROR].decode("utf-8", "replace")), "", False
+        return quoted(body[:MAX_ERROR].decode("utf-8", "replace")), "", False
     if isinstance(found, dict) and found.get("format") == FORMAT and found.get("error"):
-        error, hint = (quoted(found.get(key, ""), limit=_MAX_ERROR) for key in ("error", "hint"))
+        error, hint = (quoted(found.get(key, ""), limit=MAX_ERROR) for key in ("error", "hint"))
         return error, hint, True
     return quoted(found), "", False

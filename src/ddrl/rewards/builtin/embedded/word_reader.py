@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ddrl.errors import WeightsError
-from ddrl.rewards.builtin.embedded.classifier import UNREADABLE
+from ddrl.rewards.networks.loading import UNREADABLE, one_line
 from ddrl.seeding import derive_seed, generator
 
 ALPHABET = "abcdefghijklmnopqrstuvwxyz"
@@ -121,7 +121,7 @@ class WordReader(nn.Module):
             model.load_state_dict(load_file(folder / "model.safetensors"))
         except UNREADABLE as error:
             raise WeightsError(
-                f"The reader in {folder} can't be read: {' '.join(str(error).split())[:200]}.",
+                f"The reader in {folder} can't be read: {one_line(error, 200)}.",
                 hint="give a folder that ddrl has written, or leave the option weights out",
             ) from error
         return model.eval().requires_grad_(False)

@@ -9,12 +9,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ddrl.errors import RewardError
+from ddrl.errors import RewardError, WeightsError
 from ddrl.records import Prompts
 from ddrl.rewards.card import RewardCard
 from ddrl.rewards.frames import Precision, Runtime, as_levels
-from ddrl.rewards.networks.qwen2vl import frame_size, refuse
-from ddrl.rewards.networks.videoreward import VideoReward
+from ddrl.rewards.networks.qwen2vl import Qwen2VLReader, frame_size, load_base, refuse
+from ddrl.rewards.networks.videoreward_files import (
+    VideoRewardConfig,
+    find_folder,
+    merge_lora,
+    read_checkpoint,
+)
+from ddrl.rewards.networks.videoreward_prompt import REWARD_TOKENS, question
+from ddrl.rewards.networks.weight_files import sizes_of
 
 Dimension = Literal["overall", "visual", "motion", "text"]
 
@@ -92,12 +99,27 @@ class VideoAlignReward:
             raise ValueError("batch_size must be at least 1, clip_fps above 0")
         self.card.require("video_align")
         self._runtime = Runtime.of(device, precision, batch_size)
-        self._net = VideoReward(weights, self._runtime, base=base)
         self._dimension, self._clip_fps = dimension, clip_fps
-        config = self._net.config
+        folder = find_folder(weights)
+        self._config = config = VideoRewardConfig.read(folder)
+        loaded = load_base(base or config.base, REWARD_TOKENS)
+        state = merge_lora(read_checkpoint(folder), config.lora_scale, config.lora_rank)
+        head = state.pop("rm_head.weight", torch.empty(0))
+        _, width = sizes_of(state, {"language_model.embed_tokens.weight": 2}, folder)
+        if head.shape != (config.output_dim, width):
+            raise WeightsError(
+                f"{folder} has a rm_head.weight of shape {tuple(head.shape)}, not "
+                f"{(config.output_dim, width)}.",
+                hint="take weights and model_config.json of one release",
+            )
+        self._reader = Qwen2VLReader(
+            loaded, self._runtime, tokens=REWARD_TOKENS, state=state, where=folder
+        )
+        self._head = head.float().to(self._runtime.device)
         self._mean = torch.tensor(config.mean) if normalized else torch.zeros(3)
         self._std = torch.tensor(config.std) if normalized else torch.ones(3)
 
+    @torch.no_grad()
     def score(self, media: Tensor, prompts: Prompts) -> Tensor:
         """Shape (B, T, 3, H, W) -> (B,).
 
@@ -112,12 +134,16 @@ class VideoAlignReward:
                 hint="a clip has at least two frames; for images there is pickscore",
             )
         value = torch.full((len(media), 3), torch.nan)
-        bad = self._net.reader.unreadable(prompts.text)
+        bad = self._reader.unreadable(prompts.text)
         good = [i for i in range(len(media)) if i not in bad]
         for piece in self._runtime.slices(len(good)):
             rows = good[piece]
-            texts = [prompts.text[i] for i in rows]
-            value[rows] = self._net.score(self._frames(media[rows]), texts)
+            questions = [question(prompts.text[i]) for i in rows]
+            hidden = self._reader.read(self._frames(media[rows]), questions, seen="video")
+            each = hidden @ self._head.T
+            if self._config.output_dim == 3:
+                each = each.diagonal(dim1=1, dim2=2)
+            value[rows] = each.reshape(-1, 3).cpu()
         value = (value - self._mean) / self._std
         if self._dimension == "overall":
             chosen = value.sum(1)
@@ -127,11 +153,11 @@ class VideoAlignReward:
 
     def _frames(self, media: Tensor) -> Tensor:
         """The frames that are looked at, as levels 0 to 255 at the size they are looked at."""
-        config = self._net.config
+        config = self._config
         index = frame_index(media.shape[1], clip_fps=self._clip_fps, fps=config.fps)
         frames = media[:, index.to(media.device)]
         height, width = media.shape[-2:]
-        grain, most = self._net.reader.grain, config.max_pixels
+        grain, most = self._reader.grain, config.max_pixels
         size = frame_size(height, width, grain=grain, min_pixels=MIN_PIXELS, max_pixels=most)
         levels = as_levels(frames.flatten(0, 1))
         levels = F.interpolate(levels, size, mode="bicubic", antialias=True).clamp(0, 255).round()
