@@ -201,7 +201,7 @@ def make_reward(name: str, options: Mapping[str, object]) -> Reward:
 
 
 def _hints(cls: type[Reward]) -> dict[str, Any]:
-    """The types that a reward's options are declared with, as far as they can be found out."""
+    """Return the types that a reward's options are declared with, as far as they are known."""
     try:
         # What dataclasses make names types of other modules.
         return get_type_hints(cls if is_dataclass(cls) else cls.__init__)

@@ -23,7 +23,7 @@ class RewardCard:
         cost: what a call takes.
         media: what it scores.
         license: of its weights.
-        weights: which weights it needs and where they are had; empty without weights.
+        weights: which weights it needs and where to get them; empty without weights.
         hub: the id under which the weights are found on the hub when no folder is given.
         modules: what it imports and ddrl does not install by itself.
         extra: the extra of ddrl that installs them.
@@ -42,7 +42,7 @@ class RewardCard:
     extra: str = ""
 
     def missing_modules(self) -> tuple[str, ...]:
-        """The modules that are not installed here."""
+        """Return the modules that are not installed here."""
         return tuple(name for name in self.modules if importlib.util.find_spec(name) is None)
 
     def require(self, name: str) -> None:
@@ -57,7 +57,7 @@ class RewardCard:
             )
 
     def install_hint(self) -> str:
-        """The command that installs the modules."""
+        """Return the command that installs the modules."""
         if self.extra:
             return f"pip install 'ddrl[{self.extra}]'"
         return "pip install " + " ".join(self.modules)

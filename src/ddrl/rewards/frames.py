@@ -43,12 +43,12 @@ def sample_frames(media: Tensor, count: int) -> Tensor:
 
 
 def reduce_frames(value: Tensor, how: OverFrames) -> Tensor:
-    """Values of frames, shape (B, F), to values of samples, shape (B,)."""
+    """Reduce values of frames, shape (B, F), to values of samples, shape (B,)."""
     return value.mean(1) if how == "mean" else value.amax(1)
 
 
 def batches(length: int, size: int) -> Iterator[slice]:
-    """Slices of at most ``size`` that cover ``range(length)`` in order."""
+    """Yield slices of at most ``size`` that cover ``range(length)`` in order."""
     for start in range(0, length, size):
         yield slice(start, min(start + size, length))
 
@@ -64,7 +64,7 @@ def as_bytes(frames: Tensor) -> Tensor:
 
 
 def pick_device(name: str) -> torch.device:
-    """The device of a reward: the one named, else CUDA if there is one, else the CPU.
+    """Return the device of a reward: the one named, else CUDA if there is one, else the CPU.
 
     Raises:
         RewardError: there is no such device.

@@ -15,7 +15,7 @@ LEVELS = ("sample", "group")
 
 
 def is_group_level(reward: object) -> TypeGuard[GroupReward]:
-    """Whether a reward, or a class of rewards, is given whole groups and their numbers.
+    """Return whether a reward, or a class of rewards, is given whole groups and their numbers.
 
     Raises:
         RewardError: its ``level`` is neither of :data:`LEVELS`.
@@ -33,7 +33,7 @@ def is_group_level(reward: object) -> TypeGuard[GroupReward]:
 def plan_calls(
     group: Tensor, ends: Sequence[int], *, whole_groups: bool, samples_per_call: int = 0
 ) -> list[Sequence[int]]:
-    """Which samples each call of a reward gets; a function of the batch alone, not of time.
+    """Plan which samples each call of a reward gets, by the batch alone and not by time.
 
     Of single samples, ``samples_per_call`` consecutive ones; 0: those of a part. Of whole groups,
     as many as ``samples_per_call`` holds, but at least one; 0: those that a part completes.

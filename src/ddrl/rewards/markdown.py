@@ -13,7 +13,7 @@ _OPTION = re.compile(r"(\w+): (.*?)(?=\n\w+: |\Z)", re.DOTALL)
 
 
 def cards_page() -> str:
-    """A section for every built-in reward: its card, and its options with their defaults."""
+    """Write a section for every built-in reward: its card, and its options with their defaults."""
     return "\n".join(_section(name) for name in BUILTIN)
 
 
@@ -56,6 +56,6 @@ def _toml(value: object) -> str:
 
 
 def _cell(text: str) -> str:
-    """One line, with reStructuredText's marks as Markdown's."""
+    """Write text on one line, with reStructuredText's marks as Markdown's."""
     text = re.sub(r":\w+:`~?(?:[\w.]+\.)?(\w+)`", r"`\1`", " ".join(text.split()))
     return text.replace("``", "`").replace("|", "\\|")

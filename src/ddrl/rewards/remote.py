@@ -139,7 +139,7 @@ class RemoteReward:
         return value
 
     def _parts(self, rows: list[int], group: Tensor | None) -> list[list[int]]:
-        """Which samples each request has."""
+        """Return which samples each request has."""
         if self.level == "sample" or group is None:
             size = self._size or max(len(rows), 1)
             return [rows[one] for one in batches(len(rows), size)]
@@ -176,7 +176,7 @@ class RemoteReward:
 
 
 def _as_array(media: Tensor, *, levels: bool) -> Array:
-    """Pixels as an array that can be written."""
+    """Turn pixels into an array that can be written."""
     media = media.detach().cpu()
     if levels:
         return np.asarray((255 * media.float()).round().clamp(0, 255).byte())

@@ -46,9 +46,9 @@ class Diversity:
         rewards="samples that differ from the others of their prompt in the same step",
         range="at least 0; at most 1 between pixels, at most 2 between features of an encoder",
         prompt="none",
-        hacks="it does not ask what the samples show: between pixels, black beside white or noise "
+        hacks="it does not ask what the samples show: between pixels, black next to white or noise "
         "is best; in an encoder's features, pictures of something else. Give it a small weight "
-        "beside a reward of quality",
+        "next to a reward of quality",
         cost="distances of all pairs of a group; with an `encoder` one pass of it per frame, and "
         "`pip install 'ddrl[models]'`",
         license="none needed; with an `encoder` that of its checkpoint",
@@ -110,7 +110,7 @@ class Diversity:
         if self._model is not None:
             distance = 1 - by_frame @ by_frame.mT
         else:
-            # Not by way of products, whose rounding would set equal samples apart.
+            # Not by products, whose rounding would give equal samples a distance.
             distance = torch.cdist(
                 by_frame, by_frame, compute_mode="donot_use_mm_for_euclid_dist"
             ) / math.sqrt(features.shape[-1])

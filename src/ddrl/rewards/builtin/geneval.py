@@ -40,7 +40,7 @@ class GenEvalReward(FrameReward):
         max_overlap: of two boxes of a name whose intersection over union is larger, the less
             confident one goes.
         max_objects: of a name, at most.
-        position_margin: share of both objects' sizes by which their centres have to be apart.
+        position_margin: share of both objects' sizes by which their centres have to differ.
     """
 
     name = "geneval"
@@ -135,7 +135,7 @@ class GenEvalReward(FrameReward):
 
 
 def _understood(prompts: Prompts) -> tuple[dict[int, Composition], dict[int, str]]:
-    """What each prompt asks for, by its place, and of the others why it is not clear."""
+    """Return what prompts ask for, by place, and why it is not clear for the others, by place."""
     wanted: dict[int, Composition] = {}
     causes: dict[int, str] = {}
     for i, (text, metadata) in enumerate(zip(prompts.text, prompts.metadata, strict=True)):

@@ -28,7 +28,7 @@ _SINGLE = re.compile(r"(?<!\w)'(.*?)'(?!\w)|‘(.*?)’(?!\w)")  # noqa: RUF001
 
 
 def quoted(prompt: str) -> str:
-    """The parts of a prompt in quotation marks, joined by spaces; empty if there are none.
+    """Join the parts of a prompt in quotation marks by spaces; empty if there are none.
 
     Marks are ``"..."`` and ``“...”``; where there are none of them, ``'...'`` and ``‘...’``.
     """
@@ -164,7 +164,7 @@ class OcrReward:
         return (" " if self._spaces else "").join(text.split())
 
     def _read(self, frames: Tensor) -> list[list[str]]:
-        """The text of every frame, shape (B, F, 3, H, W) -> B lists of F."""
+        """Read the text of every frame, shape (B, F, 3, H, W) -> B lists of F."""
         pictures = list(as_bytes(frames.flatten(0, 1)).flip(-1).numpy())  # blue comes first
         height, width = frames.shape[-2:]
         small = height <= LINE_HEIGHT and width >= 2 * height
@@ -211,7 +211,7 @@ def _load_reader(
 
 
 def _model_file(given: str, shipped: Path, kind: str, option: str) -> Path:
-    """The file that is named, or the one of its kind in the wheel.
+    """Find the file that is named, or the one of its kind in the wheel.
 
     Raises:
         RewardError: there is none, or more than one.

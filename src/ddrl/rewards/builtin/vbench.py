@@ -71,7 +71,7 @@ class VBenchReward:
         hacks="a still picture is perfectly consistent and smooth: add `dynamic_degree`, 0 or 1 "
         "per clip, or a reward for motion",
         cost="a DINO ViT-B/16, a CLIP ViT-B/32, an AMT-S, a CLIP ViT-L/14 and a MUSIQ over all "
-        "frames; VBench loads them anew in every call, so score large batches",
+        "frames; VBench loads them again in every call, so score large batches",
         media=("clips",),
         license="Apache-2.0 (VBench); that of each model it downloads",
         weights="VBench 0.1.5 downloads them itself, and DINO's code. Not run here with weights: "
@@ -146,7 +146,7 @@ class VBenchReward:
     def _evaluate(
         self, folder: Path, clips: Tensor, texts: Sequence[str]
     ) -> dict[str, dict[int, float]]:
-        """Dimension to number of the clip to value."""
+        """Return the values by dimension and by the clip's number."""
         videos, output = folder / "clips", folder / "results"
         videos.mkdir()
         asked = {}
@@ -183,7 +183,7 @@ class VBenchReward:
 
 
 def read_results(result: Sequence[Any], dimension: str) -> dict[int, float]:
-    """Values by the clip's number, of one dimension's entry ``[mean, [clip, ...]]``.
+    """Read values by the clip's number from one dimension's entry ``[mean, [clip, ...]]``.
 
     Raises:
         ValueError, LookupError, TypeError: it has another form.

@@ -87,7 +87,7 @@ class VlmJudge:
         prompt="all of it, as the question quotes it; with a question of your own as you write it",
         hacks="text in the picture that tells the judge what to answer; whatever the judge can't "
         "see or count. The prompt is part of the question: one that gives orders may be obeyed. "
-        "Reported: probabilities near 0 and 1, which tell the samples of a group little apart",
+        "Reported: probabilities near 0 and 1, which hardly tell the samples of a group from each other",
         cost="one request per sample, with a PNG per frame: `yes_no` one token, `rubric` up to "
         "`max_tokens`",
         license="of the model behind the endpoint",
@@ -242,7 +242,7 @@ class VlmJudge:
             )
 
     def _content(self, mode: Mode, frames: Tensor, prompt: str, *, question: str = "") -> Content:
-        """A question about the frames of one sample, shape (F, 3, H, W)."""
+        """Write the question about the frames of one sample, shape (F, 3, H, W)."""
         values = {"prompt": prompt, "low": f"{self._low:g}", "high": f"{self._high:g}"}
         question = question or self._question or QUESTIONS[mode]
         text = _FIELD.sub(lambda field: values[field[1]], question)
@@ -251,7 +251,7 @@ class VlmJudge:
         return [*map(picture_part, frames), {"type": "text", "text": text}]
 
     def _reader(self, mode: Mode, form: ChatForm) -> Callable[[Answer], float]:
-        """What makes a score of an answer to a request of this form."""
+        """Return the function that turns an answer to a request of this form into a score."""
 
         def read(answer: Answer) -> float:
             if mode == "rubric":
@@ -268,7 +268,7 @@ class VlmJudge:
 def _checked_fields(
     extra: Mapping[str, Any], omit: Sequence[str]
 ) -> tuple[Mapping[str, Any], Sequence[str]]:
-    """The user's fields of a request.
+    """Check the user's fields of a request and return them.
 
     Raises:
         ValueError: they can't be sent, or are ddrl's alone.

@@ -96,7 +96,7 @@ class Detector:
     def _passes(
         self, names: Sequence[tuple[str, ...]]
     ) -> list[tuple[list[int], list[tuple[str, ...]]]]:
-        """Rows and their queries for each pass; queries of a pass are of one length."""
+        """Plan rows and their queries for each pass; queries of a pass are of one length."""
         wanted = [
             (row, query)
             for row, each in enumerate(names)
@@ -134,7 +134,7 @@ class Detector:
 def boxes_of(
     logits: Tensor, boxes: Tensor, size: tuple[int, int], *, threshold: float, padded: bool
 ) -> list[tuple[int, Box]]:
-    """The boxes of one picture whose confidence is above the threshold, with their query.
+    """Select the boxes of one picture whose confidence is above the threshold, with their query.
 
     Args:
         logits: shape (boxes, queries); a box belongs to its best query.

@@ -34,13 +34,13 @@ class ColorClassifier(TextImageModel):
 
     @torch.no_grad()
     def color(self, frame: Tensor, name: str, box: Box) -> str:
-        """The colour, one of GenEval's, of what a box holds in a frame of shape (3, H, W)."""
+        """Return the colour, one of GenEval's, of the object in a box of a frame (3, H, W)."""
         piece = crop(frame, box)
         image = self._encode_images(piece[None])[0]
         return COLORS[int((self._direction(name) @ image).argmax())]
 
     def _direction(self, name: str) -> Tensor:
-        """Of all colours, shape (colours, D)."""
+        """Return the directions of all colours, shape (colours, D)."""
         if name not in self._directions:
             texts = [text.format(color=c, name=name) for c in COLORS for text in TEMPLATES]
             pieces = [self._encode(texts[rows]) for rows in self._runtime.slices(len(texts))]
@@ -50,6 +50,6 @@ class ColorClassifier(TextImageModel):
 
 
 def crop(frame: Tensor, box: Box) -> Tensor:
-    """What a box holds, every pixel that it touches: (3, H, W) -> (3, h, w)."""
+    """Cut out every pixel that a box touches: (3, H, W) -> (3, h, w)."""
     top, left = math.floor(box.top), math.floor(box.left)
     return frame[:, top : math.ceil(box.bottom), left : math.ceil(box.right)]

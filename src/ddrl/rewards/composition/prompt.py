@@ -96,7 +96,7 @@ class Composition:
 
 
 def composition_of(text: str, metadata: Mapping[str, Any]) -> Composition:
-    """What a prompt asks for: by its metadata in GenEval's form if it has such, else by its text.
+    """Return what a prompt asks for, by metadata in GenEval's form if there is, else by its text.
 
     Raises:
         ValueError: it can't be understood; the message is a clause that says why.
@@ -142,7 +142,7 @@ def parse(prompt: str) -> Composition:
 
 
 def _item(text: str) -> tuple[Item, bool]:
-    """An item, and whether its number is exact.
+    """Read an item, and whether its number is exact.
 
     Raises:
         ValueError: it is none.
@@ -180,7 +180,7 @@ def _singular(word: str) -> str:
 
 
 def _from_metadata(metadata: Mapping[str, Any]) -> Composition:
-    """GenEval's own form, a line of its ``evaluation_metadata.jsonl``.
+    """Read GenEval's own form, a line of its ``evaluation_metadata.jsonl``.
 
     Raises:
         ValueError: it is none.

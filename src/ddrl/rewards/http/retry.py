@@ -55,7 +55,7 @@ class Patience:
             raise ValueError("pause must be at least 0, deadline above 0")
 
     def backoff(self, attempt: int) -> float:
-        """Seconds before an attempt, counted from 0; up to a quarter less, by chance."""
+        """Return the seconds before an attempt, counted from 0; up to a quarter less, by chance."""
         if not attempt:
             return 0.0
         return min(self.pause * 2.0 ** (attempt - 1), self.longest) * (1 - self.jitter() / 4)
@@ -74,12 +74,12 @@ class NoAnswerError(Exception):
 
 
 def is_passing(status: int) -> bool:
-    """Whether the same request may succeed a moment after this status of HTTP."""
+    """Return whether the same request may succeed a moment after this status of HTTP."""
     return status in _PASSING or (status >= 500 and status not in _NEVER_PASSING)
 
 
 def told_wait(headers: Mapping[str, str], *, now: float | None = None) -> float | None:
-    """Seconds that a server asks to wait; None where it does not, or says no time that is ahead.
+    """Return the seconds that a server asks to wait; None if it asks for none, or for the past.
 
     Reads ``retry-after-ms``, then ``retry-after`` in seconds or as a date.
 

@@ -117,7 +117,7 @@ class ChatEndpoint:
     async def _ask_in_form(
         self, url: str, question: Content, form: ChatForm, timeout: float
     ) -> Answer:
-        """One attempt; a refusal that teaches the form is none."""
+        """Make one attempt; a refusal that teaches the form does not count as one."""
         for _ in range(MAX_LESSONS):
             body = form.body(question)
             content = json.dumps({"model": self.model, **body}).encode()
@@ -174,7 +174,7 @@ class ChatEndpoint:
 
 
 def picture_part(frame: Tensor) -> dict[str, Any]:
-    """A frame, pixels in [0, 1] of shape (3, H, W), as the part of a message: a PNG in the URL."""
+    """Write a frame, pixels in [0, 1] of shape (3, H, W), as a part of a message: a PNG in a URL."""
     file = io.BytesIO()
     Image.fromarray(as_bytes(frame).numpy()).save(file, format="PNG")
     data = base64.b64encode(file.getvalue()).decode("ascii")

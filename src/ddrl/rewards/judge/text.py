@@ -43,7 +43,7 @@ _MAX_TEXT = 100_000  # characters that are searched
 
 
 def answer_text(answer: Answer, *, max_tokens: int) -> str:
-    """What the model says when it has done reasoning.
+    """Return what the model says after its reasoning.
 
     Args:
         answer: the first of a reply's choices.
@@ -78,7 +78,7 @@ def answer_text(answer: Answer, *, max_tokens: int) -> str:
 
 
 def rubric_score(answer: Answer, *, low: float, high: float, max_tokens: int) -> float:
-    """The score in an answer, scaled from [low, high] to [0, 1].
+    """Return the score in an answer, scaled from [low, high] to [0, 1].
 
     Reads a JSON object with ``score``, whatever surrounds it, else text that is a score or names
     one. A number may be text, ``7,5`` or ``7/10``.
@@ -102,7 +102,7 @@ def rubric_score(answer: Answer, *, low: float, high: float, max_tokens: int) ->
 
 
 def _joined(content: object) -> str:
-    """A message's content: text, or a list of parts of which some are text."""
+    """Join the text of a message, which is text or a list of parts of which some are text."""
     if isinstance(content, list):
         parts = [part.get("text") for part in content if _is_text(part)]
         return "".join(part for part in parts if isinstance(part, str))
@@ -116,7 +116,7 @@ def _is_text(part: object) -> bool:
 
 
 def _objects(text: str) -> list[object]:
-    """The scores of all JSON objects in a text that have one."""
+    """Find the scores of all JSON objects in a text that have one."""
     try:
         whole = read_json(text)
     except ValueError:
@@ -138,7 +138,7 @@ def _decoded(text: str) -> Iterator[object]:
 
 
 def _scores(found: object) -> Iterator[object]:
-    """The value of ``score``, or of it within an object or list around it."""
+    """Yield the value of ``score``, also from within an object or list around it."""
     for _ in range(3):
         if isinstance(found, list) and len(found) == 1:
             found = found[0]
@@ -153,7 +153,7 @@ def _scores(found: object) -> Iterator[object]:
 
 
 def _number(value: object, high: float) -> float:
-    """A score of JSON as a number.
+    """Turn a score of JSON into a number.
 
     Raises:
         ExchangeError: it is none.
@@ -170,7 +170,7 @@ def _number(value: object, high: float) -> float:
 
 
 def _in_words(text: str, high: float) -> list[float]:
-    """Scores of an answer that is no JSON: all of it is one, or it names them."""
+    """Find the scores of an answer that is no JSON: all of it is one, or it names them."""
     plain = _MARKS.sub("", text).strip()
     if match := _WHOLE.fullmatch(plain):
         return [_value(match, high)]

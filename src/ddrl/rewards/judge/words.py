@@ -80,7 +80,7 @@ class YesNo:
         return yes / (yes + no)
 
     def said(self, answer: Answer, *, max_tokens: int) -> float:
-        """1 for an answer that says yes and 0 for no, without log-probabilities.
+        """Return 1 for an answer that says yes and 0 for no, without log-probabilities.
 
         Raises:
             ExchangeError: it says neither, or both.
@@ -99,13 +99,13 @@ class YesNo:
 
 
 def _word(text: str) -> str:
-    """A word without what stands around it: letters and their marks, in one case."""
+    """Strip a word to its letters and their marks, in one case."""
     text = unicodedata.normalize("NFC", text.strip(_SPACES).casefold())
     return "".join(letter for letter in text if unicodedata.category(letter)[0] in "LMN")
 
 
 def _first_token(answer: Answer) -> list[tuple[str, float]]:
-    """The likeliest first tokens of the answer proper, each with its log-probability.
+    """Return the likeliest first tokens of the answer proper, each with its log-probability.
 
     Raises:
         ExchangeError: they are not there.
@@ -127,7 +127,7 @@ def _first_token(answer: Answer) -> list[tuple[str, float]]:
 
 
 def _begin(tokens: Sequence[str]) -> int:
-    """Where the answer begins: behind its reasoning and empty lines, if it goes on there."""
+    """Find where the answer begins: after its reasoning and empty lines, if it goes on there."""
     ends = [place for place, token in enumerate(tokens) if re.search(r"</\s*think", token)]
     place = ends[-1] + 1 if ends else 0
     while place + 1 < len(tokens) and not tokens[place].strip():

@@ -43,7 +43,7 @@ _PART = re.compile(r"(?<![\w.])patch_embed\.proj(?=\.)|attn\.(?:qkv|proj)(?=\.)|
 
 
 def blip_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Weights in the names of :class:`_Network`, without those that are not used."""
+    """Rename weights to the names of :class:`_Network`, without those that are not used."""
     named = {}
     for name, value in state.items():
         if name.startswith("blip.visual_encoder."):
@@ -58,7 +58,7 @@ def blip_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def blip_configs(state: Mapping[str, Tensor], where: str | Path) -> tuple[Any, Any]:
-    """The ``BlipVisionConfig`` and ``BlipTextConfig`` of weights in the released names.
+    """Derive the ``BlipVisionConfig`` and ``BlipTextConfig`` of weights in the released names.
 
     What weights do not show is that of BLIP: heads of 64, and its layer norms (1e-6 in vit.py,
     1e-12 in med_config.json).

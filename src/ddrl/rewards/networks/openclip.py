@@ -51,7 +51,7 @@ _BLOCK = re.compile(r"(visual\.)?transformer\.resblocks\.(\d+)\.(.+?)[._](weight
 
 
 def clip_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Weights in the names of ``CLIPModel``; names that open_clip has not are kept."""
+    """Rename weights to the names of ``CLIPModel``; names that open_clip does not have stay."""
     named: dict[str, Tensor] = {}
     for name, value in state.items():
         module, _, kind = name.rpartition(".")
@@ -76,7 +76,7 @@ def clip_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def clip_config(state: Mapping[str, Tensor], end_of_text: int, where: str | Path) -> Any:  # noqa: ANN401
-    """The ``CLIPConfig`` of weights in open_clip's names, with the heads of a ViT-H-14.
+    """Derive the ``CLIPConfig`` of weights in open_clip's names, with the heads of a ViT-H-14.
 
     Args:
         state: the weights.
@@ -158,7 +158,7 @@ class PaddedClip(TextImageModel):
         return model.to(self._runtime.dtype)
 
     def _read_image_processor(self, source: str) -> None:
-        """None is needed: the bars, the mean and the standard deviation are fixed."""
+        """Read nothing: the bars, the mean and the standard deviation are fixed."""
 
     def _pixels(self, images: Tensor) -> Tensor:
         return padded_square(images, self.image_size)

@@ -15,7 +15,7 @@ STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 def cropped_square(images: Tensor, size: int) -> Tensor:
-    """The middle, after a bicubic resize of the shorter side: ``clip.load``'s transform.
+    """Cut out the middle, after a bicubic resize of the shorter side: ``clip.load``'s transform.
 
     From it by at most 2 of 255 levels, see :func:`ddrl.rewards.networks.towers.preprocess`. The
     crop of transformers' processors can be off by a pixel from this one, which is torchvision's.
@@ -37,7 +37,7 @@ def cropped_square(images: Tensor, size: int) -> Tensor:
 
 
 def padded_square(images: Tensor, size: int) -> Tensor:
-    """All of the picture, the longer side resized to ``size``, with black bars.
+    """Resize the longer side to ``size`` and fill the rest of the square with black bars.
 
     Source: ``ResizeMaxSize`` in HPSv2's copy of open_clip, which resizes tensors, so that nothing
     is rounded or clamped. Departs: a picture whose longer side has the right length already is

@@ -27,7 +27,7 @@ _AFTER = "<|im_end|>\n<|im_start|>assistant\n"
 def frame_size(
     height: int, width: int, *, grain: int, min_pixels: int, max_pixels: int
 ) -> tuple[int, int]:
-    """The size that frames are brought to: multiples of ``grain``, about the same shape.
+    """Choose the size that frames are resized to: multiples of ``grain``, about the same shape.
 
     Their number of pixels is from ``min_pixels`` to ``max_pixels``; where the two are closer than
     the grain allows, it may be above.
@@ -66,7 +66,7 @@ def patches(levels: Tensor, *, size: int, merge: int, depth: int) -> Tensor:
 
 
 def name_of_today(name: str) -> str:
-    """A weight's name in transformers' ``Qwen2VLModel``, from PEFT's and older ones."""
+    """Translate a weight's name of PEFT or of older versions to that of ``Qwen2VLModel``."""
     name = name.removeprefix("base_model.model.")
     inner = name.removeprefix("model.")
     if inner == name or inner.startswith(("visual.", "language_model.")):
@@ -75,7 +75,7 @@ def name_of_today(name: str) -> str:
 
 
 def load_base(base: str, tokens: Sequence[str]) -> tuple[Any, Any]:
-    """Qwen2-VL's configuration, and its tokenizer with more tokens.
+    """Read Qwen2-VL's configuration, and its tokenizer with more tokens.
 
     Args:
         base: folder or hub id of the two; weights are not needed.
@@ -145,18 +145,18 @@ class Qwen2VLReader:
 
     @property
     def grain(self) -> int:
-        """Height and width of frames are multiples of it."""
+        """The number of pixels that divides the height and width of frames."""
         return int(self._vision.patch_size * self._vision.spatial_merge_size)
 
     def unreadable(self, prompts: Sequence[str]) -> list[int]:
-        """Prompts that hold tokens which belong to the model."""
+        """Return the places of prompts that hold tokens which belong to the model."""
         own = {*self._tokens, *self._seen.values()}
         each = (self._tokenizer(prompt)["input_ids"] for prompt in prompts)
         return [i for i, ids in enumerate(each) if own & set(ids)]
 
     @torch.no_grad()
     def read(self, levels: Tensor, questions: Sequence[str], *, seen: Seen) -> Tensor:
-        """The last layer at the tokens.
+        """Return the last layer's output at the tokens.
 
         Args:
             levels: pixels from 0 to 255, shape (B, T, 3, H, W), T even, or 1 of an image, H and W
@@ -198,7 +198,7 @@ class Qwen2VLReader:
 
 
 def refuse(value: Tensor, rows: Sequence[int]) -> Tensor:
-    """The values, shape (B,), if every prompt could be read.
+    """Return the values, shape (B,), if every prompt can be read.
 
     Args:
         value: of all samples.

@@ -55,7 +55,7 @@ class TextImageModel:
         self._length = int(self._model.config.text_config.max_position_embeddings)
 
     def _read(self, weights: str) -> Any:  # noqa: ANN401 - transformers is untyped
-        """The model; a subclass may read other files."""
+        """Read the model; a subclass may read other files."""
         import transformers
 
         model, info = load_model(transformers.AutoModel, weights, self._runtime.dtype)
@@ -68,7 +68,7 @@ class TextImageModel:
         return load_images(source)
 
     def _pixels(self, images: Tensor) -> Tensor:
-        """What the image tower takes, of pixels in [0, 1]."""
+        """Return what the image tower takes, of pixels in [0, 1]."""
         return preprocess(images, self._images)
 
     @property
@@ -78,7 +78,7 @@ class TextImageModel:
 
     @property
     def width(self) -> int:
-        """Of the features."""
+        """How many numbers the features have."""
         return int(self._model.config.projection_dim)
 
     @property
@@ -124,13 +124,13 @@ class TextImageModel:
 
 
 def _unit(output: Any) -> Tensor:  # noqa: ANN401 - transformers is untyped
-    """The pooled features, at length 1, float32 on the CPU."""
+    """Return the pooled features, at length 1, float32 on the CPU."""
     features = output if isinstance(output, Tensor) else output.pooler_output
     return F.normalize(features.float(), dim=-1).cpu()
 
 
 def preprocess(images: Tensor, processor: Any) -> Tensor:  # noqa: ANN401 - transformers is untyped
-    """What an image processor of transformers makes of images, from tensors and on their device.
+    """Do what an image processor of transformers does, with tensors and on their device.
 
     Horizontally and then vertically with rounding in between, as Pillow resizes: off from it by
     at most 2 of 255 levels, and by less than 0.02 levels in the mean.

@@ -1,7 +1,7 @@
 """The files of VideoReward: its configuration, and its weights with the LoRA merged.
 
 The released folder holds ``model_config.json`` and ``checkpoint-*/model.pth``, a state dict of
-all weights with the LoRA beside them, in the names that transformers had before version 5.
+all weights and the LoRA, in the names that transformers had before version 5.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class VideoRewardConfig:
         output_dim: of the head: 1, or 3 of which each token has its own.
         lora_rank: 0 without LoRA.
         lora_scale: factor of the product of the two LoRA matrices.
-        mean: of VQ, MQ and TA over the authors' data.
-        std: likewise.
+        mean: means of VQ, MQ and TA over the authors' data.
+        std: standard deviations of VQ, MQ and TA over the authors' data.
     """
 
     base: str
@@ -88,7 +88,7 @@ class VideoRewardConfig:
 
 
 def find_folder(weights: str) -> Path:
-    """The folder that is named, or that of a hub id, downloaded if need be.
+    """Find the folder that is named, or download that of a hub id.
 
     Raises:
         WeightsError: there is none.
@@ -107,7 +107,7 @@ def find_folder(weights: str) -> Path:
 
 
 def merge_lora(state: Mapping[str, Tensor], scale: float, rank: int) -> dict[str, Tensor]:
-    """Names of today, and W + scale B A where there is a LoRA.
+    """Translate names to today's, and put W + scale B A where there is a LoRA.
 
     Args:
         state: a checkpoint's weights.
@@ -141,7 +141,7 @@ def merge_lora(state: Mapping[str, Tensor], scale: float, rank: int) -> dict[str
 
 
 def read_checkpoint(folder: Path) -> dict[str, Tensor]:
-    """The latest ``checkpoint-*/model.pth``, mapped rather than read.
+    """Read the latest ``checkpoint-*/model.pth``, mapped where possible.
 
     Raises:
         WeightsError: there is none, or it is broken.

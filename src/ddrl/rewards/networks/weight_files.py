@@ -23,14 +23,14 @@ _BROKEN: tuple[type[Exception], ...] = (*UNREADABLE, EOFError)  # what reading a
 _Model = TypeVar("_Model", bound=nn.Module)
 
 _WRAPPERS = ("state_dict", "model")
-"""Keys under which training code puts a state dict beside the state of the training."""
+"""Keys under which training code puts a state dict, next to the state of the training."""
 
 
 def find_file(weights: str, name: str) -> Path:
-    """The file that is named, or ``name`` in the folder or hub id that is named.
+    """Find the file that is named, or ``name`` in the folder or hub id that is named.
 
     Args:
-        weights: a file, a folder, or a hub id, from which the file is downloaded if need be.
+        weights: a file, a folder, or a hub id, from which the file is downloaded.
         name: what the released file is called.
 
     Raises:
@@ -59,7 +59,7 @@ def find_file(weights: str, name: str) -> Path:
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """The state dict in a file, mapped rather than read where its format allows.
+    """Read the state dict in a file, mapped where its format allows.
 
     Args:
         path: of safetensors, or of ``torch.save``, which is read with ``weights_only=True``.
@@ -95,7 +95,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
 
 
 def sizes_of(state: Mapping[str, Tensor], names: Mapping[str, int], where: str | Path) -> list[int]:
-    """Sizes of a model, read off its weights.
+    """Read the sizes of a model off its weights.
 
     Args:
         state: the weights.
@@ -124,7 +124,7 @@ def sizes_of(state: Mapping[str, Tensor], names: Mapping[str, int], where: str |
 def fill(
     make: Callable[[], _Model], state: Mapping[str, Tensor], where: str | Path, *, hint: str = ""
 ) -> _Model:
-    """A model with these weights and no others.
+    """Make a model with these weights and no others.
 
     Args:
         make: makes the model, of which no weight takes memory.

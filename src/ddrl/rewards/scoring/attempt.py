@@ -1,4 +1,4 @@
-"""One call of a reward, with its retries; whatever comes of it is a column, or stops the run."""
+"""One call of a reward, with its retries; what it gives is a column, or an error ends the run."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Piece:
     is_whole: bool = True
 
     def select(self, places: Sequence[int]) -> Piece:
-        """The samples at these places of the piece."""
+        """Return the samples at these places of the piece."""
         index = list(places)
         rows = [self.rows[place] for place in index]
         prompts = self.prompts.select(index)
@@ -109,7 +109,7 @@ def attempt(entry: WeightedReward, piece: Piece, *, pause: float, left: threadin
 
 
 def score_once(reward: Reward | GroupReward, piece: Piece) -> object:
-    """What a reward returns, which may be anything."""
+    """Call a reward and return what it returns, which may be anything."""
     with torch.no_grad():
         if is_group_level(reward):
             return reward.score(piece.media, piece.prompts, piece.group)
@@ -147,7 +147,7 @@ def _attempt(entry: WeightedReward, piece: Piece, pause: float, left: threading.
 
 
 def _cause(entry: WeightedReward, piece: Piece, error: Exception) -> tuple[str, str]:
-    """Why a reward failed, and what the user can do about it."""
+    """Return why a reward failed, and what the user can do about it."""
     name, where = entry.name, ""
     if not piece.is_whole:
         where = f" from sample {piece.rows[0]} ({piece.prompts.text[0]!r}) on"

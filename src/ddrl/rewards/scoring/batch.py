@@ -63,7 +63,7 @@ class Scoring:
         self._parts: list[Parts] = [[] for _ in rewards]
         self._calls: list[Call[None]] = []
         if len(rewards) == 1 and not rewards[0].timeout and len(ends) <= 1:
-            return  # there is nothing to do beside it: it runs where the result is asked for
+            return  # nothing can run at the same time: it runs where the result is asked for
         for place, (entry, lane) in enumerate(zip(rewards, lanes, strict=True)):
             self._calls.append(lane.start(partial(self._run, place), name=f"reward {entry.name}"))
 
@@ -95,7 +95,7 @@ class Scoring:
         return self._finish(self.columns())
 
     def columns(self, *, strict: bool = True) -> list[Column]:
-        """What each reward returned, failed or not, in the order of the rewards.
+        """Return what each reward returned, failed or not, in the order of the rewards.
 
         Args:
             strict: whether an answer that is not one float per sample is raised, or a failure too.

@@ -91,7 +91,7 @@ class Scorer:
         """Begin to score B samples that are handed over in parts.
 
         What comes out is what :meth:`score` gives for all of them at once, for rewards that score
-        a sample alone as they do beside others.
+        a sample alone as they do among others.
 
         Args:
             prompts: the prompt of every sample, length B.
@@ -122,7 +122,7 @@ class Scorer:
         """Score B samples of which only a part is there at a time.
 
         What comes out is what :meth:`score` gives for all of them at once, for rewards that score
-        a sample alone as they do beside others.
+        a sample alone as they do among others.
 
         Args:
             media: makes pixels, shape (P, ...), of the samples at P places, shape (P,).

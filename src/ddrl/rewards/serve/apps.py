@@ -32,7 +32,7 @@ _PIP = re.compile(r"^(?:\S+ )?ERROR: (.+)$", re.MULTILINE)
 
 
 def applications() -> Mapping[str, Any] | None:
-    """The applications that Serve has; None where it is not running."""
+    """Return the applications that Serve has; None where it is not running."""
     try:
         ray.get_actor("SERVE_CONTROLLER_ACTOR", namespace="serve")
     except ValueError:
@@ -41,7 +41,7 @@ def applications() -> Mapping[str, Any] | None:
 
 
 def http_address() -> tuple[str, int]:
-    """Host and port of a Serve that is running."""
+    """Return host and port of a Serve that is running."""
     from ray.serve.context import _get_global_client
 
     config = _get_global_client().http_config
@@ -85,7 +85,7 @@ def deploy(
 
 
 def _options(one: ServedReward, code: Mapping[str, Any]) -> dict[str, Any]:
-    """What Serve is told of a reward's deployment."""
+    """Return what Serve is told of a reward's deployment."""
     environment = dict(code)
     if one.requirements:
         environment["pip"] = {
@@ -116,7 +116,7 @@ def _options(one: ServedReward, code: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def look(rewards: Sequence[ServedReward], url: str) -> list[ServedState]:
-    """How the rewards do.
+    """Return how the rewards do.
 
     Args:
         rewards: which.
@@ -145,7 +145,7 @@ def _state(one: ServedReward, application: Any, url: str) -> ServedState:  # noq
 
 
 def _cause(text: str) -> str:
-    """The sentence of a traceback, or of pip's output, that says why."""
+    """Find the sentence that says why, in a traceback or in pip's output."""
     if found := _PIP.findall(text):
         return quoted(found[-1], limit=_MAX_CAUSE)
     errors = [(kind, words) for kind, words in _ERROR.findall(text) if not kind.startswith("Ray")]

@@ -24,7 +24,7 @@ class Sample:
         media: pixels in [0, 1], (3, H, W) or (T, 3, H, W).
         prompt: its text.
         prompt_id: the integer identity of the prompt.
-        metadata: what the data source knows of it.
+        metadata: what the data source knows about it.
         group: of a reward of whole groups.
     """
 
@@ -38,7 +38,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a sample.
+    """The result of a sample.
 
     Attributes:
         value: the reward; None = there is none.
@@ -54,7 +54,7 @@ class Outcome:
 
 
 def samples_of(request: Request) -> list[Sample]:
-    """The samples of a request, in its order."""
+    """Return the samples of a request, in its order."""
     return [
         Sample(request.request, media, text, number, dict(metadata), group)
         for media, text, number, metadata, group in zip(
@@ -71,8 +71,8 @@ def samples_of(request: Request) -> list[Sample]:
 def score_samples(reward: Reward | GroupReward, samples: Sequence[Sample]) -> list[Outcome]:
     """Score samples together as far as their media has one shape.
 
-    Where a call fails and holds samples of several requests, each request's are scored apart: a
-    request does not fail for what another one sent.
+    Where a call fails that holds samples of several requests, each request is scored alone: it does
+    not fail for what another one sent.
 
     Returns:
         One for each sample, in their order.
@@ -93,7 +93,7 @@ def score_samples(reward: Reward | GroupReward, samples: Sequence[Sample]) -> li
 
 
 def _score(reward: Reward | GroupReward, samples: Sequence[Sample]) -> list[Outcome]:
-    """One call of the reward, whatever it raises."""
+    """Call the reward once, whatever it raises."""
     causes: dict[int, str] = {}
     hint = ""
     try:

@@ -9,7 +9,7 @@ class Budget:
     """An amount of which requests take a part each; whoever asks first is given first.
 
     Args:
-        size: of it; who asks for more waits for all of it.
+        size: the amount; a request for more waits for all of it.
     """
 
     def __init__(self, size: int) -> None:

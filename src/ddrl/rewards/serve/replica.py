@@ -99,7 +99,7 @@ class Replica:
         return _error(error.status, error.message, error.hint)
 
     async def _opened(self, request: HttpRequest) -> Opened:
-        """A request's header, and its body as it came.
+        """Read a request's header; its media are not decoded yet.
 
         Raises:
             WireError: it is none that this reward can answer.
@@ -140,7 +140,7 @@ class Replica:
             self._budget.give(cost)
 
     async def _outcomes(self, request: Request) -> list[Outcome]:
-        """What became of each sample; a large request takes turns with those that come later."""
+        """Score each sample; a large request takes turns with those that come later."""
         samples, size = samples_of(request), self._served.batch_size
         if not self._is_group:
             found: list[Outcome] = []
@@ -158,7 +158,7 @@ class Replica:
 
     @serve.batch(max_batch_size=16, batch_wait_timeout_s=0.01)  # type: ignore[untyped-decorator]
     async def _one(self, samples: list[Sample]) -> list[Outcome]:
-        """Takes one sample; Serve gathers those of all requests that are under way."""
+        """Score one sample; Serve gathers those of all requests that are under way."""
         return await self._score(samples)
 
     async def _score(self, samples: Sequence[Sample]) -> list[Outcome]:

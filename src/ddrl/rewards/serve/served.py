@@ -21,7 +21,7 @@ class ServedReward:
         path: the last part of its URL.
         name: of the reward.
         options: of the reward.
-        requirements: of pip, beside what is installed here.
+        requirements: of pip, in addition to what is installed here.
         replicas: how many.
         max_replicas: up to how many when requests wait; at most ``replicas`` = a fixed number.
         target_requests: requests under way per replica that are aimed at.

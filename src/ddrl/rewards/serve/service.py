@@ -53,7 +53,7 @@ class RewardService:
         self._started = deploy(self._rewards, self._settings, uris)
 
     def states(self) -> list[ServedState]:
-        """How each reward does, in the order they were given in."""
+        """Return how each reward does, in the order they were given in."""
         from ddrl.rewards.serve.apps import look
 
         return look(self._rewards, self._url())
@@ -133,7 +133,7 @@ class RewardService:
             except Exception as error:  # of no class of its own
                 if "Failed to bind" not in str(error):
                     raise
-                raise self._port_taken("somebody else took the port meanwhile") from error
+                raise self._port_taken("another process has just taken the port") from error
             return True
         taken = [one.path for one in self._rewards if APP + one.path in before]
         if taken:

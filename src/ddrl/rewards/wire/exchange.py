@@ -1,4 +1,4 @@
-"""One exchange with a server of rewards: a request of the wire format, and what came of it."""
+"""One exchange with a server of rewards: a request in the wire format, and the reply to it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Sent:
 
     @property
     def max_reply(self) -> int:
-        """Bytes that a reply may have."""
+        """How many bytes a reply may have."""
         return 65_536 + 1024 * len(self.samples)
 
 
@@ -67,7 +67,7 @@ async def exchange(client: httpx.AsyncClient, url: str, sent: Sent, *, timeout: 
 
 
 def _refusal(answered: Answered) -> ExchangeError:
-    """What a status other than 200 means."""
+    """Say what a status other than 200 means."""
     status, wait = answered.status, told_wait(answered.headers)
     said, hint, is_own = _own_words(answered.body)
     if is_own:  # by the service of rewards itself: the reward failed, or does not want this
@@ -92,7 +92,7 @@ def _refusal(answered: Answered) -> ExchangeError:
 
 
 def _own_words(body: bytes) -> tuple[str, str, bool]:
-    """What the server says, a hint, and whether it speaks the wire format."""
+    """Return what the server says, a hint, and whether it speaks the wire format."""
     try:
         found = read_json(body)
     except ValueError:

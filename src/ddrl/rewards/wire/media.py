@@ -53,7 +53,7 @@ def encode(media: Array, *, encoding: Encoding, fps: float) -> list[bytes]:
 
 
 def count(shape: tuple[int, ...]) -> int:
-    """How many numbers media of this shape have.
+    """Return how many numbers media of this shape have.
 
     Raises:
         WireError: it is no shape of media, or they are too many.
@@ -162,7 +162,7 @@ def _from_mp4(part: bytes, number: int, shape: tuple[int, ...]) -> Array:
                 frames.append(frame.to_ndarray(format="rgb24"))
     except WireError:
         raise
-    except Exception as error:  # whatever PyAV makes of it
+    except Exception as error:  # PyAV has many ways to say that a file is broken
         raise WireError(f"clip {number} is no MP4 file, or cut off ({quoted(error)})") from error
     if len(frames) != length:
         more = "more than " if len(frames) > length else ""

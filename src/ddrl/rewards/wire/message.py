@@ -1,4 +1,4 @@
-"""The wire format of rewards apart from the trainer, version 1 (docs/rewards.md).
+"""The wire format of rewards in another process than the trainer, version 1 (docs/rewards.md).
 
     request = length of the header (8 bytes, little endian) + header (JSON) + parts, end to end
     reply   = JSON
@@ -53,7 +53,7 @@ class Request:
         media: pixels in [0, 1], float32, or uint8 levels; (B, 3, H, W) or (B, T, 3, H, W).
         prompts: B texts.
         prompt_ids: their integer identity, shape (B,); what has one prompt has one id.
-        metadata: what the data source knows of each, in types of JSON.
+        metadata: what the data source knows about each, in types of JSON.
         group: the group of each, for a reward of whole groups; else empty.
         reward: which reward is asked for; empty = whichever is there.
         request: the id of the request.
@@ -113,7 +113,7 @@ class Opened:
     cost: int
 
     def decode(self) -> Request:
-        """The request, with its media.
+        """Decode the media and return the request.
 
         Raises:
             WireError: they are not what the header says.
@@ -213,7 +213,7 @@ def open_request(body: bytes) -> Opened:
 
 @dataclass(frozen=True)
 class Reply:
-    """What became of them.
+    """What a reward gave for the samples of a request.
 
     Attributes:
         values: a number each; None where there is none; it may be no finite number.
@@ -234,7 +234,7 @@ class _Reply(Model):
 
 
 def encode_reply(request: Request, reply: Reply) -> bytes:
-    """Write what became of a request's samples; what is no finite number becomes null."""
+    """Write the values of a request's samples; what is no finite number becomes null."""
     values = [None if v is None or not math.isfinite(v) else v for v in reply.values]
     causes = {
         request.samples[i]: printable(

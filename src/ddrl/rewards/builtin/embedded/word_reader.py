@@ -59,7 +59,7 @@ class WordReader(nn.Module):
     def _layers(self, media: Tensor) -> tuple[Tensor, Tensor]:
         """Pixels (B, 3, 32, W) in [0, 1] to (B, 48, 8, W / 4) and columns (B, W / 4, 96)."""
         blurred = F.avg_pool2d(F.pad(media, (2, 2, 2, 2), mode="replicate"), 5, stride=1)
-        # Faint stripes beside letters of full contrast.
+        # Faint stripes next to letters of full contrast.
         faint = torch.tanh(16 * (media - blurred))
         texture = cast(Tensor, self.texture(torch.cat([2 * media - 1, faint], dim=1)))
         return texture, cast(Tensor, self.letter(texture)).squeeze(2).transpose(1, 2)
@@ -73,7 +73,7 @@ class WordReader(nn.Module):
         return self._features(*self._layers(media))
 
     def words(self, media: Tensor) -> list[str]:
-        """What is read in pixels (B, 3, 32, W)."""
+        """Read the words in pixels (B, 3, 32, W)."""
         found = []
         for row in self.columns(self._layers(media)[1]).argmax(-1).tolist():
             kept = [one for one, before in zip(row, [0, *row], strict=False) if one != before]
@@ -81,11 +81,11 @@ class WordReader(nn.Module):
         return found
 
     def style(self, media: Tensor, name: str) -> Tensor:
-        """The likeliest class of one style, (B,)."""
+        """Return the likeliest class of one style, (B,)."""
         return cast(Tensor, self.heads[name](self.features(media))).argmax(1)
 
     def loss(self, media: Tensor, words: Sequence[str], styles: Mapping[str, Tensor]) -> Tensor:
-        """The sum of the losses of words, of which letters occur, and of styles."""
+        """Add up the losses of the words, of which letters occur, and of the styles."""
         texture, columns = self._layers(media)
         log_prob = F.log_softmax(self.columns(columns), dim=2).transpose(0, 1)
         spelled = [[1 + ALPHABET.index(letter) for letter in word] for word in words]

@@ -22,7 +22,7 @@ class _CroppedClip(TextImageModel):
     """A CLIP that sees the middle of a picture, as ``clip.load``'s transform cuts it."""
 
     def _read_image_processor(self, source: str) -> None:
-        """None is needed: the transform is fixed."""
+        """Read nothing: the transform is fixed."""
 
     def _pixels(self, images: Tensor) -> Tensor:
         return cropped_square(images, self.image_size)

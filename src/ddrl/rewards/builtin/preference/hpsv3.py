@@ -130,7 +130,7 @@ class Hpsv3Reward(FrameReward):
         return value[:, 0], value[:, 1].exp()
 
     def _levels(self, images: Tensor) -> Tensor:
-        """Levels 0 to 255 at the size they are looked at, as Pillow makes them."""
+        """Return levels 0 to 255 at the size that the model sees, as Pillow makes them."""
         height, width = images.shape[-2:]
         grain = self._reader.grain
         size = frame_size(height, width, grain=grain, min_pixels=PIXELS, max_pixels=PIXELS)

@@ -41,7 +41,7 @@ class ImageReward(FrameReward):
         rewards="pictures that experts would rank above others for the same prompt",
         range="about standard normal over the authors' pictures; unbounded",
         prompt="its first 33 word pieces; the rest is not read",
-        hacks="it sees the middle square at 224 pixels: what is beside it, and fine detail, cost "
+        hacks="it sees the middle square at 224 pixels: what lies outside, and fine detail, cost "
         "nothing; nor does what a long prompt says late",
         cost="one pass of a ViT-L at 224 pixels and one of a BERT per frame",
         license="Apache-2.0 (THUDM/ImageReward); of the tokenizer see its page",

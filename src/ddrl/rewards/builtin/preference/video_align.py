@@ -32,7 +32,7 @@ MIN_FRAMES, MAX_FRAMES = 4, 768
 
 
 def frame_index(num_frames: int, *, clip_fps: float, fps: float) -> Tensor:
-    """Which frames of a clip are looked at: ``fps`` a second, an even number, 4 to 768.
+    """Choose which frames of a clip are seen: ``fps`` a second, an even number, 4 to 768.
 
     Clips of two or three frames give two.
     """
@@ -152,7 +152,7 @@ class VideoAlignReward:
         return refuse(chosen, bad)
 
     def _frames(self, media: Tensor) -> Tensor:
-        """The frames that are looked at, as levels 0 to 255 at the size they are looked at."""
+        """Return the frames that the model sees, as levels 0 to 255 at the size it sees."""
         config = self._config
         index = frame_index(media.shape[1], clip_fps=self._clip_fps, fps=config.fps)
         frames = media[:, index.to(media.device)]
