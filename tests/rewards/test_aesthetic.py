@@ -78,7 +78,7 @@ def test_the_prompt_does_not_count_and_frames_do(head: Path, clip: Path) -> None
 @pytest.mark.parametrize(
     ("name", "value", "phrase"),
     [
-        ("layers.4.weight", None, r"lacks layers.4.weight \(1 in all\)"),
+        ("layers.4.weight", None, r"has no layers.4.weight \(1 in all\)"),
         ("layers.1.weight", torch.ones(1), r"no place for: layers.1.weight \(1 in all\)"),
         ("layers.0.weight", torch.ones(9, 12), "do not lead from 16 features to one score"),
         ("layers.7.bias", torch.ones(2), "do not lead from 16 features to one score"),

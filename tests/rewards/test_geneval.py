@@ -238,7 +238,7 @@ def test_weights_that_can_not_be_used(folders: dict[str, Path], tmp_path: Path) 
     state = load_file(part / "model.safetensors")
     del state["class_head.dense0.weight"]
     save_file(state, part / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(WeightsError, match=r"lacks class_head.dense0.weight"):
+    with pytest.raises(WeightsError, match=r"has no class_head.dense0.weight"):
         make({**folders, "owlv2": part})
 
 

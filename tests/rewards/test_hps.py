@@ -30,7 +30,7 @@ STATE = openclip_by_hand.random_state()
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """As the hub's, and the tokenizer that it lacks."""
+    """As the hub's, and the tokenizer that it needs."""
     clip_tokenizer(tmp_path).save_pretrained(tmp_path)
     torch.save({"epoch": 3, "state_dict": STATE}, tmp_path / FILE)
     return tmp_path
@@ -115,12 +115,12 @@ def test_the_sizes_of_the_released_model() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "phrase"),
     [
-        ("visual.proj", None, r"lacks visual_projection.weight \(1 in all\)"),
-        ("visual.transformer.resblocks.1.attn.in_proj_bias", None, r"lacks .*k_proj.*3 in all"),
-        ("text_projection", None, r"lacks text_projection \(1 in all\)"),
+        ("visual.proj", None, r"has no visual_projection.weight \(1 in all\)"),
+        ("visual.transformer.resblocks.1.attn.in_proj_bias", None, r"has no .*k_proj.*3 in all"),
+        ("text_projection", None, r"has no text_projection \(1 in all\)"),
         ("visual.extra.weight", torch.ones(1), "no place for: visual.extra.weight"),
         ("ln_final.weight", torch.ones(3), "does not fit its CLIPModel"),
-        ("visual.proj", torch.ones(160), "no place for: visual.proj|lacks visual_projection"),
+        ("visual.proj", torch.ones(160), "no place for: visual.proj|has no visual_projection"),
         ("positional_embedding", torch.ones(77), r"the shape \(77,\), which is not of 2 dim"),
         ("visual.conv1.weight", torch.ones(90, 3, 14, 14), "are no multiples of 64 and 80"),
     ],

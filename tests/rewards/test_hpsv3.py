@@ -104,10 +104,10 @@ def test_the_names_of_today_are_read_as_well(tiny: Tiny, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("name", "value", "phrase"),
     [
-        ("model.norm.weight", None, r"lacks language_model.norm.weight \(1 in all\)"),
-        ("visual.merger.mlp.0.bias", None, r"lacks visual.merger.mlp.0.bias \(1 in all\)"),
+        ("model.norm.weight", None, r"has no language_model.norm.weight \(1 in all\)"),
+        ("visual.merger.mlp.0.bias", None, r"has no visual.merger.mlp.0.bias \(1 in all\)"),
         ("model.more", torch.ones(1), r"no place for: language_model.more \(1 in all\)"),
-        ("rm_head.3.bias", None, r"lacks rm_head.3.bias \(1 in all\)"),
+        ("rm_head.3.bias", None, r"has no rm_head.3.bias \(1 in all\)"),
         ("rm_head.1.bias", torch.ones(1), r"no place for: rm_head.1.bias \(1 in all\)"),
         ("rm_head.5.weight", torch.ones(3, 6), "do not lead from 32 features to a mean"),
         ("rm_head.0.weight", torch.ones(12, 7), "do not lead from 32 features to a mean"),

@@ -131,10 +131,10 @@ LAYER = "base_model.model.model.layers.1.mlp.up_proj"
 @pytest.mark.parametrize(
     ("name", "value", "phrase"),
     [
-        ("base_model.model.model.norm.weight", None, "lacks language_model.norm.weight"),
+        ("base_model.model.model.norm.weight", None, "has no language_model.norm.weight"),
         (f"{LAYER}.lora_A.default.weight", None, "up_proj has no LoRA of rank 4"),
         (f"{LAYER}.lora_A.default.weight", torch.ones(2, 32), "up_proj has no LoRA of rank 4"),
-        (f"{LAYER}.base_layer.weight", None, r"lacks language_model.layers.1.mlp.up_proj.weight"),
+        (f"{LAYER}.base_layer.weight", None, r"has no language_model.layers.1.mlp.up_proj.weight"),
         ("base_model.model.more", torch.ones(1), r"no place for: more \(1 in all\)"),
         (
             "base_model.model.visual.lora_A.default.weight",

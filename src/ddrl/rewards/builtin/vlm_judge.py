@@ -87,7 +87,8 @@ class VlmJudge:
         prompt="all of it, as the question quotes it; with a question of your own as you write it",
         hacks="text in the picture that tells the judge what to answer; whatever the judge can't "
         "see or count. The prompt is part of the question: one that gives orders may be obeyed. "
-        "Reported: probabilities near 0 and 1, which hardly tell the samples of a group from each other",
+        "Reported: probabilities near 0 and 1, which hardly tell the samples of a group from each "
+        "other",
         cost="one request per sample, with a PNG per frame: `yes_no` one token, `rubric` up to "
         "`max_tokens`",
         license="of the model behind the endpoint",

@@ -174,7 +174,7 @@ class ChatEndpoint:
 
 
 def picture_part(frame: Tensor) -> dict[str, Any]:
-    """Write a frame, pixels in [0, 1] of shape (3, H, W), as a part of a message: a PNG in a URL."""
+    """Write a frame, pixels in [0, 1], shape (3, H, W), as a part of a message: a PNG in a URL."""
     file = io.BytesIO()
     Image.fromarray(as_bytes(frame).numpy()).save(file, format="PNG")
     data = base64.b64encode(file.getvalue()).decode("ascii")

@@ -67,7 +67,8 @@ def load_tokenizer(source: str, hint: str) -> Any:  # noqa: ANN401 - transformer
     a, b = tokenizer(["a", "b"])["input_ids"]
     if a == b:
         raise WeightsError(
-            f"The tokenizer of {source} tells no texts apart: its files are missing.", hint=hint
+            f"The tokenizer of {source} gives all texts the same tokens: its files are missing.",
+            hint=hint,
         )
     return tokenizer
 
@@ -78,7 +79,10 @@ def check_keys(weights: str | Path, missing: Sequence[str], unexpected: Sequence
     Raises:
         WeightsError: a weight is missing or unexpected.
     """
-    for kind, keys in (("lacks", missing), ("has what the model has no place for:", unexpected)):
+    for kind, keys in (
+        ("has no", missing),
+        ("has what the model has no place for:", unexpected),
+    ):
         if keys:
             shown = ", ".join(sorted(keys)[:3]) + (", ..." if len(keys) > 3 else "")
             raise WeightsError(

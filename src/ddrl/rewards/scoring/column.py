@@ -49,7 +49,7 @@ class Column:
     def late(
         cls, name: str, prompts: Prompts, rows: Sequence[int], timeout: float, *, table: str
     ) -> Column:
-        """Say that the samples at ``rows`` of the batch with these prompts have no value in time."""
+        """Say that the samples at ``rows`` of the batch of these prompts have no value in time."""
         size, first = len(rows), rows[0]
         status = torch.full((size,), int(Status.TIMEOUT))
         which = f"{size} samples"
