@@ -77,17 +77,13 @@ class GroupReward(Protocol):
         ...
 
     def score(self, media: Tensor, prompts: Prompts, group: Tensor) -> Tensor:
-        """Return one float per sample, shape (B,); higher is better.
+        """Return one float per sample, as :meth:`Reward.score` does.
 
         Args:
             media: pixels in [0, 1], shape (B, 3, H, W), or (B, T, 3, H, W) for video.
             prompts: the prompt of every sample, length B; the same in all of a group.
             group: the group of every sample, shape (B,), integers in no order; several groups may
                 have the same prompt.
-
-        Raises:
-            SampleError: some samples have no reward; those of the others come with it.
-            RewardError: the reward can't be computed.
         """
         ...
 
@@ -210,11 +206,7 @@ def _hints(cls: type[Reward]) -> dict[str, Any]:
 
 
 def _check_type(name: str, option: str, hint: Any, value: object) -> None:  # noqa: ANN401
-    """Refuse an option of another type, which would surface as a riddle later.
-
-    Raises:
-        RewardError: it is of another type.
-    """
+    """Refuse an option of another type, which would surface as a riddle later."""
     try:
         TypeAdapter(hint, config=ConfigDict(strict=True)).validate_python(value)
     except ValidationError as error:

@@ -211,11 +211,7 @@ def _load_reader(
 
 
 def _model_file(given: str, shipped: Path, kind: str, option: str) -> Path:
-    """Find the file that is named, or the one of its kind in the wheel.
-
-    Raises:
-        RewardError: there is none, or more than one.
-    """
+    """Find the file that is named, or the one of its kind in the wheel."""
     found = [Path(given)] if given else sorted(shipped.glob(f"*_{kind}*.onnx"))
     found = [path for path in found if path.is_file()]
     if len(found) != 1:

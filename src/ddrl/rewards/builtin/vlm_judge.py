@@ -163,17 +163,14 @@ class VlmJudge:
         questions = [self._content(self._mode, frames[i], prompts.text[i]) for i in rows]
         read = self._reader(self._mode, self._form)
         answers = self._endpoint.ask_all(questions, self._form, read)
-        failures = {
-            i: answer
-            for i, answer in zip(rows, answers, strict=True)
-            if isinstance(answer, ExchangeError)
-        }
+        value, failures = torch.full((len(frames),), torch.nan), dict[int, ExchangeError]()
+        for i, answer in zip(rows, answers, strict=True):
+            if isinstance(answer, ExchangeError):
+                failures[i] = answer
+            else:
+                value[i] = answer
         if rows and len(failures) == len(rows):
             self._check_reachable(list(failures.values()))
-        value = torch.full((len(frames),), torch.nan)
-        for i, answer in zip(rows, answers, strict=True):
-            if not isinstance(answer, ExchangeError):
-                value[i] = answer
         if failures:
             hint = next((each.hint for each in failures.values() if each.hint), "")
             causes = {i: failure.cause for i, failure in failures.items()}
@@ -184,11 +181,7 @@ class VlmJudge:
         return ChatForm(mode, max_tokens=self._max_tokens, extra=self._extra, omit=self._omit)
 
     def _choose(self) -> tuple[Mode, ChatForm]:
-        """Find out what the endpoint can do, by a question about a red picture in each mode.
-
-        Raises:
-            RewardError: it can't be reached, takes no pictures, or gives nothing that is a score.
-        """
+        """Find out what the endpoint can do, by a question about a red picture in each mode."""
         picture = torch.zeros(1, 3, 64, 64)
         picture[:, 0] = 1.0
         failures = []
@@ -225,11 +218,7 @@ class VlmJudge:
         )
 
     def _check_reachable(self, failures: Sequence[ExchangeError]) -> None:
-        """See whether an endpoint that has answered nothing would answer something else.
-
-        Raises:
-            RewardError: it would not.
-        """
+        """See whether an endpoint that has answered nothing would answer something else."""
         first = failures[0]
         if all(failure.down for failure in failures):
             raise RewardError(
@@ -269,11 +258,7 @@ class VlmJudge:
 def _checked_fields(
     extra: Mapping[str, Any], omit: Sequence[str]
 ) -> tuple[Mapping[str, Any], Sequence[str]]:
-    """Check the user's fields of a request and return them.
-
-    Raises:
-        ValueError: they can't be sent, or are ddrl's alone.
-    """
+    """Check the user's fields of a request and return them."""
     if taken := [name for name in _NOT_EXTRA if name in extra]:
         raise ValueError(f"extra_body can't hold {taken[0]}")
     if unknown := [name for name in omit if name not in FIELDS]:

@@ -31,23 +31,14 @@ _NOT_IN_NAMES = {
     *("is", "are", "left", "right", "above", "below", "top", "photo", "picture", "image"),
     *("many", "several", "some", "few", "two", "pair", "its", "that", "which"),
 }
-_IRREGULAR = {
-    "people": "person",
-    "men": "man",
-    "women": "woman",
-    "children": "child",
-    "mice": "mouse",
-    "geese": "goose",
-    "feet": "foot",
-    "teeth": "tooth",
-    "knives": "knife",
-    "leaves": "leaf",
-    "wolves": "wolf",
-    "shelves": "shelf",
-    "loaves": "loaf",
-    "buses": "bus",
-    "skises": "skis",  # as GenEval forms it
-}
+_IRREGULAR = dict(
+    pair.split(":")
+    for pair in (
+        "people:person men:man women:woman children:child mice:mouse geese:goose feet:foot "
+        "teeth:tooth knives:knife leaves:leaf wolves:wolf shelves:shelf loaves:loaf buses:bus "
+        "skises:skis"  # as GenEval forms it
+    ).split()
+)
 _PREFIX = re.compile(r"^(?:an?|the)?\s*(?:photo|picture|image)\s+of\s+")
 _BETWEEN = re.compile(
     r"\s+(?:(?:(?:is|are)\s+)?(?:(?:to|on)\s+the\s+)?(?P<side>left|right)\s+of"
@@ -142,11 +133,7 @@ def parse(prompt: str) -> Composition:
 
 
 def _item(text: str) -> tuple[Item, bool]:
-    """Read an item, and whether its number is exact.
-
-    Raises:
-        ValueError: it is none.
-    """
+    """Read an item, and whether its number is exact."""
     words = text.split()
     first, rest = (words[0], words[1:]) if words else ("", [])
     exact = first in _NUMBERS[1:] or first.isdecimal()
@@ -180,11 +167,7 @@ def _singular(word: str) -> str:
 
 
 def _from_metadata(metadata: Mapping[str, Any]) -> Composition:
-    """Read GenEval's own form, a line of its ``evaluation_metadata.jsonl``.
-
-    Raises:
-        ValueError: it is none.
-    """
+    """Read GenEval's own form, a line of its ``evaluation_metadata.jsonl``."""
     clauses, others = metadata["include"], metadata.get("exclude", ())
     if not _is_list(clauses) or not _is_list(others) or not (clauses or others):
         raise ValueError("the prompt's metadata has no list of clauses in include or exclude")

@@ -14,15 +14,7 @@ MARGIN = 0.1
 
 @dataclass(frozen=True)
 class Box:
-    """An object that was found, in pixels; y points down.
-
-    Attributes:
-        left: least x.
-        top: least y.
-        right: largest x.
-        bottom: largest y.
-        score: the detector's confidence.
-    """
+    """An object that was found: its edges in pixels, y downwards, and the detector's confidence."""
 
     left: float
     top: float

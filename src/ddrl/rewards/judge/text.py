@@ -153,11 +153,7 @@ def _scores(found: object) -> Iterator[object]:
 
 
 def _number(value: object, high: float) -> float:
-    """Turn a score of JSON into a number.
-
-    Raises:
-        ExchangeError: it is none.
-    """
+    """Turn a score of JSON into a number."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         try:
             return float(value)

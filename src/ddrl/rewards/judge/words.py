@@ -105,11 +105,7 @@ def _word(text: str) -> str:
 
 
 def _first_token(answer: Answer) -> list[tuple[str, float]]:
-    """Return the likeliest first tokens of the answer proper, each with its log-probability.
-
-    Raises:
-        ExchangeError: they are not there.
-    """
+    """Return the likeliest first tokens of the answer proper, each with its log-probability."""
     try:
         logprobs = answer["logprobs"]
         content = logprobs.get("content")

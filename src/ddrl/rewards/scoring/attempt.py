@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -97,14 +98,8 @@ def attempt(entry: WeightedReward, piece: Piece, *, pause: float, left: threadin
     if not missing:
         return found
     fresh = _attempt(entry, piece.select(missing) if places else piece, pause, left)
-    good = fresh.value.isfinite().tolist()
-    entry.cache.store(
-        {
-            keys[place]: value
-            for place, value, is_good in zip(missing, fresh.value.tolist(), good, strict=True)
-            if is_good
-        }
-    )
+    values = zip(missing, fresh.value.tolist(), strict=True)
+    entry.cache.store({keys[place]: value for place, value in values if math.isfinite(value)})
     return Column.merge([found, fresh]) if places else fresh
 
 

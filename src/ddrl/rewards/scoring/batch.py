@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from types import TracebackType
 from typing import Self
 
 from torch import Tensor
@@ -70,12 +69,7 @@ class Scoring:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for call in self._calls:
             call.leave()
         self._feed.close()
@@ -135,11 +129,7 @@ class Scoring:
         return Column.merge(found)
 
     def _run(self, place: int, left: threading.Event) -> None:
-        """Make the calls of a reward one after another, each when its samples are there.
-
-        Raises:
-            RewardError: it returned another shape.
-        """
+        """Make the calls of a reward one after another, each when its samples are there."""
         entry, parts = self._rewards[place], self._parts[place]
         size = len(self._prompts)
         for rows in self._plans[place]:

@@ -99,11 +99,7 @@ class Replica:
         return _error(error.status, error.message, error.hint)
 
     async def _opened(self, request: HttpRequest) -> Opened:
-        """Read a request's header; its media are not decoded yet.
-
-        Raises:
-            WireError: it is none that this reward can answer.
-        """
+        """Read a request's header; its media are not decoded yet."""
         body = await self._body(request)
         async with self._opening:  # of headers that are not in the budget yet, one at a time
             opened = await asyncio.to_thread(open_request, body)
@@ -173,11 +169,7 @@ class Replica:
         return outcomes
 
     async def _body(self, request: HttpRequest) -> bytes:
-        """Read the body as far as its size and type are allowed.
-
-        Raises:
-            WireError: they are not.
-        """
+        """Read the body as far as its size and type are allowed."""
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != CONTENT_TYPE:
             raise WireError(
