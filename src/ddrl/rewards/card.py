@@ -20,9 +20,9 @@ class RewardCard:
         range: the values that it takes.
         prompt: how it depends on the prompt.
         hacks: how a policy raises it without doing what was meant.
-        cost: what a call takes.
+        cost: what a call costs.
         media: what it scores.
-        license: of its weights.
+        license: license of its weights.
         weights: which weights it needs and where to get them; empty without weights.
         hub: the id under which the weights are found on the hub when no folder is given.
         modules: what it imports and ddrl does not install by itself.
@@ -63,7 +63,7 @@ class RewardCard:
         return "pip install " + " ".join(self.modules)
 
     def rows(self) -> tuple[tuple[str, str], ...]:
-        """Label and text of everything that there is to say, in reading order."""
+        """Return label and text of everything that is known, in reading order."""
         needs = f"`{self.install_hint()}`" if self.modules else ""
         rows = (
             ("rewards", self.rewards),

@@ -25,7 +25,7 @@ class FrameReward(ABC):
         frames: how many frames of a clip are scored.
         over_frames: how the values of frames become the value of the clip.
         device: where the network runs; empty: on CUDA if there is one, else on the CPU.
-        precision: of the weights and of the passes.
+        precision: type of the weights and of the passes.
         batch_size: texts or pictures per pass.
 
     Raises:

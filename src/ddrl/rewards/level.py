@@ -39,10 +39,10 @@ def plan_calls(
     as many as ``samples_per_call`` holds, but at least one; 0: those that a part completes.
 
     Args:
-        group: of every sample, shape (B,); the samples of a group may lie anywhere.
+        group: the group of every sample, shape (B,); the samples of a group may lie anywhere.
         ends: where each part of the batch ends; the last one is B.
         whole_groups: whether no group may be split.
-        samples_per_call: samples of a call, 0 for as many as there are.
+        samples_per_call: how many samples a call gets; 0 for as many as there are.
 
     Returns:
         Ascending rows for each call, in the order in which the calls can be made.

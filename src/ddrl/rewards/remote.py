@@ -1,4 +1,4 @@
-"""A reward that is computed elsewhere: by `ddrl reward serve`, or by any server of its format."""
+"""A reward that another process computes: `ddrl reward serve`, or any server of its format."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class RemoteReward:
         encoding: of the media: ``safetensors`` is exact; ``uint8`` and ``png`` round to 255 levels;
             ``mp4``, for clips, is lossy.
         fps: frames per second of clips (``mp4`` only).
-        samples_per_request: samples that are sent at once; 0: all.
+        samples_per_request: how many samples are sent at once; 0: all.
         connections: requests that are under way at the same time.
         attempts: how often all addresses are gone through when what failed may pass: a refused or
             broken connection, a busy server, or a server's own failure.

@@ -31,9 +31,9 @@ class Diversity:
         encoder: a folder written by ``save_pretrained``, or a hub id, of a CLIP, SigLIP, DINO or
             ViT; empty: distances are between pixels.
         size: rows and columns that pictures are averaged down to, without an encoder.
-        frames: frames that are looked at of a clip.
-        device: of the encoder; empty: CUDA if there is one, else the CPU.
-        precision: of the encoder's weights and passes.
+        frames: how many frames of a clip are compared.
+        device: where the encoder runs; empty: on CUDA if there is one, else on the CPU.
+        precision: type of the encoder's weights and passes.
         batch_size: pictures per pass of the encoder.
 
     Raises:

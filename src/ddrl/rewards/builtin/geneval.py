@@ -31,15 +31,15 @@ class GenEvalReward(FrameReward):
     instead of Mask2Former, so figures do not compare with published ones.
 
     Args:
-        weights: of the detector, an OWLv2, OWL-ViT or Grounding DINO: a folder written by
+        weights: the detector, an OWLv2, OWL-ViT or Grounding DINO: a folder written by
             ``save_pretrained``, or a hub id.
-        color_weights: of the CLIP that tells colours: a folder or hub id.
+        color_weights: the CLIP that tells colours: a folder or hub id.
         strict: 1 if all conditions are met, else 0, as GenEval counts.
         threshold: confidence above which a box counts.
         counting_threshold: the same for prompts that ask for a number; 0: ``threshold``.
-        max_overlap: of two boxes of a name whose intersection over union is larger, the less
+        max_overlap: if the intersection over union of two boxes of a name is larger, the less
             confident one goes.
-        max_objects: of a name, at most.
+        max_objects: how many objects of a name count at most.
         position_margin: share of both objects' sizes by which their centres have to differ.
     """
 

@@ -72,10 +72,10 @@ class OcrReward:
             high and at least twice as wide. Without, the picture is taken to be one line, which
             is much faster.
         confidence: least confidence of a line, in [0, 1].
-        frames: frames that are read of a clip.
-        over_frames: from frames to the clip.
+        frames: how many frames of a clip are read.
+        over_frames: how the values of frames become the value of the clip.
         batch_size: lines per call of the recognizer.
-        threads: of the recognizer; 0: as many as PyTorch uses.
+        threads: threads of the recognizer; 0: as many as PyTorch uses.
         detector: an ONNX file; empty: the one in RapidOCR's wheel.
         recognizer: an ONNX file that holds its characters; empty: the one in RapidOCR's wheel.
 

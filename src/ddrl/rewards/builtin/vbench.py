@@ -56,7 +56,7 @@ class VBenchReward:
         clip_fps: frames per second of the clips; only ``dynamic_degree`` looks at it.
         local: whether VBench takes code and weights from its cache, ``VBENCH_CACHE_DIR``, only
             where it can.
-        device: empty: CUDA if there is one, else the CPU.
+        device: where VBench runs; empty: on CUDA if there is one, else on the CPU.
 
     Raises:
         RewardError: VBench is not installed or can't be imported, or an option is wrong.

@@ -50,14 +50,14 @@ class VlmJudge:
     log-probabilities and else ``rubric``; the log says which.
 
     Args:
-        url: of the API of vLLM, a llama.cpp server or any other, usually ending in ``/v1``.
-        model: which of its models; empty: the only one that it lists.
+        url: address of the API of vLLM, a llama.cpp server or any other, usually ending in ``/v1``.
+        model: which of its models is asked; empty: the only one that it lists.
         mode: how the answer becomes a number.
         question: what is asked; ``{prompt}`` stands for the prompt, ``{low}`` and ``{high}`` for
             the ends of the rubric. Empty: a question about how well the prompt is followed.
         low: score of the rubric that becomes 0.
         high: score of the rubric that becomes 1.
-        frames: frames of a clip that are shown, as pictures of one question.
+        frames: how many frames of a clip are shown, as pictures of one question.
         token_env: environment variable that holds the token; empty: none is sent.
         concurrency: questions under way at once.
         timeout: seconds that one attempt may take.
@@ -66,7 +66,7 @@ class VlmJudge:
         pause: seconds before the second attempt.
         deadline: seconds that a question may take with all attempts and pauses.
         min_mass: ``yes_no``: least probability of yes and no together; below, there is no answer.
-        max_tokens: ``rubric``: of the answer, its reasoning included.
+        max_tokens: ``rubric``: most tokens of the answer, its reasoning included.
         extra_body: a table of fields that are added to every request, such as ``top_k``, or
             ``chat_template_kwargs`` of vLLM; they stand in place of ddrl's own.
         omit: a list of fields that are not sent: ``temperature``, ``max_tokens``, ``logprobs``,

@@ -140,7 +140,7 @@ def boxes_of(
         logits: shape (boxes, queries); a box belongs to its best query.
         boxes: centre x and y, width and height, as shares; shape (boxes, 4).
         size: height and width of the picture in pixels.
-        threshold: of the sigmoid of the logit.
+        threshold: least sigmoid of the logit.
         padded: whether shares are of the square that the picture was padded to.
     """
     height, width = size

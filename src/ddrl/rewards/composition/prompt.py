@@ -33,7 +33,7 @@ _NOT_IN_NAMES = {
 }
 _IRREGULAR = dict(
     pair.split(":")
-    for pair in (
+    for pair in (  # noqa: SIM905
         "people:person men:man women:woman children:child mice:mouse geese:goose feet:foot "
         "teeth:tooth knives:knife leaves:leaf wolves:wolf shelves:shelf loaves:loaf buses:bus "
         "skises:skis"  # as GenEval forms it
@@ -51,11 +51,11 @@ class Item:
     """One clause: at least ``count`` objects of a name.
 
     Attributes:
-        name: of the object, in the singular.
+        name: name of the object, in the singular.
         count: how many, at least 1.
         color: one of :data:`COLORS` that they have; empty: any.
         relation: one of :data:`RELATIONS` in which they are to ``target``; empty: any.
-        target: which item the relation is to, by its place in ``include``.
+        target: the item that the relation is to, by its place in ``include``.
     """
 
     name: str
@@ -70,8 +70,8 @@ class Composition:
     """Everything that a prompt asks for.
 
     Attributes:
-        include: what there has to be; all of it.
-        exclude: pairs of a name and of the number from which on there are too many.
+        include: items that all have to be there.
+        exclude: pairs of a name and the number from which on there are too many.
         counting: whether the detector's threshold for counting holds.
     """
 

@@ -50,7 +50,7 @@ def suppress(boxes: Sequence[Box], *, max_overlap: float, limit: int) -> list[Bo
     """Keep the most confident boxes, best first, without those that cover a better one again.
 
     Args:
-        boxes: of one name, in any order.
+        boxes: boxes of one name, in any order.
         max_overlap: intersection over union above which the less confident one goes.
         limit: how many at most.
     """

@@ -29,11 +29,11 @@ _INFLATE = 47  # zlib's window, with gzip's and zlib's own headers both recognis
 
 @dataclass(frozen=True)
 class Answered:
-    """What a server answered.
+    """The answer of a server.
 
     Attributes:
-        status: of HTTP.
-        headers: by name, in any case.
+        status: status of HTTP.
+        headers: headers by name, in any case.
         body: as it came, uncompressed.
     """
 
@@ -75,9 +75,9 @@ def make_client(
     """Make a client that follows no redirects, takes plain replies, and asks loopback directly.
 
     Args:
-        urls: that will be asked; each is asked through the proxy that the environment has for it.
-        headers: of every request.
-        connections: at the same time.
+        urls: addresses that will be asked, each through the proxy that the environment has for it.
+        headers: headers of every request.
+        connections: how many connections there are at the same time.
         ca_file: certificates to trust instead of the usual ones; empty: see :func:`_certificates`.
 
     Raises:
@@ -152,12 +152,12 @@ async def send(
     """Send a request and read the whole answer, whatever its status is.
 
     Args:
-        client: of :func:`make_client`.
-        method: of HTTP.
-        url: to whom.
-        timeout: seconds that all of it may take.
+        client: one of :func:`make_client`.
+        method: method of HTTP.
+        url: the server's address.
+        timeout: seconds that the whole exchange may take.
         max_reply: bytes that the answer may have.
-        content: of the request.
+        content: body of the request.
 
     Raises:
         ExchangeError: there is no whole answer; says why.

@@ -8,13 +8,13 @@ from collections.abc import Callable, Sequence
 
 
 class Endpoints:
-    """Addresses in the order of preference; one that failed is asked last for a while.
+    """Addresses in the order of preference; one that failed is asked last for some time.
 
     Args:
         urls: at least one.
-        rest: seconds that one that failed is asked last; doubles with each failure in a row, up
-            to ``longest``.
-        longest: seconds.
+        rest: seconds for which an address that failed is asked last; doubles with each failure in
+            a row.
+        longest: the most seconds of such a rest.
         clock: seconds that only grow.
     """
 

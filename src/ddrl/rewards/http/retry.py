@@ -84,7 +84,7 @@ def told_wait(headers: Mapping[str, str], *, now: float | None = None) -> float 
     Reads ``retry-after-ms``, then ``retry-after`` in seconds or as a date.
 
     Args:
-        headers: of the answer, by names in lower case.
+        headers: headers of the answer, by names in lower case.
         now: seconds since 1970; None: now.
     """
     for name, unit in (("retry-after-ms", 1e-3), ("retry-after", 1.0)):

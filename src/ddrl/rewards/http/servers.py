@@ -30,7 +30,7 @@ class Servers:
 
     Args:
         urls: the addresses, in the order of preference.
-        content_type: of the requests.
+        content_type: content type of the requests.
         token: sent as a bearer token; empty: none.
         connections: requests under way at once.
         patience: how often and how long a request is made.

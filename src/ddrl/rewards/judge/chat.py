@@ -40,8 +40,8 @@ class ChatEndpoint:
     """Asks ``{url}/chat/completions``.
 
     Args:
-        url: of the API, usually up to and with ``/v1``.
-        model: which of its models; empty: the only one that it lists.
+        url: address of the API, usually up to and with ``/v1``.
+        model: which of its models is asked; empty: the only one that it lists.
         token: sent as a bearer token; empty: none.
         patience: how often, and how long, a question is asked when the endpoint is busy or breaks
             off.

@@ -37,7 +37,7 @@ class RefusedError(ExchangeError):
         said: all that it said, for names of fields.
         param: the field that it names by itself; empty: none.
         is_of_form: whether it may be about a field.
-        more: see :class:`~ddrl.rewards.http.client.ExchangeError`.
+        more: arguments of :class:`~ddrl.rewards.http.client.ExchangeError`.
     """
 
     def __init__(

@@ -59,8 +59,8 @@ class ChatForm:
 
     Args:
         mode: what the answer is to be read as.
-        max_tokens: of an answer that is text.
-        extra: fields of the user's, which are sent as they are.
+        max_tokens: most tokens of an answer that is text.
+        extra: the user's fields, which are sent as they are.
         omit: fields that are not sent.
     """
 

@@ -81,7 +81,7 @@ def clip_config(state: Mapping[str, Tensor], end_of_text: int, where: str | Path
     Args:
         state: the weights.
         end_of_text: number of the token at which texts are read.
-        where: they come from, for messages.
+        where: where they come from, for messages.
 
     Raises:
         WeightsError: weights that tell the sizes are missing.

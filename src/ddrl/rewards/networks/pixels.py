@@ -22,7 +22,7 @@ def cropped_square(images: Tensor, size: int) -> Tensor:
 
     Args:
         images: pixels in [0, 1], shape (N, 3, H, W).
-        size: of the square.
+        size: side of the square.
 
     Returns:
         Shape (N, 3, size, size), float32, normalized.
@@ -45,7 +45,7 @@ def padded_square(images: Tensor, size: int) -> Tensor:
 
     Args:
         images: pixels in [0, 1], shape (N, 3, H, W).
-        size: of the square.
+        size: side of the square.
 
     Returns:
         Shape (N, 3, size, size), float32, normalized.

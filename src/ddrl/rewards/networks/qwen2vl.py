@@ -48,7 +48,7 @@ def patches(levels: Tensor, *, size: int, merge: int, depth: int) -> Tensor:
     Args:
         levels: pixels from 0 to 255, shape (B, T, 3, H, W); T is a multiple of ``depth``, H and W
             of ``size * merge``.
-        size: of a patch.
+        size: height and width of a patch.
         merge: patches of each direction that become one token.
         depth: frames of a patch.
 
@@ -79,7 +79,7 @@ def load_base(base: str, tokens: Sequence[str]) -> tuple[Any, Any]:
 
     Args:
         base: folder or hub id of the two; weights are not needed.
-        tokens: that are added to the tokenizer.
+        tokens: tokens that are added to the tokenizer.
 
     Raises:
         WeightsError: they can't be read, or are another model's.
@@ -110,9 +110,9 @@ class Qwen2VLReader:
     Args:
         base: see :func:`load_base`.
         runtime: where and how it runs.
-        tokens: that it is read at.
+        tokens: tokens at which it is read.
         state: all weights, in today's names.
-        where: they come from, for messages.
+        where: where they come from, for messages.
 
     Raises:
         WeightsError: something is missing, broken, or of another model.
@@ -201,8 +201,8 @@ def refuse(value: Tensor, rows: Sequence[int]) -> Tensor:
     """Return the values, shape (B,), if every prompt can be read.
 
     Args:
-        value: of all samples.
-        rows: see :meth:`Qwen2VLReader.unreadable`.
+        value: the values of all samples.
+        rows: what :meth:`Qwen2VLReader.unreadable` found.
 
     Raises:
         SampleError: some could not.

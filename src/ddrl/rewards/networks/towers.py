@@ -137,7 +137,7 @@ def preprocess(images: Tensor, processor: Any) -> Tensor:  # noqa: ANN401 - tran
 
     Args:
         images: pixels in [0, 1], shape (N, 3, H, W).
-        processor: whose sizes, resampling, crop, mean and std are used.
+        processor: gives sizes, resampling, crop, mean and std.
 
     Returns:
         Shape (N, 3, h, w), float32.

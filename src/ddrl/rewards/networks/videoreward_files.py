@@ -28,8 +28,8 @@ class VideoRewardConfig:
     Attributes:
         base: folder or hub id of the Qwen2-VL it was made from.
         fps: frames per second that are looked at.
-        max_pixels: of a frame.
-        output_dim: of the head: 1, or 3 of which each token has its own.
+        max_pixels: how many pixels a frame may have.
+        output_dim: how many numbers the head gives: 1, or 3 of which each token has its own.
         lora_rank: 0 without LoRA.
         lora_scale: factor of the product of the two LoRA matrices.
         mean: means of VQ, MQ and TA over the authors' data.
@@ -112,7 +112,7 @@ def merge_lora(state: Mapping[str, Tensor], scale: float, rank: int) -> dict[str
     Args:
         state: a checkpoint's weights.
         scale: factor of the LoRA.
-        rank: of the LoRA.
+        rank: rank of the LoRA.
 
     Raises:
         WeightsError: a LoRA is not of this rank, or only a half of one.

@@ -62,7 +62,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
     """Read the state dict in a file, mapped where its format allows.
 
     Args:
-        path: of safetensors, or of ``torch.save``, which is read with ``weights_only=True``.
+        path: a file of safetensors, or of ``torch.save``, which is read with ``weights_only=True``.
 
     Raises:
         WeightsError: the file is broken, or holds something else.
@@ -99,8 +99,8 @@ def sizes_of(state: Mapping[str, Tensor], names: Mapping[str, int], where: str |
 
     Args:
         state: the weights.
-        names: of weights, and the dimensions that each has to have.
-        where: for messages.
+        names: names of weights, and how many dimensions each has to have.
+        where: where they come from, for messages.
 
     Returns:
         The shapes of the weights, one after another.
@@ -127,10 +127,10 @@ def fill(
     """Make a model with these weights and no others.
 
     Args:
-        make: makes the model, of which no weight takes memory.
+        make: makes the model, without memory for its weights.
         state: weights in the model's names.
-        where: they come from, for messages.
-        hint: what to do where one has another shape.
+        where: where they come from, for messages.
+        hint: what to do if one has another shape.
 
     Raises:
         WeightsError: a weight is missing, unexpected, or of another shape.
@@ -154,11 +154,11 @@ class LinearHead:
     Args:
         state: their weights, and no others.
         prefix: what the names of the weights begin with, without the dot.
-        numbers: of the layers, as the names have them.
+        numbers: the numbers of the layers in these names.
         sizes: how many numbers go in, and how many come out.
         to: what comes out, for messages.
-        where: they come from, for messages.
-        hint: what to do where they have other sizes.
+        where: where they come from, for messages.
+        hint: what to do if they have other sizes.
 
     Raises:
         WeightsError: a weight is missing, unexpected, or of another shape.

@@ -28,15 +28,16 @@ class WeightedReward:
     """A reward and how it is used.
 
     Attributes:
-        name: in logs and metrics.
-        reward: it.
-        weight: in the sum.
+        name: its name in logs and metrics.
+        reward: the reward itself.
+        weight: its factor in the sum.
         timeout: seconds from when a batch's last samples are handed over until all calls must be
             done, retries included; 0 = no limit.
         retries: how often a call that raised is made again.
-        samples_per_call: see :func:`~ddrl.rewards.level.plan_calls`.
+        samples_per_call: how many samples a call gets, as in
+            :func:`~ddrl.rewards.level.plan_calls`.
         cache: results of earlier calls; not for rewards of whole groups.
-        table: of a recipe that it is in, for hints.
+        table: the table of the recipe that it stands in, for hints.
     """
 
     name: str
@@ -51,7 +52,7 @@ class WeightedReward:
 
 @dataclass(frozen=True)
 class Piece:
-    """What a call is about.
+    """The samples of a call.
 
     Attributes:
         media: shape (P, ...).
@@ -80,7 +81,7 @@ def attempt(entry: WeightedReward, piece: Piece, *, pause: float, left: threadin
 
     Args:
         entry: the reward.
-        piece: what it is given.
+        piece: the samples.
         pause: seconds before the first retry; each further one takes twice as long, up to 60.
         left: set once nobody waits for the answer.
 

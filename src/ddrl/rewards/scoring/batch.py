@@ -32,8 +32,8 @@ class Scoring:
         prompts: the prompt of every sample, length B.
         group: the group of every sample, shape (B,), on the CPU.
         ends: where each part that will be added ends.
-        pause: see :func:`~ddrl.rewards.scoring.attempt.attempt`.
-        finish: what becomes of the columns.
+        pause: seconds before the first retry of a call.
+        finish: turns the columns into the result.
     """
 
     def __init__(

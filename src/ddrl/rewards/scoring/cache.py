@@ -30,7 +30,7 @@ class RewardCache:
     """The results of one reward with its options, in a SQLite file that processes may share.
 
     Args:
-        path: of the file, which stands for the reward and its options; made if it is not there.
+        path: the file, whose name stands for the reward and its options; made if it is not there.
 
     Raises:
         DataError: the file can't be made or read.

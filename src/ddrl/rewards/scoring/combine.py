@@ -68,8 +68,8 @@ def combine(
         value: raw values, shape (B, R); anything where ``valid`` is false.
         weights: shape (R,); for ``lower_confidence`` at least 0, and not all 0.
         valid: whether all rewards of the sample succeeded, shape (B,).
-        combination: which of them.
-        kappa: of ``lower_confidence``, in standard deviations between its members.
+        combination: which of the three.
+        kappa: for ``lower_confidence``, in standard deviations between its members.
     """
     if combination == "sum":
         return weighted_sum(value, weights, valid)

@@ -38,7 +38,7 @@ class Scorer:
         on_failure: what a failed reward costs: its sample, the sample's whole group, or the run.
         max_failed_share: above this share of failed samples in a batch the run stops anyway.
         combination: how the rewards of a sample become one.
-        kappa: see :func:`~ddrl.rewards.scoring.combine.combine`.
+        kappa: as in :func:`~ddrl.rewards.scoring.combine.combine`.
         pause: seconds before the first retry; each further one takes twice as long, up to 60.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Rewards as applications of Ray Serve: what is deployed, and how it does."""
+"""Rewards as applications of Ray Serve: what is deployed, and in which state it is."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ def deploy(
     """Ask Serve for the rewards and the status page; does not wait.
 
     Args:
-        rewards: which.
-        settings: of the service.
+        rewards: what is served.
+        settings: how.
         py_modules: URIs of the code that replicas run.
 
     Returns:
@@ -116,11 +116,11 @@ def _options(one: ServedReward, code: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def look(rewards: Sequence[ServedReward], url: str) -> list[ServedState]:
-    """Return how the rewards do.
+    """Return the states of the rewards.
 
     Args:
-        rewards: which.
-        url: of the service, without a path.
+        rewards: what is served.
+        url: address of the service, without a path.
     """
     found = serve.status().applications
     return [_state(one, found.get(APP + one.path), f"{url}/{one.path}") for one in rewards]

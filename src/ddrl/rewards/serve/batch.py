@@ -25,7 +25,7 @@ class Sample:
         prompt: its text.
         prompt_id: the integer identity of the prompt.
         metadata: what the data source knows about it.
-        group: of a reward of whole groups.
+        group: its group, for a reward of whole groups.
     """
 
     request: str

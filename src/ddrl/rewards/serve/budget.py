@@ -1,4 +1,4 @@
-"""How much of what was sent may be in memory at once."""
+"""How much of what clients send may be in memory at once."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Budget:
         self._back = asyncio.Event()
 
     async def take(self, cost: int) -> int:
-        """Wait until there is enough; returns what was taken, which is to be given back."""
+        """Wait until there is enough; return what was taken and has to be given back."""
         cost = min(cost, self._size)
         async with self._turn:
             while self._free < cost:

@@ -70,8 +70,8 @@ def start_own(folder: Path, **settings: Any) -> None:  # noqa: ANN401 - of ray.i
     """Start a Ray on this machine that only this user can enter.
 
     Args:
-        folder: an empty one that nobody else can enter.
-        settings: of ray.init.
+        folder: an empty folder that nobody else can enter.
+        settings: arguments of ray.init.
 
     Raises:
         RewardError: it can't be started, or not with a token.

@@ -43,7 +43,7 @@ class Replica:
 
     Args:
         served: the reward.
-        settings: of the service, with the digest of its token.
+        settings: those of the service, with the digest of its token.
 
     Raises:
         RewardError: the reward can't be made here.

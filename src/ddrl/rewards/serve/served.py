@@ -1,4 +1,4 @@
-"""What is served, and how it does."""
+"""What a service of rewards serves, and in which state it is."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ class ServedReward:
 
     Attributes:
         path: the last part of its URL.
-        name: of the reward.
-        options: of the reward.
-        requirements: of pip, in addition to what is installed here.
-        replicas: how many.
-        max_replicas: up to how many when requests wait; at most ``replicas`` = a fixed number.
-        target_requests: requests under way per replica that are aimed at.
+        name: name of the reward.
+        options: its options.
+        requirements: packages for pip, in addition to what is installed here.
+        replicas: how many replicas run.
+        max_replicas: how many may run when requests wait; at most ``replicas`` = a fixed number.
+        target_requests: how many requests under way per replica are the aim.
         batch_size: samples that the reward is given at once.
         batch_wait: seconds that the first sample of a batch waits for others.
-        requests: that a replica takes at a time.
-        cpus: that a replica reserves.
-        gpus: that a replica reserves.
+        requests: how many requests a replica takes at a time.
+        cpus: CPUs that a replica reserves.
+        gpus: GPUs that a replica reserves.
     """
 
     path: str
@@ -52,15 +52,15 @@ class ServiceSettings:
 
     Attributes:
         host: address to listen on.
-        port: to listen on.
-        token: that clients have to send; empty = none. Replicas get its digest.
+        port: port to listen on.
+        token: token that clients have to send; empty = none. Replicas get its digest.
         max_body: bytes that a request may have.
         body_seconds: seconds that a request may take to arrive.
         modules: packages (folders) and .py files that replicas import; sent to every node.
-        folders: in which replicas on this machine look for rewards that are not installed.
-        address: of a Ray cluster, ``auto`` for the one of this machine; empty = a Ray of its own
-            is started on this machine, and ends with the service.
-        object_store: bytes of shared memory of a Ray of its own.
+        folders: where replicas on this machine look for rewards that are not installed.
+        address: address of a Ray cluster, ``auto`` for the one of this machine; empty = the
+            service starts its own Ray on this machine, which ends with it.
+        object_store: bytes of shared memory of its own Ray.
     """
 
     host: str = "127.0.0.1"
@@ -76,14 +76,14 @@ class ServiceSettings:
 
 @dataclass(frozen=True)
 class ServedState:
-    """How a served reward does.
+    """The state of a served reward.
 
     Attributes:
         path: the last part of its URL.
         url: where it is asked.
-        state: of all its replicas together.
-        replicas: that are running.
-        cause: what is wrong, or what is awaited.
+        state: the state of all its replicas together.
+        replicas: how many are running.
+        cause: what is wrong, or what it waits for.
     """
 
     path: str

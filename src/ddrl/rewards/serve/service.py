@@ -40,7 +40,7 @@ class RewardService:
 
         Raises:
             UsageError: the port is taken, or there is no such cluster.
-            RewardError: ray is missing, or the machine has not what the rewards reserve.
+            RewardError: ray is missing, or the machine does not have what the rewards reserve.
         """
         if not self._settings.address and "ray" not in sys.modules:
             set_up_own()
@@ -53,7 +53,7 @@ class RewardService:
         self._started = deploy(self._rewards, self._settings, uris)
 
     def states(self) -> list[ServedState]:
-        """Return how each reward does, in the order they were given in."""
+        """Return the state of each reward, in the order in which they were given."""
         from ddrl.rewards.serve.apps import look
 
         return look(self._rewards, self._url())
@@ -99,7 +99,7 @@ class RewardService:
         return f"http://{host or self._host}:{self._port}"
 
     def _connect(self) -> list[str]:
-        """Join or start a Ray; where there the code of replicas is."""
+        """Join or start a Ray; return where it keeps the code of replicas."""
         import ray
 
         code = [str(Path(ddrl.errors.__file__).parent), *map(str, self._settings.modules)]
@@ -118,7 +118,7 @@ class RewardService:
         return list(ray.get_runtime_context().runtime_env["py_modules"])
 
     def _start_serve(self) -> bool:
-        """Start Serve, unless it is there; whether it was started."""
+        """Start Serve, unless it is there; return whether it was started."""
         from ray import serve
         from ray.serve.config import HTTPOptions
 

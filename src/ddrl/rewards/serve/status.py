@@ -69,7 +69,7 @@ class Status:
     """The page under ``/status``, and ``/status/metrics`` for Prometheus.
 
     Args:
-        token: see :func:`~ddrl.rewards.serve.token.digest`.
+        token: digest of the token that clients have to send.
     """
 
     def __init__(self, token: str) -> None:

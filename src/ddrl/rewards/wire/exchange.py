@@ -28,7 +28,7 @@ class Sent:
     """A request that is ready to be sent.
 
     Attributes:
-        body: of the wire format.
+        body: its bytes in the wire format.
         request: its id.
         samples: the ids of its samples.
     """
@@ -47,10 +47,10 @@ async def exchange(client: httpx.AsyncClient, url: str, sent: Sent, *, timeout: 
     """Send a request and read the reply.
 
     Args:
-        client: of :func:`~ddrl.rewards.http.client.make_client`.
-        url: to whom.
+        client: one of :func:`~ddrl.rewards.http.client.make_client`.
+        url: the server's address.
         sent: the request.
-        timeout: seconds that all of it may take.
+        timeout: seconds that the whole exchange may take.
 
     Raises:
         ExchangeError: there are no values; says why.

@@ -75,7 +75,7 @@ def decode(
         parts: as written.
         encoding: how they were.
         shape: what they are said to be, (B, 3, H, W) or (B, T, 3, H, W).
-        dtype: of a safetensors payload.
+        dtype: type of the numbers in a safetensors payload.
 
     Returns:
         float32 pixels, where levels are divided by 255.

@@ -24,7 +24,7 @@ from ddrl.rewards.wire.format import FORMAT, Model, WireError, check_format, val
 from ddrl.rewards.wire.media import DTYPES, Array, Encoding, count, decode, encode
 
 CONTENT_TYPE = "application/x-ddrl-reward"
-"""Of a request."""
+"""The content type of a request."""
 
 MAX_HEADER = 2**24
 """Bytes of a request's header."""
@@ -56,8 +56,8 @@ class Request:
         metadata: what the data source knows about each, in types of JSON.
         group: the group of each, for a reward of whole groups; else empty.
         reward: which reward is asked for; empty = whichever is there.
-        request: the id of the request.
-        samples: B ids; left out: made from the request's.
+        request: id of the request.
+        samples: B ids of samples; left out: made from the request's.
     """
 
     media: Array
@@ -103,9 +103,9 @@ class Opened:
     """A request whose header has been read, and whose media have not been decoded.
 
     Attributes:
-        header: of the request.
-        parts: of its body.
-        cost: numbers of 4 bytes that it takes in memory once it is decoded, about.
+        header: its header.
+        parts: the parts of its body.
+        cost: about how many numbers of 4 bytes it takes in memory once it is decoded.
     """
 
     header: _Header
@@ -137,7 +137,7 @@ def encode_request(request: Request, *, encoding: Encoding, fps: float = 16.0) -
 
     Args:
         request: its media are uint8 for ``png`` and ``mp4``.
-        encoding: of the media.
+        encoding: how the media are written.
         fps: frames per second of clips (``mp4`` only).
 
     Raises:
@@ -217,7 +217,7 @@ class Reply:
 
     Attributes:
         values: a number each; None where there is none; it may be no finite number.
-        causes: by position, why a sample has none, as a clause without a full stop.
+        causes: why a sample has none, by its place, as a clause without a full stop.
     """
 
     values: tuple[float | None, ...]

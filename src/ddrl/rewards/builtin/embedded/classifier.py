@@ -116,8 +116,8 @@ def fit_classifier(
         media: pixels in [0, 1], shape (N, 3, H, W).
         label: class of each image, shape (N,).
         labels: class names.
-        architecture: which net.
-        seed: of weights, batches and augmentation.
+        architecture: ``mlp`` or ``conv``.
+        seed: seed of weights, batches and augmentation.
         num_steps: optimizer steps.
         batch_size: images per step.
 

@@ -142,7 +142,7 @@ def fit_word_reader(
         media: pixels in [0, 1], shape (N, 3, H, W).
         words: N words of small letters.
         styles: the class of each style, (N,).
-        seed: of weights, batches and augmentation.
+        seed: seed of weights, batches and augmentation.
         num_steps: optimizer steps.
         batch_size: pictures per step.
 

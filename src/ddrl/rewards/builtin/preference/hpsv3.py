@@ -48,8 +48,8 @@ class Hpsv3Reward(FrameReward):
         base: folder or hub id of the configuration and tokenizer of Qwen2-VL-7B-Instruct. Its
             weights are not needed.
         kappa: how many standard deviations are subtracted; 0 is the authors' score.
-        precision: of weights and passes; ``auto``: bfloat16 on CUDA, else float32. The head is in
-            float32.
+        precision: type of weights and passes; ``auto``: bfloat16 on CUDA, else float32. The head
+            is in float32.
     """
 
     name = "hpsv3"

@@ -56,8 +56,8 @@ class VideoAlignReward:
         clip_fps: frames per second of the clips that are scored.
         normalized: subtract the authors' mean and divide by their standard deviation, each
             dimension for itself.
-        device: empty: CUDA if there is one, else the CPU.
-        precision: of weights and passes; ``auto``: bfloat16 on CUDA, else float32.
+        device: where the network runs; empty: on CUDA if there is one, else on the CPU.
+        precision: type of weights and passes; ``auto``: bfloat16 on CUDA, else float32.
         batch_size: clips per pass.
 
     Raises:
