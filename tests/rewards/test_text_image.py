@@ -102,6 +102,8 @@ def test_frames_of_a_clip(clip: Path) -> None:
     each = torch.stack([reward.score(media[:, t], asked) for t in (0, 2, 4)], dim=1)
     torch.testing.assert_close(reward.score(media, asked), each.mean(1))
     torch.testing.assert_close(most.score(media, asked), each.amax(1))
+    one = make_reward("clip", {"weights": str(clip), "frames": 1})
+    torch.testing.assert_close(one.score(media, asked), each[:, 1])  # the middle one
 
 
 def test_a_text_does_not_depend_on_its_neighbours(clip: Path) -> None:
