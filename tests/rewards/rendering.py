@@ -31,6 +31,11 @@ spring autumn river mountain valley forest flower animal horse rabbit tiger chic
 bread coffee bottle chair guitar piano island clock""".split()  # noqa: SIM905
 
 
+def noise(*shape: int) -> Tensor:
+    """Pixels in [0, 1], the same each time."""
+    return torch.rand(shape, generator=torch.Generator().manual_seed(0))
+
+
 def prompts(*texts: str) -> Prompts:
     return Prompts(torch.arange(len(texts)), texts, tuple({} for _ in texts))
 

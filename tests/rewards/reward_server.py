@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from ddrl.rewards.wire.message import Request, decode_request
-from ddrl.rewards.wire.reply import Reply, encode_reply
+from ddrl.rewards.wire.message import Reply, Request, decode_request, encode_reply
 
 
 def brightness(request: Request) -> list[float | None]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from tests.rewards.rendering import prompts, render
+from tests.rewards.rendering import noise, prompts, render
 from tests.rewards.tiny_clip import write_clip
 from tests.rewards.tiny_videoreward import make
 from torch import Tensor
@@ -25,10 +25,6 @@ from ddrl.testing.require import ConformanceError
 from ddrl.testing.rewards import check_reward
 
 TEXTS = ("a cat runs left", "two dogs", "a cat and two dogs look left and right")
-
-
-def noise(*shape: int) -> Tensor:
-    return torch.rand(shape, generator=torch.Generator().manual_seed(0))
 
 
 def digits(folder: Path) -> tuple[Reward, Tensor, Prompts]:

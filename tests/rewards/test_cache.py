@@ -87,6 +87,8 @@ def test_a_failure_is_never_kept(tmp_path: Path, caplog: pytest.LogCaptureFixtur
         again = score(reward, path)
     assert reward.calls == [SIZE, 1]
     assert again.num_cached == (SIZE - 1,)
+    with closing(sqlite3.connect(path)) as file:
+        assert file.execute("SELECT count(*) FROM scores").fetchone() == (SIZE - 1,)
     assert again.status[dark, 0] == Status.NOT_FINITE
     assert f"sample {dark} (" in caplog.text  # by its place in the batch, not in the call
     reward.floor = 0.0

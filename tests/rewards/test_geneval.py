@@ -30,6 +30,7 @@ from ddrl.rewards.composition.detector import Detector, boxes_of
 from ddrl.rewards.composition.object_color import ColorClassifier, crop
 from ddrl.rewards.composition.prompt import COLORS, parse
 from ddrl.rewards.composition.rules import Box, conditions, suppress
+from ddrl.rewards.frames import Runtime
 from ddrl.testing.rewards import check_reward
 
 TEXTS = ("a photo of a dog", "a photo of two cats", "a photo of a red bird left of a cow")
@@ -92,7 +93,7 @@ def test_boxes_are_those_of_transformers(
     folders: dict[str, Path], kind: str, names: tuple[str, ...], shape: tuple[int, int]
 ) -> None:
     media = pictures(3, *shape)
-    detector = Detector(str(folders[kind]), device="cpu", batch_size=2)
+    detector = Detector(str(folders[kind]), Runtime.of("cpu", "float32", 2))
     found = detector.find(media, [names] * 3, threshold=[0.5] * 3)
     expected = post_processed(folders[kind], media, names)
     total = 0
@@ -139,7 +140,7 @@ def test_a_box_that_is_cut_out() -> None:
 
 
 def test_colors_are_clips(folders: dict[str, Path]) -> None:
-    classifier = ColorClassifier(str(folders["clip"]), device="cpu", batch_size=7)
+    classifier = ColorClassifier(str(folders["clip"]), Runtime.of("cpu", "float32", 7))
     model = CLIPModel.from_pretrained(folders["clip"]).eval()
     tokenizer = AutoTokenizer.from_pretrained(folders["clip"])
     processor = AutoImageProcessor.from_pretrained(folders["clip"], backend="pil")
@@ -171,8 +172,8 @@ def test_the_score_is_the_share_of_conditions(folders: dict[str, Path], kind: st
     media = pictures()
     reward = make(folders, kind, threshold=0.55, counting_threshold=0.5, max_overlap=0.4)
     found = reward.score(media, prompts(*TEXTS))
-    detector = Detector(str(folders[kind]), device="cpu")
-    colors = ColorClassifier(str(folders["clip"]), device="cpu")
+    detector = Detector(str(folders[kind]), Runtime.of("cpu", "float32", 4))
+    colors = ColorClassifier(str(folders["clip"]), Runtime.of("cpu", "float32", 16))
     for i, (text, limit) in enumerate(zip(TEXTS, (0.55, 0.5, 0.55), strict=True)):
         wanted = parse(text)
         (boxes,) = detector.find(media[i, None], [wanted.names], threshold=[limit])
@@ -237,7 +238,7 @@ def test_weights_that_can_not_be_used(folders: dict[str, Path], tmp_path: Path) 
     state = load_file(part / "model.safetensors")
     del state["class_head.dense0.weight"]
     save_file(state, part / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(WeightsError, match=r"lacks class_head.dense0.weight"):
+    with pytest.raises(WeightsError, match=r"has no class_head.dense0.weight"):
         make({**folders, "owlv2": part})
 
 

@@ -22,6 +22,7 @@ from ddrl.errors import RewardError, WeightsError
 from ddrl.records import Prompts, Scores
 from ddrl.rewards.base import GroupReward, SampleError, make_reward
 from ddrl.rewards.builtin.diversity import Diversity
+from ddrl.rewards.frames import Runtime
 from ddrl.rewards.networks.vision import VisionModel
 from ddrl.rewards.scoring.attempt import WeightedReward
 from ddrl.rewards.scoring.scorer import Scorer
@@ -180,7 +181,7 @@ def test_distances_in_the_features_of_an_encoder(kind: str, tmp_path: Path) -> N
     check_reward(reward, media, prompts(*"aaaaaa"))
     group = torch.tensor([0, 0, 0, 1, 1, 1])
     found = reward.score(media, prompts(*"aaabbb"), group)
-    features = VisionModel(folder, device="cpu").features(media).double()
+    features = VisionModel(folder, Runtime.of("cpu", "float32", 16)).features(media).double()
     for i in range(6):
         others = [j for j in range(6) if j != i and group[j] == group[i]]
         cosines = [

@@ -102,6 +102,8 @@ def test_frames_of_a_clip(clip: Path) -> None:
     each = torch.stack([reward.score(media[:, t], asked) for t in (0, 2, 4)], dim=1)
     torch.testing.assert_close(reward.score(media, asked), each.mean(1))
     torch.testing.assert_close(most.score(media, asked), each.amax(1))
+    one = make_reward("clip", {"weights": str(clip), "frames": 1})
+    torch.testing.assert_close(one.score(media, asked), each[:, 1])  # the middle one
 
 
 def test_a_text_does_not_depend_on_its_neighbours(clip: Path) -> None:
@@ -132,12 +134,12 @@ def test_the_preprocessing_is_that_of_the_processor(
 @pytest.mark.parametrize(
     ("change", "phrase"),
     [
-        ("missing", r"lacks visual_projection.weight \(1 in all\)"),
+        ("missing", r"has no visual_projection.weight \(1 in all\)"),
         ("unexpected", r"no place for: extra.weight \(1 in all\)"),
         ("shape", "can't be loaded"),
         ("truncated", "can't be loaded"),
         ("no file", "can't be loaded"),
-        ("no tokenizer", "tells no texts apart"),
+        ("no tokenizer", "the same tokens"),
     ],
 )
 @pytest.mark.parametrize("name", ["clip", "pickscore"])

@@ -23,7 +23,7 @@ from tests.rewards.rendering import prompts
 
 from ddrl.errors import RewardError
 from ddrl.rewards.base import make_reward
-from ddrl.rewards.judge.chat import Failure
+from ddrl.rewards.http.client import ExchangeError
 from ddrl.rewards.judge.words import YesNo
 from ddrl.testing.rewards import check_reward
 
@@ -144,7 +144,7 @@ def test_spellings(words: dict[str, float], share: float) -> None:
     assert YesNo().share(found) == pytest.approx(share)
     for each in top:
         each["logprob"] -= 9  # what is left is not worth asking
-    with pytest.raises(Failure, match="neither yes nor no"):
+    with pytest.raises(ExchangeError, match="neither yes nor no"):
         YesNo().share(found)
 
 

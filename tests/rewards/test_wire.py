@@ -18,12 +18,14 @@ from ddrl.errors import RewardError
 from ddrl.rewards.http.endpoints import Endpoints
 from ddrl.rewards.wire.format import FORMAT, WireError
 from ddrl.rewards.wire.media import Array, decode, encode
-from ddrl.rewards.wire.message import Request, decode_request, encode_request
-from ddrl.rewards.wire.reply import (
+from ddrl.rewards.wire.message import (
     Reply,
+    Request,
     decode_reply,
+    decode_request,
     encode_error,
     encode_reply,
+    encode_request,
 )
 
 RANDOM = np.random.default_rng(0)

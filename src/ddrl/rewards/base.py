@@ -6,6 +6,7 @@ import difflib
 import importlib
 import inspect
 from collections.abc import Mapping
+from dataclasses import is_dataclass
 from importlib.metadata import entry_points
 from typing import Any, Protocol, get_type_hints
 
@@ -76,17 +77,13 @@ class GroupReward(Protocol):
         ...
 
     def score(self, media: Tensor, prompts: Prompts, group: Tensor) -> Tensor:
-        """Return one float per sample, shape (B,); higher is better.
+        """Return one float per sample, as :meth:`Reward.score` does.
 
         Args:
             media: pixels in [0, 1], shape (B, 3, H, W), or (B, T, 3, H, W) for video.
             prompts: the prompt of every sample, length B; the same in all of a group.
             group: the group of every sample, shape (B,), integers in no order; several groups may
                 have the same prompt.
-
-        Raises:
-            SampleError: some samples have no reward; those of the others come with it.
-            RewardError: the reward can't be computed.
         """
         ...
 
@@ -150,6 +147,13 @@ def reward_class(name: str) -> type[Reward]:
     return found
 
 
+def options_of(cls: type[Reward]) -> dict[str, inspect.Parameter]:
+    """Return the options of a class of rewards: first its own, then those of its bases."""
+    takes = {key: p for key, p in inspect.signature(cls).parameters.items() if key != "self"}
+    shared = {name for base in cls.__mro__[1:] for name in inspect.get_annotations(base)}
+    return dict(sorted(takes.items(), key=lambda option: option[0] in shared))
+
+
 def make_reward(name: str, options: Mapping[str, object]) -> Reward:
     """Make a reward from its name and options.
 
@@ -157,7 +161,7 @@ def make_reward(name: str, options: Mapping[str, object]) -> Reward:
         RewardError: there is no such reward, or it does not take such options.
     """
     cls = reward_class(name)
-    takes = {key: p for key, p in inspect.signature(cls).parameters.items() if key != "self"}
+    takes = options_of(cls)
     known = list(takes)
     for option in options:
         if option not in known:
@@ -193,19 +197,16 @@ def make_reward(name: str, options: Mapping[str, object]) -> Reward:
 
 
 def _hints(cls: type[Reward]) -> dict[str, Any]:
-    """The types that a reward's options are declared with, as far as they can be found out."""
+    """Return the types that a reward's options are declared with, as far as they are known."""
     try:
-        return get_type_hints(cls.__init__)
+        # What dataclasses make names types of other modules.
+        return get_type_hints(cls if is_dataclass(cls) else cls.__init__)
     except (AttributeError, NameError, TypeError):  # of a plug-in that says what only it knows
         return {}
 
 
 def _check_type(name: str, option: str, hint: Any, value: object) -> None:  # noqa: ANN401
-    """Refuse an option of another type, which would surface as a riddle later.
-
-    Raises:
-        RewardError: it is of another type.
-    """
+    """Refuse an option of another type, which would surface as a riddle later."""
     try:
         TypeAdapter(hint, config=ConfigDict(strict=True)).validate_python(value)
     except ValidationError as error:

@@ -20,10 +20,10 @@ class RewardCard:
         range: the values that it takes.
         prompt: how it depends on the prompt.
         hacks: how a policy raises it without doing what was meant.
-        cost: what a call takes.
+        cost: what a call costs.
         media: what it scores.
-        license: of its weights.
-        weights: which weights it needs and where they are had; empty without weights.
+        license: license of its weights.
+        weights: which weights it needs and where to get them; empty without weights.
         hub: the id under which the weights are found on the hub when no folder is given.
         modules: what it imports and ddrl does not install by itself.
         extra: the extra of ddrl that installs them.
@@ -42,7 +42,7 @@ class RewardCard:
     extra: str = ""
 
     def missing_modules(self) -> tuple[str, ...]:
-        """The modules that are not installed here."""
+        """Return the modules that are not installed here."""
         return tuple(name for name in self.modules if importlib.util.find_spec(name) is None)
 
     def require(self, name: str) -> None:
@@ -57,13 +57,13 @@ class RewardCard:
             )
 
     def install_hint(self) -> str:
-        """The command that installs the modules."""
+        """Return the command that installs the modules."""
         if self.extra:
             return f"pip install 'ddrl[{self.extra}]'"
         return "pip install " + " ".join(self.modules)
 
     def rows(self) -> tuple[tuple[str, str], ...]:
-        """Label and text of everything that there is to say, in reading order."""
+        """Return label and text of everything that is known, in reading order."""
         needs = f"`{self.install_hint()}`" if self.modules else ""
         rows = (
             ("rewards", self.rewards),

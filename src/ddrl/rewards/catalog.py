@@ -1,4 +1,4 @@
-"""Which rewards there are, and what each lacks on this machine."""
+"""Which rewards there are, and what each still needs on this machine."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Entry:
         name: what the recipe writes.
         path: ``module:Class``.
         state: whether it can be used as it is.
-        todo: what it lacks if not, as a clause.
+        todo: what it needs if not, as a clause.
         card: what its class says about it, if it does.
     """
 
@@ -39,7 +39,7 @@ class Entry:
 
 
 def catalog() -> Iterator[Entry]:
-    """Every reward, built in or of an installed package, by name."""
+    """Yield every reward, built in or of an installed package, by name."""
     plugins = {point.name: point.value for point in entry_points(group=ENTRY_POINTS)}
     paths = {**plugins, **BUILTIN}
     for name in sorted(paths):
@@ -67,7 +67,7 @@ def _state(card: RewardCard | None) -> tuple[State, str]:
 
 
 def _is_cached(hub: str) -> bool:
-    """Whether the hub's local cache has something under this id; the network is not asked."""
+    """Return whether the hub's local cache has this id, without asking the network."""
     if importlib.util.find_spec("huggingface_hub") is None:
         return False
     from huggingface_hub import snapshot_download

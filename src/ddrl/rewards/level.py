@@ -15,7 +15,7 @@ LEVELS = ("sample", "group")
 
 
 def is_group_level(reward: object) -> TypeGuard[GroupReward]:
-    """Whether a reward, or a class of rewards, is given whole groups and their numbers.
+    """Return whether a reward, or a class of rewards, is given whole groups and their numbers.
 
     Raises:
         RewardError: its ``level`` is neither of :data:`LEVELS`.
@@ -33,16 +33,16 @@ def is_group_level(reward: object) -> TypeGuard[GroupReward]:
 def plan_calls(
     group: Tensor, ends: Sequence[int], *, whole_groups: bool, samples_per_call: int = 0
 ) -> list[Sequence[int]]:
-    """Which samples each call of a reward gets; a function of the batch alone, not of time.
+    """Plan which samples each call of a reward gets, by the batch alone and not by time.
 
     Of single samples, ``samples_per_call`` consecutive ones; 0: those of a part. Of whole groups,
     as many as ``samples_per_call`` holds, but at least one; 0: those that a part completes.
 
     Args:
-        group: of every sample, shape (B,); the samples of a group may lie anywhere.
+        group: the group of every sample, shape (B,); the samples of a group may lie anywhere.
         ends: where each part of the batch ends; the last one is B.
         whole_groups: whether no group may be split.
-        samples_per_call: samples of a call, 0 for as many as there are.
+        samples_per_call: how many samples a call gets; 0 for as many as there are.
 
     Returns:
         Ascending rows for each call, in the order in which the calls can be made.

@@ -6,14 +6,14 @@ import inspect
 import re
 from collections.abc import Mapping
 
-from ddrl.rewards.base import BUILTIN, Reward, reward_class
+from ddrl.rewards.base import BUILTIN, Reward, options_of, reward_class
 from ddrl.rewards.card import RewardCard
 
 _OPTION = re.compile(r"(\w+): (.*?)(?=\n\w+: |\Z)", re.DOTALL)
 
 
 def cards_page() -> str:
-    """A section for every built-in reward: its card, and its options with their defaults."""
+    """Write a section for every built-in reward: its card, and its options with their defaults."""
     return "\n".join(_section(name) for name in BUILTIN)
 
 
@@ -31,12 +31,14 @@ def _section(name: str) -> str:
 
 
 def _options(cls: type[Reward]) -> list[tuple[str, str, str]]:
-    """Name, default and description of each option, the last from the class's docstring."""
-    text = inspect.getdoc(cls) or ""
-    args = inspect.cleandoc(text.partition("Args:\n")[2].partition("\n\n")[0])
-    told: dict[str, str] = dict(_OPTION.findall(args))
+    """Name, default and description of each option, the last from the docstrings of its classes."""
+    told: dict[str, str] = {}
+    for base in reversed(cls.__mro__):
+        text = inspect.cleandoc(base.__doc__ or "")
+        args = inspect.cleandoc(text.partition("Args:\n")[2].partition("\n\n")[0])
+        told |= dict(_OPTION.findall(args))
     options = []
-    for name, parameter in inspect.signature(cls).parameters.items():
+    for name, parameter in options_of(cls).items():
         default = parameter.default
         shown = "required" if default is parameter.empty else f"`{_toml(default)}`"
         options.append((name, shown, told.get(name, "")))
@@ -54,6 +56,6 @@ def _toml(value: object) -> str:
 
 
 def _cell(text: str) -> str:
-    """One line, with reStructuredText's marks as Markdown's."""
+    """Write text on one line, with reStructuredText's marks as Markdown's."""
     text = re.sub(r":\w+:`~?(?:[\w.]+\.)?(\w+)`", r"`\1`", " ".join(text.split()))
     return text.replace("``", "`").replace("|", "\\|")

@@ -28,8 +28,8 @@ def write_mp4(
         file: open for writing; can seek.
         frames: shape (T, H, W, 3).
         fps: frames per second.
-        pix_fmt: of the stream; with ``yuv420p`` both sides must be even.
-        options: of x264.
+        pix_fmt: pixel format of the stream; with ``yuv420p`` both sides must be even.
+        options: options of x264.
 
     Raises:
         ImportError: PyAV is not installed.

@@ -1,8 +1,8 @@
-"""A reward that is computed elsewhere: by `ddrl reward serve`, or by any server of its format."""
+"""A reward that another process computes: `ddrl reward serve`, or any server of its format."""
 
 from __future__ import annotations
 
-import asyncio
+from functools import partial
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -14,16 +14,13 @@ from ddrl.records import Prompts
 from ddrl.rewards.base import SampleError
 from ddrl.rewards.card import RewardCard
 from ddrl.rewards.frames import batches
-from ddrl.rewards.http.client import make_client
-from ddrl.rewards.http.endpoints import Endpoints
-from ddrl.rewards.http.loop import HttpLoop
-from ddrl.rewards.http.retry import NoAnswerError, Patience, persist
+from ddrl.rewards.http.retry import NoAnswerError, Patience
 from ddrl.rewards.http.server_words import check_url, read_token
+from ddrl.rewards.http.servers import Servers
 from ddrl.rewards.level import plan_calls
 from ddrl.rewards.wire.exchange import Sent, exchange
 from ddrl.rewards.wire.media import Array
-from ddrl.rewards.wire.message import CONTENT_TYPE, Request, encode_request
-from ddrl.rewards.wire.reply import Reply
+from ddrl.rewards.wire.message import CONTENT_TYPE, Reply, Request, encode_request
 
 PAUSE = 0.5  # seconds before all addresses are asked again; doubles each time
 
@@ -40,7 +37,7 @@ class RemoteReward:
         encoding: of the media: ``safetensors`` is exact; ``uint8`` and ``png`` round to 255 levels;
             ``mp4``, for clips, is lossy.
         fps: frames per second of clips (``mp4`` only).
-        samples_per_request: samples that are sent at once; 0: all.
+        samples_per_request: how many samples are sent at once; 0: all.
         connections: requests that are under way at the same time.
         attempts: how often all addresses are gone through when what failed may pass: a refused or
             broken connection, a busy server, or a server's own failure.
@@ -90,15 +87,15 @@ class RemoteReward:
             raise ValueError("connections must be at least 1")
         token = read_token(token_env)
         self.level = level
-        self._endpoints, self._reward, self._timeout = Endpoints(urls), reward, timeout
-        self._encoding, self._fps, self._size = encoding, fps, samples_per_request
-        self._patience = Patience(attempts, PAUSE, deadline)
-        self._connections = connections
-        headers = {"content-type": CONTENT_TYPE}
-        if token:
-            headers["authorization"] = f"Bearer {token}"
-        self._loop = HttpLoop(
-            make_client(urls, headers=headers, connections=connections, ca_file=ca_file)
+        self._reward, self._encoding = reward, encoding
+        self._fps, self._size = fps, samples_per_request
+        self._servers = Servers(
+            urls,
+            content_type=CONTENT_TYPE,
+            token=token,
+            connections=connections,
+            patience=Patience(attempts, PAUSE, deadline, timeout),
+            ca_file=ca_file,
         )
 
     def score(self, media: Tensor, prompts: Prompts, group: Tensor | None = None) -> Tensor:
@@ -125,7 +122,7 @@ class RemoteReward:
             self._pack(media[part], prompts.select(part), None if group is None else group[part])
             for part in parts
         ]
-        answers = self._loop.run(self._ask_all(sent)) if sent else []
+        answers = self._servers.gather([partial(self._ask, one) for one in sent]) if sent else []
         errors = [answer for answer in answers if isinstance(answer, RewardError)]
         if errors and len(errors) == len(answers) and not causes:
             raise errors[0]
@@ -142,7 +139,7 @@ class RemoteReward:
         return value
 
     def _parts(self, rows: list[int], group: Tensor | None) -> list[list[int]]:
-        """Which samples each request has."""
+        """Return which samples each request has."""
         if self.level == "sample" or group is None:
             size = self._size or max(len(rows), 1)
             return [rows[one] for one in batches(len(rows), size)]
@@ -163,42 +160,23 @@ class RemoteReward:
         body = encode_request(request, encoding=encoding, fps=self._fps)
         return Sent(body, request.request, request.samples)
 
-    async def _ask_all(self, sent: list[Sent]) -> list[Reply | RewardError]:
-        """Every request, some at a time, in their order."""
-        turn = asyncio.Semaphore(self._connections)
+    async def _ask(self, sent: Sent) -> Reply | RewardError:
+        """Send a request to one address after another; an error says why none has values."""
 
-        async def one(each: Sent) -> Reply | RewardError:
-            async with turn:
-                try:
-                    return await self._ask(each)
-                except RewardError as error:
-                    return error
-
-        return list(await asyncio.gather(*map(one, sent)))
-
-    async def _ask(self, sent: Sent) -> Reply:
-        """One request, of one address after another.
-
-        Raises:
-            RewardError: none of them has values.
-        """
-
-        async def ask(url: str, left: float) -> Reply:
-            return await exchange(self._loop.client, url, sent, timeout=min(self._timeout, left))
+        async def ask(url: str, timeout: float) -> Reply:
+            return await exchange(self._servers.client, url, sent, timeout=timeout)
 
         try:
-            return await persist(self._endpoints, ask, self._patience)
+            return await self._servers.persist(ask)
         except NoAnswerError as error:
             hint = next((each.hint for each in error.told.values() if each.hint), "")
-            if len(error.told) == 1:
-                raise RewardError(f"{error}.", hint=hint) from error
-            raise RewardError(
-                f"None of {len(error.told)} addresses gave a reward: {error}.", hint=hint
-            ) from error
+            number = len(error.told)
+            before = "" if number == 1 else f"None of {number} addresses gave a reward: "
+            return RewardError(f"{before}{error}.", hint=hint)
 
 
 def _as_array(media: Tensor, *, levels: bool) -> Array:
-    """Pixels as an array that can be written."""
+    """Turn pixels into an array that can be written."""
     media = media.detach().cpu()
     if levels:
         return np.asarray((255 * media.float()).round().clamp(0, 255).byte())

@@ -165,7 +165,7 @@ def _service(serving: Serving, file: Path, token: str, address: str) -> RewardSe
     Raises:
         UsageError: a module of the file is not there.
     """
-    from ddrl.rewards.serve.served import ServedReward
+    from ddrl.rewards.serve.served import ServedReward, ServiceSettings
     from ddrl.rewards.serve.service import RewardService
 
     folder = file.absolute().parent
@@ -184,15 +184,15 @@ def _service(serving: Serving, file: Path, token: str, address: str) -> RewardSe
     rewards = [
         ServedReward(path=one.path, **one.model_dump(exclude={"route"})) for one in serving.reward
     ]
-    return RewardService(
-        rewards,
+    settings = ServiceSettings(
         host=serving.serve.host,
         port=serving.serve.port,
         token=token,
         max_body=round(serving.serve.max_body_mb * 1e6),
         body_seconds=serving.serve.body_seconds,
-        modules=modules,
-        folders=[folder, Path.cwd()],
+        modules=tuple(modules),
+        folders=(folder, Path.cwd()),
         address=address,
         object_store=serving.serve.object_store_mb * 1_000_000,
     )
+    return RewardService(rewards, settings)

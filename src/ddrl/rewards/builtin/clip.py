@@ -2,34 +2,28 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from dataclasses import dataclass
 
 from torch import Tensor
 
 from ddrl.records import Prompts
 from ddrl.rewards.card import RewardCard
-from ddrl.rewards.frames import OverFrames, reduce_frames, sample_frames
-from ddrl.rewards.networks.towers import Precision, TextImageModel
+from ddrl.rewards.frame_reward import FrameReward
+from ddrl.rewards.frames import Runtime
+from ddrl.rewards.networks.towers import TextImageModel
 
 
-class ClipReward:
+@dataclass(kw_only=True, eq=False)
+class ClipReward(FrameReward):
     """The cosine between the features of prompt and picture, in [-1, 1].
 
     Args:
         weights: a folder written by ``save_pretrained``, or a hub id, of a CLIP or SigLIP.
         processor: where its tokenizer and image processor are; empty: with the weights.
-        frames: frames that are scored of a clip.
-        over_frames: from frames to the clip.
-        device: empty: CUDA if there is one, else the CPU.
-        precision: of the weights and of the passes.
-        batch_size: texts or images per pass.
-
-    Raises:
-        RewardError: transformers is not installed, or an option is wrong.
-        WeightsError: the weights can't be loaded, or not all of them.
     """
 
-    card: ClassVar[RewardCard] = RewardCard(
+    name = "clip"
+    card = RewardCard(
         rewards="pictures that are near their prompt in the features of a CLIP or SigLIP",
         range="[-1, 1]; the values that occur span a small part of it, which depends on the "
         "weights",
@@ -43,30 +37,13 @@ class ClipReward:
         extra="models",
     )
 
-    def __init__(
-        self,
-        *,
-        weights: str,
-        processor: str = "",
-        frames: int = 4,
-        over_frames: OverFrames = "mean",
-        device: str = "",
-        precision: Precision = "float32",
-        batch_size: int = 16,
-    ) -> None:
-        if frames < 1 or batch_size < 1:
-            raise ValueError("frames and batch_size must be at least 1")
-        self.card.require("clip")
-        self._frames, self._over_frames = frames, over_frames
-        self._model = TextImageModel(
-            weights,
-            processor=processor,
-            device=device,
-            precision=precision,
-            batch_size=batch_size,
-        )
+    weights: str
+    processor: str = ""
 
-    def score(self, media: Tensor, prompts: Prompts) -> Tensor:
-        """Shape (B, 3, H, W) or (B, T, 3, H, W) -> (B,)."""
-        cosine = self._model.cosine(sample_frames(media, self._frames), prompts.text)
-        return reduce_frames(cosine, self._over_frames)
+    def load(self, runtime: Runtime) -> None:
+        """Read the CLIP or SigLIP."""
+        self._model = TextImageModel(self.weights, runtime, processor=self.processor)
+
+    def score_frames(self, frames: Tensor, prompts: Prompts) -> Tensor:
+        """Pixels in [0, 1], shape (B, F, 3, H, W), and B prompts -> (B, F), on the CPU."""
+        return self._model.cosine(frames, prompts.text)

@@ -14,8 +14,7 @@ from ddrl.errors import RewardError
 from ddrl.records import Prompts
 from ddrl.rewards.base import SampleError
 from ddrl.rewards.card import RewardCard
-from ddrl.rewards.frames import sample_frames
-from ddrl.rewards.networks.towers import Precision
+from ddrl.rewards.frames import Precision, Runtime, sample_frames
 from ddrl.rewards.networks.vision import VisionModel
 
 
@@ -32,9 +31,9 @@ class Diversity:
         encoder: a folder written by ``save_pretrained``, or a hub id, of a CLIP, SigLIP, DINO or
             ViT; empty: distances are between pixels.
         size: rows and columns that pictures are averaged down to, without an encoder.
-        frames: frames that are looked at of a clip.
-        device: of the encoder; empty: CUDA if there is one, else the CPU.
-        precision: of the encoder's weights and passes.
+        frames: how many frames of a clip are compared.
+        device: where the encoder runs; empty: on CUDA if there is one, else on the CPU.
+        precision: type of the encoder's weights and passes.
         batch_size: pictures per pass of the encoder.
 
     Raises:
@@ -47,9 +46,9 @@ class Diversity:
         rewards="samples that differ from the others of their prompt in the same step",
         range="at least 0; at most 1 between pixels, at most 2 between features of an encoder",
         prompt="none",
-        hacks="it does not ask what the samples show: between pixels, black beside white or noise "
+        hacks="it does not ask what the samples show: between pixels, black next to white or noise "
         "is best; in an encoder's features, pictures of something else. Give it a small weight "
-        "beside a reward of quality",
+        "next to a reward of quality",
         cost="distances of all pairs of a group; with an `encoder` one pass of it per frame, and "
         "`pip install 'ddrl[models]'`",
         license="none needed; with an `encoder` that of its checkpoint",
@@ -70,7 +69,12 @@ class Diversity:
         self._size, self._frames = size, frames
         self._model = None
         if encoder:
-            self._model = _load(encoder, device, precision, batch_size)
+            if importlib.util.find_spec("transformers") is None:
+                raise RewardError(
+                    "Reward 'diversity' needs transformers for its encoder.",
+                    hint="pip install 'ddrl[models]'",
+                )
+            self._model = VisionModel(encoder, Runtime.of(device, precision, batch_size))
 
     def score(self, media: Tensor, prompts: Prompts, group: Tensor) -> Tensor:  # noqa: ARG002
         """Shape (B, 3, H, W) or (B, T, 3, H, W) and groups (B,) -> (B,)."""
@@ -106,24 +110,9 @@ class Diversity:
         if self._model is not None:
             distance = 1 - by_frame @ by_frame.mT
         else:
-            # Not by way of products, whose rounding would set equal samples apart.
+            # Not by products, whose rounding would give equal samples a distance.
             distance = torch.cdist(
                 by_frame, by_frame, compute_mode="donot_use_mm_for_euclid_dist"
             ) / math.sqrt(features.shape[-1])
         mean = distance.mean(0)
         return mean.fill_diagonal_(0)  # an encoder's features are of length 1 up to rounding
-
-
-def _load(encoder: str, device: str, precision: Precision, batch_size: int) -> VisionModel:
-    """The encoder.
-
-    Raises:
-        RewardError: transformers is not installed.
-        WeightsError: it can't be loaded.
-    """
-    if importlib.util.find_spec("transformers") is None:
-        raise RewardError(
-            "Reward 'diversity' needs transformers for its encoder.",
-            hint="pip install 'ddrl[models]'",
-        )
-    return VisionModel(encoder, device=device, precision=precision, batch_size=batch_size)

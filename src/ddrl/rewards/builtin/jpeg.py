@@ -19,8 +19,8 @@ class JpegReward:
 
     Args:
         prefer: small files (``compressible``) or large ones (``incompressible``).
-        quality: of the JPEG, 1 to 95.
-        frames: frames of a clip whose mean is taken.
+        quality: quality of the JPEG, 1 to 95.
+        frames: how many frames of a clip are averaged.
     """
 
     card: ClassVar[RewardCard] = RewardCard(

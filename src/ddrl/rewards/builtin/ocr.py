@@ -28,7 +28,7 @@ _SINGLE = re.compile(r"(?<!\w)'(.*?)'(?!\w)|‘(.*?)’(?!\w)")  # noqa: RUF001
 
 
 def quoted(prompt: str) -> str:
-    """The parts of a prompt in quotation marks, joined by spaces; empty if there are none.
+    """Join the parts of a prompt in quotation marks by spaces; empty if there are none.
 
     Marks are ``"..."`` and ``“...”``; where there are none of them, ``'...'`` and ``‘...’``.
     """
@@ -72,10 +72,10 @@ class OcrReward:
             high and at least twice as wide. Without, the picture is taken to be one line, which
             is much faster.
         confidence: least confidence of a line, in [0, 1].
-        frames: frames that are read of a clip.
-        over_frames: from frames to the clip.
+        frames: how many frames of a clip are read.
+        over_frames: how the values of frames become the value of the clip.
         batch_size: lines per call of the recognizer.
-        threads: of the recognizer; 0: as many as PyTorch uses.
+        threads: threads of the recognizer; 0: as many as PyTorch uses.
         detector: an ONNX file; empty: the one in RapidOCR's wheel.
         recognizer: an ONNX file that holds its characters; empty: the one in RapidOCR's wheel.
 
@@ -218,11 +218,7 @@ def _load_reader(
 
 
 def _model_file(given: str, shipped: Path, kind: str, option: str) -> Path:
-    """The file that is named, or the one of its kind in the wheel.
-
-    Raises:
-        RewardError: there is none, or more than one.
-    """
+    """Find the file that is named, or the one of its kind in the wheel."""
     found = [Path(given)] if given else sorted(shipped.glob(f"*_{kind}*.onnx"))
     found = [path for path in found if path.is_file()]
     if len(found) != 1:

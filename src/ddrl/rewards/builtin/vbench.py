@@ -21,6 +21,7 @@ from ddrl.rewards.base import SampleError
 from ddrl.rewards.card import RewardCard
 from ddrl.rewards.frames import as_bytes, pick_device
 from ddrl.rewards.mp4 import write_mp4
+from ddrl.rewards.networks.loading import one_line
 
 DEFAULT = (
     "subject_consistency",
@@ -55,7 +56,7 @@ class VBenchReward:
         clip_fps: frames per second of the clips; only ``dynamic_degree`` looks at it.
         local: whether VBench takes code and weights from its cache, ``VBENCH_CACHE_DIR``, only
             where it can.
-        device: empty: CUDA if there is one, else the CPU.
+        device: where VBench runs; empty: on CUDA if there is one, else on the CPU.
 
     Raises:
         RewardError: VBench is not installed or can't be imported, or an option is wrong.
@@ -70,7 +71,7 @@ class VBenchReward:
         hacks="a still picture is perfectly consistent and smooth: add `dynamic_degree`, 0 or 1 "
         "per clip, or a reward for motion",
         cost="a DINO ViT-B/16, a CLIP ViT-B/32, an AMT-S, a CLIP ViT-L/14 and a MUSIQ over all "
-        "frames; VBench loads them anew in every call, so score large batches",
+        "frames; VBench loads them again in every call, so score large batches",
         media=("clips",),
         license="Apache-2.0 (VBench); that of each model it downloads",
         weights="VBench 0.1.5 downloads them itself, and DINO's code. Not run here with weights: "
@@ -101,7 +102,7 @@ class VBenchReward:
             self._vbench = importlib.import_module("vbench").VBench
         except Exception as error:  # its imports are many, and old
             raise RewardError(
-                f"Reward 'vbench' can't import VBench: {' '.join(str(error).split())[:300]}.",
+                f"Reward 'vbench' can't import VBench: {one_line(error)}.",
                 hint='install "vbench==0.1.5", torchvision and "setuptools<70" into an environment '
                 "of its own",
             ) from error
@@ -145,7 +146,7 @@ class VBenchReward:
     def _evaluate(
         self, folder: Path, clips: Tensor, texts: Sequence[str]
     ) -> dict[str, dict[int, float]]:
-        """Dimension to number of the clip to value."""
+        """Return the values by dimension and by the clip's number."""
         videos, output = folder / "clips", folder / "results"
         videos.mkdir()
         asked = {}
@@ -166,7 +167,7 @@ class VBenchReward:
                 )
         except Exception as error:  # whatever it is: a download, an old pin, a full device
             raise RewardError(
-                f"VBench fails: {type(error).__name__}: {' '.join(str(error).split())[:300]}.",
+                f"VBench fails: {type(error).__name__}: {one_line(error)}.",
                 hint="it downloads its weights at first use; run `vbench evaluate` by hand to see",
             ) from error
         file = output / f"{_NAME}_eval_results.json"
@@ -182,7 +183,7 @@ class VBenchReward:
 
 
 def read_results(result: Sequence[Any], dimension: str) -> dict[int, float]:
-    """Values by the clip's number, of one dimension's entry ``[mean, [clip, ...]]``.
+    """Read values by the clip's number from one dimension's entry ``[mean, [clip, ...]]``.
 
     Raises:
         ValueError, LookupError, TypeError: it has another form.

@@ -18,9 +18,10 @@ from ddrl.records import Prompts
 from ddrl.rewards.base import SampleError
 from ddrl.rewards.card import RewardCard
 from ddrl.rewards.frames import sample_frames
+from ddrl.rewards.http.client import ExchangeError
 from ddrl.rewards.http.retry import Patience
 from ddrl.rewards.http.server_words import read_token
-from ddrl.rewards.judge.chat import Answer, ChatEndpoint, Content, Failure, picture_part
+from ddrl.rewards.judge.chat import Answer, ChatEndpoint, Content, picture_part
 from ddrl.rewards.judge.form import FIELDS, ChatForm, Mode
 from ddrl.rewards.judge.text import rubric_score
 from ddrl.rewards.judge.words import YesNo
@@ -49,14 +50,14 @@ class VlmJudge:
     log-probabilities and else ``rubric``; the log says which.
 
     Args:
-        url: of the API of vLLM, a llama.cpp server or any other, usually ending in ``/v1``.
-        model: which of its models; empty: the only one that it lists.
+        url: address of the API of vLLM, a llama.cpp server or any other, usually ending in ``/v1``.
+        model: which of its models is asked; empty: the only one that it lists.
         mode: how the answer becomes a number.
         question: what is asked; ``{prompt}`` stands for the prompt, ``{low}`` and ``{high}`` for
             the ends of the rubric. Empty: a question about how well the prompt is followed.
         low: score of the rubric that becomes 0.
         high: score of the rubric that becomes 1.
-        frames: frames of a clip that are shown, as pictures of one question.
+        frames: how many frames of a clip are shown, as pictures of one question.
         token_env: environment variable that holds the token; empty: none is sent.
         concurrency: questions under way at once.
         timeout: seconds that one attempt may take.
@@ -65,7 +66,7 @@ class VlmJudge:
         pause: seconds before the second attempt.
         deadline: seconds that a question may take with all attempts and pauses.
         min_mass: ``yes_no``: least probability of yes and no together; below, there is no answer.
-        max_tokens: ``rubric``: of the answer, its reasoning included.
+        max_tokens: ``rubric``: most tokens of the answer, its reasoning included.
         extra_body: a table of fields that are added to every request, such as ``top_k``, or
             ``chat_template_kwargs`` of vLLM; they stand in place of ddrl's own.
         omit: a list of fields that are not sent: ``temperature``, ``max_tokens``, ``logprobs``,
@@ -86,7 +87,8 @@ class VlmJudge:
         prompt="all of it, as the question quotes it; with a question of your own as you write it",
         hacks="text in the picture that tells the judge what to answer; whatever the judge can't "
         "see or count. The prompt is part of the question: one that gives orders may be obeyed. "
-        "Reported: probabilities near 0 and 1, which tell the samples of a group little apart",
+        "Reported: probabilities near 0 and 1, which hardly tell the samples of a group from each "
+        "other",
         cost="one request per sample, with a PNG per frame: `yes_no` one token, `rubric` up to "
         "`max_tokens`",
         license="of the model behind the endpoint",
@@ -138,8 +140,7 @@ class VlmJudge:
             url,
             model=model,
             token=read_token(token_env),
-            timeout=timeout,
-            patience=Patience(attempts, pause, deadline),
+            patience=Patience(attempts, pause, deadline, timeout),
             concurrency=concurrency,
             ca_file=ca_file,
         )
@@ -162,17 +163,14 @@ class VlmJudge:
         questions = [self._content(self._mode, frames[i], prompts.text[i]) for i in rows]
         read = self._reader(self._mode, self._form)
         answers = self._endpoint.ask_all(questions, self._form, read)
-        failures = {
-            i: answer
-            for i, answer in zip(rows, answers, strict=True)
-            if isinstance(answer, Failure)
-        }
+        value, failures = torch.full((len(frames),), torch.nan), dict[int, ExchangeError]()
+        for i, answer in zip(rows, answers, strict=True):
+            if isinstance(answer, ExchangeError):
+                failures[i] = answer
+            else:
+                value[i] = answer
         if rows and len(failures) == len(rows):
             self._check_reachable(list(failures.values()))
-        value = torch.full((len(frames),), torch.nan)
-        for i, answer in zip(rows, answers, strict=True):
-            if not isinstance(answer, Failure):
-                value[i] = answer
         if failures:
             hint = next((each.hint for each in failures.values() if each.hint), "")
             causes = {i: failure.cause for i, failure in failures.items()}
@@ -183,11 +181,7 @@ class VlmJudge:
         return ChatForm(mode, max_tokens=self._max_tokens, extra=self._extra, omit=self._omit)
 
     def _choose(self) -> tuple[Mode, ChatForm]:
-        """Find out what the endpoint can do, by a question about a red picture in each mode.
-
-        Raises:
-            RewardError: it can't be reached, takes no pictures, or gives nothing that is a score.
-        """
+        """Find out what the endpoint can do, by a question about a red picture in each mode."""
         picture = torch.zeros(1, 3, 64, 64)
         picture[:, 0] = 1.0
         failures = []
@@ -197,8 +191,8 @@ class VlmJudge:
             read = self._reader(mode, form)
             (found,) = self._endpoint.ask_all([content], form, read)
             if mode == "yes_no" and not form.has_logprobs:
-                found = Failure("it gives no log-probabilities")
-            if not isinstance(found, Failure):
+                found = ExchangeError("it gives no log-probabilities")
+            if not isinstance(found, ExchangeError):
                 logger.info(
                     "%s is asked with mode = %r, by what it can do; a red picture scores %.3g as "
                     "%r%s",
@@ -223,12 +217,8 @@ class VlmJudge:
             else failures[-1].hint,
         )
 
-    def _check_reachable(self, failures: Sequence[Failure]) -> None:
-        """See whether an endpoint that has answered nothing would answer something else.
-
-        Raises:
-            RewardError: it would not.
-        """
+    def _check_reachable(self, failures: Sequence[ExchangeError]) -> None:
+        """See whether an endpoint that has answered nothing would answer something else."""
         first = failures[0]
         if all(failure.down for failure in failures):
             raise RewardError(
@@ -242,7 +232,7 @@ class VlmJudge:
             )
 
     def _content(self, mode: Mode, frames: Tensor, prompt: str, *, question: str = "") -> Content:
-        """A question about the frames of one sample, shape (F, 3, H, W)."""
+        """Write the question about the frames of one sample, shape (F, 3, H, W)."""
         values = {"prompt": prompt, "low": f"{self._low:g}", "high": f"{self._high:g}"}
         question = question or self._question or QUESTIONS[mode]
         text = _FIELD.sub(lambda field: values[field[1]], question)
@@ -251,7 +241,7 @@ class VlmJudge:
         return [*map(picture_part, frames), {"type": "text", "text": text}]
 
     def _reader(self, mode: Mode, form: ChatForm) -> Callable[[Answer], float]:
-        """What makes a score of an answer to a request of this form."""
+        """Return the function that turns an answer to a request of this form into a score."""
 
         def read(answer: Answer) -> float:
             if mode == "rubric":
@@ -268,11 +258,7 @@ class VlmJudge:
 def _checked_fields(
     extra: Mapping[str, Any], omit: Sequence[str]
 ) -> tuple[Mapping[str, Any], Sequence[str]]:
-    """The user's fields of a request.
-
-    Raises:
-        ValueError: they can't be sent, or are ddrl's alone.
-    """
+    """Check the user's fields of a request and return them."""
     if taken := [name for name in _NOT_EXTRA if name in extra]:
         raise ValueError(f"extra_body can't hold {taken[0]}")
     if unknown := [name for name in omit if name not in FIELDS]:

@@ -10,8 +10,14 @@ from torch import Tensor
 
 from ddrl.errors import WeightsError
 from ddrl.rewards.composition.rules import Box
-from ddrl.rewards.frames import as_bytes, batches, pick_device
-from ddrl.rewards.networks.towers import UNREADABLE, Precision, check_keys
+from ddrl.rewards.frames import Runtime, as_bytes
+from ddrl.rewards.networks.loading import (
+    check_keys,
+    load_images,
+    load_model,
+    load_tokenizer,
+    loading,
+)
 
 _OWL = {"owlv2", "owlvit"}
 _PADDED = {"owlv2"}  # to a square, below and to the right
@@ -27,48 +33,28 @@ class Detector:
 
     Args:
         weights: a folder written by ``save_pretrained``, or a hub id.
-        device: see :func:`~ddrl.rewards.frames.pick_device`.
-        precision: of the weights and of the passes.
-        batch_size: pictures per pass.
+        runtime: where and how it runs.
 
     Raises:
         WeightsError: they can't be read, are incomplete, or are of another kind of model.
     """
 
-    def __init__(
-        self,
-        weights: str,
-        *,
-        device: str = "",
-        precision: Precision = "float32",
-        batch_size: int = 4,
-    ) -> None:
-        import transformers
+    def __init__(self, weights: str, runtime: Runtime) -> None:
+        from transformers import AutoModelForZeroShotObjectDetection
 
-        self.device = pick_device(device)
-        self._dtype, self._batch_size = getattr(torch, precision), batch_size
-        try:
-            with torch.random.fork_rng(devices=[]):  # fresh weights are drawn, and written over
-                self._model, info = (
-                    transformers.AutoModelForZeroShotObjectDetection.from_pretrained(
-                        weights,
-                        trust_remote_code=False,
-                        dtype=self._dtype,
-                        output_loading_info=True,
-                    )
-                )
-            self._tokenizer = transformers.AutoTokenizer.from_pretrained(
-                weights, trust_remote_code=False
+        self._runtime = runtime
+        with loading(
+            f"The detector {weights}",
+            "give an OWLv2, OWL-ViT or Grounding DINO; offline, download it to a folder and name "
+            "that folder",
+        ):
+            self._model, info = load_model(
+                AutoModelForZeroShotObjectDetection, weights, runtime.dtype
             )
-            self._images = transformers.AutoImageProcessor.from_pretrained(
-                weights, trust_remote_code=False, backend="pil"
+            self._tokenizer = load_tokenizer(
+                weights, "download all files of the model, not its weights alone"
             )
-        except UNREADABLE as error:
-            raise WeightsError(
-                f"The detector {weights} can't be loaded: {' '.join(str(error).split())[:300]}",
-                hint="give an OWLv2, OWL-ViT or Grounding DINO; offline, download it to a folder "
-                "and name that folder",
-            ) from error
+            self._images = load_images(weights)
         self.kind = str(self._model.config.model_type)
         if self.kind not in _OWL | _GROUNDED:
             raise WeightsError(
@@ -76,13 +62,7 @@ class Detector:
                 hint="give a folder or hub id of an OWLv2, OWL-ViT or Grounding DINO",
             )
         check_keys(weights, list(info["missing_keys"]), list(info["unexpected_keys"]))
-        a, b = self._tokenizer(["a", "b"])["input_ids"]
-        if a == b:  # transformers makes an empty tokenizer where the files are missing
-            raise WeightsError(
-                f"The tokenizer of {weights} tells no texts apart: its files are missing.",
-                hint="download all files of the model, not its weights alone",
-            )
-        self._model.to(self.device).eval().requires_grad_(False)
+        self._model.to(runtime.device).eval().requires_grad_(False)
 
     @torch.no_grad()
     def find(
@@ -116,7 +96,7 @@ class Detector:
     def _passes(
         self, names: Sequence[tuple[str, ...]]
     ) -> list[tuple[list[int], list[tuple[str, ...]]]]:
-        """Rows and their queries for each pass; queries of a pass are of one length."""
+        """Plan rows and their queries for each pass; queries of a pass are of one length."""
         wanted = [
             (row, query)
             for row, each in enumerate(names)
@@ -125,7 +105,7 @@ class Detector:
         passes = []
         for length in sorted({len(query) for _, query in wanted}):
             same = [pair for pair in wanted if len(pair[1]) == length]
-            for piece in batches(len(same), self._batch_size):
+            for piece in self._runtime.slices(len(same)):
                 rows, queries = zip(*same[piece], strict=True)
                 passes.append((list(rows), list(queries)))
         return passes
@@ -142,8 +122,8 @@ class Detector:
             texts = [f"{query[0]}." for query in queries]
             padding = {"padding": True, "max_length": int(self._model.config.max_text_len)}
         inputs |= dict(self._tokenizer(texts, truncation=True, return_tensors="pt", **padding))
-        moved = {key: value.to(self.device) for key, value in inputs.items()}
-        moved["pixel_values"] = moved["pixel_values"].to(self._dtype)
+        moved = {key: value.to(self._runtime.device) for key, value in inputs.items()}
+        moved["pixel_values"] = moved["pixel_values"].to(self._runtime.dtype)
         output = self._model(**moved)
         logits = output.logits.float().cpu()
         if self.kind in _GROUNDED:  # over the tokens of the one name
@@ -154,13 +134,13 @@ class Detector:
 def boxes_of(
     logits: Tensor, boxes: Tensor, size: tuple[int, int], *, threshold: float, padded: bool
 ) -> list[tuple[int, Box]]:
-    """The boxes of one picture whose confidence is above the threshold, with their query.
+    """Select the boxes of one picture whose confidence is above the threshold, with their query.
 
     Args:
         logits: shape (boxes, queries); a box belongs to its best query.
         boxes: centre x and y, width and height, as shares; shape (boxes, 4).
         size: height and width of the picture in pixels.
-        threshold: of the sigmoid of the logit.
+        threshold: least sigmoid of the logit.
         padded: whether shares are of the square that the picture was padded to.
     """
     height, width = size

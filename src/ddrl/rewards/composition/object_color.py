@@ -10,7 +10,8 @@ from torch import Tensor
 
 from ddrl.rewards.composition.prompt import COLORS
 from ddrl.rewards.composition.rules import Box
-from ddrl.rewards.networks.towers import Precision, TextImageModel
+from ddrl.rewards.frames import Runtime
+from ddrl.rewards.networks.towers import TextImageModel
 
 TEMPLATES = (
     "a photo of a {color} {name}",
@@ -27,35 +28,28 @@ class ColorClassifier(TextImageModel):
     the background could be painted grey.
     """
 
-    def __init__(
-        self,
-        weights: str,
-        *,
-        device: str = "",
-        precision: Precision = "float32",
-        batch_size: int = 16,
-    ) -> None:
-        super().__init__(weights, device=device, precision=precision, batch_size=batch_size)
+    def __init__(self, weights: str, runtime: Runtime) -> None:
+        super().__init__(weights, runtime)
         self._directions: dict[str, Tensor] = {}
 
     @torch.no_grad()
     def color(self, frame: Tensor, name: str, box: Box) -> str:
-        """The colour, one of GenEval's, of what a box holds in a frame of shape (3, H, W)."""
+        """Return the colour, one of GenEval's, of the object in a box of a frame (3, H, W)."""
         piece = crop(frame, box)
         image = self._encode_images(piece[None])[0]
         return COLORS[int((self._direction(name) @ image).argmax())]
 
     def _direction(self, name: str) -> Tensor:
-        """Of all colours, shape (colours, D)."""
+        """Return the directions of all colours, shape (colours, D)."""
         if name not in self._directions:
             texts = [text.format(color=c, name=name) for c in COLORS for text in TEMPLATES]
-            pieces = [self._encode(texts[rows]) for rows in self._batches(len(texts))]
+            pieces = [self._encode(texts[rows]) for rows in self._runtime.slices(len(texts))]
             features = torch.cat(pieces).reshape(len(COLORS), len(TEMPLATES), -1)
             self._directions[name] = F.normalize(features.mean(1), dim=-1)
         return self._directions[name]
 
 
 def crop(frame: Tensor, box: Box) -> Tensor:
-    """What a box holds, every pixel that it touches: (3, H, W) -> (3, h, w)."""
+    """Cut out every pixel that a box touches: (3, H, W) -> (3, h, w)."""
     top, left = math.floor(box.top), math.floor(box.left)
     return frame[:, top : math.ceil(box.bottom), left : math.ceil(box.right)]

@@ -31,23 +31,14 @@ _NOT_IN_NAMES = {
     *("is", "are", "left", "right", "above", "below", "top", "photo", "picture", "image"),
     *("many", "several", "some", "few", "two", "pair", "its", "that", "which"),
 }
-_IRREGULAR = {
-    "people": "person",
-    "men": "man",
-    "women": "woman",
-    "children": "child",
-    "mice": "mouse",
-    "geese": "goose",
-    "feet": "foot",
-    "teeth": "tooth",
-    "knives": "knife",
-    "leaves": "leaf",
-    "wolves": "wolf",
-    "shelves": "shelf",
-    "loaves": "loaf",
-    "buses": "bus",
-    "skises": "skis",  # as GenEval forms it
-}
+_IRREGULAR = dict(
+    pair.split(":")
+    for pair in (  # noqa: SIM905
+        "people:person men:man women:woman children:child mice:mouse geese:goose feet:foot "
+        "teeth:tooth knives:knife leaves:leaf wolves:wolf shelves:shelf loaves:loaf buses:bus "
+        "skises:skis"  # as GenEval forms it
+    ).split()
+)
 _PREFIX = re.compile(r"^(?:an?|the)?\s*(?:photo|picture|image)\s+of\s+")
 _BETWEEN = re.compile(
     r"\s+(?:(?:(?:is|are)\s+)?(?:(?:to|on)\s+the\s+)?(?P<side>left|right)\s+of"
@@ -60,11 +51,11 @@ class Item:
     """One clause: at least ``count`` objects of a name.
 
     Attributes:
-        name: of the object, in the singular.
+        name: name of the object, in the singular.
         count: how many, at least 1.
         color: one of :data:`COLORS` that they have; empty: any.
         relation: one of :data:`RELATIONS` in which they are to ``target``; empty: any.
-        target: which item the relation is to, by its place in ``include``.
+        target: the item that the relation is to, by its place in ``include``.
     """
 
     name: str
@@ -79,8 +70,8 @@ class Composition:
     """Everything that a prompt asks for.
 
     Attributes:
-        include: what there has to be; all of it.
-        exclude: pairs of a name and of the number from which on there are too many.
+        include: items that all have to be there.
+        exclude: pairs of a name and the number from which on there are too many.
         counting: whether the detector's threshold for counting holds.
     """
 
@@ -96,7 +87,7 @@ class Composition:
 
 
 def composition_of(text: str, metadata: Mapping[str, Any]) -> Composition:
-    """What a prompt asks for: by its metadata in GenEval's form if it has such, else by its text.
+    """Return what a prompt asks for, by metadata in GenEval's form if there is, else by its text.
 
     Raises:
         ValueError: it can't be understood; the message is a clause that says why.
@@ -142,11 +133,7 @@ def parse(prompt: str) -> Composition:
 
 
 def _item(text: str) -> tuple[Item, bool]:
-    """An item, and whether its number is exact.
-
-    Raises:
-        ValueError: it is none.
-    """
+    """Read an item, and whether its number is exact."""
     words = text.split()
     first, rest = (words[0], words[1:]) if words else ("", [])
     exact = first in _NUMBERS[1:] or first.isdecimal()
@@ -180,11 +167,7 @@ def _singular(word: str) -> str:
 
 
 def _from_metadata(metadata: Mapping[str, Any]) -> Composition:
-    """GenEval's own form, a line of its ``evaluation_metadata.jsonl``.
-
-    Raises:
-        ValueError: it is none.
-    """
+    """Read GenEval's own form, a line of its ``evaluation_metadata.jsonl``."""
     clauses, others = metadata["include"], metadata.get("exclude", ())
     if not _is_list(clauses) or not _is_list(others) or not (clauses or others):
         raise ValueError("the prompt's metadata has no list of clauses in include or exclude")

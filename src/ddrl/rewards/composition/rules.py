@@ -9,20 +9,12 @@ from dataclasses import dataclass
 from ddrl.rewards.composition.prompt import Composition, Item
 
 MARGIN = 0.1
-"""Share of both objects' sizes by which centres have to be apart, as in GenEval."""
+"""Share of both objects' sizes by which their centres have to differ, as in GenEval."""
 
 
 @dataclass(frozen=True)
 class Box:
-    """An object that was found, in pixels; y points down.
-
-    Attributes:
-        left: least x.
-        top: least y.
-        right: largest x.
-        bottom: largest y.
-        score: the detector's confidence.
-    """
+    """An object that was found: its edges in pixels, y downwards, and the detector's confidence."""
 
     left: float
     top: float
@@ -32,7 +24,7 @@ class Box:
 
 
 def relations(one: Box, other: Box, *, margin: float = MARGIN) -> set[str]:
-    """Where ``one`` is, seen from ``other``; nothing if their centres are too near.
+    """Return where ``one`` is, seen from ``other``; nothing if their centres are too near.
 
     The offset of the centres loses ``margin`` times the sum of both widths (heights), and counts
     if what is left of it is more than half of the length of the offset. Source: arXiv 2310.11513.
@@ -55,10 +47,10 @@ def relations(one: Box, other: Box, *, margin: float = MARGIN) -> set[str]:
 
 
 def suppress(boxes: Sequence[Box], *, max_overlap: float, limit: int) -> list[Box]:
-    """The most confident boxes, best first, without those that cover a better one again.
+    """Keep the most confident boxes, best first, without those that cover a better one again.
 
     Args:
-        boxes: of one name, in any order.
+        boxes: boxes of one name, in any order.
         max_overlap: intersection over union above which the less confident one goes.
         limit: how many at most.
     """
@@ -89,7 +81,7 @@ def conditions(
     *,
     margin: float = MARGIN,
 ) -> list[float]:
-    """How far each condition is met, 0 to 1; GenEval's verdict is whether all of them are 1.
+    """Return how far each condition is met, 0 to 1; GenEval's verdict is whether all of them are 1.
 
     An item with a number n asks that it is there: min(f, n) / n for f that were found, or
     min(f, n) / max(f, n) where n + 1 is too many. A colour and a position are a condition each,

@@ -29,11 +29,11 @@ _INFLATE = 47  # zlib's window, with gzip's and zlib's own headers both recognis
 
 @dataclass(frozen=True)
 class Answered:
-    """What a server answered.
+    """The answer of a server.
 
     Attributes:
-        status: of HTTP.
-        headers: by name, in any case.
+        status: status of HTTP.
+        headers: headers by name, in any case.
         body: as it came, uncompressed.
     """
 
@@ -72,12 +72,12 @@ class ExchangeError(Exception):
 def make_client(
     urls: Sequence[str], *, headers: Mapping[str, str], connections: int, ca_file: str = ""
 ) -> httpx.AsyncClient:
-    """A client that follows no redirects, takes plain replies, and asks loopback directly.
+    """Make a client that follows no redirects, takes plain replies, and asks loopback directly.
 
     Args:
-        urls: that will be asked; each is asked through the proxy that the environment has for it.
-        headers: of every request.
-        connections: at the same time.
+        urls: addresses that will be asked, each through the proxy that the environment has for it.
+        headers: headers of every request.
+        connections: how many connections there are at the same time.
         ca_file: certificates to trust instead of the usual ones; empty: see :func:`_certificates`.
 
     Raises:
@@ -152,12 +152,12 @@ async def send(
     """Send a request and read the whole answer, whatever its status is.
 
     Args:
-        client: of :func:`make_client`.
-        method: of HTTP.
-        url: to whom.
-        timeout: seconds that all of it may take.
+        client: one of :func:`make_client`.
+        method: method of HTTP.
+        url: the server's address.
+        timeout: seconds that the whole exchange may take.
         max_reply: bytes that the answer may have.
-        content: of the request.
+        content: body of the request.
 
     Raises:
         ExchangeError: there is no whole answer; says why.
@@ -201,7 +201,7 @@ async def _read(
 
 
 def _uncompressed(body: bytes, encoding: str, max_reply: int) -> bytes:
-    """What a server has compressed although it was asked not to, within the same bound."""
+    """Unpack what a server has compressed although it was asked not to, within the same bound."""
     encoding = encoding.strip().casefold()
     if encoding in ("", "identity"):
         return body
@@ -223,7 +223,7 @@ def _too_large(max_reply: int) -> ExchangeError:
 
 
 def _not_connected(error: BaseException, url: str) -> ExchangeError:
-    """The system's reason, which is behind one or more wrappings."""
+    """Find the system's reason, which is behind one or more wrappings."""
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, ssl.SSLCertVerificationError):
@@ -250,6 +250,6 @@ def _not_connected(error: BaseException, url: str) -> ExchangeError:
 
 
 def _through(url: str) -> str:
-    """By which proxy it was asked, for who does not know that there is one."""
+    """Name the proxy that it was asked through, for users who don't know that there is one."""
     proxy = find_proxy(url)
     return "" if proxy is None else f", through the proxy of {proxy.variable}"

@@ -8,13 +8,13 @@ from collections.abc import Callable, Sequence
 
 
 class Endpoints:
-    """Addresses in the order of preference; one that failed is asked last for a while.
+    """Addresses in the order of preference; one that failed is asked last for some time.
 
     Args:
         urls: at least one.
-        rest: seconds that one that failed is asked last; doubles with each failure in a row, up
-            to ``longest``.
-        longest: seconds.
+        rest: seconds for which an address that failed is asked last; doubles with each failure in
+            a row.
+        longest: the most seconds of such a rest.
         clock: seconds that only grow.
     """
 
@@ -34,13 +34,13 @@ class Endpoints:
         self._lock = threading.Lock()
 
     def order(self) -> list[str]:
-        """All of them, those that rest behind the others; each part in the order of preference."""
+        """Return all addresses in the order of preference, those that rest after the others."""
         with self._lock:
             now = self._clock()
             return sorted(self.urls, key=lambda url: max(self._until[url], self._held[url]) > now)
 
     def failed(self, url: str) -> None:
-        """One gave no answer: it rests."""
+        """Let an address rest that gave no answer."""
         with self._lock:
             if self._until[url] > self._clock():
                 return  # failures side by side are one
@@ -49,12 +49,12 @@ class Endpoints:
             self._until[url] = self._clock() + seconds
 
     def worked(self, url: str) -> None:
-        """One gave an answer: what was before is forgotten."""
+        """Forget the failures of an address that gave an answer."""
         with self._lock:
             self._failures[url], self._until[url] = 0, 0.0
 
     def hold(self, url: str, seconds: float) -> bool:
-        """One asked not to be asked again for a while; returns whether it was not held already."""
+        """Hold an address that asked for a pause; return whether it was not held already."""
         with self._lock:
             now = self._clock()
             is_new = self._held[url] <= now
@@ -62,6 +62,6 @@ class Endpoints:
             return is_new
 
     def wait(self, url: str) -> float:
-        """Seconds until one may be asked again; 0 where it asked for nothing."""
+        """Return the seconds until an address may be asked again; 0 where it asked for nothing."""
         with self._lock:
             return max(0.0, self._held[url] - self._clock())

@@ -18,8 +18,8 @@ class Proxy:
     """A proxy.
 
     Attributes:
-        url: of it, which may hold a password.
-        variable: of the environment that names it.
+        url: its address, which may hold a password.
+        variable: the environment variable that names it.
     """
 
     url: str
@@ -27,7 +27,7 @@ class Proxy:
 
 
 def find_proxy(url: str) -> Proxy | None:
-    """The proxy for an address: of its scheme, or of all; None where it is asked directly.
+    """Return the proxy for an address: of its scheme, or of all; None where it is asked directly.
 
     ``no_proxy`` takes names of hosts and domains, ``*``, and networks such as ``10.0.0.0/8``.
 

@@ -32,6 +32,7 @@ class Patience:
         attempts: how often a server is asked, at least 1.
         pause: seconds before the second attempt; each further pause is twice as long.
         deadline: seconds for all attempts and pauses together.
+        timeout: seconds of one attempt.
         longest: seconds of a pause that no server asked for.
         clock: seconds that only grow.
         sleep: waits for seconds.
@@ -41,6 +42,7 @@ class Patience:
     attempts: int = 3
     pause: float = 1.0
     deadline: float = 600.0
+    timeout: float = math.inf
     longest: float = 60.0
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
@@ -53,7 +55,7 @@ class Patience:
             raise ValueError("pause must be at least 0, deadline above 0")
 
     def backoff(self, attempt: int) -> float:
-        """Seconds before an attempt, counted from 0; up to a quarter less, by chance."""
+        """Return the seconds before an attempt, counted from 0; up to a quarter less, by chance."""
         if not attempt:
             return 0.0
         return min(self.pause * 2.0 ** (attempt - 1), self.longest) * (1 - self.jitter() / 4)
@@ -72,17 +74,17 @@ class NoAnswerError(Exception):
 
 
 def is_passing(status: int) -> bool:
-    """Whether the same request may succeed a moment after this status of HTTP."""
+    """Return whether the same request may succeed a moment after this status of HTTP."""
     return status in _PASSING or (status >= 500 and status not in _NEVER_PASSING)
 
 
 def told_wait(headers: Mapping[str, str], *, now: float | None = None) -> float | None:
-    """Seconds that a server asks to wait; None where it does not, or says no time that is ahead.
+    """Return the seconds that a server asks to wait; None if it asks for none, or for the past.
 
     Reads ``retry-after-ms``, then ``retry-after`` in seconds or as a date.
 
     Args:
-        headers: of the answer, by names in lower case.
+        headers: headers of the answer, by names in lower case.
         now: seconds since 1970; None: now.
     """
     for name, unit in (("retry-after-ms", 1e-3), ("retry-after", 1.0)):
@@ -115,7 +117,7 @@ async def persist(
 
     Args:
         endpoints: the addresses.
-        ask: gets an address and the seconds that are left; raises :class:`ExchangeError`.
+        ask: gets an address and the seconds that it may take; raises :class:`ExchangeError`.
         patience: how often and how long.
 
     Raises:
@@ -135,7 +137,8 @@ async def persist(
             pause = 0.0  # meanwhile somebody else may have been asked to wait
         for url in [url for url in left if endpoints.wait(url) <= 0]:
             try:
-                found = await ask(url, max(end - patience.clock(), 1e-3))
+                left_over = max(end - patience.clock(), 1e-3)
+                found = await ask(url, min(patience.timeout, left_over))
             except ExchangeError as error:
                 endpoints.failed(url)
                 told[url] = error

@@ -45,7 +45,7 @@ def check_url(url: str, *, beside: str = "") -> None:
 
 
 def read_token(variable: str) -> str:
-    """The token in an environment variable; empty where no variable is named.
+    """Read the token in an environment variable; empty where no variable is named.
 
     Raises:
         RewardError: it is not set, or holds what no header can carry; it is not repeated.
@@ -80,7 +80,7 @@ def read_json(text: str | bytes) -> Any:  # noqa: ANN401 - whatever it is
 
 
 def quoted(said: object, *, limit: int = MAX_TEXT) -> str:
-    """What a server said, on one line, as much as a message may repeat."""
+    """Repeat what a server said on one line, as much as a message may repeat."""
     try:
         text = said if isinstance(said, str) else str(said)
     except (RecursionError, ValueError):  # nested too deep; a number of too many digits

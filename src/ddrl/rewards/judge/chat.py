@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import io
 import json
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from PIL import Image
@@ -15,11 +15,10 @@ from torch import Tensor
 
 from ddrl.errors import RewardError
 from ddrl.rewards.frames import as_bytes
-from ddrl.rewards.http.client import Answered, ExchangeError, make_client, send
-from ddrl.rewards.http.endpoints import Endpoints
-from ddrl.rewards.http.loop import HttpLoop
-from ddrl.rewards.http.retry import NoAnswerError, Patience, persist
+from ddrl.rewards.http.client import Answered, ExchangeError, send
+from ddrl.rewards.http.retry import NoAnswerError, Patience
 from ddrl.rewards.http.server_words import check_url, quoted
+from ddrl.rewards.http.servers import Servers
 from ddrl.rewards.judge.errors import RefusedError, first_choice, parsed
 from ddrl.rewards.judge.form import ChatForm
 
@@ -37,32 +36,15 @@ Content = list[dict[str, Any]]
 """The parts of a message: pictures and text."""
 
 
-class Failure(Exception):  # noqa: N818 - an outcome of one question, which becomes a cause
-    """One question has no answer.
-
-    Args:
-        cause: why, as a clause.
-        hint: what the user can do about it.
-        down: whether the endpoint was not reached at all.
-        refused: whether every other question would meet the same.
-    """
-
-    def __init__(
-        self, cause: str, *, hint: str = "", down: bool = False, refused: bool = False
-    ) -> None:
-        super().__init__(cause)
-        self.cause, self.hint, self.down, self.refused = cause, hint, down, refused
-
-
 class ChatEndpoint:
     """Asks ``{url}/chat/completions``.
 
     Args:
-        url: of the API, usually up to and with ``/v1``.
-        model: which of its models; empty: the only one that it lists.
+        url: address of the API, usually up to and with ``/v1``.
+        model: which of its models is asked; empty: the only one that it lists.
         token: sent as a bearer token; empty: none.
-        timeout: seconds that one attempt may take.
-        patience: how often a question is asked when the endpoint is busy or breaks off.
+        patience: how often, and how long, a question is asked when the endpoint is busy or breaks
+            off.
         concurrency: questions under way at once.
         ca_file: certificates to trust; see :func:`~ddrl.rewards.http.client.make_client`.
 
@@ -78,21 +60,19 @@ class ChatEndpoint:
         *,
         model: str = "",
         token: str = "",
-        timeout: float = 60.0,
-        patience: Patience | None = None,
+        patience: Patience,
         concurrency: int = 8,
         ca_file: str = "",
     ) -> None:
         check_url(url)
         self.url = url.rstrip("/").removesuffix("/chat/completions")
-        self._timeout, self._patience = timeout, patience or Patience()
-        self._concurrency = concurrency
-        self._endpoints = Endpoints([self.url])
-        headers = {"content-type": "application/json"}
-        if token:
-            headers["authorization"] = f"Bearer {token}"
-        self._loop = HttpLoop(
-            make_client([self.url], headers=headers, connections=concurrency, ca_file=ca_file)
+        self._servers = Servers(
+            [self.url],
+            content_type="application/json",
+            token=token,
+            connections=concurrency,
+            patience=patience,
+            ca_file=ca_file,
         )
         self._has_answered = False
         self.model = model or self._only_model()
@@ -102,7 +82,7 @@ class ChatEndpoint:
         questions: Sequence[Content],
         form: ChatForm,
         read: Callable[[Answer], float],
-    ) -> list[float | Failure]:
+    ) -> list[float | ExchangeError]:
         """Ask every question and read its answer; a list in the order of the questions.
 
         Until the endpoint has answered for the first time it is asked one question alone, so that
@@ -111,43 +91,33 @@ class ChatEndpoint:
         Args:
             questions: the contents of messages.
             form: of the requests; it learns from refusals.
-            read: makes a number of an answer, or raises :class:`Failure`.
+            read: makes a number of an answer, or raises :class:`ExchangeError`.
         """
-        return self._loop.run(self._ask_all(questions, form, read))
-
-    async def _ask_all(
-        self, questions: Sequence[Content], form: ChatForm, read: Callable[[Answer], float]
-    ) -> list[float | Failure]:
-        turn = asyncio.Semaphore(self._concurrency)
-
-        async def one(question: Content) -> float | Failure:
-            async with turn:
-                try:
-                    return read(await self._ask(question, form))
-                except Failure as failure:
-                    return failure
-                except Exception as error:  # whatever it is, it is no number
-                    return Failure(f"{type(error).__name__}: {quoted(error)}")
-
+        calls = [partial(self._ask, question, form, read) for question in questions]
         first = 0 if self._has_answered else 1
-        found = [await one(question) for question in questions[:first]]
-        return [*found, *await asyncio.gather(*map(one, questions[first:]))]
+        return [*self._servers.gather(calls[:first]), *self._servers.gather(calls[first:])]
 
-    async def _ask(self, question: Content, form: ChatForm) -> Answer:
-        async def ask(url: str, left: float) -> Answer:
-            return await self._ask_in_form(url, question, form, min(self._timeout, left))
+    async def _ask(
+        self, question: Content, form: ChatForm, read: Callable[[Answer], float]
+    ) -> float | ExchangeError:
+        async def ask(url: str, timeout: float) -> Answer:
+            return await self._ask_in_form(url, question, form, timeout)
 
         try:
-            answer = await persist(self._endpoints, ask, self._patience)
+            answer = await self._servers.persist(ask)
+            self._has_answered = True
+            return read(answer)
         except NoAnswerError as error:
-            raise _failure(error, self.url) from error
-        self._has_answered = True
-        return answer
+            return self._why(error)
+        except ExchangeError as error:
+            return error
+        except Exception as error:  # whatever it is, it is no number
+            return ExchangeError(f"{type(error).__name__}: {quoted(error)}")
 
     async def _ask_in_form(
         self, url: str, question: Content, form: ChatForm, timeout: float
     ) -> Answer:
-        """One attempt; a refusal that teaches the form is none."""
+        """Make one attempt; a refusal that teaches the form does not count as one."""
         for _ in range(MAX_LESSONS):
             body = form.body(question)
             content = json.dumps({"model": self.model, **body}).encode()
@@ -168,26 +138,20 @@ class ChatEndpoint:
         self, method: str, url: str, timeout: float, content: bytes | None = None
     ) -> Answered:
         return await send(
-            self._loop.client,
-            method,
-            url,
-            timeout=timeout,
-            max_reply=MAX_REPLY,
-            content=content,
+            self._servers.client, method, url, timeout=timeout, max_reply=MAX_REPLY, content=content
         )
 
     def _only_model(self) -> str:
-        async def ask(url: str, left: float) -> object:
-            timeout = min(self._timeout, left)
+        async def ask(url: str, timeout: float) -> object:
             return parsed(await self._send("GET", f"{url}/models", timeout))
 
         try:
-            listed = self._loop.run(persist(self._endpoints, ask, self._patience))
+            listed = self._servers.run(self._servers.persist(ask))
         except NoAnswerError as error:
-            failure = _failure(error, self.url)
+            why = self._why(error)
             raise RewardError(
-                f"{self.url} does not list its models: {failure.cause}.",
-                hint=failure.hint
+                f"{self.url} does not list its models: {why.cause}.",
+                hint=why.hint
                 or "is the endpoint running, and does its url end in /v1? Or set the option model",
             ) from error
         entries = listed.get("data") if isinstance(listed, dict) else None
@@ -200,17 +164,18 @@ class ChatEndpoint:
             )
         return names[0]
 
+    def _why(self, error: NoAnswerError) -> ExchangeError:
+        """Return why there is no answer; that of an endpoint that is not reached names it."""
+        told = error.told[self.url]
+        if not told.down:
+            return told
+        cause = f"{self.url} can't be reached: {told.cause}"
+        return ExchangeError(cause, hint=told.hint, down=True, refused=told.refused)
+
 
 def picture_part(frame: Tensor) -> dict[str, Any]:
-    """A frame, pixels in [0, 1] of shape (3, H, W), as the part of a message: a PNG in the URL."""
+    """Write a frame, pixels in [0, 1], shape (3, H, W), as a part of a message: a PNG in a URL."""
     file = io.BytesIO()
     Image.fromarray(as_bytes(frame).numpy()).save(file, format="PNG")
     data = base64.b64encode(file.getvalue()).decode("ascii")
     return {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{data}"}}
-
-
-def _failure(error: NoAnswerError, url: str) -> Failure:
-    """What an endpoint without an answer is to a question."""
-    told = error.told[url]
-    cause = f"{url} can't be reached: {told.cause}" if told.down else told.cause
-    return Failure(cause, hint=told.hint, down=told.down, refused=told.refused)

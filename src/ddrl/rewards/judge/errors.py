@@ -37,7 +37,7 @@ class RefusedError(ExchangeError):
         said: all that it said, for names of fields.
         param: the field that it names by itself; empty: none.
         is_of_form: whether it may be about a field.
-        more: see :class:`~ddrl.rewards.http.client.ExchangeError`.
+        more: arguments of :class:`~ddrl.rewards.http.client.ExchangeError`.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class RefusedError(ExchangeError):
 
 
 def parsed(answered: Answered) -> Any:  # noqa: ANN401 - whatever it is
-    """The JSON of an answer.
+    """Read the JSON of an answer.
 
     Raises:
         ExchangeError: it is none, or of another status than 200.
@@ -77,7 +77,7 @@ def parsed(answered: Answered) -> Any:  # noqa: ANN401 - whatever it is
 
 
 def first_choice(reply: object) -> dict[str, Any]:
-    """The first of a reply's choices.
+    """Return the first of a reply's choices.
 
     Raises:
         ExchangeError: there is none, or the judge refused.
@@ -105,7 +105,7 @@ def _refused(
     wait: float | None = None,
     place: str = "",
 ) -> RefusedError:
-    """What a status other than 200 means, with what came with it."""
+    """Say what a status other than 200 means, with what came with it."""
     error = found.get("error") or found.get("detail") or found if isinstance(found, dict) else found
     said, param, code = _told(error)
     if code in _FILTERS:
@@ -125,7 +125,7 @@ def _refused(
 
 
 def _told(error: object) -> tuple[str, str, str]:
-    """What an error says, the field that it names and its code, in the forms that servers have."""
+    """Read what an error says, the field that it names and its code, in servers' own forms."""
     if isinstance(error, list) and error and isinstance(error[0], dict) and "loc" in error[0]:
         # Of a schema: without the input, which would be the whole request.
         place = error[0]["loc"]

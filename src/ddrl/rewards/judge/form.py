@@ -1,4 +1,4 @@
-"""The fields of a request beside its messages, in the form that an endpoint takes.
+"""The fields of a request in addition to its messages, in the form that an endpoint takes.
 
 Servers of the same API differ in what they take. A refusal that names a field teaches the form:
 another name, another value, or without it. What was learned holds for all further requests.
@@ -13,7 +13,7 @@ from typing import Any, Literal
 Mode = Literal["yes_no", "rubric"]
 
 FIELDS = ("temperature", "max_tokens", "logprobs", "top_logprobs", "response_format")
-"""What is sent beside the model and the messages, and may be left out."""
+"""What is sent with the model and the messages, and may be left out."""
 
 _SCHEMA = {
     "type": "object",
@@ -55,12 +55,12 @@ _TOO_FEW = re.compile(r"(?i)minimum|at least|below|greater than|>=?|could not fi
 
 
 class ChatForm:
-    """What is sent beside the messages.
+    """What is sent with the messages.
 
     Args:
         mode: what the answer is to be read as.
-        max_tokens: of an answer that is text.
-        extra: fields of the user's, which are sent as they are.
+        max_tokens: most tokens of an answer that is text.
+        extra: the user's fields, which are sent as they are.
         omit: fields that are not sent.
     """
 
@@ -97,7 +97,7 @@ class ChatForm:
         return limit if isinstance(limit, int) else self._long
 
     def body(self, content: list[dict[str, Any]]) -> dict[str, Any]:
-        """A request about a message's content."""
+        """Write a request about a message's content."""
         if self._mode == "rubric" and not any(key in self._extra for key in _SHAPES):
             # In words, too: some servers take a schema and pay no attention to it.
             content = [*content, {"type": "text", "text": _AS_JSON}]

@@ -7,8 +7,9 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from ddrl.rewards.http.client import ExchangeError
 from ddrl.rewards.http.server_words import quoted, read_json
-from ddrl.rewards.judge.chat import Answer, Failure
+from ddrl.rewards.judge.chat import Answer
 
 # How models open and close their reasoning when the server leaves it in the text.
 _TAGS = "think|thinking|thought|reasoning|analysis"
@@ -42,14 +43,14 @@ _MAX_TEXT = 100_000  # characters that are searched
 
 
 def answer_text(answer: Answer, *, max_tokens: int) -> str:
-    """What the model says when it has done reasoning.
+    """Return what the model says after its reasoning.
 
     Args:
         answer: the first of a reply's choices.
         max_tokens: the limit that was asked for, for the message.
 
     Raises:
-        Failure: it was cut off, or there is no text.
+        ExchangeError: it was cut off, or there is no text.
     """
     message = answer["message"]
     text = _joined(message.get("content"))
@@ -60,44 +61,48 @@ def answer_text(answer: Answer, *, max_tokens: int) -> str:
     opened = _OPENED.search(said)
     if str(answer.get("finish_reason")).casefold() in ("length", "max_tokens"):
         where = " while it was reasoning" if opened or not said.strip() else ""
-        raise Failure(
+        raise ExchangeError(
             f"the answer was cut off at max_tokens = {max_tokens}{where}",
             hint="raise the option max_tokens",
         )
     if opened:
-        raise Failure("the answer ends within its reasoning", hint="raise the option max_tokens")
+        raise ExchangeError(
+            "the answer ends within its reasoning", hint="raise the option max_tokens"
+        )
     if not said.strip() and thoughts.strip().startswith(("{", "```")):
         said = thoughts  # a server that takes the answer for reasoning
     if not said.strip():
         more = ", but reasoning" if text.strip() or thoughts.strip() else ""
-        raise Failure(f"the answer has no text{more}")
+        raise ExchangeError(f"the answer has no text{more}")
     return said.strip()
 
 
 def rubric_score(answer: Answer, *, low: float, high: float, max_tokens: int) -> float:
-    """The score in an answer, scaled from [low, high] to [0, 1].
+    """Return the score in an answer, scaled from [low, high] to [0, 1].
 
     Reads a JSON object with ``score``, whatever surrounds it, else text that is a score or names
     one. A number may be text, ``7,5`` or ``7/10``.
 
     Raises:
-        Failure: there is none in this range, or there are several.
+        ExchangeError: there is none in this range, or there are several.
     """
     text = answer_text(answer, max_tokens=max_tokens)
     found = [_number(value, high) for value in _objects(text)] or _in_words(text, high)
     if not found:
-        raise Failure(f"the answer has no score: {quoted(text)!r}")
+        raise ExchangeError(f"the answer has no score: {quoted(text)!r}")
     if len(set(found)) > 1:
         several = " and ".join(f"{score:g}" for score in dict.fromkeys(found))
-        raise Failure(f"the answer has several scores: {quoted(several)}")
+        raise ExchangeError(f"the answer has several scores: {quoted(several)}")
     score = found[0]
     if not low <= score <= high:  # NaN is not
-        raise Failure(f"the answer's score is {score:g}, which is not from {low:g} to {high:g}")
+        raise ExchangeError(
+            f"the answer's score is {score:g}, which is not from {low:g} to {high:g}"
+        )
     return (score - low) / (high - low)
 
 
 def _joined(content: object) -> str:
-    """A message's content: text, or a list of parts of which some are text."""
+    """Join the text of a message, which is text or a list of parts of which some are text."""
     if isinstance(content, list):
         parts = [part.get("text") for part in content if _is_text(part)]
         return "".join(part for part in parts if isinstance(part, str))
@@ -111,7 +116,7 @@ def _is_text(part: object) -> bool:
 
 
 def _objects(text: str) -> list[object]:
-    """The scores of all JSON objects in a text that have one."""
+    """Find the scores of all JSON objects in a text that have one."""
     try:
         whole = read_json(text)
     except ValueError:
@@ -133,7 +138,7 @@ def _decoded(text: str) -> Iterator[object]:
 
 
 def _scores(found: object) -> Iterator[object]:
-    """The value of ``score``, or of it within an object or list around it."""
+    """Yield the value of ``score``, also from within an object or list around it."""
     for _ in range(3):
         if isinstance(found, list) and len(found) == 1:
             found = found[0]
@@ -148,11 +153,7 @@ def _scores(found: object) -> Iterator[object]:
 
 
 def _number(value: object, high: float) -> float:
-    """A score of JSON as a number.
-
-    Raises:
-        Failure: it is none.
-    """
+    """Turn a score of JSON into a number."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         try:
             return float(value)
@@ -160,12 +161,12 @@ def _number(value: object, high: float) -> float:
             value = "a number of too many digits"
     match = _WHOLE.fullmatch(_MARKS.sub("", value).strip()) if isinstance(value, str) else None
     if match is None:
-        raise Failure(f"the answer's score is {quoted(repr(value))}, which is no number")
+        raise ExchangeError(f"the answer's score is {quoted(repr(value))}, which is no number")
     return _value(match, high)
 
 
 def _in_words(text: str, high: float) -> list[float]:
-    """Scores of an answer that is no JSON: all of it is one, or it names them."""
+    """Find the scores of an answer that is no JSON: all of it is one, or it names them."""
     plain = _MARKS.sub("", text).strip()
     if match := _WHOLE.fullmatch(plain):
         return [_value(match, high)]
@@ -180,6 +181,8 @@ def _in_words(text: str, high: float) -> list[float]:
 
 def _value(match: re.Match[str], high: float) -> float:
     if match["of"] and float(match["of"]) != high:
-        raise Failure(f"the answer's score is {quoted(match[0])!r}, which is not out of {high:g}")
+        raise ExchangeError(
+            f"the answer's score is {quoted(match[0])!r}, which is not out of {high:g}"
+        )
     number: Any = match["number"].replace(",", ".").replace("\N{MINUS SIGN}", "-")
     return float(number)

@@ -8,8 +8,9 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from ddrl.rewards.http.client import ExchangeError
 from ddrl.rewards.http.server_words import quoted
-from ddrl.rewards.judge.chat import Answer, Failure
+from ddrl.rewards.judge.chat import Answer
 from ddrl.rewards.judge.text import answer_text
 
 # What answers a question in a language; whole words, since a first token may begin a longer one.
@@ -57,11 +58,11 @@ class YesNo:
         """P(yes) / (P(yes) + P(no)) of the first token, each summed over all spellings.
 
         Raises:
-            Failure: the log-probabilities are missing or wrong, or it is neither.
+            ExchangeError: the log-probabilities are missing or wrong, or it is neither.
         """
         tokens = _first_token(answer)
         if any(math.isnan(logprob) or logprob > 1e-3 for _, logprob in tokens):
-            raise Failure("a log-probability of the answer is NaN or above 0")
+            raise ExchangeError("a log-probability of the answer is NaN or above 0")
         yes = no = 0.0
         for token, logprob in tokens:
             word = _word(token)
@@ -72,17 +73,17 @@ class YesNo:
         if yes + no < self._min_mass:
             likeliest = max(tokens, key=lambda each: each[1])[0] if tokens else ""
             is_thinking = bool(_THINKING.search(likeliest))
-            raise Failure(
+            raise ExchangeError(
                 f"the answer is neither yes nor no; it begins with {quoted(likeliest)!r}",
                 hint=_HINT if is_thinking else "",
             )
         return yes / (yes + no)
 
     def said(self, answer: Answer, *, max_tokens: int) -> float:
-        """1 for an answer that says yes and 0 for no, without log-probabilities.
+        """Return 1 for an answer that says yes and 0 for no, without log-probabilities.
 
         Raises:
-            Failure: it says neither, or both.
+            ExchangeError: it says neither, or both.
         """
         text = answer_text(answer, max_tokens=max_tokens)
         words = [word for part in _BETWEEN.split(text) if (word := _word(part))]
@@ -90,7 +91,7 @@ class YesNo:
         if words and found[0] is not None:
             return found[0]
         if not words or found[1] is None:
-            raise Failure(f"the answer is neither yes nor no: {quoted(text)!r}")
+            raise ExchangeError(f"the answer is neither yes nor no: {quoted(text)!r}")
         return found[1]
 
     def _meaning(self, word: str) -> float | None:
@@ -98,17 +99,13 @@ class YesNo:
 
 
 def _word(text: str) -> str:
-    """A word without what stands around it: letters and their marks, in one case."""
+    """Strip a word to its letters and their marks, in one case."""
     text = unicodedata.normalize("NFC", text.strip(_SPACES).casefold())
     return "".join(letter for letter in text if unicodedata.category(letter)[0] in "LMN")
 
 
 def _first_token(answer: Answer) -> list[tuple[str, float]]:
-    """The likeliest first tokens of the answer proper, each with its log-probability.
-
-    Raises:
-        Failure: they are not there.
-    """
+    """Return the likeliest first tokens of the answer proper, each with its log-probability."""
     try:
         logprobs = answer["logprobs"]
         content = logprobs.get("content")
@@ -119,14 +116,14 @@ def _first_token(answer: Answer) -> list[tuple[str, float]]:
         top = content[place]["top_logprobs"]
         return [(str(each["token"]), float(each["logprob"])) for each in top]
     except (AttributeError, LookupError, TypeError, ValueError, OverflowError):
-        raise Failure(
+        raise ExchangeError(
             "the answer comes without the log-probabilities of its first token (top_logprobs)",
             hint='set mode = "auto", which asks for what the endpoint has, or mode = "rubric"',
         ) from None
 
 
 def _begin(tokens: Sequence[str]) -> int:
-    """Where the answer begins: behind its reasoning and empty lines, if it goes on there."""
+    """Find where the answer begins: after its reasoning and empty lines, if it goes on there."""
     ends = [place for place, token in enumerate(tokens) if re.search(r"</\s*think", token)]
     place = ends[-1] + 1 if ends else 0
     while place + 1 < len(tokens) and not tokens[place].strip():

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from ddrl.errors import WeightsError
-from ddrl.rewards.frames import batches, pick_device
+from ddrl.rewards.frames import Runtime
+from ddrl.rewards.networks.loading import load_tokenizer, loading
 from ddrl.rewards.networks.pixels import cropped_square
-from ddrl.rewards.networks.towers import UNREADABLE, Precision
 from ddrl.rewards.networks.weight_files import fill, find_file, read_state, sizes_of
 
 LENGTH = 35
@@ -43,7 +43,7 @@ _PART = re.compile(r"(?<![\w.])patch_embed\.proj(?=\.)|attn\.(?:qkv|proj)(?=\.)|
 
 
 def blip_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Weights in the names of :class:`_Network`, without those that are not used."""
+    """Rename weights to the names of :class:`_Network`, without those that are not used."""
     named = {}
     for name, value in state.items():
         if name.startswith("blip.visual_encoder."):
@@ -58,7 +58,7 @@ def blip_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def blip_configs(state: Mapping[str, Tensor], where: str | Path) -> tuple[Any, Any]:
-    """The ``BlipVisionConfig`` and ``BlipTextConfig`` of weights in the released names.
+    """Derive the ``BlipVisionConfig`` and ``BlipTextConfig`` of weights in the released names.
 
     What weights do not show is that of BLIP: heads of 64, and its layer norms (1e-6 in vit.py,
     1e-12 in med_config.json).
@@ -151,29 +151,24 @@ class BlipReward:
 
     Args:
         weights: see :func:`ddrl.rewards.networks.weight_files.find_file`.
+        runtime: where and how the encoders run; the head is in float32.
         name: what the released file is called.
         tokenizer: folder or hub id of BERT's (uncased).
-        device: see :func:`~ddrl.rewards.frames.pick_device`.
-        precision: of the encoders' weights and passes; the head is in float32.
-        batch_size: pairs of picture and text per pass.
 
     Raises:
         WeightsError: something is missing, broken, or of another model.
     """
 
-    def __init__(
-        self,
-        weights: str,
-        *,
-        name: str,
-        tokenizer: str,
-        device: str = "",
-        precision: Precision = "float32",
-        batch_size: int = 16,
-    ) -> None:
-        self.device = pick_device(device)
-        self._dtype, self._batch_size = getattr(torch, precision), batch_size
-        self._tokenizer = _load_tokenizer(tokenizer)
+    def __init__(self, weights: str, runtime: Runtime, *, name: str, tokenizer: str) -> None:
+        self._runtime = runtime
+        with loading(
+            f"The tokenizer {tokenizer}",
+            "offline, download tokenizer.json and the like of bert-base-uncased to a folder and "
+            "name it with the option tokenizer",
+        ):
+            self._tokenizer = load_tokenizer(
+                tokenizer, "name the folder or hub id that has them with the option tokenizer"
+            )
         path = find_file(weights, name)
         state = read_state(path)
         vision, text = blip_configs(state, path)
@@ -188,10 +183,10 @@ class BlipReward:
             )
         self._size = int(vision.image_size)
         network = fill(lambda: _Network(vision, text, sizes), blip_names(state), path)
-        network.vision.to(self._dtype)
-        network.text.to(self._dtype)
+        network.vision.to(runtime.dtype)
+        network.text.to(runtime.dtype)
         network.head.float()
-        self._network = network.to(self.device).eval().requires_grad_(False)
+        self._network = network.to(runtime.device).eval().requires_grad_(False)
 
     @torch.no_grad()
     def score(self, frames: Tensor, texts: Sequence[str]) -> Tensor:
@@ -205,36 +200,12 @@ class BlipReward:
             return_tensors="pt",
         )
         ids, mask = (
-            tokens[name].repeat_interleave(frames.shape[1], 0).to(self.device)
+            tokens[name].repeat_interleave(frames.shape[1], 0).to(self._runtime.device)
             for name in ("input_ids", "attention_mask")
         )
         pieces = []
-        for rows in batches(len(images), self._batch_size):
-            pixels = cropped_square(images[rows].to(self.device), self._size).to(self._dtype)
-            pieces.append(self._network(pixels, ids[rows], mask[rows]).cpu())
+        for rows in self._runtime.slices(len(images)):
+            pixels = cropped_square(images[rows].to(self._runtime.device), self._size)
+            found = self._network(pixels.to(self._runtime.dtype), ids[rows], mask[rows])
+            pieces.append(found.cpu())
         return torch.cat(pieces).reshape(frames.shape[:2])
-
-
-def _load_tokenizer(source: str) -> Any:  # noqa: ANN401 - transformers is untyped
-    """BERT's tokenizer.
-
-    Raises:
-        WeightsError: it can't be read.
-    """
-    import transformers
-
-    try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(source, trust_remote_code=False)
-        a, b = tokenizer(["a", "b"])["input_ids"]
-    except UNREADABLE as error:
-        raise WeightsError(
-            f"The tokenizer {source} can't be loaded: {' '.join(str(error).split())[:300]}",
-            hint="offline, download tokenizer.json and the like of bert-base-uncased to a folder "
-            "and name it with the option tokenizer",
-        ) from error
-    if a == b:  # transformers makes an empty tokenizer where the files are missing
-        raise WeightsError(
-            f"The tokenizer of {source} tells no texts apart: its files are missing.",
-            hint="name the folder or hub id that has them with the option tokenizer",
-        )
-    return tokenizer

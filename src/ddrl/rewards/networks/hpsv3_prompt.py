@@ -12,7 +12,7 @@ REWARD_TOKEN = "<|Reward|>"
 
 
 def question(prompt: str) -> str:
-    """The text that is put to the model about a picture for this prompt."""
+    """Return the text that the model is asked about a picture for this prompt."""
     return f"{_HEAD}{prompt}{_TAIL}"
 
 

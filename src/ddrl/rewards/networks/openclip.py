@@ -15,6 +15,7 @@ from typing import Any
 from torch import Tensor
 
 from ddrl.errors import WeightsError
+from ddrl.rewards.frames import Runtime
 from ddrl.rewards.networks.pixels import padded_square
 from ddrl.rewards.networks.towers import TextImageModel
 from ddrl.rewards.networks.weight_files import fill, find_file, read_state, sizes_of
@@ -50,7 +51,7 @@ _BLOCK = re.compile(r"(visual\.)?transformer\.resblocks\.(\d+)\.(.+?)[._](weight
 
 
 def clip_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Weights in the names of ``CLIPModel``; names that open_clip has not are kept."""
+    """Rename weights to the names of ``CLIPModel``; names that open_clip does not have stay."""
     named: dict[str, Tensor] = {}
     for name, value in state.items():
         module, _, kind = name.rpartition(".")
@@ -75,12 +76,12 @@ def clip_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def clip_config(state: Mapping[str, Tensor], end_of_text: int, where: str | Path) -> Any:  # noqa: ANN401
-    """The ``CLIPConfig`` of weights in open_clip's names, with the heads of a ViT-H-14.
+    """Derive the ``CLIPConfig`` of weights in open_clip's names, with the heads of a ViT-H-14.
 
     Args:
         state: the weights.
         end_of_text: number of the token at which texts are read.
-        where: they come from, for messages.
+        where: where they come from, for messages.
 
     Raises:
         WeightsError: weights that tell the sizes are missing.
@@ -141,9 +142,9 @@ class PaddedClip(TextImageModel):
         name: what the file is called.
     """
 
-    def __init__(self, weights: str, *, name: str, **options: Any) -> None:  # noqa: ANN401
+    def __init__(self, weights: str, runtime: Runtime, *, name: str, processor: str) -> None:
         self._name = name
-        super().__init__(weights, **options)
+        super().__init__(weights, runtime, processor=processor)
 
     def _read(self, weights: str) -> Any:  # noqa: ANN401 - transformers is untyped
         if (Path(weights) / "config.json").is_file():
@@ -154,10 +155,10 @@ class PaddedClip(TextImageModel):
         state = read_state(path)
         config = clip_config(state, int(self._tokenizer.eos_token_id), path)
         model = fill(lambda: CLIPModel(config), clip_names(state), path)
-        return model.to(self._dtype)
+        return model.to(self._runtime.dtype)
 
     def _read_image_processor(self, source: str) -> None:
-        """None is needed: the bars, the mean and the standard deviation are fixed."""
+        """Read nothing: the bars, the mean and the standard deviation are fixed."""
 
     def _pixels(self, images: Tensor) -> Tensor:
         return padded_square(images, self.image_size)

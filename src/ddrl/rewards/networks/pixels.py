@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ddrl.rewards.frames import as_levels
 from ddrl.rewards.networks.towers import resize_levels
 
 # The mean and standard deviation of OpenAI's CLIP, which BLIP and Qwen2-VL took over.
@@ -14,19 +15,19 @@ STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 def cropped_square(images: Tensor, size: int) -> Tensor:
-    """The middle, after a bicubic resize of the shorter side: ``clip.load``'s transform.
+    """Cut out the middle, after a bicubic resize of the shorter side: ``clip.load``'s transform.
 
     From it by at most 2 of 255 levels, see :func:`ddrl.rewards.networks.towers.preprocess`. The
-    crop of    transformers' processors can be off by a pixel from this one, which is torchvision's.
+    crop of transformers' processors can be off by a pixel from this one, which is torchvision's.
 
     Args:
         images: pixels in [0, 1], shape (N, 3, H, W).
-        size: of the square.
+        size: side of the square.
 
     Returns:
         Shape (N, 3, size, size), float32, normalized.
     """
-    levels = (255 * images.float()).round().clamp(0, 255)
+    levels = as_levels(images)
     height, width = levels.shape[-2:]
     short = min(height, width)
     rows, columns = int(size * height / short), int(size * width / short)
@@ -36,7 +37,7 @@ def cropped_square(images: Tensor, size: int) -> Tensor:
 
 
 def padded_square(images: Tensor, size: int) -> Tensor:
-    """All of the picture, the longer side resized to ``size``, with black bars.
+    """Resize the longer side to ``size`` and fill the rest of the square with black bars.
 
     Source: ``ResizeMaxSize`` in HPSv2's copy of open_clip, which resizes tensors, so that nothing
     is rounded or clamped. Departs: a picture whose longer side has the right length already is
@@ -44,12 +45,12 @@ def padded_square(images: Tensor, size: int) -> Tensor:
 
     Args:
         images: pixels in [0, 1], shape (N, 3, H, W).
-        size: of the square.
+        size: side of the square.
 
     Returns:
         Shape (N, 3, size, size), float32, normalized.
     """
-    pixels = (255 * images.float()).round().clamp(0, 255) / 255
+    pixels = as_levels(images) / 255
     scale = size / max(pixels.shape[-2:])
     rows, columns = (max(1, round(side * scale)) for side in pixels.shape[-2:])
     if scale != 1:

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from ddrl.errors import WeightsError
 from ddrl.rewards.base import SampleError
+from ddrl.rewards.frames import Runtime
+from ddrl.rewards.networks.loading import loading
 from ddrl.rewards.networks.pixels import normalized
-from ddrl.rewards.networks.towers import UNREADABLE
 from ddrl.rewards.networks.weight_files import fill
 
 Seen = Literal["image", "video"]
@@ -26,7 +27,7 @@ _AFTER = "<|im_end|>\n<|im_start|>assistant\n"
 def frame_size(
     height: int, width: int, *, grain: int, min_pixels: int, max_pixels: int
 ) -> tuple[int, int]:
-    """The size that frames are brought to: multiples of ``grain``, about the same shape.
+    """Choose the size that frames are resized to: multiples of ``grain``, about the same shape.
 
     Their number of pixels is from ``min_pixels`` to ``max_pixels``; where the two are closer than
     the grain allows, it may be above.
@@ -47,7 +48,7 @@ def patches(levels: Tensor, *, size: int, merge: int, depth: int) -> Tensor:
     Args:
         levels: pixels from 0 to 255, shape (B, T, 3, H, W); T is a multiple of ``depth``, H and W
             of ``size * merge``.
-        size: of a patch.
+        size: height and width of a patch.
         merge: patches of each direction that become one token.
         depth: frames of a patch.
 
@@ -65,7 +66,7 @@ def patches(levels: Tensor, *, size: int, merge: int, depth: int) -> Tensor:
 
 
 def name_of_today(name: str) -> str:
-    """A weight's name in transformers' ``Qwen2VLModel``, from PEFT's and older ones."""
+    """Translate a weight's name of PEFT or of older versions to that of ``Qwen2VLModel``."""
     name = name.removeprefix("base_model.model.")
     inner = name.removeprefix("model.")
     if inner == name or inner.startswith(("visual.", "language_model.")):
@@ -74,28 +75,26 @@ def name_of_today(name: str) -> str:
 
 
 def load_base(base: str, tokens: Sequence[str]) -> tuple[Any, Any]:
-    """Qwen2-VL's configuration, and its tokenizer with more tokens.
+    """Read Qwen2-VL's configuration, and its tokenizer with more tokens.
 
     Args:
         base: folder or hub id of the two; weights are not needed.
-        tokens: that are added to the tokenizer.
+        tokens: tokens that are added to the tokenizer.
 
     Raises:
         WeightsError: they can't be read, or are another model's.
     """
     import transformers
 
-    try:
+    with loading(
+        base,
+        "download config and tokenizer of the Qwen2-VL that the reward was made from to a folder "
+        "and name it with the option base",
+    ):
         config = transformers.AutoConfig.from_pretrained(base, trust_remote_code=False)
         tokenizer = transformers.AutoTokenizer.from_pretrained(
             base, trust_remote_code=False, padding_side="right"
         )
-    except UNREADABLE as error:
-        raise WeightsError(
-            f"{base} can't be loaded: {' '.join(str(error).split())[:300]}",
-            hint="download config and tokenizer of the Qwen2-VL that the reward was made from to a "
-            "folder and name it with the option base",
-        ) from error
     if config.model_type != "qwen2_vl":
         raise WeightsError(
             f"{base} is a {config.model_type}, not a Qwen2-VL.",
@@ -110,11 +109,10 @@ class Qwen2VLReader:
 
     Args:
         base: see :func:`load_base`.
-        tokens: that it is read at.
+        runtime: where and how it runs.
+        tokens: tokens at which it is read.
         state: all weights, in today's names.
-        where: they come from, for messages.
-        device: where it runs.
-        dtype: of the weights and of the passes.
+        where: where they come from, for messages.
 
     Raises:
         WeightsError: something is missing, broken, or of another model.
@@ -123,18 +121,17 @@ class Qwen2VLReader:
     def __init__(
         self,
         base: tuple[Any, Any],
+        runtime: Runtime,
         *,
         tokens: Sequence[str],
         state: Mapping[str, Tensor],
         where: Path,
-        device: torch.device,
-        dtype: torch.dtype,
     ) -> None:
         from transformers import Qwen2VLModel
 
         config, self._tokenizer = base
         config.text_config.vocab_size = len(self._tokenizer)
-        self._device = device
+        self._device = runtime.device
         self._tokens = self._tokenizer.convert_tokens_to_ids(list(tokens))
         self._seen = {"image": config.image_token_id, "video": config.video_token_id}
         self._vision = config.vision_config
@@ -144,22 +141,22 @@ class Qwen2VLReader:
             where,
             hint="is base the model that it was made from, and the tokenizer's length right?",
         )
-        self._model = model.to(device, dtype).eval().requires_grad_(False)
+        self._model = model.to(runtime.device, runtime.dtype).eval().requires_grad_(False)
 
     @property
     def grain(self) -> int:
-        """Height and width of frames are multiples of it."""
+        """The number of pixels that divides the height and width of frames."""
         return int(self._vision.patch_size * self._vision.spatial_merge_size)
 
     def unreadable(self, prompts: Sequence[str]) -> list[int]:
-        """Prompts that hold tokens which belong to the model."""
+        """Return the places of prompts that hold tokens which belong to the model."""
         own = {*self._tokens, *self._seen.values()}
         each = (self._tokenizer(prompt)["input_ids"] for prompt in prompts)
         return [i for i, ids in enumerate(each) if own & set(ids)]
 
     @torch.no_grad()
     def read(self, levels: Tensor, questions: Sequence[str], *, seen: Seen) -> Tensor:
-        """The last layer at the tokens.
+        """Return the last layer's output at the tokens.
 
         Args:
             levels: pixels from 0 to 255, shape (B, T, 3, H, W), T even, or 1 of an image, H and W
@@ -201,11 +198,11 @@ class Qwen2VLReader:
 
 
 def refuse(value: Tensor, rows: Sequence[int]) -> Tensor:
-    """The values, shape (B,), if every prompt could be read.
+    """Return the values, shape (B,), if every prompt can be read.
 
     Args:
-        value: of all samples.
-        rows: see :meth:`Qwen2VLReader.unreadable`.
+        value: the values of all samples.
+        rows: what :meth:`Qwen2VLReader.unreadable` found.
 
     Raises:
         SampleError: some could not.

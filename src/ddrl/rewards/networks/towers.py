@@ -3,41 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
 from torch import Tensor
 
 from ddrl.errors import WeightsError
-from ddrl.rewards.frames import batches, pick_device
-
-Precision = Literal["float32", "bfloat16", "float16"]
-
-_MODES = {0: "nearest-exact", 2: "bilinear", 3: "bicubic"}  # Pillow's numbers for resampling
-
-# What reading a missing, broken or foreign folder raises.
-UNREADABLE: tuple[type[Exception], ...] = (
-    *(OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError),
-    SafetensorError,
+from ddrl.rewards.frames import Runtime, as_levels
+from ddrl.rewards.networks.loading import (
+    check_keys,
+    load_images,
+    load_model,
+    load_tokenizer,
+    loading,
 )
 
-
-def check_keys(weights: str | Path, missing: Sequence[str], unexpected: Sequence[str]) -> None:
-    """Refuse weights that do not fill a model exactly: the rest would be random numbers.
-
-    Raises:
-        WeightsError: a weight is missing or unexpected.
-    """
-    for kind, keys in (("lacks", missing), ("has what the model has no place for:", unexpected)):
-        if keys:
-            shown = ", ".join(sorted(keys)[:3]) + (", ..." if len(keys) > 3 else "")
-            raise WeightsError(
-                f"{weights} {kind} {shown} ({len(keys)} in all).",
-                hint="these are the weights of another model, or a part of them",
-            )
+_MODES = {0: "nearest-exact", 2: "bilinear", 3: "bicubic"}  # Pillow's numbers for resampling
 
 
 class TextImageModel:
@@ -45,77 +27,48 @@ class TextImageModel:
 
     Args:
         weights: a folder written by ``save_pretrained``, or a hub id.
+        runtime: where and how it runs.
         processor: where tokenizer and image processor are; empty: with the weights.
-        device: see :func:`~ddrl.rewards.frames.pick_device`.
-        precision: of the weights and of the passes.
-        batch_size: texts or images per pass.
 
     Raises:
         WeightsError: they can't be read, are incomplete, or are of another kind of model.
     """
 
-    def __init__(
-        self,
-        weights: str,
-        *,
-        processor: str = "",
-        device: str = "",
-        precision: Precision = "float32",
-        batch_size: int = 16,
-    ) -> None:
-        import transformers
-
-        self.device = pick_device(device)
-        self._dtype, self._batch_size = getattr(torch, precision), batch_size
+    def __init__(self, weights: str, runtime: Runtime, *, processor: str = "") -> None:
+        self._runtime = runtime
         source = processor or weights
-        try:
-            self._tokenizer = transformers.AutoTokenizer.from_pretrained(
-                source, trust_remote_code=False
+        with loading(
+            f"{weights} (processor: {source})",
+            "offline, download what is named here to folders and name those",
+        ):
+            self._tokenizer = load_tokenizer(
+                source, "name the folder or hub id that has them with the option processor"
             )
             self._model = self._read(weights)
             self._images = self._read_image_processor(source)
-        except UNREADABLE as error:
-            raise WeightsError(
-                f"{weights} (processor: {source}) can't be loaded: "
-                f"{' '.join(str(error).split())[:300]}",
-                hint="offline, download what is named here to folders and name those",
-            ) from error
         if not hasattr(self._model, "get_image_features"):
             raise WeightsError(
                 f"{weights} holds a {type(self._model).__name__}, which has no image tower.",
                 hint="give the weights of a CLIP or SigLIP",
             )
-        a, b = self._tokenizer(["a", "b"])["input_ids"]
-        if a == b:  # transformers makes an empty tokenizer where the files are missing
-            raise WeightsError(
-                f"The tokenizer of {source} tells no texts apart: its files are missing.",
-                hint="name the folder or hub id that has them with the option processor",
-            )
-        self._model.to(self.device).eval().requires_grad_(False)
+        self._model.to(runtime.device).eval().requires_grad_(False)
         self._length = int(self._model.config.text_config.max_position_embeddings)
 
     def _read(self, weights: str) -> Any:  # noqa: ANN401 - transformers is untyped
-        """The model; a subclass may read other files."""
+        """Read the model; a subclass may read other files."""
         import transformers
 
-        with torch.random.fork_rng(devices=[]):  # fresh weights are drawn, and written over
-            model, info = transformers.AutoModel.from_pretrained(
-                weights, trust_remote_code=False, dtype=self._dtype, output_loading_info=True
-            )
+        model, info = load_model(transformers.AutoModel, weights, self._runtime.dtype)
         if hasattr(model, "get_image_features"):  # else it is of another kind, which comes first
             check_keys(weights, list(info["missing_keys"]), list(info["unexpected_keys"]))
         return model
 
     def _read_image_processor(self, source: str) -> Any:  # noqa: ANN401
-        """What :meth:`_pixels` needs."""
-        import transformers
-
-        return transformers.AutoImageProcessor.from_pretrained(
-            source, trust_remote_code=False, backend="pil"
-        )
+        """Read what :meth:`_pixels` needs."""
+        return load_images(source)
 
     def _pixels(self, images: Tensor) -> Tensor:
-        """What the image tower takes, of pixels in [0, 1]."""
+        """Return what the image tower takes, of pixels in [0, 1]."""
         return preprocess(images, self._images)
 
     @property
@@ -125,7 +78,7 @@ class TextImageModel:
 
     @property
     def width(self) -> int:
-        """Of the features."""
+        """How many numbers the features have."""
         return int(self._model.config.projection_dim)
 
     @property
@@ -138,7 +91,9 @@ class TextImageModel:
         """Pixels in [0, 1], shape (B, F, 3, H, W), and B texts -> cosines (B, F), on the CPU."""
         image = self.image_features(frames)
         distinct = list(dict.fromkeys(texts))  # a group shares its text
-        text = torch.cat([self._encode(distinct[rows]) for rows in self._batches(len(distinct))])
+        text = torch.cat(
+            [self._encode(distinct[rows]) for rows in self._runtime.slices(len(distinct))]
+        )
         row = {name: i for i, name in enumerate(distinct)}
         text = text[[row[name] for name in texts]]
         return torch.einsum("bfd,bd->bf", image, text)
@@ -147,15 +102,12 @@ class TextImageModel:
     def image_features(self, frames: Tensor) -> Tensor:
         """Pixels in [0, 1], shape (B, F, 3, H, W) -> features of length 1 (B, F, D), on the CPU."""
         images = frames.flatten(0, 1)
-        pieces = [self._encode_images(images[rows]) for rows in self._batches(len(images))]
+        pieces = [self._encode_images(images[rows]) for rows in self._runtime.slices(len(images))]
         return torch.cat(pieces).reshape(*frames.shape[:2], -1)
 
-    def _batches(self, length: int) -> list[slice]:
-        return list(batches(length, self._batch_size))
-
     def _encode_images(self, images: Tensor) -> Tensor:
-        pixels = self._pixels(images.to(self.device))
-        return _unit(self._model.get_image_features(pixel_values=pixels.to(self._dtype)))
+        pixels = self._pixels(images.to(self._runtime.device)).to(self._runtime.dtype)
+        return _unit(self._model.get_image_features(pixel_values=pixels))
 
     def _encode(self, texts: list[str]) -> Tensor:
         # Padded to the full length always, and without a mask: SigLIP was trained so, and CLIP
@@ -167,30 +119,30 @@ class TextImageModel:
             max_length=self._length,
             return_tensors="pt",
         )
-        ids = tokens["input_ids"].to(self.device)
+        ids = tokens["input_ids"].to(self._runtime.device)
         return _unit(self._model.get_text_features(input_ids=ids))
 
 
 def _unit(output: Any) -> Tensor:  # noqa: ANN401 - transformers is untyped
-    """The pooled features, at length 1, float32 on the CPU."""
+    """Return the pooled features, at length 1, float32 on the CPU."""
     features = output if isinstance(output, Tensor) else output.pooler_output
     return F.normalize(features.float(), dim=-1).cpu()
 
 
 def preprocess(images: Tensor, processor: Any) -> Tensor:  # noqa: ANN401 - transformers is untyped
-    """What an image processor of transformers makes of images, from tensors and on their device.
+    """Do what an image processor of transformers does, with tensors and on their device.
 
     Horizontally and then vertically with rounding in between, as Pillow resizes: off from it by
     at most 2 of 255 levels, and by less than 0.02 levels in the mean.
 
     Args:
         images: pixels in [0, 1], shape (N, 3, H, W).
-        processor: whose sizes, resampling, crop, mean and std are used.
+        processor: gives sizes, resampling, crop, mean and std.
 
     Returns:
         Shape (N, 3, h, w), float32.
     """
-    levels = (255 * images.float()).round().clamp(0, 255)
+    levels = as_levels(images)
     if processor.do_resize:
         height, width = _resized(images.shape[-2], images.shape[-1], processor.size)
         levels = resize_levels(levels, (height, width), _MODES[int(processor.resample)])

@@ -1,7 +1,7 @@
 """The files of VideoReward: its configuration, and its weights with the LoRA merged.
 
 The released folder holds ``model_config.json`` and ``checkpoint-*/model.pth``, a state dict of
-all weights with the LoRA beside them, in the names that transformers had before version 5.
+all weights and the LoRA, in the names that transformers had before version 5.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from torch import Tensor
 
 from ddrl.disk import may_be_hub_id
 from ddrl.errors import WeightsError
+from ddrl.rewards.networks.loading import UNREADABLE, loading, one_line
 from ddrl.rewards.networks.qwen2vl import name_of_today
-from ddrl.rewards.networks.towers import UNREADABLE
 from ddrl.rewards.networks.weight_files import read_state
 
 
@@ -28,12 +28,12 @@ class VideoRewardConfig:
     Attributes:
         base: folder or hub id of the Qwen2-VL it was made from.
         fps: frames per second that are looked at.
-        max_pixels: of a frame.
-        output_dim: of the head: 1, or 3 of which each token has its own.
+        max_pixels: how many pixels a frame may have.
+        output_dim: how many numbers the head gives: 1, or 3 of which each token has its own.
         lora_rank: 0 without LoRA.
         lora_scale: factor of the product of the two LoRA matrices.
-        mean: of VQ, MQ and TA over the authors' data.
-        std: likewise.
+        mean: means of VQ, MQ and TA over the authors' data.
+        std: standard deviations of VQ, MQ and TA over the authors' data.
     """
 
     base: str
@@ -75,7 +75,7 @@ class VideoRewardConfig:
             how = (data["prompt_template_type"], data["sample_type"], model["use_special_tokens"])
         except UNREADABLE as error:
             raise WeightsError(
-                f"{folder}/model_config.json can't be read: {' '.join(str(error).split())[:200]}.",
+                f"{folder}/model_config.json can't be read: {one_line(error, 200)}.",
                 hint="give the folder of VideoReward, with model_config.json and checkpoint-*",
             ) from error
         if how != ("detailed_special", "uniform", True) or config.output_dim not in (1, 3):
@@ -88,7 +88,7 @@ class VideoRewardConfig:
 
 
 def find_folder(weights: str) -> Path:
-    """The folder that is named, or that of a hub id, downloaded if need be.
+    """Find the folder that is named, or download that of a hub id.
 
     Raises:
         WeightsError: there is none.
@@ -102,22 +102,17 @@ def find_folder(weights: str) -> Path:
     from huggingface_hub import snapshot_download
 
     wanted = ["model_config.json", "checkpoint-*/model.pth"]
-    try:
+    with loading(weights, "offline, download the model to a folder and name that folder"):
         return Path(snapshot_download(weights, allow_patterns=wanted))
-    except (OSError, ValueError) as error:
-        raise WeightsError(
-            f"{weights} can't be loaded: {' '.join(str(error).split())[:300]}",
-            hint="offline, download the model to a folder and name that folder",
-        ) from error
 
 
 def merge_lora(state: Mapping[str, Tensor], scale: float, rank: int) -> dict[str, Tensor]:
-    """Names of today, and W + scale B A where there is a LoRA.
+    """Translate names to today's, and put W + scale B A where there is a LoRA.
 
     Args:
         state: a checkpoint's weights.
         scale: factor of the LoRA.
-        rank: of the LoRA.
+        rank: rank of the LoRA.
 
     Raises:
         WeightsError: a LoRA is not of this rank, or only a half of one.
@@ -146,7 +141,7 @@ def merge_lora(state: Mapping[str, Tensor], scale: float, rank: int) -> dict[str
 
 
 def read_checkpoint(folder: Path) -> dict[str, Tensor]:
-    """The latest ``checkpoint-*/model.pth``, mapped rather than read.
+    """Read the latest ``checkpoint-*/model.pth``, mapped where possible.
 
     Raises:
         WeightsError: there is none, or it is broken.

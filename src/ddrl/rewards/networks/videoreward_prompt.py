@@ -12,7 +12,7 @@ REWARD_TOKENS = ("<|VQ_reward|>", "<|MQ_reward|>", "<|TA_reward|>")
 
 
 def question(prompt: str) -> str:
-    """The text that is put to the model about a clip for this prompt."""
+    """Return the text that the model is asked about a clip for this prompt."""
     return f"{_HEAD}{prompt}{_TAIL}"
 
 

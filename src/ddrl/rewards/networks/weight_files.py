@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib
 import pickle
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,21 +16,21 @@ from torch import Tensor, nn
 
 from ddrl.disk import may_be_hub_id
 from ddrl.errors import WeightsError
-from ddrl.rewards.networks.towers import UNREADABLE, check_keys
+from ddrl.rewards.networks.loading import UNREADABLE, check_keys, loading, one_line
 
 _BROKEN: tuple[type[Exception], ...] = (*UNREADABLE, EOFError)  # what reading a file raises
 
 _Model = TypeVar("_Model", bound=nn.Module)
 
 _WRAPPERS = ("state_dict", "model")
-"""Keys under which training code puts a state dict beside the state of the training."""
+"""Keys under which training code puts a state dict, next to the state of the training."""
 
 
 def find_file(weights: str, name: str) -> Path:
-    """The file that is named, or ``name`` in the folder or hub id that is named.
+    """Find the file that is named, or ``name`` in the folder or hub id that is named.
 
     Args:
-        weights: a file, a folder, or a hub id, from which the file is downloaded if need be.
+        weights: a file, a folder, or a hub id, from which the file is downloaded.
         name: what the released file is called.
 
     Raises:
@@ -51,20 +52,17 @@ def find_file(weights: str, name: str) -> Path:
         )
     from huggingface_hub import hf_hub_download
 
-    try:
+    with loading(
+        f"{name} of {weights}", "offline, download the file and name it, or its folder, as weights"
+    ):
         return Path(hf_hub_download(weights, name))
-    except (OSError, ValueError) as error:
-        raise WeightsError(
-            f"{name} of {weights} can't be loaded: {' '.join(str(error).split())[:300]}",
-            hint="offline, download the file and name it, or its folder, as weights",
-        ) from error
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """The state dict in a file, mapped rather than read where its format allows.
+    """Read the state dict in a file, mapped where its format allows.
 
     Args:
-        path: of safetensors, or of ``torch.save``, which is read with ``weights_only=True``.
+        path: a file of safetensors, or of ``torch.save``, which is read with ``weights_only=True``.
 
     Raises:
         WeightsError: the file is broken, or holds something else.
@@ -82,7 +80,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
         ) from error
     except _BROKEN as error:
         raise WeightsError(
-            f"{path} can't be read: {' '.join(str(error).split())[:200]}.",
+            f"{path} can't be read: {one_line(error, 200)}.",
             hint="see that it is whole, or download it again",
         ) from error
     for wrapper in _WRAPPERS:
@@ -97,12 +95,12 @@ def read_state(path: Path) -> dict[str, Tensor]:
 
 
 def sizes_of(state: Mapping[str, Tensor], names: Mapping[str, int], where: str | Path) -> list[int]:
-    """Sizes of a model, read off its weights.
+    """Read the sizes of a model off its weights.
 
     Args:
         state: the weights.
-        names: of weights, and the dimensions that each has to have.
-        where: for messages.
+        names: names of weights, and how many dimensions each has to have.
+        where: where they come from, for messages.
 
     Returns:
         The shapes of the weights, one after another.
@@ -126,13 +124,13 @@ def sizes_of(state: Mapping[str, Tensor], names: Mapping[str, int], where: str |
 def fill(
     make: Callable[[], _Model], state: Mapping[str, Tensor], where: str | Path, *, hint: str = ""
 ) -> _Model:
-    """A model with these weights and no others.
+    """Make a model with these weights and no others.
 
     Args:
-        make: makes the model, of which no weight takes memory.
+        make: makes the model, without memory for its weights.
         state: weights in the model's names.
-        where: they come from, for messages.
-        hint: what to do where one has another shape.
+        where: where they come from, for messages.
+        hint: what to do if one has another shape.
 
     Raises:
         WeightsError: a weight is missing, unexpected, or of another shape.
@@ -144,9 +142,49 @@ def fill(
         result = model.load_state_dict(state, strict=False, assign=True)
     except RuntimeError as error:
         raise WeightsError(
-            f"{where} does not fit its {type(model).__name__}: "
-            f"{' '.join(str(error).split())[:300]}",
-            hint=hint,
+            f"{where} does not fit its {type(model).__name__}: {one_line(error)}", hint=hint
         ) from error
     check_keys(where, result.missing_keys, result.unexpected_keys)
     return model
+
+
+class LinearHead:
+    """Linear layers behind a network, in float32.
+
+    Args:
+        state: their weights, and no others.
+        prefix: what the names of the weights begin with, without the dot.
+        numbers: the numbers of the layers in these names.
+        sizes: how many numbers go in, and how many come out.
+        to: what comes out, for messages.
+        where: where they come from, for messages.
+        hint: what to do if they have other sizes.
+
+    Raises:
+        WeightsError: a weight is missing, unexpected, or of another shape.
+    """
+
+    def __init__(
+        self,
+        state: Mapping[str, Tensor],
+        prefix: str,
+        numbers: Sequence[int],
+        *,
+        sizes: tuple[int, int],
+        to: str,
+        where: Path,
+        hint: str,
+    ) -> None:
+        names = [f"{prefix}.{i}.{kind}" for i in numbers for kind in ("weight", "bias")]
+        missing = [name for name in names if name not in state]
+        check_keys(where, missing, [name for name in state if name not in names])
+        values = [state[name].float() for name in names]
+        self.layers = list(zip(values[::2], values[1::2], strict=True))
+        widths = [sizes[0], *(len(bias) for _, bias in self.layers)]
+        found = [tuple(weight.shape) for weight, _ in self.layers]
+        if found != [(out, into) for into, out in pairwise(widths)] or widths[-1] != sizes[1]:
+            raise WeightsError(
+                f"{where} has layers of shapes {', '.join(map(str, found))}, which do not lead "
+                f"from {sizes[0]} features to {to}.",
+                hint=hint,
+            )

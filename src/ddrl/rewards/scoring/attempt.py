@@ -1,8 +1,9 @@
-"""One call of a reward, with its retries; whatever comes of it is a column, or stops the run."""
+"""One call of a reward, with its retries; what it gives is a column, or an error ends the run."""
 
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,15 +28,16 @@ class WeightedReward:
     """A reward and how it is used.
 
     Attributes:
-        name: in logs and metrics.
-        reward: it.
-        weight: in the sum.
+        name: its name in logs and metrics.
+        reward: the reward itself.
+        weight: its factor in the sum.
         timeout: seconds from when a batch's last samples are handed over until all calls must be
             done, retries included; 0 = no limit.
         retries: how often a call that raised is made again.
-        samples_per_call: see :func:`~ddrl.rewards.level.plan_calls`.
+        samples_per_call: how many samples a call gets, as in
+            :func:`~ddrl.rewards.level.plan_calls`.
         cache: results of earlier calls; not for rewards of whole groups.
-        table: of a recipe that it is in, for hints.
+        table: the table of the recipe that it stands in, for hints.
     """
 
     name: str
@@ -50,7 +52,7 @@ class WeightedReward:
 
 @dataclass(frozen=True)
 class Piece:
-    """What a call is about.
+    """The samples of a call.
 
     Attributes:
         media: shape (P, ...).
@@ -67,7 +69,7 @@ class Piece:
     is_whole: bool = True
 
     def select(self, places: Sequence[int]) -> Piece:
-        """The samples at these places of the piece."""
+        """Return the samples at these places of the piece."""
         index = list(places)
         rows = [self.rows[place] for place in index]
         prompts = self.prompts.select(index)
@@ -79,7 +81,7 @@ def attempt(entry: WeightedReward, piece: Piece, *, pause: float, left: threadin
 
     Args:
         entry: the reward.
-        piece: what it is given.
+        piece: the samples.
         pause: seconds before the first retry; each further one takes twice as long, up to 60.
         left: set once nobody waits for the answer.
 
@@ -97,19 +99,13 @@ def attempt(entry: WeightedReward, piece: Piece, *, pause: float, left: threadin
     if not missing:
         return found
     fresh = _attempt(entry, piece.select(missing) if places else piece, pause, left)
-    good = fresh.value.isfinite().tolist()
-    entry.cache.store(
-        {
-            keys[place]: value
-            for place, value, is_good in zip(missing, fresh.value.tolist(), good, strict=True)
-            if is_good
-        }
-    )
+    values = zip(missing, fresh.value.tolist(), strict=True)
+    entry.cache.store({keys[place]: value for place, value in values if math.isfinite(value)})
     return Column.merge([found, fresh]) if places else fresh
 
 
 def score_once(reward: Reward | GroupReward, piece: Piece) -> object:
-    """What a reward returns, which may be anything."""
+    """Call a reward and return what it returns, which may be anything."""
     with torch.no_grad():
         if is_group_level(reward):
             return reward.score(piece.media, piece.prompts, piece.group)
@@ -147,7 +143,7 @@ def _attempt(entry: WeightedReward, piece: Piece, pause: float, left: threading.
 
 
 def _cause(entry: WeightedReward, piece: Piece, error: Exception) -> tuple[str, str]:
-    """Why a reward failed, and what the user can do about it."""
+    """Return why a reward failed, and what the user can do about it."""
     name, where = entry.name, ""
     if not piece.is_whole:
         where = f" from sample {piece.rows[0]} ({piece.prompts.text[0]!r}) on"

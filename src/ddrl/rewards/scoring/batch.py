@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from types import TracebackType
 from typing import Self
 
 from torch import Tensor
@@ -33,8 +32,8 @@ class Scoring:
         prompts: the prompt of every sample, length B.
         group: the group of every sample, shape (B,), on the CPU.
         ends: where each part that will be added ends.
-        pause: see :func:`~ddrl.rewards.scoring.attempt.attempt`.
-        finish: what becomes of the columns.
+        pause: seconds before the first retry of a call.
+        finish: turns the columns into the result.
     """
 
     def __init__(
@@ -63,19 +62,14 @@ class Scoring:
         self._parts: list[Parts] = [[] for _ in rewards]
         self._calls: list[Call[None]] = []
         if len(rewards) == 1 and not rewards[0].timeout and len(ends) <= 1:
-            return  # there is nothing to do beside it: it runs where the result is asked for
+            return  # nothing can run at the same time: it runs where the result is asked for
         for place, (entry, lane) in enumerate(zip(rewards, lanes, strict=True)):
             self._calls.append(lane.start(partial(self._run, place), name=f"reward {entry.name}"))
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for call in self._calls:
             call.leave()
         self._feed.close()
@@ -95,7 +89,7 @@ class Scoring:
         return self._finish(self.columns())
 
     def columns(self, *, strict: bool = True) -> list[Column]:
-        """What each reward returned, failed or not, in the order of the rewards.
+        """Return what each reward returned, failed or not, in the order of the rewards.
 
         Args:
             strict: whether an answer that is not one float per sample is raised, or a failure too.
@@ -135,11 +129,7 @@ class Scoring:
         return Column.merge(found)
 
     def _run(self, place: int, left: threading.Event) -> None:
-        """Make the calls of a reward one after another, each when its samples are there.
-
-        Raises:
-            RewardError: it returned another shape.
-        """
+        """Make the calls of a reward one after another, each when its samples are there."""
         entry, parts = self._rewards[place], self._parts[place]
         size = len(self._prompts)
         for rows in self._plans[place]:

@@ -1,7 +1,7 @@
 """Results of a reward by the content of what it scored, kept in a file.
 
-They serve whoever scores the same samples again: a repeated evaluation, the base beside another
-run, iterations that a resumed run makes once more. A failure is never kept.
+They serve whoever scores the same samples again: a repeated evaluation, the base of another
+run, iterations that a resumed run makes again. A failure is never kept.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class RewardCache:
     """The results of one reward with its options, in a SQLite file that processes may share.
 
     Args:
-        path: of the file, which stands for the reward and its options; made if it is not there.
+        path: the file, whose name stands for the reward and its options; made if it is not there.
 
     Raises:
         DataError: the file can't be made or read.
@@ -52,7 +52,7 @@ class RewardCache:
             ) from error
 
     def keys(self, media: Tensor, prompts: Prompts) -> list[bytes]:
-        """A hash of every sample: pixels, type, shape, and all that is known of its prompt."""
+        """Hash every sample: pixels, type, shape, and all that is known of its prompt."""
         found = []
         samples = zip(
             media.detach().cpu().contiguous().unbind(),
@@ -70,7 +70,7 @@ class RewardCache:
         return found
 
     def find(self, keys: Sequence[bytes]) -> dict[bytes, float]:
-        """The results that are there."""
+        """Return the results that are known."""
         if self._is_broken:
             return {}
         found: dict[bytes, float] = {}
@@ -99,7 +99,7 @@ class RewardCache:
         return sqlite3.connect(self._path, timeout=_WAIT)
 
     def _give_up(self, error: sqlite3.Error) -> None:
-        """A run does not end because its cache does."""
+        """Go on without the cache: a run does not end because its cache does."""
         self._is_broken = True
         logger.warning("scoring goes on without the reward cache %s: %s", self._path, error)
 

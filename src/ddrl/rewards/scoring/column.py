@@ -34,13 +34,13 @@ class Column:
 
     @classmethod
     def known(cls, value: Tensor, rows: Sequence[int]) -> Column:
-        """Values from the cache."""
+        """Take values from the cache."""
         ok = torch.full((len(rows),), int(Status.OK))
         return cls(value.float(), ok, rows, num_cached=len(rows))
 
     @classmethod
     def failure(cls, rows: Sequence[int], cause: str, hint: str, retries: int = 0) -> Column:
-        """No value at all, after some retries."""
+        """Say that there is no value at all, after some retries."""
         status = torch.full((len(rows),), int(Status.ERROR))
         times = f", at attempt {retries + 1}" if retries else ""
         return cls(torch.full((len(rows),), torch.nan), status, rows, cause + times, hint)
@@ -49,7 +49,7 @@ class Column:
     def late(
         cls, name: str, prompts: Prompts, rows: Sequence[int], timeout: float, *, table: str
     ) -> Column:
-        """No value in time, for the samples at ``rows`` of the batch with these prompts."""
+        """Say that the samples at ``rows`` of the batch of these prompts have no value in time."""
         size, first = len(rows), rows[0]
         status = torch.full((size,), int(Status.TIMEOUT))
         which = f"{size} samples"
@@ -62,7 +62,7 @@ class Column:
 
     @classmethod
     def merge(cls, parts: Sequence[Column]) -> Column:
-        """All samples of some columns, by their place; of many causes the first two are told."""
+        """Merge columns, samples by their place; of many causes only the first two are told."""
         if not parts:
             return cls(torch.zeros(0), torch.zeros(0, dtype=torch.int64), ())
         causes = [part.cause for part in parts if part.cause]
@@ -89,7 +89,7 @@ class Column:
         rows: Sequence[int],
         errors: SampleError | None = None,
     ) -> Column:
-        """Values of shape (B,) with the status of each.
+        """Give each of the values, shape (B,), its status.
 
         Args:
             name: of the reward.

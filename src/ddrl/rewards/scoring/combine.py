@@ -13,7 +13,7 @@ ROUNDING = 1e-6  # a spread below this share of the largest value is float32's, 
 
 
 def weighted_sum(value: Tensor, weights: Tensor, valid: Tensor) -> Tensor:
-    """The sum over rewards of weight times raw value, shape (B,); 0 where ``valid`` is false.
+    """Sum weight times raw value over rewards, shape (B,); 0 where ``valid`` is false.
 
     Args:
         value: raw values, shape (B, R); anything where ``valid`` is false.
@@ -24,7 +24,7 @@ def weighted_sum(value: Tensor, weights: Tensor, valid: Tensor) -> Tensor:
 
 
 def standardize(value: Tensor, valid: Tensor) -> Tensor:
-    """Each reward minus its mean, over its population standard deviation; shape (B, R), float64.
+    """Subtract each reward's mean, divide by its population std; shape (B, R), float64.
 
     Both are taken over the valid samples of the whole batch, of all groups: what a group has in
     common is taken off by the advantage, and one scale for all keeps groups comparable. A reward
@@ -54,7 +54,7 @@ def combine(
     combination: Combination = "sum",
     kappa: float = 1.0,
 ) -> Tensor:
-    """The reward that is trained on, shape (B,); 0 where ``valid`` is false.
+    """Combine rewards into the one that is trained on, shape (B,); 0 where ``valid`` is false.
 
     With w_i the weights, r_i the raw values and z_i those of :func:`standardize`:
 
@@ -68,8 +68,8 @@ def combine(
         value: raw values, shape (B, R); anything where ``valid`` is false.
         weights: shape (R,); for ``lower_confidence`` at least 0, and not all 0.
         valid: whether all rewards of the sample succeeded, shape (B,).
-        combination: which of them.
-        kappa: of ``lower_confidence``, in standard deviations between its members.
+        combination: which of the three.
+        kappa: for ``lower_confidence``, in standard deviations between its members.
     """
     if combination == "sum":
         return weighted_sum(value, weights, valid)

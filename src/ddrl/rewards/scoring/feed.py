@@ -34,7 +34,7 @@ class Feed:
             self._changed.notify_all()
 
     def take(self, rows: Sequence[int]) -> Tensor | None:
-        """Samples by their places in the batch, ascending, once all of them are there.
+        """Wait for samples and return them, by their places in the batch, ascending.
 
         Returns:
             Shape (len(rows), ...), a part as it came where it is just that; None: closed.

@@ -38,7 +38,7 @@ class Scorer:
         on_failure: what a failed reward costs: its sample, the sample's whole group, or the run.
         max_failed_share: above this share of failed samples in a batch the run stops anyway.
         combination: how the rewards of a sample become one.
-        kappa: see :func:`~ddrl.rewards.scoring.combine.combine`.
+        kappa: as in :func:`~ddrl.rewards.scoring.combine.combine`.
         pause: seconds before the first retry; each further one takes twice as long, up to 60.
 
     Raises:
@@ -90,8 +90,8 @@ class Scorer:
     def begin(self, prompts: Prompts, group: Tensor, *, part_size: int = 0) -> Scoring:
         """Begin to score B samples that are handed over in parts.
 
-        What comes out is what :meth:`score` gives for all of them at once, for rewards that score
-        a sample alone as they do beside others.
+        The result is that of :meth:`score` for all of them at once, if rewards score a sample
+        alone as they do among others.
 
         Args:
             prompts: the prompt of every sample, length B.
@@ -119,10 +119,7 @@ class Scorer:
         *,
         part_size: int,
     ) -> Scores:
-        """Score B samples of which only a part is there at a time.
-
-        What comes out is what :meth:`score` gives for all of them at once, for rewards that score
-        a sample alone as they do beside others.
+        """Score B samples of which only a part is in memory at a time; see :meth:`begin`.
 
         Args:
             media: makes pixels, shape (P, ...), of the samples at P places, shape (P,).
@@ -149,12 +146,7 @@ class Scorer:
         return self._finish([Column.merge(known) for known in parts], group)
 
     def measure(self, media: Tensor, prompts: Prompts, group: Tensor) -> tuple[Column, ...]:
-        """Score B samples whatever fails: no policy applies, and every reward tells its causes.
-
-        Args:
-            media: pixels, shape (B, ...).
-            prompts: the prompt of every sample, length B.
-            group: the group of every sample, shape (B,).
+        """Score as :meth:`score` does, whatever fails: no policy applies.
 
         Returns:
             For each reward its values, NaN where it failed, and why.

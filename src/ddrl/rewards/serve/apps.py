@@ -1,10 +1,10 @@
-"""Rewards as applications of Ray Serve: what is deployed, and how it does."""
+"""Rewards as applications of Ray Serve: what is deployed, and in which state it is."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import ray
@@ -12,11 +12,12 @@ from ray import serve
 from ray.serve.config import AutoscalingConfig
 
 from ddrl.rewards.http.server_words import quoted
-from ddrl.rewards.serve.replica import Replica, ReplicaSettings
+from ddrl.rewards.serve.replica import Replica
 from ddrl.rewards.serve.served import (
     APP,
     ServedReward,
     ServedState,
+    ServiceSettings,
     State,
 )
 from ddrl.rewards.serve.status import STATUS_APP, STATUS_NAME, Status
@@ -31,7 +32,7 @@ _PIP = re.compile(r"^(?:\S+ )?ERROR: (.+)$", re.MULTILINE)
 
 
 def applications() -> Mapping[str, Any] | None:
-    """The applications that Serve has; None where it is not running."""
+    """Return the applications that Serve has; None where it is not running."""
     try:
         ray.get_actor("SERVE_CONTROLLER_ACTOR", namespace="serve")
     except ValueError:
@@ -40,7 +41,7 @@ def applications() -> Mapping[str, Any] | None:
 
 
 def http_address() -> tuple[str, int]:
-    """Host and port of a Serve that is running."""
+    """Return host and port of a Serve that is running."""
     from ray.serve.context import _get_global_client
 
     config = _get_global_client().http_config
@@ -48,52 +49,33 @@ def http_address() -> tuple[str, int]:
 
 
 def deploy(
-    rewards: Sequence[ServedReward],
-    *,
-    token: str,
-    max_body: int,
-    body_seconds: float,
-    py_modules: Sequence[str],
-    folders: Sequence[Path],
+    rewards: Sequence[ServedReward], settings: ServiceSettings, py_modules: Sequence[str]
 ) -> list[str]:
     """Ask Serve for the rewards and the status page; does not wait.
 
     Args:
-        rewards: which.
-        token: that clients have to send.
-        max_body: bytes of a request.
-        body_seconds: that a request may take to arrive.
+        rewards: what is served.
+        settings: how.
         py_modules: URIs of the code that replicas run.
-        folders: in which they look for rewards that are not installed.
 
     Returns:
         The names of the applications.
     """
     code: dict[str, Any] = {"py_modules": list(py_modules)}
+    kept = replace(settings, token=digest(settings.token))
     targets = []
     if STATUS_APP not in (applications() or {}):
         page = serve.deployment(Status, name=STATUS_NAME).options(
             ray_actor_options={"num_cpus": 0, "runtime_env": code}
         )
         targets.append(
-            serve.RunTarget(page.bind(digest(token)), name=STATUS_APP, route_prefix="/status")
+            serve.RunTarget(page.bind(kept.token), name=STATUS_APP, route_prefix="/status")
         )
     for one in rewards:
-        settings = ReplicaSettings(
-            one.path,
-            one.name,
-            dict(one.options),
-            one.batch_size,
-            one.batch_wait,
-            max_body,
-            body_seconds,
-            digest(token),
-            tuple(map(str, folders)),
-        )
         deployment = serve.deployment(Replica, name=one.path).options(**_options(one, code))
         targets.append(
             serve.RunTarget(
-                deployment.bind(settings), name=APP + one.path, route_prefix=f"/{one.path}"
+                deployment.bind(one, kept), name=APP + one.path, route_prefix=f"/{one.path}"
             )
         )
     serve.run_many(
@@ -103,7 +85,7 @@ def deploy(
 
 
 def _options(one: ServedReward, code: Mapping[str, Any]) -> dict[str, Any]:
-    """What Serve is told of a reward's deployment."""
+    """Return what Serve is told of a reward's deployment."""
     environment = dict(code)
     if one.requirements:
         environment["pip"] = {
@@ -134,11 +116,11 @@ def _options(one: ServedReward, code: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def look(rewards: Sequence[ServedReward], url: str) -> list[ServedState]:
-    """How the rewards do.
+    """Return the states of the rewards.
 
     Args:
-        rewards: which.
-        url: of the service, without a path.
+        rewards: what is served.
+        url: address of the service, without a path.
     """
     found = serve.status().applications
     return [_state(one, found.get(APP + one.path), f"{url}/{one.path}") for one in rewards]
@@ -163,7 +145,7 @@ def _state(one: ServedReward, application: Any, url: str) -> ServedState:  # noq
 
 
 def _cause(text: str) -> str:
-    """The sentence of a traceback, or of pip's output, that says why."""
+    """Find the sentence that says why, in a traceback or in pip's output."""
     if found := _PIP.findall(text):
         return quoted(found[-1], limit=_MAX_CAUSE)
     errors = [(kind, words) for kind, words in _ERROR.findall(text) if not kind.startswith("Ray")]

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
 
 import torch
 
 from ddrl.errors import DDRLError
 from ddrl.records import Prompts
 from ddrl.rewards.base import GroupReward, Reward, SampleError
-from ddrl.rewards.level import is_group_level
+from ddrl.rewards.scoring.attempt import Piece, score_once
 from ddrl.rewards.wire.media import Array
 from ddrl.rewards.wire.message import Request
 
@@ -25,8 +24,8 @@ class Sample:
         media: pixels in [0, 1], (3, H, W) or (T, 3, H, W).
         prompt: its text.
         prompt_id: the integer identity of the prompt.
-        metadata: what the data source knows of it.
-        group: of a reward of whole groups.
+        metadata: what the data source knows about it.
+        group: its group, for a reward of whole groups.
     """
 
     request: str
@@ -39,7 +38,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a sample.
+    """The result of a sample.
 
     Attributes:
         value: the reward; None = there is none.
@@ -55,7 +54,7 @@ class Outcome:
 
 
 def samples_of(request: Request) -> list[Sample]:
-    """The samples of a request, in its order."""
+    """Return the samples of a request, in its order."""
     return [
         Sample(request.request, media, text, number, dict(metadata), group)
         for media, text, number, metadata, group in zip(
@@ -72,8 +71,8 @@ def samples_of(request: Request) -> list[Sample]:
 def score_samples(reward: Reward | GroupReward, samples: Sequence[Sample]) -> list[Outcome]:
     """Score samples together as far as their media has one shape.
 
-    Where a call fails and holds samples of several requests, each request's are scored apart: a
-    request does not fail for what another one sent.
+    Where a call fails that holds samples of several requests, each request is scored alone: it does
+    not fail for what another one sent.
 
     Returns:
         One for each sample, in their order.
@@ -94,16 +93,11 @@ def score_samples(reward: Reward | GroupReward, samples: Sequence[Sample]) -> li
 
 
 def _score(reward: Reward | GroupReward, samples: Sequence[Sample]) -> list[Outcome]:
-    """One call of the reward, whatever it raises."""
+    """Call the reward once, whatever it raises."""
     causes: dict[int, str] = {}
     hint = ""
     try:
-        with torch.no_grad():
-            if is_group_level(reward):
-                group = torch.tensor([sample.group for sample in samples])
-                value = reward.score(_media(samples), _prompts(samples), group)
-            else:
-                value = cast("Reward", reward).score(_media(samples), _prompts(samples))
+        value = score_once(reward, _piece(samples))
     except SampleError as error:
         value, causes, hint = error.value, error.causes, error.hint
     except Exception as error:  # a reward is somebody's code
@@ -125,13 +119,13 @@ def _score(reward: Reward | GroupReward, samples: Sequence[Sample]) -> list[Outc
     ]
 
 
-def _media(samples: Iterable[Sample]) -> torch.Tensor:
-    return torch.stack([torch.tensor(sample.media) for sample in samples])
-
-
-def _prompts(samples: Sequence[Sample]) -> Prompts:
-    return Prompts(
+def _piece(samples: Sequence[Sample]) -> Piece:
+    """Put samples of one shape together."""
+    prompts = Prompts(
         torch.tensor([sample.prompt_id for sample in samples], dtype=torch.int64),
         tuple(sample.prompt for sample in samples),
         tuple(sample.metadata for sample in samples),
     )
+    media = torch.stack([torch.tensor(sample.media) for sample in samples])
+    group = torch.tensor([sample.group for sample in samples])
+    return Piece(media, prompts, group, range(len(samples)))

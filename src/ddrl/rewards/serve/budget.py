@@ -1,4 +1,4 @@
-"""How much of what was sent may be in memory at once."""
+"""How much of what clients send may be in memory at once."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ class Budget:
     """An amount of which requests take a part each; whoever asks first is given first.
 
     Args:
-        size: of it; who asks for more waits for all of it.
+        size: the amount; a request for more waits for all of it.
     """
 
     def __init__(self, size: int) -> None:
@@ -18,7 +18,7 @@ class Budget:
         self._back = asyncio.Event()
 
     async def take(self, cost: int) -> int:
-        """Wait until there is enough; returns what was taken, which is to be given back."""
+        """Wait until there is enough; return what was taken and has to be given back."""
         cost = min(cost, self._size)
         async with self._turn:
             while self._free < cost:

@@ -17,7 +17,7 @@ _MODE = "RAY_AUTH_MODE"
 
 
 def set_up_own() -> None:
-    """Settings of a Ray of its own, which Ray reads when it is imported."""
+    """Set up the Ray that this service starts, by what Ray reads when it is imported."""
     mode = os.environ.get(_MODE, "token")
     if mode != "token":
         logger.warning(
@@ -29,7 +29,7 @@ def set_up_own() -> None:
     os.environ |= {_MODE: "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     # Ray listens on all addresses where it may be joined by other machines; so it may not.
     os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
-    # By default its workers give way to everything else on the machine, a trainer beside it too.
+    # By default its workers give way to everything else on the machine, also to a trainer.
     os.environ.setdefault("RAY_worker_niceness", "0")
 
 
@@ -70,8 +70,8 @@ def start_own(folder: Path, **settings: Any) -> None:  # noqa: ANN401 - of ray.i
     """Start a Ray on this machine that only this user can enter.
 
     Args:
-        folder: an empty one that nobody else can enter.
-        settings: of ray.init.
+        folder: an empty folder that nobody else can enter.
+        settings: arguments of ray.init.
 
     Raises:
         RewardError: it can't be started, or not with a token.
@@ -104,12 +104,12 @@ def start_own(folder: Path, **settings: Any) -> None:  # noqa: ANN401 - of ray.i
 
 
 def make_folder() -> Path:
-    """A new folder that nobody else can enter."""
+    """Make a folder that nobody else can enter."""
     return Path(tempfile.mkdtemp(prefix="ddrl-"))
 
 
 def _job() -> Any:  # noqa: ANN401 - Ray has no types
-    """The settings of a job whose workers do not look for modules in the working folder."""
+    """Return the settings of a job whose workers do not look for modules in the working folder."""
     from ray.job_config import JobConfig
 
     class Job(JobConfig):  # type: ignore[misc]
@@ -121,6 +121,6 @@ def _job() -> Any:  # noqa: ANN401 - Ray has no types
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of what an error says, without a full stop."""
+    """Return the first line of what an error says, without a full stop."""
     lines = str(error).strip().splitlines()
     return lines[0].rstrip(".") if lines else type(error).__name__

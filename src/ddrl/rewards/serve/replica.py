@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,6 +18,7 @@ from ddrl.rewards.base import make_reward
 from ddrl.rewards.level import is_group_level, plan_calls
 from ddrl.rewards.serve.batch import Outcome, Sample, samples_of, score_samples
 from ddrl.rewards.serve.budget import Budget
+from ddrl.rewards.serve.served import ServedReward, ServiceSettings
 from ddrl.rewards.serve.status import STATUS_APP, STATUS_NAME, Counts
 from ddrl.rewards.serve.token import admits
 from ddrl.rewards.wire.format import FORMAT, WireError
@@ -27,57 +26,33 @@ from ddrl.rewards.wire.media import MAX_NUMBERS
 from ddrl.rewards.wire.message import (
     CONTENT_TYPE,
     Opened,
+    Reply,
     Request,
+    encode_error,
+    encode_reply,
     open_request,
 )
-from ddrl.rewards.wire.reply import Reply, encode_error, encode_reply
 
 _REPORT_SECONDS = 1.0
 _DECODERS = 2
 _MAX_DIGITS = 18  # of a length that is worth reading
 
 
-@dataclass(frozen=True)
-class ReplicaSettings:
-    """What a replica has to know.
-
-    Attributes:
-        path: the last part of its URL.
-        name: of the reward.
-        options: of the reward.
-        batch_size: samples that the reward is given at once.
-        batch_wait: seconds that the first sample of a batch waits for others.
-        max_body: bytes of a request.
-        body_seconds: that a request may take to arrive.
-        token: of :func:`ddrl.rewards.serve.token.digest`; empty = none is asked for.
-        folders: see :func:`ddrl.named_code.look_in`.
-    """
-
-    path: str
-    name: str
-    options: Mapping[str, Any]
-    batch_size: int
-    batch_wait: float
-    max_body: int
-    body_seconds: float
-    token: str
-    folders: tuple[str, ...] = ()
-
-
 class Replica:
     """One copy of a reward.
 
     Args:
-        settings: of it.
+        served: the reward.
+        settings: those of the service, with the digest of its token.
 
     Raises:
         RewardError: the reward can't be made here.
     """
 
-    def __init__(self, settings: ReplicaSettings) -> None:
-        self._settings = settings
-        look_in(*map(Path, settings.folders))
-        self._reward = make_reward(settings.name, settings.options)
+    def __init__(self, served: ServedReward, settings: ServiceSettings) -> None:
+        self._served, self._settings = served, settings
+        look_in(*settings.folders)
+        self._reward = make_reward(served.name, served.options)
         self._is_group = is_group_level(self._reward)
         self._turn = asyncio.Lock()
         self._opening = asyncio.Lock()
@@ -87,8 +62,8 @@ class Replica:
         self._counts = Counts()
         self._refused: Counter[str] = Counter()
         self._reporter: asyncio.Task[None] | None = None
-        self._one.set_max_batch_size(settings.batch_size)
-        self._one.set_batch_wait_timeout_s(settings.batch_wait)
+        self._one.set_max_batch_size(served.batch_size)
+        self._one.set_batch_wait_timeout_s(served.batch_wait)
 
     async def check_health(self) -> None:
         """Called by Serve now and then, which replaces a replica where this raises."""
@@ -105,9 +80,7 @@ class Replica:
                 raise WireError("the token is missing or wrong", status=401)
             if request.method == "GET":
                 level = "group" if self._is_group else "sample"
-                return JSONResponse(
-                    {"format": FORMAT, "reward": self._settings.path, "level": level}
-                )
+                return JSONResponse({"format": FORMAT, "reward": self._served.path, "level": level})
             if request.method != "POST":
                 raise WireError(f"{request.method} is not for rewards", status=405)
             opened = await self._opened(request)
@@ -126,21 +99,17 @@ class Replica:
         return _error(error.status, error.message, error.hint)
 
     async def _opened(self, request: HttpRequest) -> Opened:
-        """A request's header, and its body as it came.
-
-        Raises:
-            WireError: it is none that this reward can answer.
-        """
+        """Read a request's header; its media are not decoded yet."""
         body = await self._body(request)
         async with self._opening:  # of headers that are not in the budget yet, one at a time
             opened = await asyncio.to_thread(open_request, body)
         header = opened.header
-        if header.reward not in ("", self._settings.path, self._settings.name):
-            found = f"this is {self._settings.path!r}, not {header.reward[:80]!r}"
+        if header.reward not in ("", self._served.path, self._served.name):
+            found = f"this is {self._served.path!r}, not {header.reward[:80]!r}"
             raise WireError(found, status=404)
         if self._is_group and not header.group:
             raise WireError(
-                f"{self._settings.path!r} scores whole groups, and the request names none",
+                f"{self._served.path!r} scores whole groups, and the request names none",
                 hint='set level = "group" in the options of the remote reward',
             )
         return opened
@@ -155,7 +124,7 @@ class Replica:
             outcomes = await self._outcomes(request)
             if all(outcome.raised for outcome in outcomes):
                 first = outcomes[0]
-                return _error(500, f"reward {self._settings.path!r}: {first.cause}", first.hint)
+                return _error(500, f"reward {self._served.path!r}: {first.cause}", first.hint)
             causes = {i: one.cause for i, one in enumerate(outcomes) if one.value is None}
             reply = Reply(tuple(one.value for one in outcomes), causes)
             return Response(encode_reply(request, reply), media_type="application/json")
@@ -167,8 +136,8 @@ class Replica:
             self._budget.give(cost)
 
     async def _outcomes(self, request: Request) -> list[Outcome]:
-        """What became of each sample; a large request takes turns with those that come later."""
-        samples, size = samples_of(request), self._settings.batch_size
+        """Score each sample; a large request takes turns with those that come later."""
+        samples, size = samples_of(request), self._served.batch_size
         if not self._is_group:
             found: list[Outcome] = []
             for start in range(0, len(samples), size):
@@ -185,7 +154,7 @@ class Replica:
 
     @serve.batch(max_batch_size=16, batch_wait_timeout_s=0.01)  # type: ignore[untyped-decorator]
     async def _one(self, samples: list[Sample]) -> list[Outcome]:
-        """Takes one sample; Serve gathers those of all requests that are under way."""
+        """Score one sample; Serve gathers those of all requests that are under way."""
         return await self._score(samples)
 
     async def _score(self, samples: Sequence[Sample]) -> list[Outcome]:
@@ -200,11 +169,7 @@ class Replica:
         return outcomes
 
     async def _body(self, request: HttpRequest) -> bytes:
-        """Read the body as far as its size and type are allowed.
-
-        Raises:
-            WireError: they are not.
-        """
+        """Read the body as far as its size and type are allowed."""
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != CONTENT_TYPE:
             raise WireError(
@@ -239,7 +204,7 @@ class Replica:
         while True:
             counts = {**self._counts.as_json(), "refused": dict(self._refused)}
             if counts != told:
-                await handle.report.remote(self._settings.path, replica, counts)
+                await handle.report.remote(self._served.path, replica, counts)
                 told = counts
             await asyncio.sleep(_REPORT_SECONDS)
 

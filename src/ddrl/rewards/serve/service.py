@@ -15,7 +15,7 @@ from typing import Any
 import ddrl.errors
 from ddrl.errors import RewardError, UsageError
 from ddrl.rewards.serve.cluster import import_ray, join, make_folder, set_up_own, start_own
-from ddrl.rewards.serve.served import APP, ServedReward, ServedState
+from ddrl.rewards.serve.served import APP, ServedReward, ServedState, ServiceSettings
 
 logger = logging.getLogger(__name__)
 
@@ -25,37 +25,12 @@ class RewardService:
 
     Args:
         rewards: at least one, of distinct paths.
-        host: address to listen on.
-        port: to listen on.
-        token: that clients have to send; empty = none.
-        max_body: bytes of a request.
-        body_seconds: that a request may take to arrive.
-        modules: packages (folders) and .py files that replicas import; sent to every node.
-        folders: in which replicas on this machine look for rewards that are not installed.
-        address: of a Ray cluster, ``auto`` for the one of this machine; empty = a Ray of its own
-            is started on this machine, and ends with the service.
-        object_store: bytes of shared memory of a Ray of its own.
+        settings: how they are served.
     """
 
-    def __init__(
-        self,
-        rewards: Sequence[ServedReward],
-        *,
-        host: str = "127.0.0.1",
-        port: int = 8000,
-        token: str = "",
-        max_body: int = 256_000_000,
-        body_seconds: float = 60.0,
-        modules: Sequence[Path] = (),
-        folders: Sequence[Path] = (),
-        address: str = "",
-        object_store: int = 200_000_000,
-    ) -> None:
-        self._rewards, self._address = tuple(rewards), address
-        self._host, self._port, self._token = host, port, token
-        self._max_body, self._body_seconds = max_body, body_seconds
-        self._modules, self._folders = tuple(modules), tuple(folders)
-        self._object_store = object_store
+    def __init__(self, rewards: Sequence[ServedReward], settings: ServiceSettings) -> None:
+        self._rewards, self._settings = tuple(rewards), settings
+        self._host, self._port = settings.host, settings.port
         self._folder: Path | None = None  # of a Ray of its own
         self._started: list[str] = []  # applications
         self._owns_serve = False
@@ -65,9 +40,9 @@ class RewardService:
 
         Raises:
             UsageError: the port is taken, or there is no such cluster.
-            RewardError: ray is missing, or the machine has not what the rewards reserve.
+            RewardError: ray is missing, or the machine does not have what the rewards reserve.
         """
-        if not self._address and "ray" not in sys.modules:
+        if not self._settings.address and "ray" not in sys.modules:
             set_up_own()
         import_ray()
         from ddrl.rewards.serve.apps import deploy
@@ -75,17 +50,10 @@ class RewardService:
         uris = self._connect()
         self._check_resources()
         self._owns_serve = self._start_serve()
-        self._started = deploy(
-            self._rewards,
-            token=self._token,
-            max_body=self._max_body,
-            body_seconds=self._body_seconds,
-            py_modules=uris,
-            folders=self._folders,
-        )
+        self._started = deploy(self._rewards, self._settings, uris)
 
     def states(self) -> list[ServedState]:
-        """How each reward does, in the order they were given in."""
+        """Return the state of each reward, in the order in which they were given."""
         from ddrl.rewards.serve.apps import look
 
         return look(self._rewards, self._url())
@@ -106,7 +74,7 @@ class RewardService:
         import ray
         from ray import serve
 
-        if self._address and ray.is_initialized():
+        if self._settings.address and ray.is_initialized():
             with suppress(Exception):  # the cluster may be gone
                 if self._owns_serve:
                     serve.shutdown()
@@ -131,41 +99,41 @@ class RewardService:
         return f"http://{host or self._host}:{self._port}"
 
     def _connect(self) -> list[str]:
-        """Join or start a Ray; where there the code of replicas is."""
+        """Join or start a Ray; return where it keeps the code of replicas."""
         import ray
 
-        code = [str(Path(ddrl.errors.__file__).parent), *map(str, self._modules)]
+        code = [str(Path(ddrl.errors.__file__).parent), *map(str, self._settings.modules)]
         settings: dict[str, Any] = {
             "runtime_env": {"py_modules": code},
             "log_to_driver": False,
             "logging_level": logging.ERROR,
         }
         logging.getLogger("ray.serve").setLevel(logging.WARNING)
-        if self._address:
-            join(self._address, **settings)
+        if self._settings.address:
+            join(self._settings.address, **settings)
         else:
             self._check_port()
             self._folder = make_folder()
-            start_own(self._folder, object_store_memory=self._object_store, **settings)
+            start_own(self._folder, object_store_memory=self._settings.object_store, **settings)
         return list(ray.get_runtime_context().runtime_env["py_modules"])
 
     def _start_serve(self) -> bool:
-        """Start Serve, unless it is there; whether it was started."""
+        """Start Serve, unless it is there; return whether it was started."""
         from ray import serve
         from ray.serve.config import HTTPOptions
 
         from ddrl.rewards.serve.apps import applications, http_address
 
-        before = applications() if self._address else None
+        before = applications() if self._settings.address else None
         if before is None:
-            everywhere = "EveryNode" if self._address else "HeadOnly"
+            everywhere = "EveryNode" if self._settings.address else "HeadOnly"
             options = HTTPOptions(host=self._host, port=self._port)
             try:
                 serve.start(http_options=options, proxy_location=everywhere)
             except Exception as error:  # of no class of its own
                 if "Failed to bind" not in str(error):
                     raise
-                raise self._port_taken("somebody else took the port meanwhile") from error
+                raise self._port_taken("another process has just taken the port") from error
             return True
         taken = [one.path for one in self._rewards if APP + one.path in before]
         if taken:
@@ -203,7 +171,7 @@ class RewardService:
             has = there.get(resource, 0.0)
             if asked <= has:
                 continue
-            if self._address:  # a cluster may grow
+            if self._settings.address:  # a cluster may grow
                 logger.warning("the rewards reserve %g %s, the cluster has %g", asked, label, has)
                 continue
             raise RewardError(

@@ -34,7 +34,7 @@ class Counts:
         self.sizes: Counter[int] = Counter()
 
     def add(self, samples: int, *, requests: int, failed: int, seconds: float) -> None:
-        """One call of the reward."""
+        """Count one call of the reward."""
         self.samples += samples
         self.failed_samples += failed
         self.shared_batches += requests > 1
@@ -55,7 +55,7 @@ class Counts:
 
 
 def add_up(replicas: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """The counts of all replicas of a reward together."""
+    """Add up the counts of all replicas of a reward."""
     total: dict[str, Any] = {name: sum(one[name] for one in replicas.values()) for name in _METRICS}
     for name in ("batch_sizes", "refused"):
         counter: Counter[str] = Counter()
@@ -69,7 +69,7 @@ class Status:
     """The page under ``/status``, and ``/status/metrics`` for Prometheus.
 
     Args:
-        token: see :func:`~ddrl.rewards.serve.token.digest`.
+        token: digest of the token that clients have to send.
     """
 
     def __init__(self, token: str) -> None:

@@ -9,12 +9,12 @@ from starlette.requests import Request as HttpRequest
 
 
 def digest(token: str) -> str:
-    """What of a token is stored: its hash; of no token, nothing."""
+    """Return the hash that is stored for a token; empty where there is no token."""
     return hashlib.sha256(token.encode()).hexdigest() if token else ""
 
 
 def admits(token: str, request: HttpRequest) -> bool:
-    """Whether a request has the token of this digest; takes the same time for any other."""
+    """Return whether a request has the token of this digest, in the same time for any other."""
     if not token:
         return True
     scheme, _, sent = request.headers.get("authorization", "").partition(" ")

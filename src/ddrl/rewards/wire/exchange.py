@@ -1,4 +1,4 @@
-"""One exchange with a server of rewards: a request of the wire format, and what came of it."""
+"""One exchange with a server of rewards: a request in the wire format, and the reply to it."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ from ddrl.rewards.http.client import Answered, ExchangeError, send
 from ddrl.rewards.http.retry import is_passing, told_wait
 from ddrl.rewards.http.server_words import quoted, read_json
 from ddrl.rewards.wire.format import FORMAT, WireError
-from ddrl.rewards.wire.reply import Reply, decode_reply
+from ddrl.rewards.wire.message import MAX_ERROR, Reply, decode_reply
 
 if TYPE_CHECKING:
     import httpx
 
-_MAX_ERROR = 1000  # characters of an error of our own format, and of its hint
 _HINTS = {
     401: "the option token_env names the environment variable that holds the server's token",
     404: "the path of the URL is the name that the server's table shows",
@@ -29,7 +28,7 @@ class Sent:
     """A request that is ready to be sent.
 
     Attributes:
-        body: of the wire format.
+        body: its bytes in the wire format.
         request: its id.
         samples: the ids of its samples.
     """
@@ -40,7 +39,7 @@ class Sent:
 
     @property
     def max_reply(self) -> int:
-        """Bytes that a reply may have."""
+        """How many bytes a reply may have."""
         return 65_536 + 1024 * len(self.samples)
 
 
@@ -48,10 +47,10 @@ async def exchange(client: httpx.AsyncClient, url: str, sent: Sent, *, timeout: 
     """Send a request and read the reply.
 
     Args:
-        client: of :func:`~ddrl.rewards.http.client.make_client`.
-        url: to whom.
+        client: one of :func:`~ddrl.rewards.http.client.make_client`.
+        url: the server's address.
         sent: the request.
-        timeout: seconds that all of it may take.
+        timeout: seconds that the whole exchange may take.
 
     Raises:
         ExchangeError: there are no values; says why.
@@ -68,7 +67,7 @@ async def exchange(client: httpx.AsyncClient, url: str, sent: Sent, *, timeout: 
 
 
 def _refusal(answered: Answered) -> ExchangeError:
-    """What a status other than 200 means."""
+    """Say what a status other than 200 means."""
     status, wait = answered.status, told_wait(answered.headers)
     said, hint, is_own = _own_words(answered.body)
     if is_own:  # by the service of rewards itself: the reward failed, or does not want this
@@ -93,12 +92,12 @@ def _refusal(answered: Answered) -> ExchangeError:
 
 
 def _own_words(body: bytes) -> tuple[str, str, bool]:
-    """What the server says, a hint, and whether it speaks the wire format."""
+    """Return what the server says, a hint, and whether it speaks the wire format."""
     try:
         found = read_json(body)
     except ValueError:
-        return quoted(body[:_MAX_ERROR].decode("utf-8", "replace")), "", False
+        return quoted(body[:MAX_ERROR].decode("utf-8", "replace")), "", False
     if isinstance(found, dict) and found.get("format") == FORMAT and found.get("error"):
-        error, hint = (quoted(found.get(key, ""), limit=_MAX_ERROR) for key in ("error", "hint"))
+        error, hint = (quoted(found.get(key, ""), limit=MAX_ERROR) for key in ("error", "hint"))
         return error, hint, True
     return quoted(found), "", False

@@ -7,11 +7,10 @@ from typing import TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ddrl.errors import RewardError, printable
+from ddrl.rewards.http.server_words import MAX_TEXT
 
 FORMAT = "ddrl-reward/1"
 """Name and version of the format, in every header and reply."""
-
-_MAX_TEXT = 200  # characters of what came that are repeated
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
@@ -66,6 +65,6 @@ def validated(model: type[ModelT], text: bytes) -> ModelT:
         return model.model_validate_json(text)
     except ValidationError as error:
         first = error.errors(include_input=False)[0]
-        where = printable(".".join(map(str, first["loc"])), limit=_MAX_TEXT)
-        reason = printable(first["msg"][:1].lower() + first["msg"][1:], limit=_MAX_TEXT)
+        where = printable(".".join(map(str, first["loc"])), limit=MAX_TEXT)
+        reason = printable(first["msg"][:1].lower() + first["msg"][1:], limit=MAX_TEXT)
         raise WireError(f"not of {FORMAT}: {f'{where}: ' if where else ''}{reason}") from None

@@ -13,8 +13,9 @@ from PIL import Image
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from ddrl.errors import RewardError, printable
+from ddrl.rewards.http.server_words import quoted
 from ddrl.rewards.mp4 import write_mp4
+from ddrl.rewards.wire.format import WireError
 
 Array = npt.NDArray[Any]
 Encoding = Literal["safetensors", "png", "mp4"]
@@ -26,11 +27,6 @@ MAX_NUMBERS = 2**28
 """Numbers in the media of one request: a small file can unpack to very much."""
 
 
-class MediaError(RewardError):
-    """Bytes that are not the media that they are said to be."""
-
-
-_MAX_TEXT = 200  # characters of what came that are repeated
 _BLOCK = 64  # pixels: decoders round sizes up
 
 
@@ -44,7 +40,7 @@ def encode(media: Array, *, encoding: Encoding, fps: float) -> list[bytes]:
         fps: frames per second of a clip (mp4 only).
 
     Raises:
-        MediaError: an image can't be a clip, or PyAV is missing.
+        WireError: an image can't be a clip, or PyAV is missing.
     """
     if encoding == "safetensors":
         return [save({"media": np.ascontiguousarray(media)})]
@@ -52,21 +48,21 @@ def encode(media: Array, *, encoding: Encoding, fps: float) -> list[bytes]:
         pictures = media.reshape(-1, *media.shape[-3:])
         return [_to_png(picture.transpose(1, 2, 0)) for picture in pictures]
     if media.ndim != 5:
-        raise MediaError("MP4 is for clips, not for images.", hint='encoding = "png"')
+        raise WireError("MP4 is for clips, not for images.", hint='encoding = "png"')
     return [_to_mp4(clip.transpose(0, 2, 3, 1), fps) for clip in media]
 
 
 def count(shape: tuple[int, ...]) -> int:
-    """How many numbers media of this shape have.
+    """Return how many numbers media of this shape have.
 
     Raises:
-        MediaError: it is no shape of media, or they are too many.
+        WireError: it is no shape of media, or they are too many.
     """
     if len(shape) not in (4, 5) or shape[-3] != 3 or min(shape) < 1:
-        raise MediaError(f"the shape {list(shape)} is neither (B, 3, H, W) nor (B, T, 3, H, W)")
+        raise WireError(f"the shape {list(shape)} is neither (B, 3, H, W) nor (B, T, 3, H, W)")
     numbers = math.prod(shape)
     if numbers > MAX_NUMBERS:
-        raise MediaError(f"the media has {numbers} numbers, above the limit of {MAX_NUMBERS}")
+        raise WireError(f"the media has {numbers} numbers, above the limit of {MAX_NUMBERS}")
     return numbers
 
 
@@ -79,18 +75,18 @@ def decode(
         parts: as written.
         encoding: how they were.
         shape: what they are said to be, (B, 3, H, W) or (B, T, 3, H, W).
-        dtype: of a safetensors payload.
+        dtype: type of the numbers in a safetensors payload.
 
     Returns:
         float32 pixels, where levels are divided by 255.
 
     Raises:
-        MediaError: they are something else, are cut off, or too large.
+        WireError: they are something else, are cut off, or too large.
     """
     numbers = count(shape)
     wanted = {"safetensors": 1, "png": numbers // (3 * shape[-2] * shape[-1]), "mp4": shape[0]}
     if len(parts) != wanted[encoding]:
-        raise MediaError(f"there are {len(parts)} parts, not {wanted[encoding]}")
+        raise WireError(f"there are {len(parts)} parts, not {wanted[encoding]}")
     if encoding == "safetensors":
         return _as_pixels(_from_safetensors(parts[0], shape, dtype))
     height, width = shape[-2:]
@@ -98,7 +94,7 @@ def decode(
         pictures = [_from_png(part, i, height, width) for i, part in enumerate(parts)]
         return _as_pixels(np.stack(pictures).transpose(0, 3, 1, 2).reshape(shape))
     if len(shape) != 5:
-        raise MediaError("MP4 is for clips, not for images")
+        raise WireError("MP4 is for clips, not for images")
     clips = [_from_mp4(part, i, shape[1:]) for i, part in enumerate(parts)]
     return _as_pixels(np.stack(clips).transpose(0, 1, 4, 2, 3))
 
@@ -113,17 +109,12 @@ def _from_safetensors(part: bytes, shape: tuple[int, ...], dtype: str) -> Array:
     try:
         tensors = load(part)
     except (SafetensorError, KeyError, ValueError, TypeError, OverflowError) as error:
-        raise MediaError(f"the payload is no safetensors file ({_short(error)})") from error
+        raise WireError(f"the payload is no safetensors file ({quoted(error)})") from error
     media = tensors.get("media")
     if media is None or media.shape != shape or str(media.dtype) != dtype:
         found = {name: (str(one.dtype), list(one.shape)) for name, one in tensors.items()}
-        raise MediaError(f"the payload holds {_short(found)}, not media of {dtype} {list(shape)}")
+        raise WireError(f"the payload holds {quoted(found)}, not media of {dtype} {list(shape)}")
     return media
-
-
-def _short(said: object) -> str:
-    """What came, or what a library says of it: as much as a message may repeat."""
-    return printable(str(said), limit=_MAX_TEXT)
 
 
 def _to_png(picture: Array) -> bytes:
@@ -137,14 +128,12 @@ def _from_png(part: bytes, number: int, height: int, width: int) -> Array:
         with Image.open(io.BytesIO(part), formats=["PNG"]) as image:
             if image.size != (width, height):  # known before a pixel is unpacked
                 size = f"{image.width} x {image.height}"
-                raise MediaError(f"picture {number} is {size}, not {width} x {height}")
+                raise WireError(f"picture {number} is {size}, not {width} x {height}")
             return np.asarray(image.convert("RGB"))
-    except MediaError:
+    except WireError:
         raise
     except Exception as error:  # Pillow has many ways to say that a file is broken
-        raise MediaError(
-            f"picture {number} is no PNG file, or cut off ({_short(error)})"
-        ) from error
+        raise WireError(f"picture {number} is no PNG file, or cut off ({quoted(error)})") from error
 
 
 def _to_mp4(frames: Array, fps: float) -> bytes:
@@ -171,21 +160,21 @@ def _from_mp4(part: bytes, number: int, shape: tuple[int, ...]) -> Array:
             for frame in _at_most(container.decode(video=0), length + 1):
                 _check_size(frame, number, height, width)
                 frames.append(frame.to_ndarray(format="rgb24"))
-    except MediaError:
+    except WireError:
         raise
-    except Exception as error:  # whatever PyAV makes of it
-        raise MediaError(f"clip {number} is no MP4 file, or cut off ({_short(error)})") from error
+    except Exception as error:  # PyAV has many ways to say that a file is broken
+        raise WireError(f"clip {number} is no MP4 file, or cut off ({quoted(error)})") from error
     if len(frames) != length:
         more = "more than " if len(frames) > length else ""
         found = f"{more}{min(len(frames), length)}"
-        raise MediaError(f"clip {number} has {found} frames, not {length}")
+        raise WireError(f"clip {number} has {found} frames, not {length}")
     return np.stack(frames)
 
 
 def _check_size(found: Any, number: int, height: int, width: int) -> None:  # noqa: ANN401
     if (found.width, found.height) != (width, height):
         size = f"{found.width} x {found.height}"
-        raise MediaError(f"clip {number} is {size}, not {width} x {height}")
+        raise WireError(f"clip {number} is {size}, not {width} x {height}")
 
 
 def _at_most(frames: Any, count: int) -> Iterator[Any]:  # noqa: ANN401 - PyAV has no types
@@ -194,13 +183,9 @@ def _at_most(frames: Any, count: int) -> Iterator[Any]:  # noqa: ANN401 - PyAV h
 
 
 def _av() -> Any:  # noqa: ANN401 - PyAV has no types
-    """The module.
-
-    Raises:
-        MediaError: it is not installed.
-    """
+    """Return the module, or say how it is installed."""
     try:
         import av
     except ImportError as error:
-        raise MediaError("MP4 needs PyAV.", hint="pip install 'ddrl[models]'") from error
+        raise WireError("MP4 needs PyAV.", hint="pip install 'ddrl[models]'") from error
     return av

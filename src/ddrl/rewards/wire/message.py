@@ -1,4 +1,4 @@
-"""The wire format of rewards apart from the trainer, version 1 (docs/serving.md).
+"""The wire format of rewards in another process than the trainer, version 1 (docs/serving.md).
 
     request = length of the header (8 bytes, little endian) + header (JSON) + parts, end to end
     reply   = JSON
@@ -10,19 +10,21 @@ swapped, or another request's is seen. Nothing is ever unpickled.
 from __future__ import annotations
 
 import json
+import math
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from ddrl.errors import RewardError
+from ddrl.errors import RewardError, printable
 from ddrl.rewards.wire.format import FORMAT, Model, WireError, check_format, validated
-from ddrl.rewards.wire.media import DTYPES, Array, Encoding, MediaError, count, decode, encode
+from ddrl.rewards.wire.media import DTYPES, Array, Encoding, count, decode, encode
 
 CONTENT_TYPE = "application/x-ddrl-reward"
-"""Of a request."""
+"""The content type of a request."""
 
 MAX_HEADER = 2**24
 """Bytes of a request's header."""
@@ -32,6 +34,12 @@ MAX_SAMPLES = 4096
 
 MAX_PARTS = 2**16
 """Parts of a request: each picture of a clip is one of PNG."""
+
+MAX_CAUSE = 150
+"""Characters of a sample's cause: a reply may have 1024 bytes for each sample."""
+
+MAX_ERROR = 1000
+"""Characters of an error, and of a hint."""
 
 _LENGTH = 8
 _PER_BYTE = 8  # numbers of 4 bytes that a byte of JSON may take: an empty list has 64 bytes of 3
@@ -45,11 +53,11 @@ class Request:
         media: pixels in [0, 1], float32, or uint8 levels; (B, 3, H, W) or (B, T, 3, H, W).
         prompts: B texts.
         prompt_ids: their integer identity, shape (B,); what has one prompt has one id.
-        metadata: what the data source knows of each, in types of JSON.
+        metadata: what the data source knows about each, in types of JSON.
         group: the group of each, for a reward of whole groups; else empty.
         reward: which reward is asked for; empty = whichever is there.
-        request: the id of the request.
-        samples: B ids; left out: made from the request's.
+        request: id of the request.
+        samples: B ids of samples; left out: made from the request's.
     """
 
     media: Array
@@ -95,9 +103,9 @@ class Opened:
     """A request whose header has been read, and whose media have not been decoded.
 
     Attributes:
-        header: of the request.
-        parts: of its body.
-        cost: numbers of 4 bytes that it takes in memory once it is decoded, about.
+        header: its header.
+        parts: the parts of its body.
+        cost: about how many numbers of 4 bytes it takes in memory once it is decoded.
     """
 
     header: _Header
@@ -105,23 +113,15 @@ class Opened:
     cost: int
 
     def decode(self) -> Request:
-        """The request, with its media.
+        """Decode the media and return the request.
 
         Raises:
             WireError: they are not what the header says.
         """
         header = self.header
-        try:
-            media = decode(
-                [bytes(part) for part in self.parts],
-                encoding=header.encoding,
-                shape=header.shape,
-                dtype=header.dtype,
-            )
-        except MediaError as error:
-            raise WireError(error.message.rstrip("."), hint=error.hint) from error
+        parts = [bytes(part) for part in self.parts]
         return Request(
-            media,
+            decode(parts, encoding=header.encoding, shape=header.shape, dtype=header.dtype),
             header.prompts,
             header.prompt_ids,
             header.metadata,
@@ -137,7 +137,7 @@ def encode_request(request: Request, *, encoding: Encoding, fps: float = 16.0) -
 
     Args:
         request: its media are uint8 for ``png`` and ``mp4``.
-        encoding: of the media.
+        encoding: how the media are written.
         fps: frames per second of clips (``mp4`` only).
 
     Raises:
@@ -198,8 +198,7 @@ def open_request(body: bytes) -> Opened:
         )
     header = validated(_Header, text)
     for name in ("samples", "prompts", "prompt_ids", "metadata"):
-        if len(getattr(header, name)) != num_samples:
-            found = len(getattr(header, name))
+        if (found := len(getattr(header, name))) != num_samples:
             raise WireError(f"the header has {found} {name} for {num_samples} samples")
     if len(header.group) not in (0, num_samples):
         raise WireError(f"the header has {len(header.group)} groups for {num_samples} samples")
@@ -207,12 +206,93 @@ def open_request(body: bytes) -> Opened:
         raise WireError("two samples have the same id")
     if sum(header.parts) != len(payload):
         raise WireError(f"the parts have {len(payload)} bytes, not {sum(header.parts)}")
-    parts, start = [], 0
-    for size in header.parts:
-        parts.append(payload[start : start + size])
-        start += size
-    try:
-        numbers = count(header.shape)
-    except MediaError as error:
-        raise WireError(error.message.rstrip("."), hint=error.hint) from error
-    return Opened(header, parts, numbers + _PER_BYTE * len(text))
+    ends = list(accumulate(header.parts))
+    parts = [payload[end - size : end] for end, size in zip(ends, header.parts, strict=True)]
+    return Opened(header, parts, count(header.shape) + _PER_BYTE * len(text))
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a reward gave for the samples of a request.
+
+    Attributes:
+        values: a number each; None where there is none; it may be no finite number.
+        causes: why a sample has none, by its place, as a clause without a full stop.
+    """
+
+    values: tuple[float | None, ...]
+    causes: Mapping[int, str]
+
+
+class _Reply(Model):
+    request: str = ""
+    samples: tuple[str, ...] = ()
+    values: tuple[float | None, ...] = ()
+    causes: dict[str, str] = Field(default_factory=dict)
+    error: str = ""
+    hint: str = ""
+
+
+def encode_reply(request: Request, reply: Reply) -> bytes:
+    """Write the values of a request's samples; what is no finite number becomes null."""
+    values = [None if v is None or not math.isfinite(v) else v for v in reply.values]
+    causes = {
+        request.samples[i]: printable(
+            reply.causes.get(i, f"the reward returned {reply.values[i]}"), limit=MAX_CAUSE
+        )
+        for i, value in enumerate(values)
+        if value is None
+    }
+    return json.dumps(
+        {
+            "format": FORMAT,
+            "request": request.request,
+            "samples": request.samples,
+            "values": values,
+            "causes": causes,
+        },
+        ensure_ascii=False,
+    ).encode()
+
+
+def encode_error(message: str, *, hint: str = "") -> bytes:
+    """Write why a request has no values at all."""
+    said = {"error": message.rstrip("."), "hint": hint}
+    short = {key: printable(text, limit=MAX_ERROR) for key, text in said.items()}
+    return json.dumps({"format": FORMAT, **short}, ensure_ascii=False).encode()
+
+
+def decode_reply(body: bytes, *, request: str, samples: Sequence[str]) -> Reply:
+    """Read a reply.
+
+    Args:
+        body: as it came.
+        request: the id that was sent.
+        samples: the ids that were sent, in their order.
+
+    Raises:
+        WireError: it is cut off, of another version, or another request's; it has other samples
+            or another order, or something else than numbers; or it says that there are no values.
+    """
+    check_format(body)
+    reply = validated(_Reply, body)
+    if reply.error:
+        error, hint = (printable(said, limit=MAX_ERROR) for said in (reply.error, reply.hint))
+        raise WireError(error, answered=True, hint=hint)
+    if reply.request != request:
+        raise WireError(f"the reply is to request {reply.request[:40]!r}, not {request!r}")
+    found = len(reply.values)
+    if found != len(samples) or len(reply.samples) != len(samples):
+        raise WireError(f"the reply has {found} values for {len(samples)} samples")
+    if reply.samples != tuple(samples):
+        same = sorted(reply.samples) == sorted(samples)
+        other = "the samples in another order" if same else "other samples"
+        raise WireError(f"the reply has {other}")
+    causes = {
+        i: printable(
+            reply.causes.get(sample, "the reply has null for it and no cause"), limit=MAX_ERROR
+        )
+        for i, (sample, value) in enumerate(zip(samples, reply.values, strict=True))
+        if value is None
+    }
+    return Reply(reply.values, causes)

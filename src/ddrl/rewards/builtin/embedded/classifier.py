@@ -14,22 +14,16 @@ from typing import ClassVar, Literal, cast
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ddrl.errors import RewardError, WeightsError
 from ddrl.records import Prompts
 from ddrl.rewards.card import RewardCard
+from ddrl.rewards.networks.loading import UNREADABLE, one_line
 from ddrl.seeding import derive_seed, generator
 
 Architecture = Literal["mlp", "conv"]
-
-# What reading a missing, broken or foreign folder raises.
-UNREADABLE: tuple[type[Exception], ...] = (
-    *(OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError),
-    SafetensorError,
-)
 
 
 class Classifier(nn.Module):
@@ -87,7 +81,7 @@ class Classifier(nn.Module):
             model.load_state_dict(load_file(folder / "model.safetensors"))
         except UNREADABLE as error:
             raise WeightsError(
-                f"The classifier in {folder} can't be read: {' '.join(str(error).split())[:200]}.",
+                f"The classifier in {folder} can't be read: {one_line(error, 200)}.",
                 hint="give a folder that ddrl has written, or leave the option weights out",
             ) from error
         return model.eval().requires_grad_(False)
@@ -122,8 +116,8 @@ def fit_classifier(
         media: pixels in [0, 1], shape (N, 3, H, W).
         label: class of each image, shape (N,).
         labels: class names.
-        architecture: which net.
-        seed: of weights, batches and augmentation.
+        architecture: ``mlp`` or ``conv``.
+        seed: seed of weights, batches and augmentation.
         num_steps: optimizer steps.
         batch_size: images per step.
 

@@ -72,7 +72,7 @@ class Motion:
 
 
 def asked_velocity(prompts: Prompts, speeds: dict[str, float]) -> Tensor:
-    """Pixels per frame in (x, y) that every prompt asks for, shape (B, 2).
+    """Return the pixels per frame in (x, y) that every prompt asks for, shape (B, 2).
 
     Raises:
         RewardError: a prompt does not say a direction and a speed.

@@ -8,7 +8,7 @@ from ddrl.errors import RewardError
 
 
 def asked_word(text: str, known: Collection[str], what: str) -> str:
-    """The one word of ``text`` that is in ``known``.
+    """Find the one word of ``text`` that is in ``known``.
 
     Args:
         text: the prompt.

@@ -14,7 +14,7 @@ from torch import Tensor
 
 
 def fit_motions(media: Tensor, velocities: Sequence[tuple[float, float]]) -> Tensor:
-    """How well each of M motions explains each clip.
+    """Measure how well each of M motions explains each clip.
 
     The first frame is moved along with a velocity and correlated with every later frame.
 
@@ -37,7 +37,7 @@ def fit_motions(media: Tensor, velocities: Sequence[tuple[float, float]]) -> Ten
 
 
 def shift(images: Tensor, by: tuple[float, float]) -> Tensor:
-    """Images (B, H, W) moved by (x, y) pixels, interpolated linearly; black comes in."""
+    """Move images (B, H, W) by (x, y) pixels, interpolated linearly; black comes in."""
     height, width = images.shape[1:]
     return _matrix(height, by[1]).to(images) @ images @ _matrix(width, by[0]).to(images).T
 
@@ -48,7 +48,7 @@ def _matrix(length: int, by: float) -> Tensor:
 
 
 def _standardized(frames: Tensor) -> Tensor:
-    """Mean 0 and norm 1 over pixels; 0 where there is no contrast."""
+    """Bring pixels to mean 0 and norm 1; 0 where there is no contrast."""
     centred = frames - frames.mean((2, 3), keepdim=True)
     norm = centred.square().sum((2, 3), keepdim=True).sqrt()
     return torch.where(norm > 1e-4, centred / norm.clamp_min(1e-4), 0.0)

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ddrl.errors import WeightsError
-from ddrl.rewards.builtin.embedded.classifier import UNREADABLE
+from ddrl.rewards.networks.loading import UNREADABLE, one_line
 from ddrl.seeding import derive_seed, generator
 
 ALPHABET = "abcdefghijklmnopqrstuvwxyz"
@@ -59,7 +59,7 @@ class WordReader(nn.Module):
     def _layers(self, media: Tensor) -> tuple[Tensor, Tensor]:
         """Pixels (B, 3, 32, W) in [0, 1] to (B, 48, 8, W / 4) and columns (B, W / 4, 96)."""
         blurred = F.avg_pool2d(F.pad(media, (2, 2, 2, 2), mode="replicate"), 5, stride=1)
-        # Faint stripes beside letters of full contrast.
+        # Faint stripes next to letters of full contrast.
         faint = torch.tanh(16 * (media - blurred))
         texture = cast(Tensor, self.texture(torch.cat([2 * media - 1, faint], dim=1)))
         return texture, cast(Tensor, self.letter(texture)).squeeze(2).transpose(1, 2)
@@ -73,7 +73,7 @@ class WordReader(nn.Module):
         return self._features(*self._layers(media))
 
     def words(self, media: Tensor) -> list[str]:
-        """What is read in pixels (B, 3, 32, W)."""
+        """Read the words in pixels (B, 3, 32, W)."""
         found = []
         for row in self.columns(self._layers(media)[1]).argmax(-1).tolist():
             kept = [one for one, before in zip(row, [0, *row], strict=False) if one != before]
@@ -81,11 +81,11 @@ class WordReader(nn.Module):
         return found
 
     def style(self, media: Tensor, name: str) -> Tensor:
-        """The likeliest class of one style, (B,)."""
+        """Return the likeliest class of one style, (B,)."""
         return cast(Tensor, self.heads[name](self.features(media))).argmax(1)
 
     def loss(self, media: Tensor, words: Sequence[str], styles: Mapping[str, Tensor]) -> Tensor:
-        """The sum of the losses of words, of which letters occur, and of styles."""
+        """Add up the losses of the words, of which letters occur, and of the styles."""
         texture, columns = self._layers(media)
         log_prob = F.log_softmax(self.columns(columns), dim=2).transpose(0, 1)
         spelled = [[1 + ALPHABET.index(letter) for letter in word] for word in words]
@@ -121,7 +121,7 @@ class WordReader(nn.Module):
             model.load_state_dict(load_file(folder / "model.safetensors"))
         except UNREADABLE as error:
             raise WeightsError(
-                f"The reader in {folder} can't be read: {' '.join(str(error).split())[:200]}.",
+                f"The reader in {folder} can't be read: {one_line(error, 200)}.",
                 hint="give a folder that ddrl has written, or leave the option weights out",
             ) from error
         return model.eval().requires_grad_(False)
@@ -142,7 +142,7 @@ def fit_word_reader(
         media: pixels in [0, 1], shape (N, 3, H, W).
         words: N words of small letters.
         styles: the class of each style, (N,).
-        seed: of weights, batches and augmentation.
+        seed: seed of weights, batches and augmentation.
         num_steps: optimizer steps.
         batch_size: pictures per step.
 

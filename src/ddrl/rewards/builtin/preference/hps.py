@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 from torch import Tensor
 
 from ddrl.records import Prompts
 from ddrl.rewards.card import RewardCard
-from ddrl.rewards.frames import OverFrames, reduce_frames, sample_frames
+from ddrl.rewards.frame_reward import FrameReward
+from ddrl.rewards.frames import Runtime
 from ddrl.rewards.networks.openclip import PaddedClip
-from ddrl.rewards.networks.towers import Precision
 
 FILE = "HPS_v2.1_compressed.pt"
 """What the released weights are called."""
@@ -20,7 +20,8 @@ TOKENIZER = "laion/CLIP-ViT-H-14-laion2B-s32B-b79K"
 """The same tokenizer as open_clip's, which the released weights come without."""
 
 
-class HpsReward:
+@dataclass(kw_only=True, eq=False)
+class HpsReward(FrameReward):
     """cos(prompt, picture) of a CLIP ViT-H-14 that was fitted to people's rankings.
 
     The score that ``hpsv2.score`` of the authors returns: the cosine as it is, neither times 100
@@ -31,18 +32,10 @@ class HpsReward:
             or a folder written by ``save_pretrained``.
         processor: where its tokenizer is; empty: with the weights if they are a folder that has
             one, else that of LAION's CLIP-ViT-H-14.
-        frames: frames that are scored of a clip.
-        over_frames: from frames to the clip.
-        device: empty: CUDA if there is one, else the CPU.
-        precision: of the weights and of the passes.
-        batch_size: texts or images per pass.
-
-    Raises:
-        RewardError: transformers is not installed, or an option is wrong.
-        WeightsError: the weights can't be loaded, or not all of them.
     """
 
-    card: ClassVar[RewardCard] = RewardCard(
+    name = "hps"
+    card = RewardCard(
         rewards="pictures that people would rank above others for the same prompt",
         range="[-1, 1], a cosine that is not multiplied by 100; the values that occur span a small "
         "part of it. Compare it within a prompt only",
@@ -57,32 +50,15 @@ class HpsReward:
         extra="models",
     )
 
-    def __init__(
-        self,
-        *,
-        weights: str = "xswu/HPSv2",
-        processor: str = "",
-        frames: int = 4,
-        over_frames: OverFrames = "mean",
-        device: str = "",
-        precision: Precision = "float32",
-        batch_size: int = 16,
-    ) -> None:
-        if frames < 1 or batch_size < 1:
-            raise ValueError("frames and batch_size must be at least 1")
-        self.card.require("hps")
-        beside = (Path(weights) / "tokenizer_config.json").is_file()
-        self._frames, self._over_frames = frames, over_frames
-        self._model = PaddedClip(
-            weights,
-            name=FILE,
-            processor=processor or (weights if beside else TOKENIZER),
-            device=device,
-            precision=precision,
-            batch_size=batch_size,
-        )
+    weights: str = "xswu/HPSv2"
+    processor: str = ""
 
-    def score(self, media: Tensor, prompts: Prompts) -> Tensor:
-        """Shape (B, 3, H, W) or (B, T, 3, H, W) -> (B,)."""
-        cosine = self._model.cosine(sample_frames(media, self._frames), prompts.text)
-        return reduce_frames(cosine, self._over_frames)
+    def load(self, runtime: Runtime) -> None:
+        """Read the CLIP."""
+        is_there = (Path(self.weights) / "tokenizer_config.json").is_file()
+        processor = self.processor or (self.weights if is_there else TOKENIZER)
+        self._model = PaddedClip(self.weights, runtime, name=FILE, processor=processor)
+
+    def score_frames(self, frames: Tensor, prompts: Prompts) -> Tensor:
+        """Pixels in [0, 1], shape (B, F, 3, H, W), and B prompts -> (B, F), on the CPU."""
+        return self._model.cosine(frames, prompts.text)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 from torch import Tensor
 
 from ddrl.records import Prompts
 from ddrl.rewards.card import RewardCard
-from ddrl.rewards.frames import OverFrames, reduce_frames, sample_frames
+from ddrl.rewards.frame_reward import FrameReward
+from ddrl.rewards.frames import Runtime
 from ddrl.rewards.networks.blip import BlipReward
-from ddrl.rewards.networks.towers import Precision
 
 FILE = "ImageReward.pt"
 """What the released weights are called."""
@@ -23,7 +23,8 @@ MEAN, STD = 0.16717362830052426, 1.0333394966054072
 """Of the head's output over the authors' pictures (ImageReward.py), which scores are freed of."""
 
 
-class ImageReward:
+@dataclass(kw_only=True, eq=False)
+class ImageReward(FrameReward):
     """A BLIP's judgement of a picture and its prompt, fitted to experts' rankings.
 
     (h - :data:`MEAN`) / :data:`STD`, with h of a linear head on the first token of a BERT that
@@ -33,22 +34,14 @@ class ImageReward:
         weights: the released file, or a folder or hub id that has it (``ImageReward.pt``).
         tokenizer: folder or hub id; empty: with the weights if they are a folder that has one,
             else that of bert-base-uncased.
-        frames: frames that are scored of a clip.
-        over_frames: from frames to the clip.
-        device: empty: CUDA if there is one, else the CPU.
-        precision: of the encoders' weights and of the passes.
-        batch_size: pictures per pass.
-
-    Raises:
-        RewardError: transformers is not installed, or an option is wrong.
-        WeightsError: the weights can't be loaded, or not all of them.
     """
 
-    card: ClassVar[RewardCard] = RewardCard(
+    name = "image_reward"
+    card = RewardCard(
         rewards="pictures that experts would rank above others for the same prompt",
         range="about standard normal over the authors' pictures; unbounded",
         prompt="its first 33 word pieces; the rest is not read",
-        hacks="it sees the middle square at 224 pixels: what is beside it, and fine detail, cost "
+        hacks="it sees the middle square at 224 pixels: what lies outside, and fine detail, cost "
         "nothing; nor does what a long prompt says late",
         cost="one pass of a ViT-L at 224 pixels and one of a BERT per frame",
         license="Apache-2.0 (THUDM/ImageReward); of the tokenizer see its page",
@@ -58,32 +51,15 @@ class ImageReward:
         extra="models",
     )
 
-    def __init__(
-        self,
-        *,
-        weights: str = "THUDM/ImageReward",
-        tokenizer: str = "",
-        frames: int = 4,
-        over_frames: OverFrames = "mean",
-        device: str = "",
-        precision: Precision = "float32",
-        batch_size: int = 16,
-    ) -> None:
-        if frames < 1 or batch_size < 1:
-            raise ValueError("frames and batch_size must be at least 1")
-        self.card.require("image_reward")
-        beside = (Path(weights) / "tokenizer_config.json").is_file()
-        self._frames, self._over_frames = frames, over_frames
-        self._network = BlipReward(
-            weights,
-            name=FILE,
-            tokenizer=tokenizer or (weights if beside else TOKENIZER),
-            device=device,
-            precision=precision,
-            batch_size=batch_size,
-        )
+    weights: str = "THUDM/ImageReward"
+    tokenizer: str = ""
 
-    def score(self, media: Tensor, prompts: Prompts) -> Tensor:
-        """Shape (B, 3, H, W) or (B, T, 3, H, W) -> (B,)."""
-        value = self._network.score(sample_frames(media, self._frames), prompts.text)
-        return reduce_frames((value - MEAN) / STD, self._over_frames)
+    def load(self, runtime: Runtime) -> None:
+        """Read the BLIP and its head."""
+        is_there = (Path(self.weights) / "tokenizer_config.json").is_file()
+        tokenizer = self.tokenizer or (self.weights if is_there else TOKENIZER)
+        self._network = BlipReward(self.weights, runtime, name=FILE, tokenizer=tokenizer)
+
+    def score_frames(self, frames: Tensor, prompts: Prompts) -> Tensor:
+        """Pixels in [0, 1], shape (B, F, 3, H, W), and B prompts -> (B, F), on the CPU."""
+        return (self._network.score(frames, prompts.text) - MEAN) / STD

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 from torch import Tensor
 
 from ddrl.records import Prompts
 from ddrl.rewards.card import RewardCard
-from ddrl.rewards.frames import OverFrames, reduce_frames, sample_frames
-from ddrl.rewards.networks.towers import Precision, TextImageModel
+from ddrl.rewards.frame_reward import FrameReward
+from ddrl.rewards.frames import Runtime
+from ddrl.rewards.networks.towers import TextImageModel
 
 PROCESSOR = "laion/CLIP-ViT-H-14-laion2B-s32B-b79K"
 """Its tokenizer and image processor, which the released weights come without."""
 
 
-class PickScoreReward:
+@dataclass(kw_only=True, eq=False)
+class PickScoreReward(FrameReward):
     """logit_scale * cos(prompt, picture) of a CLIP that was fitted to people's choices.
 
     The raw score of the paper (Kirstain et al. 2023, Pick-a-Pic), not divided by 26 as some do:
@@ -26,18 +28,10 @@ class PickScoreReward:
         weights: a folder written by ``save_pretrained``, or a hub id.
         processor: where its tokenizer and image processor are; empty: with the weights if they
             are a folder that has them, else those of LAION's CLIP-ViT-H-14.
-        frames: frames that are scored of a clip.
-        over_frames: from frames to the clip.
-        device: empty: CUDA if there is one, else the CPU.
-        precision: of the weights and of the passes.
-        batch_size: texts or images per pass.
-
-    Raises:
-        RewardError: transformers is not installed, or an option is wrong.
-        WeightsError: the weights can't be loaded, or not all of them.
     """
 
-    card: ClassVar[RewardCard] = RewardCard(
+    name = "pickscore"
+    card = RewardCard(
         rewards="pictures that people would pick over another one for the same prompt",
         range="the factor `logit_scale` of the weights times a cosine. A difference of 1 between "
         "two pictures means odds of e to 1 for the better one; compare it within a prompt only",
@@ -52,31 +46,19 @@ class PickScoreReward:
         extra="models",
     )
 
-    def __init__(
-        self,
-        *,
-        weights: str = "yuvalkirstain/PickScore_v1",
-        processor: str = "",
-        frames: int = 4,
-        over_frames: OverFrames = "mean",
-        device: str = "",
-        precision: Precision = "float32",
-        batch_size: int = 16,
-    ) -> None:
-        if frames < 1 or batch_size < 1:
-            raise ValueError("frames and batch_size must be at least 1")
-        self.card.require("pickscore")
-        beside = (Path(weights) / "preprocessor_config.json").is_file()
-        self._frames, self._over_frames = frames, over_frames
-        self._model = TextImageModel(
-            weights,
-            processor=processor or (weights if beside else PROCESSOR),
-            device=device,
-            precision=precision,
-            batch_size=batch_size,
-        )
+    weights: str = "yuvalkirstain/PickScore_v1"
+    processor: str = ""
+
+    def load(self, runtime: Runtime) -> None:
+        """Read the CLIP."""
+        is_there = (Path(self.weights) / "preprocessor_config.json").is_file()
+        processor = self.processor or (self.weights if is_there else PROCESSOR)
+        self._model = TextImageModel(self.weights, runtime, processor=processor)
+
+    def score_frames(self, frames: Tensor, prompts: Prompts) -> Tensor:
+        """Pixels in [0, 1], shape (B, F, 3, H, W), and B prompts -> (B, F), on the CPU."""
+        return self._model.cosine(frames, prompts.text)
 
     def score(self, media: Tensor, prompts: Prompts) -> Tensor:
         """Shape (B, 3, H, W) or (B, T, 3, H, W) -> (B,)."""
-        cosine = self._model.cosine(sample_frames(media, self._frames), prompts.text)
-        return self._model.logit_scale * reduce_frames(cosine, self._over_frames)
+        return self._model.logit_scale * super().score(media, prompts)

@@ -9,13 +9,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ddrl.errors import RewardError
+from ddrl.errors import RewardError, WeightsError
 from ddrl.records import Prompts
 from ddrl.rewards.card import RewardCard
-from ddrl.rewards.frames import batches, pick_device
-from ddrl.rewards.networks.qwen2vl import frame_size, refuse
-from ddrl.rewards.networks.towers import Precision
-from ddrl.rewards.networks.videoreward import VideoReward
+from ddrl.rewards.frames import Precision, Runtime, as_levels
+from ddrl.rewards.networks.qwen2vl import Qwen2VLReader, frame_size, load_base, refuse
+from ddrl.rewards.networks.videoreward_files import (
+    VideoRewardConfig,
+    find_folder,
+    merge_lora,
+    read_checkpoint,
+)
+from ddrl.rewards.networks.videoreward_prompt import REWARD_TOKENS, question
+from ddrl.rewards.networks.weight_files import sizes_of
 
 Dimension = Literal["overall", "visual", "motion", "text"]
 
@@ -26,7 +32,7 @@ MIN_FRAMES, MAX_FRAMES = 4, 768
 
 
 def frame_index(num_frames: int, *, clip_fps: float, fps: float) -> Tensor:
-    """Which frames of a clip are looked at: ``fps`` a second, an even number, 4 to 768.
+    """Choose which frames of a clip are seen: ``fps`` a second, an even number, 4 to 768.
 
     Clips of two or three frames give two.
     """
@@ -50,8 +56,8 @@ class VideoAlignReward:
         clip_fps: frames per second of the clips that are scored.
         normalized: subtract the authors' mean and divide by their standard deviation, each
             dimension for itself.
-        device: empty: CUDA if there is one, else the CPU.
-        precision: of weights and passes; ``auto``: bfloat16 on CUDA, else float32.
+        device: where the network runs; empty: on CUDA if there is one, else on the CPU.
+        precision: type of weights and passes; ``auto``: bfloat16 on CUDA, else float32.
         batch_size: clips per pass.
 
     Raises:
@@ -92,15 +98,28 @@ class VideoAlignReward:
         if batch_size < 1 or not 0 < clip_fps < math.inf:
             raise ValueError("batch_size must be at least 1, clip_fps above 0")
         self.card.require("video_align")
-        place = pick_device(device)
-        if precision == "auto":
-            precision = "bfloat16" if place.type == "cuda" else "float32"
-        self._net = VideoReward(weights, base=base, device=place, dtype=getattr(torch, precision))
-        self._dimension, self._clip_fps, self._batch_size = dimension, clip_fps, batch_size
-        config = self._net.config
+        self._runtime = Runtime.of(device, precision, batch_size)
+        self._dimension, self._clip_fps = dimension, clip_fps
+        folder = find_folder(weights)
+        self._config = config = VideoRewardConfig.read(folder)
+        loaded = load_base(base or config.base, REWARD_TOKENS)
+        state = merge_lora(read_checkpoint(folder), config.lora_scale, config.lora_rank)
+        head = state.pop("rm_head.weight", torch.empty(0))
+        _, width = sizes_of(state, {"language_model.embed_tokens.weight": 2}, folder)
+        if head.shape != (config.output_dim, width):
+            raise WeightsError(
+                f"{folder} has a rm_head.weight of shape {tuple(head.shape)}, not "
+                f"{(config.output_dim, width)}.",
+                hint="take weights and model_config.json of one release",
+            )
+        self._reader = Qwen2VLReader(
+            loaded, self._runtime, tokens=REWARD_TOKENS, state=state, where=folder
+        )
+        self._head = head.float().to(self._runtime.device)
         self._mean = torch.tensor(config.mean) if normalized else torch.zeros(3)
         self._std = torch.tensor(config.std) if normalized else torch.ones(3)
 
+    @torch.no_grad()
     def score(self, media: Tensor, prompts: Prompts) -> Tensor:
         """Shape (B, T, 3, H, W) -> (B,).
 
@@ -115,13 +134,16 @@ class VideoAlignReward:
                 hint="a clip has at least two frames; for images there is pickscore",
             )
         value = torch.full((len(media), 3), torch.nan)
-        bad = self._net.reader.unreadable(prompts.text)
+        bad = self._reader.unreadable(prompts.text)
         good = [i for i in range(len(media)) if i not in bad]
-        for piece in batches(len(good), self._batch_size):
+        for piece in self._runtime.slices(len(good)):
             rows = good[piece]
-            value[rows] = self._net.score(
-                self._frames(media[rows]), [prompts.text[i] for i in rows]
-            )
+            questions = [question(prompts.text[i]) for i in rows]
+            hidden = self._reader.read(self._frames(media[rows]), questions, seen="video")
+            each = hidden @ self._head.T
+            if self._config.output_dim == 3:
+                each = each.diagonal(dim1=1, dim2=2)
+            value[rows] = each.reshape(-1, 3).cpu()
         value = (value - self._mean) / self._std
         if self._dimension == "overall":
             chosen = value.sum(1)
@@ -130,17 +152,13 @@ class VideoAlignReward:
         return refuse(chosen, bad)
 
     def _frames(self, media: Tensor) -> Tensor:
-        """The frames that are looked at, as levels 0 to 255 at the size they are looked at."""
-        config = self._net.config
+        """Return the frames that the model sees, as levels 0 to 255 at the size it sees."""
+        config = self._config
         index = frame_index(media.shape[1], clip_fps=self._clip_fps, fps=config.fps)
         frames = media[:, index.to(media.device)]
-        size = frame_size(
-            media.shape[-2],
-            media.shape[-1],
-            grain=self._net.reader.grain,
-            min_pixels=MIN_PIXELS,
-            max_pixels=config.max_pixels,
-        )
-        levels = (255 * frames.flatten(0, 1).float()).round()
+        height, width = media.shape[-2:]
+        grain, most = self._reader.grain, config.max_pixels
+        size = frame_size(height, width, grain=grain, min_pixels=MIN_PIXELS, max_pixels=most)
+        levels = as_levels(frames.flatten(0, 1))
         levels = F.interpolate(levels, size, mode="bicubic", antialias=True).clamp(0, 255).round()
         return levels.reshape(*frames.shape[:3], *size)
