@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -14,18 +12,8 @@ from typing import Literal
 import torch
 from safetensors import SafetensorError
 
-from ddrl.runs.card import base_name, public_recipe, render_card, shared_path
-from ddrl.runs.card_code import pipeline_code
-from ddrl.runs.folder import RunFolder
-from ddrl.runs.loaded import (
-    LoadedRun,
-    Step,
-    Weights,
-    load_run,
-)
-from ddrl.runs.folder import read_recipe
 from ddrl.builders.store import Progress
-from ddrl.disk import apply_umask, read_json
+from ddrl.disk import folder_beside, read_json, settle
 from ddrl.errors import UsageError
 from ddrl.models.lora.adapter import has_lora, lora_rank
 from ddrl.models.lora.export import save_lora
@@ -33,6 +21,15 @@ from ddrl.models.lora.names import LoRAFormat
 from ddrl.models.tiny.model import TinyModel
 from ddrl.models.whole_export import save_whole
 from ddrl.recipe import Recipe
+from ddrl.runs.card import base_name, public_recipe, render_card, shared_path
+from ddrl.runs.card_code import pipeline_code
+from ddrl.runs.folder import RunFolder, read_recipe
+from ddrl.runs.loaded import (
+    LoadedRun,
+    Step,
+    Weights,
+    load_run,
+)
 
 FORMAT = "ddrl-export/1"
 MANIFEST = "export.json"
@@ -131,19 +128,13 @@ def _write_export(run: LoadedRun, target: Path, form: ExportForm, hub_id: str) -
     """
     _check_target(target)
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        beside = Path(
-            tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
-        )
-        try:
+        with folder_beside(target) as beside:
             what, load = _save_weights(run, beside, target, form, hub_id)
             card = render_card(run, what=what, load=load)
             (beside / "README.md").write_text(card, encoding="utf-8")
             _write_manifest(run, beside)
-            apply_umask(beside)
+            settle(beside)
             _put(beside, target)
-        finally:
-            shutil.rmtree(beside, ignore_errors=True)
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UsageError(

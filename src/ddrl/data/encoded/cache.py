@@ -156,7 +156,7 @@ class EncodedCache:
         """
         whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         head = None if note is None else {"note": note}
-        self._replace(self._path(kind, key), lambda path: save_file(whole, path, head))
+        write_cached(self.folder, self._path(kind, key), lambda path: save_file(whole, path, head))
 
     def note(self, kind: Kind, key: str) -> str:
         """Return the note that was stored with the tensors; they are not read.
@@ -186,7 +186,7 @@ class EncodedCache:
         Raises:
             DataError: the cache can't be written.
         """
-        self._replace(self._facts_path(content), json.dumps(facts) + "\n")
+        write_cached(self.folder, self._facts_path(content), json.dumps(facts) + "\n")
 
     def write_index(self, index: Mapping[str, object]) -> None:
         """Write ``index.json``: what the last encoding was about, for people and tools.
@@ -195,7 +195,7 @@ class EncodedCache:
             DataError: the cache can't be written.
         """
         text = json.dumps({"format": FORMAT, **index}, indent=1) + "\n"
-        self._replace(self.folder / "index.json", text)
+        write_cached(self.folder, self.folder / "index.json", text)
 
     def index(self) -> dict[str, Any]:
         """Read ``index.json``. It is never trusted to find latents: the files' keys are.
@@ -237,16 +237,27 @@ class EncodedCache:
         except (SafetensorError, OSError) as error:
             raise DataError(f"{path} can't be read: {error}.", hint=_ENCODE) from error
 
-    def _replace(self, path: Path, content: str | Callable[[Path], object]) -> None:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            replace_file(path, content)
-        except (OSError, SafetensorError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise DataError(
-                f"The cache {self.folder} can't be written: {reason}.",
-                hint="give a writable folder with free space",
-            ) from error
+
+def write_cached(cache: Path, path: Path, content: bytes | str | Callable[[Path], object]) -> None:
+    """Put a file into a cache at once, and make its folder if it is missing.
+
+    Args:
+        cache: the folder that the error names.
+        path: of the file.
+        content: as for :func:`~ddrl.disk.replace_file`.
+
+    Raises:
+        DataError: the cache can't be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(path, content)
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(
+            f"The cache {cache} can't be written: {reason}.",
+            hint="give a writable folder with free space",
+        ) from error
 
 
 _ENCODE = "`ddrl data encode` makes it anew"

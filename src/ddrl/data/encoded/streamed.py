@@ -15,14 +15,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from ddrl.data.encoded.cache import EncodedCache
+from ddrl.data.encoded.cache import EncodedCache, write_cached
 from ddrl.data.encoded.encoding import EncodedSample, EncodeReport
 from ddrl.data.encoded.filling import Filler
 from ddrl.data.locators import FileLocator, Locator, content_hash
 from ddrl.data.media.framing import Bucket
 from ddrl.data.problems import BrokenFileError, OnBroken, Problem, settle
 from ddrl.data.samples import Sample
-from ddrl.disk import read_json, replace_file
+from ddrl.disk import read_json
 from ddrl.errors import DataError
 
 SEGMENT = 256
@@ -226,7 +226,7 @@ def _keep(folder: Path, content: str, media: Locator) -> None:
     if path.is_file():
         return
     with media.open() as file:
-        _replace(path, file.read())
+        write_cached(path.parent, path, file.read())
 
 
 def _segment(folder: Path, number: int) -> Path:
@@ -244,20 +244,10 @@ def _write(
         "is_whole": is_whole,
     }
     text = json.dumps(segment).encode("utf-8", "surrogatepass")
-    _replace(_segment(folder, known.num_segments), text)
+    path = _segment(folder, known.num_segments)
+    write_cached(path.parent, path, text)
     known.num_segments += 1
     known.is_whole = is_whole
-
-
-def _replace(path: Path, content: bytes) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(path, content)
-    except OSError as error:
-        raise DataError(
-            f"The cache {path.parent} can't be written: {error.strerror}.",
-            hint="give a writable folder with free space",
-        ) from error
 
 
 def _read(folder: Path, cache: EncodedCache) -> _Rows:
