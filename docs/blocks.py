@@ -33,7 +33,8 @@ from ddrl.diffusion.process import RectifiedFlow
 from ddrl.diffusion.schedule import time_grid
 from ddrl.diffusion.transition import Transitions
 from ddrl.evaluation.findings import signs
-from ddrl.recipe.serving import serving_table
+from ddrl.recipe import options_table
+from ddrl.recipe.serving import Serving
 from ddrl.rewards.markdown import cards_page
 
 __all__ = ["BLOCKS", "FIGURES", "filled"]
@@ -310,7 +311,7 @@ BLOCKS: dict[str, Callable[[str], str]] = {
     "cards": lambda _: made(f"\n{cards_page()}\n"),
     "tutorial": tutorial_block,
     "tutorial-time": time_block,
-    "serving": lambda _: made(f"\n{serving_table()}\n"),
+    "serving": lambda _: made(f"\n{options_table(Serving)}\n"),
 }
 FIGURES: dict[str, Callable[[str], str]] = {
     "limit": lambda _: limit(),

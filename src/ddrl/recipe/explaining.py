@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from ddrl.disk import read_document
 from ddrl.errors import UsageError
 from ddrl.recipe.reading.keys import KeySpec, key_specs, nearest, section_names
+from ddrl.recipe.reading.resume import resume_rule
 from ddrl.recipe.reading.shipped import COMPARISONS, shipped
-from ddrl.recipe.reading.toml import format_value, parse_toml, resume_rule
+from ddrl.recipe.reading.toml import format_value, parse_toml
 
 _POSITION = re.compile(r"\.\d+(?=\.|$)")
 

@@ -25,7 +25,7 @@ class Fields(Section):
     model: ModelSection = Field(default_factory=ModelSection, description="The model.")
     data: DataSection = Field(default_factory=DataSection, description="The data.")
     reward: Annotated[tuple[RewardSection, ...], BeforeValidator(as_tuple)] = Field(
-        min_length=1, description="The rewards."
+        min_length=1, description="The rewards.", examples=['name = "classifier"']
     )
     scoring: ScoringSection = Field(
         default_factory=ScoringSection,

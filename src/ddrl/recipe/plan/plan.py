@@ -205,7 +205,7 @@ def _kl_weight(index: int, b: float, std: float) -> float:
     """W = b^2 / (2 std^2). Eqs. (T3), (T4)."""
     if std <= 0:
         raise RecipeError(
-            f"step {index} is trained, but has no noise at this time grid",
+            f"Step {index} is trained, but has no noise at this time grid.",
             hint="leave it out of rollout.trained_steps, or raise rollout.eta",
         )
     return b**2 / (2 * std**2)

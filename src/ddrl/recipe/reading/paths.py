@@ -44,7 +44,7 @@ def expand_paths(recipe: Recipe) -> Recipe:
         text = os.path.expanduser(value)
         if text.startswith("~"):
             raise RecipeError(
-                f'{key} is "{value}", but there is no user of that name',
+                f'{key} is "{value}", but there is no user of that name.',
                 hint=f"write the path itself, such as {key}=./{value}"
                 if "/" not in value
                 else "write the path itself",
@@ -54,7 +54,7 @@ def expand_paths(recipe: Recipe) -> Recipe:
             name = match[1] or match[2]
             if name not in os.environ:
                 raise RecipeError(
-                    f'{key} is "{value}", but the environment has no variable {name}',
+                    f'{key} is "{value}", but the environment has no variable {name}.',
                     hint=f"export {name}, or write the path itself",
                 )
             return os.environ[name]
