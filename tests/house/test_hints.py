@@ -30,7 +30,7 @@ SMALL = frozenset({"diffusers"})
 CONFLICTS = frozenset({"Conflict"})
 """What a rule of the recipe finds: keys, message and hint, which become a `RecipeError`."""
 
-PLACE = re.compile(r'(\0|Override "\0"): (?=.)')
+PLACE = re.compile(r'^(\0|Override "\0"): (?=.)')
 """What may stand before a message, as a compiler's does: a file and a line, or an override."""
 
 VALUE = "\0"
@@ -66,8 +66,11 @@ def test_every_error_has_a_hint() -> None:
 def literal(node: ast.expr) -> str:
     """A text as it is typed, with a mark for each value in it; empty for what is made elsewhere."""
     if isinstance(node, ast.JoinedStr):
-        parts = [part.value if isinstance(part, ast.Constant) else VALUE for part in node.values]
-        return "".join(map(str, parts))
+        parts = [
+            str(part.value) if isinstance(part, ast.Constant) else VALUE for part in node.values
+        ]
+        is_sentence = ast.unparse(node.values[-1]).strip("f'\"").endswith(".message}")
+        return "".join(parts) + ("." if is_sentence else "")
     return str(node.value) if isinstance(node, ast.Constant) else ""
 
 
@@ -89,7 +92,7 @@ def faults_of_form(tree: ast.AST) -> Iterator[str]:
         first = message.partition(" ")[0]
         if first.isalpha() and first[0].islower() and first not in SMALL:
             yield message
-        is_quoted = message == VALUE or (message.endswith(VALUE) and ": " in message)
+        is_quoted = message == VALUE or (message.endswith(VALUE) and re.search("[.:] ", message))
         if message and not message.endswith(".") and not is_quoted:
             yield message
         hints += [literal(word.value) for word in node.keywords if word.arg == "hint"]
