@@ -117,6 +117,15 @@ def read_json(path: Path) -> Any:  # noqa: ANN401
     return parse_json(read_document(path))
 
 
+def read_object(path: Path) -> dict[str, Any]:
+    """Return the JSON object in a file; empty where it can't be read, or is something else."""
+    try:
+        value: object = read_json(path)
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
 def parse_json(text: str) -> Any:  # noqa: ANN401
     """The value of a JSON text of which nothing is known.
 

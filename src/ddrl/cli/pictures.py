@@ -211,14 +211,11 @@ def slug(text: str) -> str:
 
 def _remove_earlier(folder: Path) -> None:
     """Remove what an earlier manifest lists, so that the folder holds one set of samples."""
-    from ddrl.disk import read_json
+    from ddrl.disk import read_object
 
     path = folder / "manifest.json"
-    try:
-        manifest: object = read_json(path)
-    except (OSError, ValueError):
-        return
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+    manifest = read_object(path)
+    if manifest.get("format") != FORMAT:
         return
     path.unlink()
     for entry in manifest["files"]:

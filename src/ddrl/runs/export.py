@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError
 
 from ddrl.builders.store import Progress
-from ddrl.disk import folder_beside, read_json, settle
+from ddrl.disk import folder_beside, read_object, settle
 from ddrl.errors import UsageError
 from ddrl.models.lora.adapter import has_lora, lora_rank
 from ddrl.models.lora.export import save_lora
@@ -218,11 +218,8 @@ def _check_target(target: Path) -> None:
 
 def _earlier(target: Path) -> list[str] | None:
     """The files of the export that is there, or None where there is none."""
-    try:
-        manifest: object = read_json(target / MANIFEST)
-    except (OSError, ValueError):
-        return None
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+    manifest = read_object(target / MANIFEST)
+    if manifest.get("format") != FORMAT:
         return None
     return [str(name) for name in manifest.get("files", [])]
 

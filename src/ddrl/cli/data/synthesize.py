@@ -104,13 +104,9 @@ def _earlier(folder: Path) -> dict[str, list[Path]]:
 
 
 def _is_ours(path: Path) -> bool:
-    from ddrl.disk import read_json
+    from ddrl.disk import read_object
 
-    try:
-        record: object = read_json(path)
-    except (OSError, ValueError):
-        return False
-    return isinstance(record, dict) and record.get("format") == FORMAT
+    return read_object(path).get("format") == FORMAT
 
 
 def _write(

@@ -32,7 +32,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ddrl.data.media.framing import Bucket, Framing
-from ddrl.disk import BESIDE, check_regular, read_json, replace_file
+from ddrl.disk import BESIDE, check_regular, read_json, read_object, replace_file
 from ddrl.errors import DataError
 
 # Part of every key: raise it when the reading or framing of media changes.
@@ -174,11 +174,7 @@ class EncodedCache:
 
     def facts(self, content: str) -> dict[str, Any] | None:
         """What is known of a video with this content; None if nothing is, or it can't be read."""
-        try:
-            facts = read_json(self._facts_path(content))
-        except (OSError, ValueError):
-            return None
-        return facts if isinstance(facts, dict) else None
+        return read_object(self._facts_path(content)) or None
 
     def write_facts(self, content: str, facts: Mapping[str, object]) -> None:
         """Store what is known of a video with this content.
