@@ -51,7 +51,7 @@ def file_stem(text: str, *, also: str = "", limit: int = 40) -> str:
 
 
 def may_be_hub_id(text: str) -> bool:
-    """Whether what is no file here may be on the hub: ``owner/name`` or ``owner/name@revision``.
+    """Return whether what is no file here may be ``owner/name`` or ``owner/name@revision``.
 
     It is a path that leads nowhere if its first part is a folder here, it begins as a path does, or
     it has more parts.
@@ -127,7 +127,7 @@ def read_object(path: Path) -> dict[str, Any]:
 
 
 def parse_json(text: str) -> Any:  # noqa: ANN401
-    """The value of a JSON text of which nothing is known.
+    """Return the value of a JSON text of which nothing is known.
 
     Raises:
         ValueError: it is no JSON, or nested deeper than Python can follow.
@@ -221,7 +221,7 @@ def settle(folder: Path) -> None:
 
 
 def _new_mode() -> int:
-    """The mode of a new file under the process's umask."""
+    """Return the mode of a new file under the process's umask."""
     # It can only be read by setting it; for that moment other threads' files are private.
     mask = os.umask(0o077)
     os.umask(mask)

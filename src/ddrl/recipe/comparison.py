@@ -113,7 +113,7 @@ def load_comparison(paths: Sequence[Path]) -> tuple[Comparison, Path]:
 
 
 def plan_runs(comparison: Comparison, beside: Path) -> tuple[PlannedRun, ...]:
-    """Every run of a comparison, variant by variant, beta by beta, seed by seed.
+    """Return every run of a comparison, variant by variant, beta by beta, seed by seed.
 
     Args:
         comparison: what is compared.
@@ -171,7 +171,7 @@ def _label(variant: Variant, beta: float | None) -> str:
 
 
 def _stems(comparison: Comparison) -> dict[str, str]:
-    """How the folders of each label begin; a hash tells labels apart that would begin alike."""
+    """Return how the folders of each label begin; labels that would begin alike get a hash."""
     labels = {_label(one, beta) for one in comparison.variant for beta in one.beta or (None,)}
     stems = {label: file_stem(label, also=".", limit=100) for label in labels}
     counts = Counter(stems.values())

@@ -37,7 +37,7 @@ class Fields(Section):
         default_factory=OptimizerSection, description="The optimizer."
     )
     evaluation: EvaluationSection = Field(
-        default_factory=EvaluationSection, description="What is measured beside the reward."
+        default_factory=EvaluationSection, description="What is measured in addition to the reward."
     )
     guard: GuardSection = Field(default_factory=GuardSection, description="What stops the run.")
     run: RunSection = Field(default_factory=RunSection, description="Length, place and machine.")

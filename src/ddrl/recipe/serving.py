@@ -119,7 +119,7 @@ def load_serving(path: Path) -> Serving:
 
 
 def _conflicts(serving: Serving) -> Iterator[Problem]:
-    """What the keys of a service can't be together."""
+    """Yield what the keys of a service can't be together."""
     seen = set()
     for i, reward in enumerate(serving.reward):
         place = (("reward", i, "route" if reward.route else "name"),)

@@ -75,7 +75,7 @@ def synthesize(
 
 
 def _earlier(folder: Path) -> dict[str, list[Path]]:
-    """The samples that are in a folder: the files of each, by name, its record first.
+    """Return the samples that are in a folder: the files of each, by name, its record first.
 
     Raises:
         UsageError: the folder holds anything else, or can't be read.

@@ -51,7 +51,7 @@ def media_key(
     fingerprint: str,
     dtype: torch.dtype,
 ) -> str:
-    """The key of a file's latents.
+    """Return the key of a file's latents.
 
     Args:
         content: hash of the file.
@@ -74,7 +74,7 @@ def given_key(
     dtype: torch.dtype,
     caption: str | None = None,
 ) -> str:
-    """The key of the features of given frames.
+    """Return the key of the features of given frames.
 
     Args:
         content: hash of the file that they come from.
@@ -91,7 +91,7 @@ def given_key(
 
 
 def text_key(text: str, *, fingerprint: str, dtype: torch.dtype) -> str:
-    """The key of a text's embeddings."""
+    """Return the key of a text's embeddings."""
     return _hash("text", [text, fingerprint, str(dtype)])
 
 
@@ -135,7 +135,7 @@ class EncodedCache:
         return self._read("text", key)
 
     def has(self, kind: Kind, key: str) -> bool:
-        """Whether there is a whole file under the key; a broken one does not count."""
+        """Return whether there is a whole file under the key; a broken one does not count."""
         path = self._path(kind, key)
         if not path.exists():
             return False
@@ -173,7 +173,7 @@ class EncodedCache:
             raise DataError(f"{path} can't be read: {error}.", hint=_ENCODE) from error
 
     def facts(self, content: str) -> dict[str, Any] | None:
-        """What is known of a video with this content; None if nothing is, or it can't be read."""
+        """Return what is known of a video with this content; None if nothing is."""
         return read_object(self._facts_path(content)) or None
 
     def write_facts(self, content: str, facts: Mapping[str, object]) -> None:

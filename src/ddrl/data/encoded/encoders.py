@@ -74,7 +74,7 @@ class GivenEncoder:
 
 
 def as_stored(tensor: Tensor, dtype: torch.dtype, what: str) -> Tensor:
-    """A tensor as it is stored: numbers in the dtype, masks and ids as they are.
+    """Return a tensor as it is stored: numbers in the dtype, masks and ids as they are.
 
     Numbers of fewer bits stay as they are: more would hold nothing more.
 

@@ -75,7 +75,7 @@ class EncodeReport:
     sizes: Mapping[str, int] = field(default_factory=dict)
 
     def lines(self) -> list[str]:
-        """The report for a terminal."""
+        """Return the report for a terminal."""
         given = f"given    {self.given_encoded} encoded, {self.given_reused} reused"
         sizes = ", ".join(f"{size}: {count}" for size, count in self.sizes.items())
         return [

@@ -99,7 +99,7 @@ class Filler:
         return Placed(bucket, key, given, seen, content, frozenset(made))
 
     def _facts(self, sample: Sample, content: str) -> Facts:
-        """What a sample's file is; a video is decoded for that once, and then remembered."""
+        """Return what a sample's file is; a video is decoded for that once, and then remembered."""
         max_pixels = self.framing.max_pixels
         known = self.cache.facts(content)
         if known is not None:
@@ -120,7 +120,7 @@ class Filler:
         pixels: Callable[[], Tensor],
         made: set[str],
     ) -> str:
-        """The key of a sample's latents."""
+        """Return the key of a sample's latents."""
         key = media_key(
             content,
             bucket=bucket,
@@ -151,7 +151,7 @@ class Filler:
         pixels: Callable[[], Tensor],
         made: set[str],
     ) -> tuple[str, str]:
-        """The key of the features of a sample's given frames, and the hash of their pixels.
+        """Return the key of the features of a sample's given frames, and the hash of their pixels.
 
         They are the clip's own first frames; or the image that the data names, where one is given.
         A source image is always named: it is scaled and cropped to the size of the result.
@@ -188,7 +188,7 @@ class Filler:
         return key, seen
 
     def _image(self, sample: Sample, image: Locator, bucket: Bucket, what: str) -> Tensor:
-        """The pixels of the image that is given with a sample, shape (1, 3, H, W)."""
+        """Return the pixels of the image that is given with a sample, shape (1, 3, H, W)."""
         try:
             return fit(read_image(image, max_pixels=self.framing.max_pixels), bucket)[None]
         except BrokenFileError as error:
@@ -196,7 +196,7 @@ class Filler:
             raise BrokenFileError(sample.name, error.problem.kind, message) from error
 
     def texts(self, texts: Sequence[str]) -> dict[str, str]:
-        """The key of every text, whose embeddings are in the cache afterwards.
+        """Return the key of every text, whose embeddings are in the cache afterwards.
 
         Raises:
             DataError: the encoder returns what can't be stored, or the cache can't be written.

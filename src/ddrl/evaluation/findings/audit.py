@@ -93,7 +93,7 @@ class Report:
         return next((basis for basis in known if basis is not None), None)
 
     def verdicts(self) -> dict[str, Verdict]:
-        """The verdict of each run by name, judged beside the base with the report's mark."""
+        """Return the verdict of each run by name, judged against the base with its mark."""
         found = {
             run.name: judge_run(run, self.base, marks=Marks(drift_limit=self.drift_limit))
             for run in self.runs
@@ -102,7 +102,7 @@ class Report:
 
 
 def _beside(verdict: Verdict) -> Verdict:
-    """The verdict in the words of a report without real data."""
+    """Return the verdict in the words of a report without real data."""
     return replace(
         verdict,
         sentence=beside_base(verdict.sentence),
@@ -111,7 +111,7 @@ def _beside(verdict: Verdict) -> Verdict:
 
 
 def as_json(report: Report) -> dict[str, Any]:
-    """The report as plain JSON values, without pictures.
+    """Return the report as plain JSON values, without pictures.
 
     `runs` maps each name to its figures (`reward`, `judge_accuracy`, `frechet`, `diversity`,
     `vendi`, `real_vendi`, the number that it is a ratio to, `heldout_loss_change` as a fraction,
@@ -234,7 +234,7 @@ def _with_interval(figure: Interval) -> dict[str, Any]:
 
 
 def _basis(figure: Interval) -> dict[str, Any] | None:
-    """What an interval is over, or what its value is of where it has none."""
+    """Return what an interval is over, or what its value is of where it has none."""
     return None if figure.basis is None else asdict(figure.basis)
 
 
@@ -247,7 +247,7 @@ def _finite(value: float | None) -> float | None:
 
 
 def _checked_grid(name: str, grid: NDArray[np.uint8], prompts: tuple[str, ...]) -> int:
-    """The number of seeds of a (P, S, H, W, 3) grid."""
+    """Return the number of seeds of a (P, S, H, W, 3) grid."""
     fits = grid.ndim == 5 and grid.shape[0] == len(prompts) and grid.shape[4] == 3
     if not fits or grid.dtype != np.uint8 or grid.size == 0:
         raise DataError(

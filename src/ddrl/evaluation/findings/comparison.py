@@ -31,7 +31,7 @@ class Trade:
     head: str
 
     def cost(self, value: float) -> float:
-        """The figure as a cost: lost diversity is what lacks to that of real data."""
+        """Return the figure as a cost: lost diversity is what is missing from that of real data."""
         return max(0.0, 1.0 - value) if self.key == "diversity" else value
 
 
@@ -71,7 +71,7 @@ class Cell:
     curves: tuple[tuple[tuple[int, ...], tuple[float, ...]], ...] = ()
 
     def mean(self, key: str) -> Interval:
-        """A figure over seeds and prompts."""
+        """Return a figure over seeds and prompts."""
         return over_seeds(self.figures.get(key, ()))
 
 
@@ -213,7 +213,7 @@ class ComparisonReport:
 
 
 def as_json(report: ComparisonReport) -> dict[str, Any]:
-    """The report as plain JSON values, without pictures; what is not finite is null."""
+    """Return the report as plain JSON values, without pictures; what is not finite is null."""
     pairs = [(a, b) for a, b in itertools.permutations(report.variants, 2)]
     return {
         "format": FORMAT,

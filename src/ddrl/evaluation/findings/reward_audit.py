@@ -39,7 +39,7 @@ class Copy:
 
     Attributes:
         name: of the change.
-        label: likewise, for tables.
+        label: name of the change, for tables.
         values: (N,) score of each sample's copy; NaN where there is none.
         compared: (N,) whether the copy differs from the original at all.
         cause: why the first failed sample has no score; empty if none failed.
@@ -60,7 +60,7 @@ class Row:
 
     Attributes:
         name: of the change.
-        label: likewise, for tables.
+        label: name of the change, for tables.
         num: samples that both have a score and a copy that differs; 0 leaves the rest NaN.
         num_failed: samples whose copy has no score.
         mean: of the copies.
@@ -157,7 +157,7 @@ class RewardAudit:
         return deviation if deviation > 1e-6 * max(1.0, float(abs(self.known).max())) else 0.0
 
     def largest_change(self, other: Numbers) -> float:
-        """The largest difference to other scores of the same samples, in the reward's unit."""
+        """Return the largest difference to other scores of the samples, in the reward's unit."""
         change = abs(other - self.originals)
         change = change[np.isfinite(change)]
         return float(change.max()) if len(change) else math.nan
@@ -215,7 +215,7 @@ def shuffled(texts: Sequence[str], *, seed: int) -> list[int]:
 
 
 def as_json(audit: RewardAudit, findings: Sequence[Finding]) -> dict[str, Any]:
-    """The audit's numbers in types of JSON; what is not known is null."""
+    """Return the audit's numbers in types of JSON; what is not known is null."""
     known = audit.known
     return {
         "format": FORMAT,

@@ -1,4 +1,4 @@
-"""Samples of several sizes beside each other."""
+"""Samples of several sizes, measured together."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def on_one_canvas(media: Sequence[Tensor]) -> Tensor:
 
 
 def first_samples(samples: Sequence[SampleSet], num: int) -> SampleSet:
-    """The first samples of every prompt, prompt by prompt, on a canvas of one size.
+    """Return the first samples of every prompt, prompt by prompt, on a canvas of one size.
 
     Args:
         samples: sets of one size each; a prompt is in one of them.
@@ -57,7 +57,7 @@ def first_samples(samples: Sequence[SampleSet], num: int) -> SampleSet:
 
 
 def _first_rows(prompt_id: Tensor, num: int) -> Tensor:
-    """The rows of the first samples of every prompt that is there."""
+    """Return the rows of the first samples of every prompt that is there."""
     return torch.cat(
         [(prompt_id == one).nonzero().flatten()[:num] for one in sorted(set(prompt_id.tolist()))]
     )

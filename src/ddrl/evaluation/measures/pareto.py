@@ -17,7 +17,7 @@ from ddrl.evaluation.measures.statistics import Interval, over_seeds
 
 
 def pareto_front(points: NDArray[np.float64]) -> NDArray[np.int64]:
-    """The points that no other point beats in one figure without losing in the other.
+    """Return the points that no other point beats in one figure without losing in the other.
 
     Args:
         points: (N, 2), (reward, cost).
@@ -40,7 +40,7 @@ def pareto_front(points: NDArray[np.float64]) -> NDArray[np.int64]:
 
 
 def hypervolume(points: NDArray[np.float64], reference: tuple[float, float]) -> float:
-    """The area that the points dominate, down to a reference point; exact.
+    """Return the area that the points dominate, down to a reference point; exact.
 
     Args:
         points: (N, 2), (reward, cost); those that do not beat the reference in both add nothing.
@@ -64,7 +64,7 @@ def hypervolume(points: NDArray[np.float64], reference: tuple[float, float]) -> 
 
 
 def cost_at(points: NDArray[np.float64], reward: float) -> float:
-    """The cost at a reward, by linear interpolation between neighbours on the front.
+    """Return the cost at a reward, by linear interpolation between neighbours on the front.
 
     Args:
         points: (N, 2), (reward, cost).
@@ -89,7 +89,7 @@ def matched_difference(
     *,
     num_levels: int = 32,
 ) -> Interval:
-    """How much less the first method costs than the second at equal reward, paired by seed.
+    """Return how much less the first method costs than the second at equal reward, paired by seed.
 
     For each seed both fronts are read at ``num_levels`` rewards, evenly spread over the range that
     both fronts cover, and the differences in cost are averaged. The interval is over seeds.

@@ -28,7 +28,7 @@ _NEAREST = Image.Resampling.NEAREST
 
 
 def still_grid(media: Tensor, prompt_id: Tensor, shown: int) -> NDArray[np.uint8]:
-    """The first samples of every prompt as pictures; of clips their middle frame.
+    """Return the first samples of every prompt as pictures; of clips their middle frame.
 
     Args:
         media: pixels in [0, 1], shape (N, 3, H, W) or (N, T, 3, H, W).
@@ -51,7 +51,7 @@ def clip_grid(media: Tensor, prompt_id: Tensor, shown: int) -> NDArray[np.uint8]
     Args:
         media: pixels in [0, 1], shape (N, T, 3, H, W).
         prompt_id: as for :func:`still_grid`.
-        shown: likewise.
+        shown: as for :func:`still_grid`.
 
     Returns:
         uint8 (P', S', T', H, W, 3): at most 12 prompts, 2 samples, 12 frames.
@@ -65,7 +65,7 @@ def clip_grid(media: Tensor, prompt_id: Tensor, shown: int) -> NDArray[np.uint8]
 
 
 def tile_side(num_pictures: int) -> int:
-    """The longest side, in pixels, that each of a page's pictures may have.
+    """Return the longest side, in pixels, that each of a page's pictures may have.
 
     Thumbnails can be enlarged, so that a page with few of them stores more of each; one with many
     is no larger than `MAX_TILE` a picture makes it.
@@ -75,7 +75,7 @@ def tile_side(num_pictures: int) -> int:
 
 
 def picture(tile: NDArray[np.uint8], *, side: int = MAX_TILE) -> str:
-    """A (H, W, 3) picture as a data URI: PNG when small, else JPEG with a longest ``side``."""
+    """Return a (H, W, 3) picture as a data URI: PNG when small, else JPEG of at most ``side``."""
     grey = bool((tile == tile[..., :1]).all())
     image = Image.fromarray(np.ascontiguousarray(tile[..., 0] if grey else tile))
     buffer = io.BytesIO()
@@ -90,7 +90,7 @@ def picture(tile: NDArray[np.uint8], *, side: int = MAX_TILE) -> str:
 
 
 def moving_picture(clip: NDArray[np.uint8]) -> str:
-    """A (T, H, W, 3) clip as a data URI of a GIF that loops, of at most 128 pixels a side."""
+    """Return a (T, H, W, 3) clip as a data URI of a GIF that loops, at most 128 pixels a side."""
     images = []
     for frame in clip:
         image = Image.fromarray(np.ascontiguousarray(frame))
@@ -107,7 +107,7 @@ def moving_picture(clip: NDArray[np.uint8]) -> str:
 
 
 def _first_rows(prompt_id: Tensor, shown: int) -> Tensor:
-    """The rows of the first samples of every prompt, prompt by prompt."""
+    """Return the rows of the first samples of every prompt, prompt by prompt."""
     prompts = range(int(prompt_id.max()) + 1)
     return torch.cat([(prompt_id == i).nonzero().flatten()[:shown] for i in prompts])
 

@@ -63,14 +63,14 @@ class Document:
         return RecipeError(f"{self._place(problem)}: {problem.message}", hint=problem.hint)
 
     def _line(self, problem: Problem) -> int:
-        """The line to sort a problem by; overrides come after the file."""
+        """Return the line to sort a problem by; overrides come after the file."""
         written = [self.lines[path] for path in problem.paths if path in self.lines]
         if written and self._override(problem) is None:
             return written[0]
         return max(self.lines.values(), default=0) + 1
 
     def _override(self, problem: Problem) -> str | None:
-        """The override that set a key of the problem, or the table or list that it is in."""
+        """Return the override that set a key of the problem, or the table or list that it is in."""
         return next(
             (self.overrides[one] for one in _within(problem) if one in self.overrides), None
         )
@@ -86,7 +86,7 @@ class Document:
 
 
 def _within(problem: Problem) -> Iterable[KeyPath]:
-    """The paths of a problem, each followed by the tables and lists that it is in."""
+    """Return the paths of a problem, each followed by the tables and lists that it is in."""
     return (path[:end] for path in problem.paths for end in range(len(path), 0, -1))
 
 

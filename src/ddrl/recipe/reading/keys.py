@@ -119,7 +119,7 @@ def _walk(section: type[BaseModel], prefix: str) -> Iterator[KeySpec]:
 
 
 def _inner_section(annotation: object) -> type[BaseModel] | None:
-    """The section behind a field that is one, or a list of them."""
+    """Return the section behind a field that is one, or a list of them."""
     arguments = get_args(annotation)
     target = arguments[0] if get_origin(annotation) is tuple else annotation
     return target if isinstance(target, type) and issubclass(target, Section) else None
@@ -178,7 +178,7 @@ def _expected(kind: Kind, choices: tuple[str, ...], info: FieldInfo) -> str:
 
 
 def _bound(info: FieldInfo, name: str) -> float | None:
-    """A limit out of the field's metadata, such as ``ge``; None when there is none."""
+    """Return a limit out of the field's metadata, such as ``ge``; None when there is none."""
     limits = annotated_types.Ge, annotated_types.Gt, annotated_types.Le, annotated_types.Lt
     for item in info.metadata:
         if isinstance(item, (*limits, annotated_types.MinLen)):

@@ -86,7 +86,7 @@ def _resolve(data: dict[str, object], text: str, key: str) -> tuple[KeyPath, Key
 
 
 def _reward_position(data: dict[str, object], text: str, parts: list[str], length: int) -> int:
-    """The number behind the first ``length`` parts, which name a list of rewards."""
+    """Return the number behind the first ``length`` parts, which name a list of rewards."""
     name = ".".join(parts[:length])
     rewards: object = data
     for part in parts[:length]:

@@ -105,13 +105,13 @@ def resume_rule(key: str) -> str:
 
 
 def _is_of(key: str, patterns: Sequence[str]) -> bool:
-    """Whether a key, with or without its positions in lists, fits one of the patterns."""
+    """Return whether a key, with or without its positions in lists, fits one of the patterns."""
     names = (key, re.sub(r"\.\d+\.", ".", key))
     return any(fnmatchcase(name, pattern) for name in names for pattern in patterns)
 
 
 def _flatten(value: object, prefix: str = "") -> dict[str, str]:
-    """Every leaf of a recipe by its dotted key, as TOML text."""
+    """Return every leaf of a recipe by its dotted key, as TOML text."""
     if isinstance(value, dict):
         items = [(format_key(name), item) for name, item in value.items()]
     elif isinstance(value, tuple) and any(isinstance(item, dict) for item in value):

@@ -17,7 +17,7 @@ _ESCAPES = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\t": "\\t"}
 
 
 def parse_toml(text: str) -> dict[str, Any]:
-    """The tables of a TOML text of which nothing is known.
+    """Return the tables of a TOML text of which nothing is known.
 
     Raises:
         tomllib.TOMLDecodeError: it is no TOML, nested deeper than Python can follow, or holds a
@@ -44,7 +44,7 @@ def dump_toml(recipe: Recipe) -> str:
 
 
 def _blocks(path: str, table: Mapping[str, object], header: str = "") -> list[str]:
-    """A table's own keys, then its tables, because TOML wants them in this order."""
+    """Return a table's own keys, then its tables, because TOML wants them in this order."""
     lines, tables = [header] if header else [], []
     for name, value in table.items():
         inner = f"{path}.{format_key(name)}".lstrip(".")
@@ -128,7 +128,7 @@ def _statement(lines: Sequence[str], start: int) -> tuple[Mapping[str, object], 
 def _header_path(
     table: Mapping[str, object], counts: dict[KeyPath, int], *, is_array: bool
 ) -> KeyPath:
-    """The path of a header such as ``[reward.options]``, with the position of the last reward."""
+    """Return the path of a header such as ``[reward.options]``, with the last reward's position."""
     path: KeyPath = ()
     value: object = table
     while isinstance(value, Mapping) and value:

@@ -10,19 +10,19 @@ from ddrl.recipe.sections.subject import DataSection
 
 
 def needs_data(recipe: Fields) -> bool:
-    """Whether training looks at data: the data term does, and Z of the ``tilt`` advantage."""
+    """Return whether training looks at data, as the data term and Z of ``tilt`` do."""
     objective = recipe.objective
     has_tilt = objective.advantage == "tilt" and objective.policy != "none"
     return objective.regularizer == "data" or has_tilt
 
 
 def needs_synthetic(recipe: Fields) -> bool:
-    """Whether training looks at samples of the base model."""
+    """Return whether training looks at samples of the base model."""
     return recipe.data.anchor in {"synthetic", "mixed"} and needs_data(recipe)
 
 
 def given_conflicts(recipe: Fields) -> Iterator[Conflict]:
-    """The conflicts of frames that are given; the model says later how many it takes."""
+    """Yield the conflicts of frames that are given; the model says later how many it takes."""
     data = recipe.data
     yield from _source_conflicts(data)
     if data.given_frames and data.source not in {"files", "hub", "moving_digits"}:
@@ -42,7 +42,7 @@ def given_conflicts(recipe: Fields) -> Iterator[Conflict]:
 
 
 def _source_conflicts(data: DataSection) -> Iterator[Conflict]:
-    """The conflicts of source images."""
+    """Yield the conflicts of source images."""
     if data.source_column and not data.source_images:
         yield Conflict(
             ("data.source_column", "data.source_images"),
@@ -77,7 +77,7 @@ def _source_conflicts(data: DataSection) -> Iterator[Conflict]:
 
 
 def anchor_conflicts(recipe: Fields) -> Iterator[Conflict]:
-    """The conflicts of ``[data]`` and of what is anchored to it."""
+    """Yield the conflicts of ``[data]`` and of what is anchored to it."""
     data, rollout = recipe.data, recipe.rollout
     if data.source == "prompts" and data.anchor != "synthetic" and needs_data(recipe):
         yield Conflict(

@@ -13,7 +13,7 @@ WORD_PATCHES = (4, 8)
 
 
 def clip_conflicts(recipe: Fields) -> Iterator[Conflict]:
-    """The conflicts of ``moving_digits``."""
+    """Yield the conflicts of ``moving_digits``."""
     model, data = recipe.model, recipe.data
     if data.source != "moving_digits":
         return
@@ -49,7 +49,7 @@ def clip_conflicts(recipe: Fields) -> Iterator[Conflict]:
 
 
 def word_conflicts(recipe: Fields) -> Iterator[Conflict]:
-    """The conflicts of ``words``."""
+    """Yield the conflicts of ``words``."""
     model, data = recipe.model, recipe.data
     if data.source != "words":
         return

@@ -15,7 +15,7 @@ from ddrl.recipe.steps import (
 
 
 def sampler_conflicts(recipe: Fields) -> Iterator[Conflict]:
-    """The conflicts of guidance, those of the kernel, then those of its steps."""
+    """Yield the conflicts of guidance, those of the kernel, then those of its steps."""
     if recipe.rollout.guidance == 0:
         yield Conflict(
             ("rollout.guidance",),

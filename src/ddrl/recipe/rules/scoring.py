@@ -9,7 +9,7 @@ from ddrl.recipe.schema import Fields
 
 
 def scoring_conflicts(recipe: Fields) -> Iterator[Conflict]:
-    """The conflicts of how rewards become one."""
+    """Yield the conflicts of how rewards become one."""
     combine, trains = recipe.scoring.combine, recipe.objective.policy != "none"
     if not trains:
         return

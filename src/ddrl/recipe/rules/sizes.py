@@ -15,7 +15,7 @@ _EXAMPLE = (
 
 
 def size_conflicts(recipe: Fields) -> Iterator[Conflict]:
-    """The conflicts of ``data.sizes``."""
+    """Yield the conflicts of ``data.sizes``."""
     data = recipe.data
     if not data.sizes:
         return
@@ -46,7 +46,7 @@ def size_conflicts(recipe: Fields) -> Iterator[Conflict]:
 
 
 def _several(recipe: Fields) -> Iterator[Conflict]:
-    """What takes one size."""
+    """Yield what takes one size."""
     data, objective = recipe.data, recipe.objective
     if data.anchor in {"synthetic", "mixed"}:
         yield Conflict(
@@ -58,7 +58,7 @@ def _several(recipe: Fields) -> Iterator[Conflict]:
     if objective.advantage == "tilt" and objective.policy != "none":
         yield Conflict(
             ("data.sizes", "objective.advantage"),
-            "objective.advantage tilt scores all data of a prompt beside each other, and "
+            "objective.advantage tilt scores all data of a prompt together, and "
             f"data.sizes has {len(data.sizes)}.",
             "choose another advantage, or give one size",
         )
