@@ -1,4 +1,4 @@
-"""Samples of several sizes, measured together."""
+"""Samples of several sizes as pictures of one size."""
 
 from __future__ import annotations
 
