@@ -45,6 +45,11 @@ class Basis:
     num_samples: int
 
 
+def finite(value: float | None) -> float | None:
+    """Return a number as JSON has it: None where it is not known or not finite."""
+    return float(value) if value is not None and math.isfinite(value) else None
+
+
 @dataclass(frozen=True)
 class Interval:
     """A measured value and the interval around it.

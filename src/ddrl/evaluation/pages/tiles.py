@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from ddrl.evaluation.measures.mixed import first_rows
+
 MAX_TILE = 192
 """Pictures with a longer side than this, in pixels, are stored smaller, where a page has many."""
 _SIDES = (512, 384, 256)  # in place of MAX_TILE, where so many pictures are few enough
@@ -38,7 +40,7 @@ def still_grid(media: Tensor, prompt_id: Tensor, shown: int) -> NDArray[np.uint8
     Returns:
         uint8 (P, S, H, W, 3).
     """
-    pictures = media[_first_rows(prompt_id, shown)]
+    pictures = media[first_rows(prompt_id, shown)]
     if pictures.ndim == 5:
         pictures = pictures[:, pictures.shape[1] // 2]
     pixels = _bytes(pictures).transpose(0, 2, 3, 1)
@@ -57,7 +59,7 @@ def clip_grid(media: Tensor, prompt_id: Tensor, shown: int) -> NDArray[np.uint8]
         uint8 (P', S', T', H, W, 3): at most 12 prompts, 2 samples, 12 frames.
     """
     seeds = min(shown, MAX_MOVING_SEEDS)
-    rows = _first_rows(prompt_id, seeds)[: MAX_MOVING_PROMPTS * seeds]
+    rows = first_rows(prompt_id, seeds)[: MAX_MOVING_PROMPTS * seeds]
     num = min(media.shape[1], MAX_FRAMES)
     frames = torch.linspace(0, media.shape[1] - 1, num).round().long()
     pixels = _bytes(media[rows][:, frames]).transpose(0, 1, 3, 4, 2)
@@ -104,12 +106,6 @@ def moving_picture(clip: NDArray[np.uint8]) -> str:
         buffer, "GIF", save_all=True, append_images=images[1:], duration=duration, loop=0
     )
     return _uri("gif", buffer)
-
-
-def _first_rows(prompt_id: Tensor, shown: int) -> Tensor:
-    """Return the rows of the first samples of every prompt, prompt by prompt."""
-    prompts = range(int(prompt_id.max()) + 1)
-    return torch.cat([(prompt_id == i).nonzero().flatten()[:shown] for i in prompts])
 
 
 def _bytes(pixels: Tensor) -> NDArray[np.uint8]:
