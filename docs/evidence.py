@@ -75,7 +75,7 @@ def side_by_side(name: str, title: str, text: Callable[[], str]) -> str:
     """A comparison: what is said of it, and its tables."""
     result = read_result(name)
     if name in FRONTS:
-        return fronts_section(result, title=title, text=text(), image=f"images/{name}.png")
+        return fronts_section(result, title=title, text=text(), image=f"images/{name}_costs.png")
     if name == "compare_digits_options":
         beside = Table("compare_digits_fronts")
         return beside_section(result, beside, title=title, text=text())

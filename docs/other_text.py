@@ -82,7 +82,7 @@ on. DDRL takes {part(table.share("DDRL", NONE))} of that gain in reward at a los
 {made(seeds)} not tell the two apart. The judge of digits is better than the base's ({num(start, 3)}) with {some(len(table.rows) - len(fallen), len(table.rows))} methods:
 {judged}. {ONE_BETA}
 
-![Three clips from their first frame: real, the base, and four methods](images/moving_digits_image.png)"""
+![Clips from their first frame: real, the base, and four methods](images/moving_digits_image.png)"""
 
 
 def words() -> str:
@@ -128,7 +128,7 @@ the judge's features diversity is {num(table.mean("DDRL", "diversity"))}, and th
 fonts, backgrounds mix kinds, and features that tell kinds apart call that uniform. Longer pretraining helps some and leaves OCR little
 to gain (the [journal](journal.md)); a larger network would do more.
 
-![Data, and samples of the base, DDRL and no regularizer from the same noise](images/words.png)"""
+![Words of data, the base, DDRL and no regularizer, and below each what OCR reads](images/words.png)"""
 
 
 def _style(styles: dict[str, dict[str, dict[str, list[float]]]], method: str, style: str) -> str:

@@ -1,4 +1,4 @@
-"""The pictures of docs/images that are made from finished runs: samples, clips, a report."""
+"""The pictures of docs/images that are made from finished runs: clips, and the report of the demo."""
 
 from __future__ import annotations
 
@@ -6,24 +6,37 @@ import json
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from PIL import Image, PngImagePlugin
+from PIL import Image, ImageChops, PngImagePlugin
 from results import ROOT, StaleError
-from torch import Tensor
+from style import (
+    IMAGES,
+    MUTED,
+    PADDING,
+    POINT,
+    SCALE,
+    WIDTH,
+    as_card,
+    card,
+    drawing,
+    picture_at,
+    save,
+    text_at,
+)
 
 from ddrl.evaluation.measures.generate import generate
+from ddrl.evaluation.pages.palette import LIGHT
 from ddrl.runs.loaded import LoadedRun, load_run
 from ddrl.runs.provenance import describe_result
 
-IMAGES = ROOT / "docs" / "images"
-WORDS = ROOT / "runs/compare/words"
 CLIPS = ROOT / "runs/compare/moving-digits-image"
 DEMO = ROOT / "runs/demo"
 METHODS = {
@@ -32,16 +45,16 @@ METHODS = {
     "Fine-tuning": "supervised-fine-tuning-seed0",
     "Reverse KL": "reverse-kl-seed0",
 }
-SHOWN = (0, 1, 2)  # of the held-out clips
+SHOWN = (0, 1)  # of the held-out clips
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome-headless-shell")
-PAGE_SIZE = (1160, 1420)  # as wide as the page needs for columns side by side
-
-
-def draw() -> None:
-    """All of them."""
-    words()
-    clips()
-    report()
+PAGE_WIDTH = WIDTH
+# The picture is of verdicts and samples; the page has more, and more prompts.
+CROPPED = """
+section, footer, details, .lead, .method { display: none !important; }
+section:has(.grids) { display: block !important; margin-top: 26px; }
+header.top { padding-top: 24px; }
+.grids .row:nth-of-type(n + 6) { display: none; }
+"""
 
 
 def needed(path: Path, command: str) -> Path:
@@ -55,51 +68,10 @@ def needed(path: Path, command: str) -> Path:
     return path
 
 
-def source_of(result: str, runs: Iterable[Path]) -> str:
+def source_of(result: str, runs: Iterable[Path]) -> dict[str, Any]:
     """What a picture says of the runs that it was made from: they are those of a result."""
     trained = describe_result("", runs=runs)["trained_at"]
-    return json.dumps({"runs": {f"benchmarks/results/{result}.json": trained}})
-
-
-def words() -> None:
-    """Data, and samples of the base and of two methods from the same noise."""
-    needed(WORDS, "ddrl compare recipes/compare/words.toml")
-    runs = {name: load_run(WORDS / f"{name}-seed0") for name in ("ddrl", "no-regularizer")}
-    first = runs["ddrl"]
-    held, section = first.corpus.heldout, first.recipe.evaluation
-    chosen = list(range(0, len(held.captions), 1 + len(held.captions) // 8))
-    condition = held.condition[torch.tensor(chosen)]
-
-    def samples(run: LoadedRun) -> Tensor:
-        made = generate(
-            run.forward,
-            tuple(held.captions[i] for i in chosen),
-            condition=condition,
-            samples_per_prompt=2,
-            latent_shape=run.latent_shape,
-            seed=section.seed,
-            num_steps=section.steps,
-            solver=section.solver,
-        )
-        return made.media
-
-    real = first.corpus.real
-    pictures = {
-        "Data": torch.cat([real.media[(real.caption_id == i).nonzero()[:2, 0]] for i in chosen])
-    }
-    with first.as_base():
-        pictures["Base"] = samples(first)
-    pictures["DDRL"] = samples(first)
-    pictures["No regularizer"] = samples(runs["no-regularizer"])
-    figure = Figure(figsize=(11, 4.2), layout="constrained", dpi=90)
-    axes = figure.subplots(2, 2)
-    for one, (name, media) in zip(axes.flat, pictures.items(), strict=True):
-        rows = media.reshape(4, 4, 3, 32, 96).permute(0, 3, 1, 4, 2).reshape(128, 384, 3)
-        one.imshow(rows.numpy(), interpolation="nearest")
-        one.set_title(name, fontsize=10)
-        one.axis("off")
-    source = source_of("compare_words", WORDS.glob("*-seed*"))
-    figure.savefig(IMAGES / "words.png", metadata={"Source": source})
+    return {"runs": {f"benchmarks/results/{result}.json": trained}}
 
 
 def clips_of(run: LoadedRun, *, of_base: bool = False) -> NDArray[np.float64]:
@@ -131,19 +103,34 @@ def clips() -> None:
     rows = {"Real": real, "Base": clips_of(first, of_base=True)}
     rows |= {name: clips_of(run) for name, run in runs.items()}
     captions = [first.corpus.heldout.captions[clip] for clip in SHOWN]
-    figure = Figure(figsize=(12.5, 0.55 * len(rows) + 0.5), layout="constrained", dpi=110)
-    grid = figure.subplots(len(rows), len(SHOWN), squeeze=False)
-    for line, (name, media) in zip(grid, rows.items(), strict=True):
-        for place, (axes, clip) in enumerate(zip(line, SHOWN, strict=True)):
-            axes.imshow(_strip(media[clip]), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-            axes.set_xticks([])
-            axes.set_yticks([])
-            if axes is line[0]:
-                axes.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
-            if axes is grid[0, place]:
-                axes.set_title(captions[place], fontsize=9)
-    source = source_of("compare_moving_digits_image", CLIPS.glob("*-seed*"))
-    figure.savefig(IMAGES / "moving_digits_image.png", metadata={"Source": source})
+    with drawing():
+        figure = clips_card(captions, {name: media[list(SHOWN)] for name, media in rows.items()})
+        source = source_of("compare_moving_digits_image", CLIPS.glob("*-seed*"))
+        save(figure, "moving_digits_image", source)
+
+
+def clips_card(captions: Sequence[str], rows: Mapping[str, NDArray[np.float64]]) -> Figure:
+    """A row for each model, a column for each clip, its frames side by side.
+
+    Args:
+        captions: one for each clip.
+        rows: name -> grey clips in [0, 1], shape (len(captions), T, H, W).
+    """
+    names, gap, top = 132, 14, PADDING + 32
+    width = (WIDTH - 2 * PADDING - names - gap * (len(captions) - 1)) / len(captions)
+    frames, height = next(iter(rows.values())).shape[1:3]
+    tall = width * height / (frames * (height + 1) - 1)
+    row = tall + 9
+    figure = card(round(top + row * len(rows) - 9 + PADDING), by_hand=True)
+    for place, caption in enumerate(captions):
+        left = PADDING + names + place * (width + gap)
+        text_at(figure, caption, left, PADDING + 12, color=MUTED)
+        for line, (name, media) in enumerate(rows.items()):
+            y = top + line * row
+            picture_at(figure, _strip(media[place]), (left, y, width))
+            if place == 0:
+                text_at(figure, name, PADDING, y + tall / 2, fontsize=16 * POINT)
+    return figure
 
 
 def _strip(clip: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -172,15 +159,28 @@ def report() -> None:
     browser = next((found for name in BROWSERS if (found := shutil.which(name))), None)
     if browser is None:
         raise StaleError(f"docs/images/report.png needs a browser: {', '.join(BROWSERS)}")
+    source = source_of("digits", [ROOT / "runs/digits", ROOT / "runs/digits-no-regularizer"])
+    said = PngImagePlugin.PngInfo()
+    said.add_text("Source", json.dumps(source))
+    picture = as_card(photograph(browser, page.read_text(encoding="utf-8")))
+    picture.save(IMAGES / "report.png", pnginfo=said, optimize=True)
+
+
+def photograph(browser: str, page: str) -> Image.Image:
+    """A report's verdicts and samples as its page shows them, cut where they end."""
+    page = page.replace("</head>", f"<style>{CROPPED}</style></head>", 1)
     with tempfile.TemporaryDirectory() as folder:
-        shot = Path(folder) / "report.png"
-        size = ",".join(map(str, PAGE_SIZE))
+        shot, shown = Path(folder) / "report.png", Path(folder) / "report.html"
+        shown.write_text(page, encoding="utf-8")
         options = ["--headless", "--no-sandbox", "--hide-scrollbars", "--disable-gpu"]
-        options += [f"--user-data-dir={folder}/profile", f"--window-size={size}"]
-        command = [browser, *options, f"--screenshot={shot}", page.as_uri()]
+        options += [f"--user-data-dir={folder}/profile", f"--window-size={PAGE_WIDTH},3000"]
+        options += [f"--force-device-scale-factor={SCALE}", f"--screenshot={shot}"]
+        command = [browser, *options, shown.as_uri()]
         subprocess.run(command, check=True, capture_output=True, timeout=120)
-        said = PngImagePlugin.PngInfo()
-        trained = [ROOT / "runs/digits", ROOT / "runs/digits-no-regularizer"]
-        said.add_text("Source", source_of("digits", trained))
         with Image.open(shot) as picture:
-            picture.convert("RGB").save(IMAGES / "report.png", pnginfo=said, optimize=True)
+            whole = picture.convert("RGB")
+    empty = Image.new("RGB", whole.size, LIGHT["page"])
+    edges = ImageChops.difference(whole, empty).getbbox()
+    if edges is None:
+        raise StaleError("the browser shows an empty page")
+    return whole.crop((0, 0, whole.width, edges[3] + 20 * SCALE))

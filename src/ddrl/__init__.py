@@ -8,7 +8,7 @@ The public names, from the order in which an iteration uses them:
     group_advantage, ... , Advantages             rewards to advantages, eqs. (A1) to (A4)
     Objective, Gradient, Anchor                   the one loss, eq. (L1)
     sample_ode                                    deterministic samples
-    compare                                       methods side by side, as `ddrl compare`
+    train, evaluate, compare                      what the commands of these names do
 
 Names are loaded when they are first used, so that ``import ddrl`` costs nothing.
 """
@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from ddrl.diffusion.transition import Transitions as Transitions
     from ddrl.errors import DDRLError as DDRLError
     from ddrl.jobs.compare.job import compare as compare
+    from ddrl.jobs.evaluate.audit import evaluate as evaluate
+    from ddrl.jobs.train.run import train as train
     from ddrl.models.base import DiffusionModel as DiffusionModel
     from ddrl.models.ema import EMA as EMA
     from ddrl.models.tiny.config import TinyConfig as TinyConfig
@@ -80,6 +82,8 @@ _NAMES = {
     "ddrl.diffusion.transition": "Transitions",
     "ddrl.errors": "DDRLError",
     "ddrl.jobs.compare.job": "compare",
+    "ddrl.jobs.evaluate.audit": "evaluate",
+    "ddrl.jobs.train.run": "train",
     "ddrl.models.base": "DiffusionModel",
     "ddrl.models.ema": "EMA",
     "ddrl.models.tiny.config": "TinyConfig",

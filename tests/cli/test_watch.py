@@ -14,9 +14,9 @@ import pytest
 from tests.cli.command import RECIPE, contents, ddrl, finish, spawn
 from tests.evaluation.test_report import Page, plain
 
-from ddrl.cli.terminal.lock import FolderLock, is_held
 from ddrl.errors import CheckpointError, UsageError
 from ddrl.evaluation.pages.watch_page import Series, State, Watched, render_watch, thinned
+from ddrl.runs.lock import FolderLock, is_held
 from ddrl.runs.watching import watch_run
 from ddrl.training.logs.shown import SampleSheets, Shown
 

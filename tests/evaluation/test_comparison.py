@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,8 +14,9 @@ import pytest
 from ddrl.errors import DataError
 from ddrl.evaluation.findings.comparison import TRADES, Cell, ComparisonReport, as_json
 from ddrl.evaluation.measures.statistics import Interval, over_seeds
+from ddrl.evaluation.pages.comparison_charts import front_chart
 from ddrl.evaluation.pages.comparison_page import render_comparison, write_comparison
-from ddrl.evaluation.pages.sheets import read_sheet, write_sheets
+from ddrl.evaluation.sheets import read_sheet, write_sheets
 
 DRIFT, FRECHET, DIVERSITY = TRADES
 PROMPTS = ("one", "two & <three>")
@@ -174,3 +176,17 @@ def test_without_real_data_the_page_says_what_stands_in_its_place(report: Compar
     assert "real data" not in page.lower()
     assert "samples of the base" in page
     assert as_json(replace(report, has_real=False))["has_real"] is False
+
+
+def test_the_front_shows_where_a_run_is_hacked_and_what_the_star_is(
+    report: ComparisonReport,
+) -> None:
+    drift, frechet = front_chart(report, DRIFT), front_chart(report, FRECHET)
+    assert drift is not None
+    assert frechet is not None
+    zone = re.compile(r"fill: var\(--hacked\); opacity: 0\.07")
+    assert len(zone.findall(drift)) == 1
+    assert not zone.findall(frechet)
+    legend = render_comparison(report).partition('<ul class="legend">')[2].partition("</ul>")[0]
+    assert legend.count("<li>") == len(report.variants) + 1
+    assert "Base model</li>" in legend

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from ddrl.errors import DataError
-from ddrl.evaluation.pages.sheets import read_sheet, write_sheets
+from ddrl.evaluation.sheets import read_sheet, write_sheets
 
 
 def test_a_sheet_comes_back(tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ MUST_NOT_IMPORT: dict[str, set[str]] = {
 }
 
 # The command line imports these when it is loaded, and all else inside the command's function.
-CLI_AT_LOAD = {"errors", "cli"}
+CLI_AT_LOAD = {"errors", "cli", "runs.lock"}
 
 
 @dataclass(frozen=True, slots=True)

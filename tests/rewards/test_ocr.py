@@ -52,6 +52,11 @@ def test_readable_words_score_high_and_nothing_else_does() -> None:
     assert max(found.values()) <= 0.2, found
 
 
+def test_what_was_read_is_given_for_each_frame() -> None:
+    frames = torch.stack([render("lamp"), torch.ones(3, 32, 96), render("star"), render("ring")])
+    assert OcrReward().read(frames.reshape(2, 2, 3, 32, 96)) == [["lamp", ""], ["star", "ring"]]
+
+
 @pytest.mark.slow
 def test_two_hundred_words() -> None:
     assert len(set(WORDS)) == 200

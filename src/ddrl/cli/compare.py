@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ddrl.cli.terminal.interrupts import Interrupts
-from ddrl.cli.terminal.lock import FolderLock
 from ddrl.cli.terminal.output import Verbose, complain, say, shout
 from ddrl.cli.terminal.streams import results_are_kept
 from ddrl.cli.terminal.tables import print_table
+from ddrl.runs.lock import FolderLock
 
 if TYPE_CHECKING:
     from ddrl.evaluation.findings.comparison import ComparisonReport

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,8 +15,6 @@ from ddrl.cli.terminal.tables import print_table
 
 if TYPE_CHECKING:
     from ddrl.evaluation.findings.audit import Report
-
-logger = logging.getLogger(__name__)
 
 
 def evaluate(
@@ -48,29 +45,26 @@ def evaluate(
 
     Writes report.html, which needs no other file, and report.json.
     """
-    from ddrl.evaluation.pages.page import headline, write_report
-    from ddrl.evaluation.pages.sheets import write_sheets
-    from ddrl.jobs.evaluate.audit import evaluate_runs
+    from ddrl.evaluation.pages.page import headline
+    from ddrl.evaluation.sheets import write_sheets
+    from ddrl.jobs.evaluate import audit
 
     runs, overrides = split_runs(arguments)
-    report = evaluate_runs(
-        runs,
-        step=read_step(step),
-        overrides=with_model(overrides, model),
-        progress=logger.info,
+    folder = audit.report_folder(runs, out)
+    report = audit.evaluate(
+        runs, out=folder, step=read_step(step), overrides=with_model(overrides, model)
     )
-    page, numbers = write_report(report, out or runs[0] / "evaluation")
     if sheets:
-        write_sheets(report.samples, page.parent / "samples")
+        write_sheets(report.samples, folder / "samples")
     if as_json:
-        say_json(numbers.read_text(encoding="utf-8"))
+        say_json((folder / "report.json").read_text(encoding="utf-8"))
         return
     results_are_kept()
     _print_table(report)
     for name, verdict in report.verdicts().items():
         if verdict.status != "base":
             say(f"{name}: {verdict.sentence}")
-    say(page)
+    say(folder / "report.html")
     say(headline(report))
 
 

@@ -12,8 +12,8 @@ from typing import Annotated
 import typer
 
 from ddrl.cli.terminal.interrupts import Interrupted
-from ddrl.cli.terminal.lock import is_held
 from ddrl.cli.terminal.output import Verbose, say
+from ddrl.runs.lock import is_held
 
 _SHARE = 10  # seconds of waiting for each that reading and drawing took
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import torch
 
-from ddrl.runs.loaded import LoadedRun
 from ddrl.evaluation.measures.result import Curves, RunResult
 from ddrl.recipe import Recipe
 from ddrl.recipe.sizes import size_name
+from ddrl.runs.loaded import LoadedRun
 
 
 def label(recipe: Recipe) -> str:

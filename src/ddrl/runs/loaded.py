@@ -14,16 +14,15 @@ import torch
 from torch import Tensor
 
 from ddrl.builders.assets import build_model
-from ddrl.builders.data.source import build_corpus
-from ddrl.builders.scorers import build_scorer
-from ddrl.builders.pretrained import check_model_path
-from ddrl.builders.device import device_to_read
-from ddrl.builders.tasks.embedded import load_splits
 from ddrl.builders.data.corpus import Corpus
-from ddrl.builders.identity import trained_part
-from ddrl.runs.folder import RunFolder, read_info, read_recipe
 from ddrl.builders.data.sizes import latent_shapes
+from ddrl.builders.data.source import build_corpus
+from ddrl.builders.device import device_to_read
+from ddrl.builders.identity import trained_part
+from ddrl.builders.pretrained import check_model_path
+from ddrl.builders.scorers import build_scorer
 from ddrl.builders.store import Progress
+from ddrl.builders.tasks.embedded import load_splits
 from ddrl.builders.verify import DataRow, base_identity, check_base, check_data, reading_hint
 from ddrl.data.embedded.digits import DigitSplits
 from ddrl.errors import CheckpointError
@@ -33,10 +32,11 @@ from ddrl.models.lora.adapter import has_lora
 from ddrl.models.tiny.model import TinyModel
 from ddrl.recipe import Recipe
 from ddrl.rewards.scoring.scorer import Scorer
+from ddrl.runs.folder import RunFolder, read_info, read_recipe
 from ddrl.training.checkpoint import CheckpointFolder, load_weights, set_weights
-from ddrl.training.manifest import Checkpoint, read_manifest
 from ddrl.training.forward import Forward
 from ddrl.training.logs.sinks import read_metrics
+from ddrl.training.manifest import Checkpoint, read_manifest
 
 logger = logging.getLogger(__name__)
 

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ddrl.cli.terminal.output import RECIPE_HELP, Verbose, say
-from ddrl.cli.terminal.progress import Reporter, make_reporter
+from ddrl.cli.terminal.progress import make_reporter
 from ddrl.cli.terminal.streams import results_are_kept
 from ddrl.errors import UsageError
 
 if TYPE_CHECKING:
+    from ddrl.jobs.progress import Reporter
     from ddrl.jobs.synthesize import Synthesis
     from ddrl.recipe import Recipe
 

@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from ddrl.cli.terminal.output import format_change, shout
 from ddrl.errors import printable
@@ -15,6 +15,8 @@ from ddrl.errors import printable
 if TYPE_CHECKING:
     from rich.console import OverflowMethod, RenderableType
     from rich.progress import Progress, Task, TaskID
+
+    from ddrl.jobs.progress import Reporter
 
 logger = logging.getLogger(__name__)
 
@@ -93,34 +95,6 @@ def _short_time(seconds: float) -> str:
         return f"{minutes // 60}h{minutes % 60:02d}m"
     hours = round(minutes / 60)
     return f"{hours // 24}d{hours % 24}h"
-
-
-class Reporter(Protocol):
-    """Shows how far a command is."""
-
-    def __enter__(self) -> Self:
-        """Begin to show."""
-        ...
-
-    def __exit__(self, *_: object) -> None:
-        """Show no more."""
-        ...
-
-    def made(self, what: str, done: int, total: int, note: str) -> None:
-        """Something that the run needs is being made."""
-        ...
-
-    def begin(self, step: int, total: int) -> None:
-        """Training begins after ``step`` of ``total`` iterations."""
-        ...
-
-    def step(self, step: int, metrics: Mapping[str, float]) -> None:
-        """An iteration is finished."""
-        ...
-
-    def stopping(self) -> None:
-        """This iteration is the last one. Called by a signal handler, so it waits for nothing."""
-        ...
 
 
 def make_reporter() -> Reporter:

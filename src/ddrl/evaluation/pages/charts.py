@@ -23,11 +23,17 @@ from numpy.typing import NDArray
 
 from ddrl.evaluation.findings.wording import signed_percent
 from ddrl.evaluation.measures.result import RunResult
+from ddrl.evaluation.pages.palette import (
+    ALARM,
+    GRID,
+    MARKERS,
+    MUTED,
+    PAPER,
+    run_colour,
+    with_variables,
+)
 
-MARKERS = ("o", "s", "^", "D", "v", "P")
-"""Matplotlib's marker of each run by place, so that colour is never the only sign."""
-
-_STYLE: dict[Any, Any] = {
+STYLE: dict[Any, Any] = {  # also of the figures of docs/
     "svg.hashsalt": "ddrl",
     "svg.fonttype": "none",
     "font.size": 12.0,
@@ -47,9 +53,6 @@ _STYLE: dict[Any, Any] = {
     "lines.solid_capstyle": "round",
     "lines.solid_joinstyle": "round",
 }
-# Stand-ins that matplotlib can draw with and that `as_svg` turns into the page's variables.
-_INK, _MUTED, _GRID, _ALARM, _PAPER = (f"#0a0b{i:02x}" for i in range(5))
-_NAMES = {_INK: "ink", _MUTED: "muted", _GRID: "grid", _ALARM: "hacked", _PAPER: "paper"}
 _TICKS = (-0.9, -0.5, -0.2, -0.1, 0.0, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 1000.0)
 
 
@@ -83,7 +86,7 @@ def reward_chart(runs: Sequence[RunResult]) -> str | None:
         if len(steps) == 0 or np.isnan(rewards).all():
             continue
         drawn += 1
-        colour = _run_colour(place)
+        colour = run_colour(place)
         window = max(len(steps) // 15, 1)
         if window > 1:
             axes.plot(steps, rewards, color=colour, linewidth=0.8, alpha=0.4)
@@ -112,12 +115,12 @@ def drift_chart(runs: Sequence[RunResult], limit: float) -> str | None:
         axes.plot(
             steps,
             np.arcsinh(drifts / limit),
-            color=_run_colour(place),
+            color=run_colour(place),
             linewidth=2.2,
             marker=MARKERS[place % len(MARKERS)],
             markersize=7,
             markeredgewidth=1.0,
-            markeredgecolor=_PAPER,
+            markeredgecolor=PAPER,
         )
     if len(seen) == 2:
         return None
@@ -125,8 +128,8 @@ def drift_chart(runs: Sequence[RunResult], limit: float) -> str | None:
     axes.set_ylim(squash(min(bottom, 0.0), limit) - 0.35, squash(top, limit) + 0.35)
     ticks = _ticks(bottom, top, limit, 0.1)
     axes.set_yticks([squash(tick, limit) for tick in ticks], [_tick_text(tick) for tick in ticks])
-    axes.axhspan(squash(limit, limit), 1e3, color=_ALARM, alpha=0.07, linewidth=0)
-    axes.axhline(squash(limit, limit), color=_ALARM, linewidth=1.4, dashes=(5, 3))
+    axes.axhspan(squash(limit, limit), 1e3, color=ALARM, alpha=0.07, linewidth=0)
+    axes.axhline(squash(limit, limit), color=ALARM, linewidth=1.4, dashes=(5, 3))
     return as_svg(figure, "drift")
 
 
@@ -154,21 +157,19 @@ def trade_chart(runs: Sequence[RunResult], limit: float) -> str | None:
         x, y = squash(run.drift.value, limit), run.reward.value
         if base is not None and not run.is_base:
             start = squash(base.drift.value, limit), base.reward.value
-            axes.plot(
-                [start[0], x], [start[1], y], color=_run_colour(place), linewidth=1, alpha=0.5
-            )
+            axes.plot([start[0], x], [start[1], y], color=run_colour(place), linewidth=1, alpha=0.5)
         ends = [squash(end, limit) for end in (run.drift.low, run.drift.high)]
-        axes.plot(ends, [y, y], color=_run_colour(place), linewidth=1.6)
+        axes.plot(ends, [y, y], color=run_colour(place), linewidth=1.6)
         rewards = [run.reward.low, run.reward.high]
-        axes.plot([x, x], rewards, color=_run_colour(place), linewidth=1.6)
+        axes.plot([x, x], rewards, color=run_colour(place), linewidth=1.6)
         axes.plot(
             [x],
             [y],
-            color=_run_colour(place),
+            color=run_colour(place),
             marker=MARKERS[place % len(MARKERS)],
             markersize=11,
             markeredgewidth=1.0,
-            markeredgecolor=_PAPER,
+            markeredgecolor=PAPER,
         )
     drifts = [run.drift for _, run in known]
     lows = [one.low if one.has_ends else one.value for one in drifts]
@@ -177,23 +178,23 @@ def trade_chart(runs: Sequence[RunResult], limit: float) -> str | None:
     axes.margins(y=0.12)
     ticks = _ticks(min(*lows, 0.0), max(*highs, limit), limit, 0.2)
     axes.set_xticks([squash(tick, limit) for tick in ticks], [_tick_text(tick) for tick in ticks])
-    axes.axvspan(squash(limit, limit), 1e3, color=_ALARM, alpha=0.07, linewidth=0)
-    axes.axvline(squash(limit, limit), color=_ALARM, linewidth=1.4, dashes=(5, 3))
+    axes.axvspan(squash(limit, limit), 1e3, color=ALARM, alpha=0.07, linewidth=0)
+    axes.axvline(squash(limit, limit), color=ALARM, linewidth=1.4, dashes=(5, 3))
     return as_svg(figure, "trade")
 
 
 def empty_chart(x_label: str, y_label: str) -> tuple[Figure, Axes]:
     """An empty chart of 330 x 250 points with its y label above the axis, to be read level."""
-    with rc_context(_STYLE):
+    with rc_context(STYLE):
         figure = Figure(figsize=(330 / 72, 250 / 72), layout="constrained")
         axes = figure.add_subplot()
-        axes.set_xlabel(x_label, color=_MUTED, labelpad=6)
-        axes.set_title(y_label, loc="left", color=_MUTED, fontsize=12, pad=10)
+        axes.set_xlabel(x_label, color=MUTED, labelpad=6)
+        axes.set_title(y_label, loc="left", color=MUTED, fontsize=12, pad=10)
     figure.patch.set_visible(False)
     axes.patch.set_visible(False)
-    axes.grid(axis="y", color=_GRID)
-    axes.tick_params(colors=_MUTED)
-    axes.spines["bottom"].set_color(_GRID)
+    axes.grid(axis="y", color=GRID)
+    axes.tick_params(colors=MUTED)
+    axes.spines["bottom"].set_color(GRID)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 5, 10], integer=True))
     axes.yaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 5, 10]))
     return figure, axes
@@ -203,7 +204,7 @@ def as_svg(figure: Figure, name: str) -> str:
     """The chart as SVG for use inside HTML: no header, no links, ids with the chart's name."""
     buffer = io.StringIO()
     nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
-    with rc_context(_STYLE):
+    with rc_context(STYLE):
         figure.savefig(buffer, format="svg", metadata=nothing, transparent=True)
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
@@ -213,14 +214,8 @@ def as_svg(figure: Figure, name: str) -> str:
     text = re.sub(r'\bid="', f'id="{name}-', text)
     text = re.sub(r"url\(#", f"url(#{name}-", text)
     text = text.replace('xlink:href="#', f'href="#{name}-')
-    for colour, variable in _NAMES.items():
-        text = text.replace(colour, f"var(--{variable})")
-    text = re.sub(r"#0b0c([0-9a-f]{2})", lambda m: f"var(--run-{int(m[1], 16)})", text)
+    text = with_variables(text)
     return text.replace("<svg ", f'<svg class="chart-{name}" aria-hidden="true" ', 1).strip()
-
-
-def _run_colour(place: int) -> str:
-    return f"#0b0c{place % len(MARKERS):02x}"
 
 
 def _finite(values: Sequence[float]) -> NDArray[np.float64]:

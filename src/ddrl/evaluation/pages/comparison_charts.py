@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 
 from ddrl.evaluation.findings.comparison import ComparisonReport, Trade
 from ddrl.evaluation.findings.wording import signed_percent
 from ddrl.evaluation.measures.pareto import pareto_front
 from ddrl.evaluation.pages.charts import as_svg, empty_chart, running_mean, squash
-
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "h")
-"""Matplotlib's marker of each method by place."""
+from ddrl.evaluation.pages.palette import ALARM, INK, MARKERS, PAPER, run_colour
 
 _TICKS = (-0.2, -0.1, 0.0, 0.1, 0.3, 1.0, 3.0, 10.0)
 
@@ -32,9 +31,9 @@ def front_chart(report: ComparisonReport, trade: Trade) -> str | None:
     place = _scale(report, trade)
     base = report.points(report.variants[0], trade, -1)[0]
     drawn, costs = 0, [float(base[1])]
-    axes.plot([place(base[1])], [base[0]], "*", markersize=13, color="#0a0b00")
+    axes.plot([place(base[1])], [base[0]], "*", markersize=13, color=INK)
     for i, variant in enumerate(report.variants):
-        colour, marker = _colour(i), MARKERS[i % len(MARKERS)]
+        colour, marker = run_colour(i + 1), MARKERS[i % len(MARKERS)]
         means = []
         for cell in report.cells:
             if cell.variant != variant or not cell.seeds:
@@ -61,19 +60,11 @@ def front_chart(report: ComparisonReport, trade: Trade) -> str | None:
             marker,
             color=colour,
             markersize=9,
-            markeredgecolor="#0a0b04",
+            markeredgecolor=PAPER,
             linestyle="none",
         )
-    if trade.key == "heldout_loss_change":
-        limit = report.drift_limit
-        ticks = [t for t in _TICKS if min(costs) - 0.02 <= t <= max(*costs, limit) + 0.02]
-        axes.set_xticks([squash(t, limit) for t in ticks], [_percent(t) for t in ticks])
-        axes.axvline(squash(limit, limit), color="#0a0b03", linewidth=1.4, dashes=(5, 3))
-    if trade.key == "frechet":
-        low, high = math.log10(max(min(costs), 1e-9)), math.log10(max(costs))
-        ticks = [t * 10**e for e in range(-3, 7) for t in (1, 2, 5)]
-        ticks = [t for t in ticks if low - 0.05 <= math.log10(t) <= high + 0.05]
-        axes.set_xticks([math.log10(t) for t in ticks], [f"{t:g}" for t in ticks])
+    axes.margins(0.06)
+    _axis(axes, report, trade, costs)
     return as_svg(figure, f"front-{trade.key}") if drawn else None
 
 
@@ -103,16 +94,28 @@ def curve_chart(report: ComparisonReport) -> str | None:
         axes.plot(
             steps,
             running_mean(rewards, max(length // 15, 1)),
-            color=_colour(i),
+            color=run_colour(i + 1),
             linewidth=2.0,
         )
         drawn += 1
     return as_svg(figure, "curves") if drawn else None
 
 
-def _colour(place: int) -> str:
-    """A stand-in for the page's colour of a method; the first one is the base model's."""
-    return f"#0b0c{(place + 1) % len(MARKERS):02x}"
+def _axis(axes: Axes, report: ComparisonReport, trade: Trade, costs: Sequence[float]) -> None:
+    """The ticks of a cost's axis, and red past the mark."""
+    if trade.key == "heldout_loss_change":
+        limit = report.drift_limit
+        ticks = [t for t in _TICKS if min(costs) - 0.02 <= t <= max(*costs, limit) + 0.02]
+        axes.set_xticks([squash(t, limit) for t in ticks], [_percent(t) for t in ticks])
+        right = max(axes.get_xlim()[1], squash(limit, limit) + 0.3)
+        axes.set_xlim(axes.get_xlim()[0], right)
+        axes.axvspan(squash(limit, limit), right, color=ALARM, alpha=0.07, linewidth=0)
+        axes.axvline(squash(limit, limit), color=ALARM, linewidth=1.4, dashes=(5, 3))
+    if trade.key == "frechet":
+        low, high = math.log10(max(min(costs), 1e-9)), math.log10(max(costs))
+        ticks = [t * 10**e for e in range(-3, 7) for t in (1, 2, 5)]
+        ticks = [t for t in ticks if low - 0.05 <= math.log10(t) <= high + 0.05]
+        axes.set_xticks([math.log10(t) for t in ticks], [f"{t:g}" for t in ticks])
 
 
 def _scale(report: ComparisonReport, trade: Trade) -> Callable[[float], float]:

@@ -21,10 +21,11 @@ from ddrl.evaluation.findings.wording import (
     signed_percent,
 )
 from ddrl.evaluation.measures.result import RunResult
-from ddrl.evaluation.pages.charts import MARKERS, drift_chart, reward_chart, trade_chart
+from ddrl.evaluation.pages.charts import drift_chart, reward_chart, trade_chart
 from ddrl.evaluation.pages.columns import Column, further_columns, make_column
 from ddrl.evaluation.pages.grids import panels
 from ddrl.evaluation.pages.page_parts import loss_bars, pixel_rows, worse_runs
+from ddrl.evaluation.pages.palette import MARKERS
 from ddrl.evaluation.pages.publish import publish_report, templates
 from ddrl.evaluation.pages.tiles import SMALL_TILE
 

@@ -14,6 +14,7 @@ from markupsafe import Markup
 from ddrl.disk import replace_file
 from ddrl.errors import DataError, printable
 from ddrl.evaluation.findings.wording import duration, percent
+from ddrl.evaluation.pages.palette import GLYPHS, style_sheet
 
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {}"
 
@@ -23,6 +24,7 @@ def templates() -> Environment:
 
     Filters: ``typeset``, ``duration`` and ``percent``. Functions: ``script``, a file of this
     package to be put into a page, and ``policy``, which lets a page run these scripts and no other.
+    Values: ``glyphs``, the marks of runs, and ``palette``, the colours as CSS.
     """
     environment = Environment(
         loader=PackageLoader("ddrl.evaluation.pages", "templates"),
@@ -45,6 +47,7 @@ def templates() -> Environment:
         return _POLICY.format(" ".join(sources) or "'none'")
 
     environment.globals |= {"script": script, "policy": policy}
+    environment.globals |= {"glyphs": GLYPHS, "palette": Markup(style_sheet())}
     return environment
 
 

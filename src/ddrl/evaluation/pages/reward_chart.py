@@ -8,9 +8,10 @@ import numpy as np
 
 from ddrl.evaluation.findings.reward_audit import RewardAudit
 from ddrl.evaluation.pages.charts import as_svg, empty_chart
+from ddrl.evaluation.pages.palette import ALARM, INK, MUTED, run_colour
 
 _TICKS = (-100.0, -30.0, -10.0, -3.0, -1.0, 0.0, 1.0, 3.0, 10.0, 30.0, 100.0)
-_FELL, _SAME, _ROSE = "#0b0c01", "#0b0c00", "#0a0b03"  # of `as_svg`: two runs, and alarm
+_FELL, _SAME, _ROSE = run_colour(1), run_colour(0), ALARM
 
 
 def audit_chart(audit: RewardAudit) -> str | None:
@@ -30,8 +31,8 @@ def audit_chart(audit: RewardAudit) -> str | None:
         if audit.deviation
         else "shares of the largest change"
     )
-    figure, axes = empty_chart(f"change of the score, in {name}", "")
-    figure.set_size_inches(700 / 72, (60 + 26 * len(rows)) / 72)
+    figure, axes = empty_chart(f"change of the score, in\n{name}", "")
+    figure.set_size_inches(440 / 72, (76 + 26 * len(rows)) / 72)  # legible on a phone
     places = np.arange(len(rows))[::-1]
     ends = [0.0]
     for place, row in zip(places, rows, strict=True):
@@ -42,7 +43,7 @@ def audit_chart(audit: RewardAudit) -> str | None:
         colour = _ROSE if row.joint.low > 0 else _FELL if row.joint.high < 0 else _SAME
         axes.barh([place], [value], height=0.62, color=colour, linewidth=0)
         if row.difference.has_ends:
-            axes.plot([low, high], [place, place], color="#0a0b00", linewidth=1.4)
+            axes.plot([low, high], [place, place], color=INK, linewidth=1.4)
             ends += [low, high]
         ends.append(value)
     least, most = min(ends), max(ends)
@@ -57,5 +58,5 @@ def audit_chart(audit: RewardAudit) -> str | None:
     axes.set_xticks([math.asinh(tick) for tick in shown], texts)
     axes.set_yticks(places, [row.label for row in rows])
     axes.grid(visible=False)
-    axes.axvline(0, color="#0a0b01", linewidth=1.0)
+    axes.axvline(0, color=MUTED, linewidth=1.0)
     return as_svg(figure, "audit")

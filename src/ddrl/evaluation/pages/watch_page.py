@@ -15,6 +15,7 @@ from ddrl.evaluation.findings.signs import DIVERSITY_FLOOR, VENDI_FLOOR
 from ddrl.evaluation.findings.wording import duration, pair, percent, signed_percent
 from ddrl.evaluation.measures.result import UNKNOWN, Curves, RunResult
 from ddrl.evaluation.pages.charts import as_svg, drift_chart, empty_chart, reward_chart
+from ddrl.evaluation.pages.palette import ALARM, run_colour
 from ddrl.evaluation.pages.publish import templates
 from ddrl.evaluation.pages.tiles import SMALL_TILE, picture
 
@@ -196,10 +197,10 @@ def _line(series: Series, name: str, mark: float | None = None) -> str | None:
     figure, axes = empty_chart("training step", "")
     marker = "s" if len(points) <= 30 else None
     steps, values = [step for step, _ in points], [value for _, value in points]
-    axes.plot(steps, values, color="#0b0c01", linewidth=2.2, marker=marker, markersize=6)
+    axes.plot(steps, values, color=run_colour(1), linewidth=2.2, marker=marker, markersize=6)
     if mark is not None:
         low = min(*values, mark) - 0.1
         axes.set_ylim(low, max(*values, mark) + 0.1)
-        axes.axhspan(low, mark, color="#0a0b03", alpha=0.07, linewidth=0)
-        axes.axhline(mark, color="#0a0b03", linewidth=1.4, dashes=(5, 3))
+        axes.axhspan(low, mark, color=ALARM, alpha=0.07, linewidth=0)
+        axes.axhline(mark, color=ALARM, linewidth=1.4, dashes=(5, 3))
     return as_svg(figure, name)

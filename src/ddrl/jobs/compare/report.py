@@ -17,7 +17,7 @@ from ddrl.errors import DataError
 from ddrl.evaluation.findings.comparison import Cell, ComparisonReport
 from ddrl.evaluation.findings.wording import duration
 from ddrl.evaluation.measures.statistics import Basis, Interval, Unit
-from ddrl.evaluation.pages.sheets import read_sheet
+from ddrl.evaluation.sheets import read_sheet
 from ddrl.jobs.compare.execute import Outcome, audit_of
 from ddrl.runs.describe import commits_in_words
 from ddrl.runs.provenance import merged

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -21,6 +22,7 @@ from ddrl.evaluation.findings.regressions import worst_prompts
 from ddrl.evaluation.measures.fidelity import frechet_distance
 from ddrl.evaluation.measures.mixed import first_samples, on_one_canvas
 from ddrl.evaluation.measures.result import RunResult
+from ddrl.evaluation.pages.page import write_report
 from ddrl.evaluation.pages.tiles import clip_grid, still_grid
 from ddrl.jobs.evaluate.bench import Bench, build_bench
 from ddrl.jobs.evaluate.measure import Found, measure_model
@@ -35,6 +37,8 @@ from ddrl.runs.describe import (
 )
 from ddrl.runs.loaded import LoadedRun, Step, load_run
 from ddrl.runs.provenance import describe_result
+
+logger = logging.getLogger(__name__)
 
 MAX_SHOWN = 8  # samples per prompt in the report's grids
 
@@ -119,6 +123,49 @@ def evaluate_runs(
         encoder=bench.encoder.name,
         **_origin(folders, runs, bench, overrides),
     )
+
+
+def evaluate(
+    runs: Sequence[Path | str],
+    *,
+    out: Path | str | None = None,
+    step: Step | None = None,
+    overrides: Sequence[str] = (),
+) -> Report:
+    """Measure runs beside the base they start from, and judge whether the reward was hacked.
+
+    What ``ddrl evaluate`` does.
+
+    Args:
+        runs: folders of runs, at least one.
+        out: where ``report.html`` and ``report.json`` go; None: ``evaluation/`` in the first run.
+        step: of the checkpoints, or ``"best"``; None: the newest of each.
+        overrides: ``section.key=value``: where things lie, and how they are computed and measured.
+
+    Returns:
+        What was measured; ``report.verdicts()`` says what it means.
+
+    Raises:
+        DataError: the runs can't be compared, or the report can't be written.
+        UsageError: a folder is no run, or is named twice.
+        CheckpointError: a run has no whole checkpoint.
+
+    Example:
+        >>> import ddrl
+        >>> ddrl.evaluate(["runs/digits"]).verdicts()["digits"].status  # doctest: +SKIP
+        'clean'
+    """
+    folders = [Path(run) for run in runs]
+    if not folders:
+        raise UsageError("There is no run to evaluate.", hint="name the folder of a run")
+    report = evaluate_runs(folders, step=step, overrides=overrides, progress=logger.info)
+    write_report(report, report_folder(folders, out))
+    return report
+
+
+def report_folder(runs: Sequence[Path], out: Path | str | None) -> Path:
+    """Return where the report of some runs goes."""
+    return runs[0] / "evaluation" if out is None else Path(out)
 
 
 def _origin(

@@ -137,7 +137,7 @@ class OcrReward:
         finite = frames.flatten(1).isfinite().all(1).cpu()
         value = torch.full((len(frames),), torch.nan)
         rows = [i for i in range(len(frames)) if wanted[i] and finite[i]]
-        found = self._read(frames[rows]) if rows else []
+        found = self.read(frames[rows]) if rows else []
         for i, lines in zip(rows, found, strict=True):
             each = [similarity(wanted[i], self._normalize(text), self._match) for text in lines]
             value[i] = reduce_frames(torch.tensor([each]), self._over_frames)
@@ -149,6 +149,25 @@ class OcrReward:
                 'option text = "prompt"',
             )
         return value
+
+    def read(self, frames: Tensor) -> list[list[str]]:
+        """Return the text that is read in every frame, as it is read.
+
+        Args:
+            frames: pixels in [0, 1], shape (B, F, 3, H, W).
+
+        Returns:
+            B lists of F texts; a text below ``confidence`` is empty.
+        """
+        pictures = list(as_bytes(frames.flatten(0, 1)).flip(-1).numpy())  # blue comes first
+        height, width = frames.shape[-2:]
+        small = height <= LINE_HEIGHT and width >= 2 * height
+        if self._detect is False or (self._detect == "auto" and small):
+            texts = self._read_lines(pictures)
+        else:
+            texts = [self._read_page(picture) for picture in pictures]
+        count = frames.shape[1]
+        return [texts[i : i + count] for i in range(0, len(texts), count)]
 
     def _ask(self, prompt: str) -> str:
         return quoted(prompt) if self._text == "quoted" else prompt
@@ -162,18 +181,6 @@ class OcrReward:
         text = unicodedata.normalize("NFKC", text)
         text = text if self._case else text.casefold()
         return (" " if self._spaces else "").join(text.split())
-
-    def _read(self, frames: Tensor) -> list[list[str]]:
-        """The text of every frame, shape (B, F, 3, H, W) -> B lists of F."""
-        pictures = list(as_bytes(frames.flatten(0, 1)).flip(-1).numpy())  # blue comes first
-        height, width = frames.shape[-2:]
-        small = height <= LINE_HEIGHT and width >= 2 * height
-        if self._detect is False or (self._detect == "auto" and small):
-            texts = self._read_lines(pictures)
-        else:
-            texts = [self._read_page(picture) for picture in pictures]
-        count = frames.shape[1]
-        return [texts[i : i + count] for i in range(0, len(texts), count)]
 
     def _read_lines(self, pictures: list[Any]) -> list[str]:
         read = self._reader.recognize_txt(pictures)
