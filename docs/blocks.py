@@ -36,7 +36,8 @@ from ddrl.diffusion.process import RectifiedFlow
 from ddrl.diffusion.schedule import time_grid
 from ddrl.diffusion.transition import Transitions
 from ddrl.evaluation.findings import signs
-from ddrl.recipe.serving import serving_table
+from ddrl.recipe import options_table
+from ddrl.recipe.serving import Serving
 from ddrl.rewards.markdown import cards_page
 
 __all__ = ["BLOCKS", "FIGURES", "filled"]
@@ -287,7 +288,7 @@ BLOCKS: dict[str, Callable[[str], str]] = {
     "betas": betas_block,
     "hacking": hacking_block,
     "hacking-verdicts": verdicts_block,
-    "serving": lambda _: made(f"\n{serving_table()}\n"),
+    "serving": lambda _: made(f"\n{options_table(Serving)}\n"),
 }
 FIGURES: dict[str, Callable[[str], str]] = {
     "budget": budget_figure,

@@ -13,7 +13,15 @@ from pathlib import Path
 
 import pytest
 
-from ddrl.disk import BESIDE, file_stem, open_regular, read_regular, replace_file
+from ddrl.disk import (
+    BESIDE,
+    file_stem,
+    folder_beside,
+    open_regular,
+    read_regular,
+    replace_file,
+    settle,
+)
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="pipes and modes of POSIX")
 
@@ -106,6 +114,32 @@ def test_a_failure_keeps_the_old_file_and_leaves_nothing_beside(tmp_path: Path) 
         replace_file(path, fail)
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_is_put_in_its_place_whole_with_the_modes_of_the_umask(tmp_path: Path) -> None:
+    place = tmp_path / "new" / "a"
+    (half := tmp_path / "new" / f"{BESIDE}7").mkdir(parents=True)
+    (half / "old").touch()
+    with umask(0o027), folder_beside(place, name="7") as beside:
+        assert beside == half
+        (beside / "in").mkdir()
+        (beside / "in" / "file").touch(mode=0o600)
+        settle(beside)
+        beside.rename(place)
+    assert [path.relative_to(place).as_posix() for path in place.rglob("*")] == ["in", "in/file"]
+    assert stat.S_IMODE((place / "in" / "file").stat().st_mode) == 0o640
+    assert list(place.parent.iterdir()) == [place]
+
+
+def test_a_folder_that_fails_leaves_nothing_beside(tmp_path: Path) -> None:
+    def fail() -> None:
+        with folder_beside(tmp_path / "a") as beside:
+            (beside / "half").write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_text_is_written_as_it_is(tmp_path: Path) -> None:

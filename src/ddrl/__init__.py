@@ -34,120 +34,79 @@ if sys.argv[:1] == ["-m"] and not sys.flags.safe_path:
         del sys.path[0]
 
 if TYPE_CHECKING:
-    from ddrl.data.embedded.digits import digit_splits
-    from ddrl.diffusion.kernels import make_kernel
-    from ddrl.diffusion.process import RectifiedFlow, VariancePreserving
-    from ddrl.diffusion.schedule import select_steps, time_grid
-    from ddrl.diffusion.transition import Transitions
-    from ddrl.errors import DDRLError
-    from ddrl.jobs.compare.job import compare
-    from ddrl.jobs.evaluate.audit import evaluate
-    from ddrl.jobs.train.run import train
-    from ddrl.models.base import DiffusionModel
-    from ddrl.models.ema import EMA
-    from ddrl.models.tiny.config import TinyConfig
-    from ddrl.models.tiny.model import TinyModel
-    from ddrl.objective.advantage import (
-        center_advantage,
-        global_advantage,
-        group_advantage,
-        log_partition,
-        tilt_advantage,
-    )
-    from ddrl.objective.loss import Objective
-    from ddrl.recipe import Recipe, load_recipe
-    from ddrl.records import Advantages, Anchor, Condition, Prompts, Scores, Trajectory
-    from ddrl.rewards.base import Reward
-    from ddrl.rewards.scoring.attempt import WeightedReward
-    from ddrl.rewards.scoring.scorer import Scorer
-    from ddrl.training.forward import Forward
-    from ddrl.training.pretrain import PretrainSettings, pretrain
-    from ddrl.training.rollout import replay, rollout, sample_ode
-    from ddrl.training.update import Gradient
+    from ddrl.data.embedded.digits import digit_splits as digit_splits
+    from ddrl.diffusion.kernels import make_kernel as make_kernel
+    from ddrl.diffusion.process import RectifiedFlow as RectifiedFlow
+    from ddrl.diffusion.process import VariancePreserving as VariancePreserving
+    from ddrl.diffusion.schedule import select_steps as select_steps
+    from ddrl.diffusion.schedule import time_grid as time_grid
+    from ddrl.diffusion.transition import Transitions as Transitions
+    from ddrl.errors import DDRLError as DDRLError
+    from ddrl.jobs.compare.job import compare as compare
+    from ddrl.jobs.evaluate.audit import evaluate as evaluate
+    from ddrl.jobs.train.run import train as train
+    from ddrl.models.base import DiffusionModel as DiffusionModel
+    from ddrl.models.ema import EMA as EMA
+    from ddrl.models.tiny.config import TinyConfig as TinyConfig
+    from ddrl.models.tiny.model import TinyModel as TinyModel
+    from ddrl.objective.advantage import center_advantage as center_advantage
+    from ddrl.objective.advantage import global_advantage as global_advantage
+    from ddrl.objective.advantage import group_advantage as group_advantage
+    from ddrl.objective.advantage import log_partition as log_partition
+    from ddrl.objective.advantage import tilt_advantage as tilt_advantage
+    from ddrl.objective.loss import Objective as Objective
+    from ddrl.recipe import Recipe as Recipe
+    from ddrl.recipe import load_recipe as load_recipe
+    from ddrl.records import Advantages as Advantages
+    from ddrl.records import Anchor as Anchor
+    from ddrl.records import Condition as Condition
+    from ddrl.records import Prompts as Prompts
+    from ddrl.records import Scores as Scores
+    from ddrl.records import Trajectory as Trajectory
+    from ddrl.rewards.base import Reward as Reward
+    from ddrl.rewards.scoring.attempt import WeightedReward as WeightedReward
+    from ddrl.rewards.scoring.scorer import Scorer as Scorer
+    from ddrl.training.forward import Forward as Forward
+    from ddrl.training.pretrain import PretrainSettings as PretrainSettings
+    from ddrl.training.pretrain import pretrain as pretrain
+    from ddrl.training.rollout import replay as replay
+    from ddrl.training.rollout import rollout as rollout
+    from ddrl.training.rollout import sample_ode as sample_ode
+    from ddrl.training.update import Gradient as Gradient
 
-_HOME = {
-    "Advantages": "ddrl.records",
-    "Anchor": "ddrl.records",
-    "Condition": "ddrl.records",
-    "DDRLError": "ddrl.errors",
-    "DiffusionModel": "ddrl.models.base",
-    "EMA": "ddrl.models.ema",
-    "Forward": "ddrl.training.forward",
-    "Gradient": "ddrl.training.update",
-    "Objective": "ddrl.objective.loss",
-    "PretrainSettings": "ddrl.training.pretrain",
-    "Prompts": "ddrl.records",
-    "Recipe": "ddrl.recipe",
-    "RectifiedFlow": "ddrl.diffusion.process",
-    "Reward": "ddrl.rewards.base",
-    "Scorer": "ddrl.rewards.scoring.scorer",
-    "Scores": "ddrl.records",
-    "TinyConfig": "ddrl.models.tiny.model",
-    "TinyModel": "ddrl.models.tiny.model",
-    "Trajectory": "ddrl.records",
-    "Transitions": "ddrl.diffusion.transition",
-    "VariancePreserving": "ddrl.diffusion.process",
-    "WeightedReward": "ddrl.rewards.scoring.scorer",
-    "center_advantage": "ddrl.objective.advantage",
-    "compare": "ddrl.jobs.compare.job",
-    "digit_splits": "ddrl.data.embedded.digits",
-    "evaluate": "ddrl.jobs.evaluate.audit",
-    "global_advantage": "ddrl.objective.advantage",
-    "group_advantage": "ddrl.objective.advantage",
-    "load_recipe": "ddrl.recipe",
-    "log_partition": "ddrl.objective.advantage",
-    "make_kernel": "ddrl.diffusion.kernels",
-    "pretrain": "ddrl.training.pretrain",
-    "replay": "ddrl.training.rollout",
-    "rollout": "ddrl.training.rollout",
-    "sample_ode": "ddrl.training.rollout",
-    "select_steps": "ddrl.diffusion.schedule",
-    "tilt_advantage": "ddrl.objective.advantage",
-    "time_grid": "ddrl.diffusion.schedule",
-    "train": "ddrl.jobs.train.run",
+_NAMES = {
+    "ddrl.data.embedded.digits": "digit_splits",
+    "ddrl.diffusion.kernels": "make_kernel",
+    "ddrl.diffusion.process": "RectifiedFlow VariancePreserving",
+    "ddrl.diffusion.schedule": "select_steps time_grid",
+    "ddrl.diffusion.transition": "Transitions",
+    "ddrl.errors": "DDRLError",
+    "ddrl.jobs.compare.job": "compare",
+    "ddrl.jobs.evaluate.audit": "evaluate",
+    "ddrl.jobs.train.run": "train",
+    "ddrl.models.base": "DiffusionModel",
+    "ddrl.models.ema": "EMA",
+    "ddrl.models.tiny.config": "TinyConfig",
+    "ddrl.models.tiny.model": "TinyModel",
+    "ddrl.objective.advantage": "center_advantage global_advantage group_advantage "
+    "log_partition tilt_advantage",
+    "ddrl.objective.loss": "Objective",
+    "ddrl.recipe": "Recipe load_recipe",
+    "ddrl.records": "Advantages Anchor Condition Prompts Scores Trajectory",
+    "ddrl.rewards.base": "Reward",
+    "ddrl.rewards.scoring.attempt": "WeightedReward",
+    "ddrl.rewards.scoring.scorer": "Scorer",
+    "ddrl.training.forward": "Forward",
+    "ddrl.training.pretrain": "PretrainSettings pretrain",
+    "ddrl.training.rollout": "replay rollout sample_ode",
+    "ddrl.training.update": "Gradient",
 }
+"""What is public, by the module that it is in."""
 
-__all__ = [
-    "EMA",
-    "Advantages",
-    "Anchor",
-    "Condition",
-    "DDRLError",
-    "DiffusionModel",
-    "Forward",
-    "Gradient",
-    "Objective",
-    "PretrainSettings",
-    "Prompts",
-    "Recipe",
-    "RectifiedFlow",
-    "Reward",
-    "Scorer",
-    "Scores",
-    "TinyConfig",
-    "TinyModel",
-    "Trajectory",
-    "Transitions",
-    "VariancePreserving",
-    "WeightedReward",
-    "center_advantage",
-    "compare",
-    "digit_splits",
-    "evaluate",
-    "global_advantage",
-    "group_advantage",
-    "load_recipe",
-    "log_partition",
-    "make_kernel",
-    "pretrain",
-    "replay",
-    "rollout",
-    "sample_ode",
-    "select_steps",
-    "tilt_advantage",
-    "time_grid",
-    "train",
-]
+_HOME = {name: module for module, names in _NAMES.items() for name in names.split()}
+
+# Constants, then classes, then functions.
+__all__ = sorted(_HOME, key=lambda name: (not name.isupper(), not name[0].isupper(), name))
 
 
 def __getattr__(name: str) -> object:

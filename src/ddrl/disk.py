@@ -7,15 +7,17 @@ import json
 import os
 import re
 import secrets
+import shutil
 import stat
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
 BESIDE = ".writing-"
-"""How the name of a file begins that is being written; a killed process leaves it behind."""
+"""How the name of what is being written begins; a killed process leaves it behind."""
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
@@ -49,7 +51,7 @@ def file_stem(text: str, *, also: str = "", limit: int = 40) -> str:
 
 
 def may_be_hub_id(text: str) -> bool:
-    """Whether what is no file here may be on the hub: ``owner/name`` or ``owner/name@revision``.
+    """Return whether what is no file here may be ``owner/name`` or ``owner/name@revision``.
 
     It is a path that leads nowhere if its first part is a folder here, it begins as a path does, or
     it has more parts.
@@ -115,8 +117,17 @@ def read_json(path: Path) -> Any:  # noqa: ANN401
     return parse_json(read_document(path))
 
 
+def read_object(path: Path) -> dict[str, Any]:
+    """Return the JSON object in a file; empty where it can't be read, or is something else."""
+    try:
+        value: object = read_json(path)
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
 def parse_json(text: str) -> Any:  # noqa: ANN401
-    """The value of a JSON text of which nothing is known.
+    """Return the value of a JSON text of which nothing is known.
 
     Raises:
         ValueError: it is no JSON, or nested deeper than Python can follow.
@@ -172,20 +183,45 @@ def replace_file(path: Path, content: bytes | str | Callable[[Path], object]) ->
         beside.unlink(missing_ok=True)
 
 
-def apply_umask(folder: Path) -> None:
-    """Give every file below a folder the mode of a new one, whatever a library gave it.
+@contextmanager
+def folder_beside(place: Path, *, name: str = "") -> Iterator[Path]:
+    """Open an empty folder beside a place; what is still in it at the end is removed.
+
+    The caller fills it, calls :func:`settle`, and renames it to the place.
+
+    Args:
+        place: where the folder is to be; its parents are made.
+        name: what follows :data:`BESIDE` in the folder's name, in place of a random one; what an
+            earlier process has left under it is removed.
 
     Raises:
-        OSError: a mode can't be changed.
+        OSError: the folder can't be made.
+    """
+    beside = place.with_name(f"{BESIDE}{name or secrets.token_hex(8)}")
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir(parents=True)
+    try:
+        yield beside
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def settle(folder: Path) -> None:
+    """Send every file below a folder to the disk, with the mode of a new one.
+
+    Raises:
+        OSError: a file can't be written, or its mode can't be changed.
     """
     mode = _new_mode()
     for path in folder.rglob("*"):
         if path.is_file() and not path.is_symlink():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
             path.chmod(mode)
 
 
 def _new_mode() -> int:
-    """The mode of a new file under the process's umask."""
+    """Return the mode of a new file under the process's umask."""
     # It can only be read by setting it; for that moment other threads' files are private.
     mask = os.umask(0o077)
     os.umask(mask)

@@ -5,7 +5,7 @@ DDRLError                      1   a fault of ddrl itself if it reaches the user
 │   └── RecipeError            2   a recipe that can't be run: file, line and key are named
 ├── DataError                  3   a data set, prompt or media file
 │   └── WeightsError           3   model weights: missing, foreign or broken
-├── RewardError                4   a reward that failed, or can't be had
+├── RewardError                4   a reward that failed, or can't be loaded
 ├── CheckpointError            5   a checkpoint: unreadable, foreign, or not writable
 └── GuardStop                  6   the run was stopped because it went wrong
     └── ReplayMismatch         6   the update does not see the rollout's log-probabilities
@@ -117,7 +117,7 @@ class WeightsError(DataError):
 
 
 class RewardError(DDRLError):
-    """A reward that failed or can't be had."""
+    """A reward that failed or can't be loaded."""
 
     exit_code = 4
 

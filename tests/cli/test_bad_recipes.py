@@ -15,7 +15,7 @@ REWARDS = "reward.0.name=tests.cli.rewards:"
 @pytest.mark.parametrize(
     ("override", "code", "phrases"),
     [
-        ("objective.bta=1", 2, ["unknown key objective.bta", "did you mean", "beta"]),
+        ("objective.bta=1", 2, ["Unknown key objective.bta", "did you mean", "beta"]),
         ("objectiv.beta=1", 2, ["objectiv.beta", "did you mean objective.beta"]),
         ("run.steps=many", 2, ["run.steps=many", "must be a whole number"]),
         ("rollout.group_size=1", 2, ["rollout.group_size is 1", "always 0", "2 or more"]),
@@ -55,12 +55,12 @@ def test_a_fault_in_the_file_is_named_with_its_line(recipe: Path) -> None:
 
 def test_a_recipe_that_is_not_there(recipe: Path) -> None:
     wrong = recipe.with_name("recip.toml")
-    ddrl("train", wrong).failed(2, f"there is no recipe {wrong}", str(recipe))
+    ddrl("train", wrong).failed(2, f"There is no recipe {wrong}", str(recipe))
 
 
 def test_a_recipe_that_is_no_toml(recipe: Path) -> None:
     recipe.write_text("[model\n")
-    ddrl("train", recipe).failed(2, f"{recipe}:1: not valid TOML")
+    ddrl("train", recipe).failed(2, f"{recipe}:1: Not valid TOML")
 
 
 @pytest.mark.parametrize(

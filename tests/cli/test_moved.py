@@ -75,7 +75,7 @@ def test_what_is_not_part_of_the_model_may_be_set(finished: Path, tmp_path: Path
         ("rollout.guidance=2", 2, ["rollout.guidance is part of what was trained"]),
         ("reward.0.weight=2", 2, ["reward.0.weight is part of what was trained"]),
         ("run.folder=x", 2, ["run.folder is part of what was trained"]),
-        ("run.devise=cpu", 2, ["unknown key run.devise", "did you mean"]),
+        ("run.devise=cpu", 2, ["Unknown key run.devise", "did you mean"]),
         ("run.device=tpu", 2, ["run.device"]),
         ("=3", 2, ["not of the form section.key=value"]),
         ("model.path=/x", 2, ["the embedded model, which has no path"]),

@@ -21,7 +21,11 @@ REWARD = '[[reward]]\nname = "ink"\n'
             "names none, which is no folder and no .py",
             "paths start",
         ),
-        ("[serve]\nprot = 8\n", "rewards.toml:2: unknown key serve.prot", "did you mean port?"),
+        (
+            "[serve]\nprot = 8\n",
+            "rewards.toml:2: Unknown key serve.prot",
+            "did you mean serve.port?",
+        ),
     ],
 )
 def test_a_fault_of_the_file_is_found_before_anything_starts(

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from ddrl.data.encoded.cache import EncodedCache
 from ddrl.data.encoded.encoders import MediaEncoder, TextEncoder, as_stored
-from ddrl.data.encoded.encoding import EncodeReport, encode, lookup
+from ddrl.data.encoded.encoding import EncodeReport, encode
+from ddrl.data.encoded.filling import Filler
 from ddrl.data.layouts.files import find_samples, usable
 from ddrl.data.media.framing import Bucket, Framing
 from ddrl.errors import DataError
@@ -47,7 +48,7 @@ class Bench:
         self.media_calls.clear()
         self.text_calls.clear()
         samples = usable(find_samples(self.data), on_broken="stop")
-        return encode(samples, self.cache, media=self.media, text=self.text, framing=framing)
+        return encode(samples, Filler(self.cache, self.media, self.text, framing))
 
     def counts(self, framing: Framing = FRAMING) -> tuple[int, int]:
         """How many media and texts a run encodes, by its report and by the encoders' count."""
@@ -249,26 +250,6 @@ def test_a_file_that_its_writer_finishes_during_the_sweep_is_left_alone(
     assert [path.name for path in folder.iterdir()] == ["whole"]
 
 
-def test_lookup_finds_it_without_encoders(bench: Bench) -> None:
-    report = bench.run()
-    samples = find_samples(bench.data).samples
-    media, text = (
-        MediaEncoder(None, "vae-1", torch.float32),
-        TextEncoder(None, "clip-1", torch.float32),
-    )
-    found = lookup(samples, bench.cache, media=media, text=text, framing=FRAMING)
-    assert found.samples == report.samples
-    assert found.text_keys == report.text_keys
-    other = dataclasses.replace(media, fingerprint="vae-2")
-    with pytest.raises(DataError, match=r"lacks 3 of what this run needs: a\.png, b\.png, c\.mp4"):
-        lookup(samples, bench.cache, media=other, text=text, framing=FRAMING)
-    caption(bench.data / "a.png", "a dog")
-    with pytest.raises(DataError, match=r"lacks 1 .*the text 'a dog'"):
-        lookup(
-            find_samples(bench.data).samples, bench.cache, media=media, text=text, framing=FRAMING
-        )
-
-
 def test_the_index_says_what_is_there(bench: Bench) -> None:
     report = bench.run()
     index = bench.cache.index()
@@ -285,20 +266,13 @@ def test_the_index_says_what_is_there(bench: Bench) -> None:
 def test_broken_media_under_both_policies(tmp_path: Path, bench: Bench) -> None:
     folder = write_broken_folder(tmp_path / "broken")
     samples = usable(find_samples(folder), on_broken="skip")
-    report = encode(samples, bench.cache, media=bench.media, text=bench.text, framing=FRAMING)
+    report = encode(samples, Filler(bench.cache, bench.media, bench.text, FRAMING))
     assert [problem.path[:2] for problem in report.problems] == ["01", "02", "03", "05", "06"]
     assert len(report.samples) == 5
     with pytest.raises(DataError, match=r"has 1 broken entry: 01_truncated\.png"):
-        encode(
-            samples,
-            bench.cache,
-            media=bench.media,
-            text=bench.text,
-            framing=FRAMING,
-            on_broken="stop",
-        )
+        encode(samples, Filler(bench.cache, bench.media, bench.text, FRAMING), on_broken="stop")
     with pytest.raises(DataError, match="None of 1 samples can be used, the first is 01_trunc"):
-        encode(samples[:1], bench.cache, media=bench.media, text=bench.text, framing=FRAMING)
+        encode(samples[:1], Filler(bench.cache, bench.media, bench.text, FRAMING))
 
 
 def test_an_encoder_that_goes_wrong_is_named(bench: Bench) -> None:

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from ddrl.data.encoded.cache import EncodedCache
 from ddrl.data.encoded.encoders import GivenEncoder, MediaEncoder, TextEncoder
-from ddrl.data.encoded.encoding import EncodedSample, EncodeReport, encode, lookup
+from ddrl.data.encoded.encoding import EncodedSample, EncodeReport, encode
+from ddrl.data.encoded.filling import Filler
 from ddrl.data.layouts.files import find_samples, usable
 from ddrl.data.media.framing import Bucket, Framing
 from ddrl.data.media.images import read_image
@@ -48,11 +49,13 @@ class Bench:
         self.seen.clear()
         return encode(
             usable(find_samples(self.data), on_broken="stop"),
-            self.cache,
-            media=MediaEncoder(lambda pixels: pixels.mean(dim=-1), "vae-1", torch.float32),
-            text=TextEncoder(lambda texts: {"e": torch.ones(len(texts), 2)}, "t5"),
-            given=self.given if given else None,
-            framing=framing,
+            Filler(
+                self.cache,
+                MediaEncoder(lambda pixels: pixels.mean(dim=-1), "vae-1", torch.float32),
+                TextEncoder(lambda texts: {"e": torch.ones(len(texts), 2)}, "t5"),
+                framing,
+                given=self.given if given else None,
+            ),
             on_broken="stop",
         )
 
@@ -153,17 +156,6 @@ def test_more_frames_than_there_are(bench: Bench) -> None:
     bench.given = dataclasses.replace(bench.given, num_frames=6)
     with pytest.raises(DataError, match="has 5 frames, of which 6 are to be given"):
         bench.run()
-
-
-def test_lookup_needs_them(bench: Bench) -> None:
-    report = bench.run()
-    samples = find_samples(bench.data).samples
-    media, text = MediaEncoder(None, "vae-1", torch.float32), TextEncoder(None, "t5")
-    found = lookup(samples, bench.cache, media=media, text=text, framing=FRAMING, given=bench.given)
-    assert found.samples == report.samples
-    other = dataclasses.replace(bench.given, num_frames=2)
-    with pytest.raises(DataError, match=r"lacks 3 .*the given frames of a"):
-        lookup(samples, bench.cache, media=media, text=text, framing=FRAMING, given=other)
 
 
 def test_half_a_file_is_made_anew(bench: Bench) -> None:

@@ -89,7 +89,7 @@ class Work(Bench):
         self, stream: HubStream, *, share: float = 1.0, on_broken: OnBroken = "stop"
     ) -> Streamed:
         self.media_calls.clear()
-        filler = Filler(self.cache, self.media, self.text, None, Framing((Bucket(8, 12),)), None)
+        filler = Filler(self.cache, self.media, self.text, Framing((Bucket(8, 12),)))
         return encode_stream(
             stream,
             self.folder,

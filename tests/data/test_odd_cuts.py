@@ -29,6 +29,7 @@ from ddrl.data.check import check
 from ddrl.data.encoded.cache import EncodedCache
 from ddrl.data.encoded.encoders import MediaEncoder, TextEncoder
 from ddrl.data.encoded.encoding import encode
+from ddrl.data.encoded.filling import Filler
 from ddrl.data.layouts.files import find_samples
 from ddrl.data.locators import content_hash, locate
 from ddrl.data.media.framing import Bucket, Framing
@@ -226,10 +227,12 @@ def test_encoding_says_of_a_damaged_clip_what_check_says_and_remembers_a_sound_o
 
     report = encode(
         find_samples(folder).samples,
-        cache,
-        media=MediaEncoder(encode_media, "vae", torch.float32),
-        text=TextEncoder(lambda texts: {"x": torch.zeros(len(texts), 1)}, "clip", torch.float32),
-        framing=Framing((Bucket(16, 16, 8),)),
+        Filler(
+            cache,
+            MediaEncoder(encode_media, "vae", torch.float32),
+            TextEncoder(lambda texts: {"x": torch.zeros(len(texts), 1)}, "clip", torch.float32),
+            Framing((Bucket(16, 16, 8),)),
+        ),
     )
     (refused,) = report.problems
     assert refused == check(folder).broken[0]
@@ -247,9 +250,11 @@ def test_a_memory_that_was_tampered_with_is_made_again(tmp_path: Path) -> None:
     cache.write_facts(content_hash(path), {"stamps": "many"})
     report = encode(
         find_samples(folder).samples,
-        cache,
-        media=MediaEncoder(lambda pixels: pixels, "vae", torch.float32),
-        text=TextEncoder(lambda texts: {"x": torch.zeros(len(texts), 1)}, "clip", torch.float32),
-        framing=Framing((Bucket(16, 16, 8),)),
+        Filler(
+            cache,
+            MediaEncoder(lambda pixels: pixels, "vae", torch.float32),
+            TextEncoder(lambda texts: {"x": torch.zeros(len(texts), 1)}, "clip", torch.float32),
+            Framing((Bucket(16, 16, 8),)),
+        ),
     )
     assert (len(report.samples), report.problems) == (1, ())

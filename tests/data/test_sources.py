@@ -15,6 +15,7 @@ from torch import Tensor
 from ddrl.data.encoded.cache import EncodedCache
 from ddrl.data.encoded.encoders import GivenEncoder, MediaEncoder, TextEncoder
 from ddrl.data.encoded.encoding import encode
+from ddrl.data.encoded.filling import Filler
 from ddrl.data.layouts.columns import Columns
 from ddrl.data.layouts.files import Found, find_samples
 from ddrl.data.locators import FileLocator
@@ -173,11 +174,13 @@ def test_the_result_is_never_its_own_source(tmp_path: Path) -> None:
     def run(*samples: Sample) -> None:
         encode(
             samples,
-            EncodedCache(tmp_path / "cache"),
-            media=MediaEncoder(lambda x: x, "m"),
-            text=TextEncoder(lambda texts: {"x": torch.zeros(len(texts), 1)}, "t"),
-            framing=Framing((Bucket(8, 8),)),
-            given=GivenEncoder(give, "g", 1, is_source=True),
+            Filler(
+                EncodedCache(tmp_path / "cache"),
+                MediaEncoder(lambda x: x, "m"),
+                TextEncoder(lambda texts: {"x": torch.zeros(len(texts), 1)}, "t"),
+                Framing((Bucket(8, 8),)),
+                given=GivenEncoder(give, "g", 1, is_source=True),
+            ),
             on_broken="stop",
         )
 
@@ -207,11 +210,13 @@ def test_of_a_pair_the_instruction_counts(tmp_path: Path) -> None:
         result, source = FileLocator(tmp_path / "a.png"), FileLocator(tmp_path / "b.png")
         encode(
             [Sample(1, "a.png", caption, result, source)],
-            EncodedCache(tmp_path / f"cache-{reads_text}"),
-            media=MediaEncoder(lambda x: x, "m"),
-            text=TextEncoder(lambda texts: {"x": torch.zeros(len(texts), 1)}, "t"),
-            framing=Framing((Bucket(8, 8),)),
-            given=GivenEncoder(give, "g", 1, is_source=True, reads_text=reads_text),
+            Filler(
+                EncodedCache(tmp_path / f"cache-{reads_text}"),
+                MediaEncoder(lambda x: x, "m"),
+                TextEncoder(lambda texts: {"x": torch.zeros(len(texts), 1)}, "t"),
+                Framing((Bucket(8, 8),)),
+                given=GivenEncoder(give, "g", 1, is_source=True, reads_text=reads_text),
+            ),
         )
 
     for caption in ("redden it", "blue it", "redden it"):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ddrl.errors import DataError
-from ddrl.evaluation.measures.pareto import cost_at, hypervolume, matched_difference, pareto_front
+from ddrl.evaluation.measures.pareto import cost_at, hypervolume, pareto_front
 
 # Rows 0, 2 and 4 are the front; row 1 costs more than row 2 for less, row 3 equals row 2.
 POINTS = np.array([[1.0, 1.0], [1.5, 3.0], [2.0, 2.0], [2.0, 2.0], [4.0, 5.0], [4.0, 6.0]])
@@ -52,27 +52,6 @@ def test_cost_at_a_reward_lies_between_neighbours() -> None:
     assert cost_at(POINTS, 3.0) == pytest.approx(3.5)
     assert math.isnan(cost_at(POINTS, 4.1))
     assert math.isnan(cost_at(POINTS, 0.9))
-
-
-def test_difference_at_equal_reward() -> None:
-    """Fronts cost = reward and cost = reward + offset, over ranges that overlap in part."""
-    reward = np.linspace(0.0, 4.0, 9)
-    first = np.stack([reward, reward], axis=1)
-    offsets = [1.0, 2.0, 3.0]
-    second = [np.stack([reward + 1.0, reward + 1.0 + offset], axis=1) for offset in offsets]
-    difference = matched_difference([first] * 3, second)
-    assert difference.value == pytest.approx(-2.0)
-    half = 4.302653 / 3**0.5  # differences of -1, -2 and -3, at two degrees of freedom
-    assert (difference.low, difference.high) == pytest.approx((-2 - half, -2 + half))
-    assert matched_difference([first], [first]).value == 0.0
-
-
-def test_fronts_that_never_meet() -> None:
-    low, high = np.array([[0.0, 0.0], [1.0, 1.0]]), np.array([[2.0, 0.0], [3.0, 1.0]])
-    with pytest.raises(DataError, match="seed number 1 share no range"):
-        matched_difference([low, low], [low, high])
-    with pytest.raises(DataError, match="2 and 1 seeds"):
-        matched_difference([low, low], [low])
 
 
 def test_bad_points() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,6 +26,12 @@ SILENT = frozenset(
 
 SMALL = frozenset({"diffusers"})
 """Names that are written small wherever they stand."""
+
+CONFLICTS = frozenset({"Conflict"})
+"""What a rule of the recipe finds: keys, message and hint, which become a `RecipeError`."""
+
+PLACE = re.compile(r'^(\0|Override "\0"): (?=.)')
+"""What may stand before a message, as a compiler's does: a file and a line, or an override."""
 
 VALUE = "\0"
 
@@ -59,31 +66,41 @@ def test_every_error_has_a_hint() -> None:
 def literal(node: ast.expr) -> str:
     """A text as it is typed, with a mark for each value in it; empty for what is made elsewhere."""
     if isinstance(node, ast.JoinedStr):
-        parts = [part.value if isinstance(part, ast.Constant) else VALUE for part in node.values]
-        return "".join(map(str, parts))
+        parts = [
+            str(part.value) if isinstance(part, ast.Constant) else VALUE for part in node.values
+        ]
+        is_sentence = ast.unparse(node.values[-1]).strip("f'\"").endswith(".message}")
+        return "".join(parts) + ("." if is_sentence else "")
     return str(node.value) if isinstance(node, ast.Constant) else ""
 
 
 def faults_of_form(tree: ast.AST) -> Iterator[str]:
     """Messages that are no sentence, and hints that are one.
 
-    A message may begin with a key, a value or a name that is written small. Those of recipes follow
-    a file and a line, as a compiler's do, and have no stop.
+    A message may begin with a key, a value or a name that is written small, and end with what
+    another library said, which comes after a colon.
     """
     for node in ast.walk(tree):
         if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.args):
             continue
-        if node.func.id not in NAMES | {"DDRLError"} or node.func.id == "RecipeError":
+        name, texts = node.func.id, node.args
+        if name in CONFLICTS:
+            _, *texts = texts
+        elif name not in NAMES | {"DDRLError"}:
             continue
-        message = literal(node.args[0])
+        message, *hints = (PLACE.sub("", literal(text), count=1) for text in texts)
         first = message.partition(" ")[0]
         if first.isalpha() and first[0].islower() and first not in SMALL:
             yield message
-        if message and not message.endswith((".", VALUE)):
+        is_quoted = message == VALUE or (message.endswith(VALUE) and re.search("[.:] ", message))
+        if message and not message.endswith(".") and not is_quoted:
             yield message
-        for word in node.keywords:
-            hint = literal(word.value) if word.arg == "hint" else ""
+        hints += [literal(word.value) for word in node.keywords if word.arg == "hint"]
+        for hint in hints:
+            first = hint.partition(" ")[0]
             if hint.endswith(".") and not hint.endswith("..."):
+                yield hint
+            if first.isalpha() and first[0].isupper() and not first.isupper():
                 yield hint
 
 
@@ -104,7 +121,13 @@ def test_every_message_is_a_sentence_and_no_hint_ends_in_a_stop() -> None:
         ('UsageError(f"{path} is empty.", hint="name another.")', 1),
         ('UsageError("model.path is empty.", hint="name another, such as ...")', 0),
         ('UsageError(f"The cause: {error}")', 0),
-        ('RecipeError("unknown key")', 0),
+        ('UsageError(f"{path} is {kind}")', 1),
+        ('RecipeError("unknown key.")', 1),
+        ('RecipeError(f"{where}: unknown key {key}.")', 1),
+        ('RecipeError(f"{where}: Unknown key {key}.", hint="Write it.")', 2),
+        ('RecipeError(f"{where}: {problem}", hint="write it")', 0),
+        ('Conflict(("a.b",), "no step has noise", "Select one")', 3),
+        ('Conflict(("a.b",), f"a.b is {value}.", "select one")', 0),
     ],
 )
 def test_what_is_no_sentence(source: str, count: int) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
+import subprocess
+import sys
 
 import pytest
 
@@ -42,6 +45,25 @@ def test_dir_offers_exactly_the_list() -> None:
 @pytest.mark.parametrize("name", ddrl.__all__)
 def test_each_name_is_there_and_documented(name: str) -> None:
     assert has_own_docstring(getattr(ddrl, name)), f"ddrl.{name} has no docstring of its own"
+
+
+def test_type_checkers_find_each_name_where_it_is_loaded_from() -> None:
+    tree = ast.parse(inspect.getsource(ddrl))
+    seen = {
+        alias.asname: node.module
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and str(node.module).startswith("ddrl.")
+        for alias in node.names
+    }
+    assert seen == ddrl._HOME
+
+
+def test_nothing_is_loaded_before_it_is_used() -> None:
+    code = "import sys, ddrl; print(*(name for name in sys.modules if name.startswith('ddrl')))"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert loaded.stdout.split() == ["ddrl"]
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:

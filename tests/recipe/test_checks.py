@@ -13,7 +13,7 @@ def refused(*overrides: str) -> tuple[str, str]:
     """Message and hint, without the override that the message starts with."""
     message, hint = failure(REWARD, *overrides)
     where, _, what = message.partition('": ')
-    assert where.startswith('override "')
+    assert where.startswith('Override "')
     return what, hint
 
 
@@ -55,7 +55,7 @@ def refused(*overrides: str) -> tuple[str, str]:
             "no source image would be read",
             "data.source_images = 1",
         ),
-        (["reward.0.weight=0"], "every reward has weight 0", "give a reward a weight"),
+        (["reward.0.weight=0"], "Every reward has weight 0", "give a reward a weight"),
         (
             ["scoring.combine=normalized", "objective.advantage=tilt"],
             "scoring.combine normalized makes them relative to the batch",
@@ -126,12 +126,12 @@ def refused(*overrides: str) -> tuple[str, str]:
         ),
         (
             ["rollout.steps=1", "rollout.kernel=ddim"],
-            "no step of the rollout has noise",
+            "No step of the rollout has noise",
             "raise rollout.steps",
         ),
         (
             ["rollout.stochastic_steps=[9]", "rollout.kernel=cps"],
-            "no step of the rollout has noise",
+            "No step of the rollout has noise",
             "select an earlier one",
         ),
         (
@@ -186,12 +186,12 @@ def refused(*overrides: str) -> tuple[str, str]:
         ),
         (
             ["objective.updates_per_rollout=2", "data.anchors_per_group=1"],
-            "the 1 data samples of a group can't be split",
+            "The 1 data samples of a group can't be split",
             "make data.anchors_per_group a multiple",
         ),
         (
             ["objective.updates_per_rollout=3", "objective.policy=none"],
-            "the 16 data samples of a group can't be split",
+            "The 16 data samples of a group can't be split",
             "make data.anchors_per_group a multiple",
         ),
         (["guard.max_ratio=0.5"], "guard.max_ratio is 0.5", "0 to switch it off"),
@@ -289,5 +289,5 @@ weight = 0.0
 name = "jpeg"
 """
     parse_recipe(text)
-    with pytest.raises(RecipeError, match="reward jpeg is trained on, so it can't be held out"):
+    with pytest.raises(RecipeError, match="Reward jpeg is trained on, so it can't be held out"):
         parse_recipe(text, overrides=["reward.1.weight=0.1"])

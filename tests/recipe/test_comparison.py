@@ -79,15 +79,20 @@ def test_recipes_are_variants_by_themselves(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("before", "after", "message", "hint"),
     [
-        ("seeds", "seed", r"all\.toml: unknown key seed", "seeds"),
-        ("beta =", "betas =", r"unknown key variant\.0\.betas", "did you mean beta"),
-        ('recipe = "plain.toml"', "", 'variant "DDRL" has no recipe', r'recipe = "PATH"'),
-        ("plain.toml", "other.toml", "there is no recipe", "plain.toml"),
+        ("seeds", "seed", r"all\.toml:4: Unknown key seed", "seeds"),
+        ("beta =", "betas =", r"Unknown key variant\.0\.betas", "did you mean variant.beta?"),
+        ('recipe = "plain.toml"', "", 'Variant "DDRL" has no recipe', r'recipe = "PATH"'),
+        ("plain.toml", "other.toml", "There is no recipe", "plain.toml"),
         ("beta = [0.1, 1.0]", "beta = [0.1, 0.1]", '"DDRL, beta 0.1"', "name of its own"),
-        ("beta = [0.1, 1.0]", 'beta = ["much"]', r"variant\.0\.beta\.0", "objective.beta"),
-        ("run.steps=7", "run.step=7", "unknown key run.step", "run.steps"),
+        (
+            "beta = [0.1, 1.0]",
+            'beta = ["much"]',
+            r"all\.toml:9: variant\.0\.beta is the list .*a list of numbers",
+            "objective.beta",
+        ),
+        ("run.steps=7", "run.step=7", "Unknown key run.step", "run.steps"),
         ("seeds = [3, 4]", "seeds = []", "seeds", "Seeds of every run"),
-        ("[[variant]]", "[[variant", "not valid TOML", ""),
+        ("[[variant]]", "[[variant", "Not valid TOML", ""),
     ],
 )
 def test_faults_are_named(file: Path, before: str, after: str, message: str, hint: str) -> None:
@@ -102,10 +107,10 @@ def test_two_recipes_of_one_name_are_refused(tmp_path: Path) -> None:
     for path in paths:
         path.parent.mkdir()
         path.write_text(RECIPE)
-    with pytest.raises(RecipeError, match="two recipes are called one"):
+    with pytest.raises(RecipeError, match="Two recipes are called one"):
         load_comparison(paths)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match="there is no recipe"):
+    with pytest.raises(RecipeError, match="There is no recipe"):
         load_comparison([tmp_path / "nothing.toml"])

@@ -19,65 +19,65 @@ def test_reads_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message", "hint"),
     [
-        ("[rolout]\nsteps = 3", "a.toml:1: unknown section [rolout]", "did you mean [rollout]?"),
-        ('[[rewards]]\nname = "a"', "a.toml:1: unknown section [rewards]", "mean [[reward]]?"),
+        ("[rolout]\nsteps = 3", "a.toml:1: Unknown section [rolout]", "did you mean [rollout]?"),
+        ('[[rewards]]\nname = "a"', "a.toml:1: Unknown section [rewards]", "mean [[reward]]?"),
         (
             "[model.pretran]\nsteps = 3",
-            "a.toml:1: unknown section [model.pretran]",
+            "a.toml:1: Unknown section [model.pretran]",
             "did you mean [model.pretrain]?",
         ),
         (
             "[rollout]\n# how many\nstep = 3",
-            "a.toml:3: unknown key rollout.step",
+            "a.toml:3: Unknown key rollout.step",
             "did you mean rollout.steps?",
         ),
         (
             "[rollout]\nbeta = 3",
-            "a.toml:2: unknown key rollout.beta",
+            "a.toml:2: Unknown key rollout.beta",
             "beta is a key of [objective]",
         ),
-        ("beta = 3", "a.toml:1: unknown key beta", "beta is a key of [objective]"),
+        ("beta = 3", "a.toml:1: Unknown key beta", "beta is a key of [objective]"),
         (
             "steps = 3",
-            "a.toml:1: unknown key steps",
+            "a.toml:1: Unknown key steps",
             "steps is a key of [model.pretrain], [data.synthetic], [rollout], [evaluation], [run]",
         ),
         (
             "[optimizer]\nlearning_rates = 3\n",
-            "a.toml:2: unknown key optimizer.learning_rates",
+            "a.toml:2: Unknown key optimizer.learning_rates",
             "did you mean optimizer.learning_rate?",
         ),
         (
             "[run]\nlearning_rates = 3",
-            "a.toml:2: unknown key run.learning_rates",
+            "a.toml:2: Unknown key run.learning_rates",
             "did you mean model.pretrain.learning_rate or optimizer.learning_rate?",
         ),
         (
             "[scoring]\nzzz = 1",
-            "a.toml:2: unknown key scoring.zzz",
+            "a.toml:2: Unknown key scoring.zzz",
             "[scoring] takes combine, kappa, on_failure, max_failed_share",
         ),
-        ("zzz = 1", "a.toml:1: unknown key zzz", "the sections are model, data, reward,"),
+        ("zzz = 1", "a.toml:1: Unknown key zzz", "the sections are model, data, reward,"),
         (
             '[[reward]]\nname = "a"\n[[reward]]\nname = "b"\nwieght = 2',
-            "a.toml:5: unknown key reward.1.wieght",
+            "a.toml:5: Unknown key reward.1.wieght",
             "did you mean reward.weight?",
         ),
         (
             "[model]\npretrain.stepz = 1",
-            "a.toml:2: unknown key model.pretrain.stepz",
+            "a.toml:2: Unknown key model.pretrain.stepz",
             "did you mean model.pretrain.steps?",
         ),
         (
             "[model]\npretrain = { stepz = 1 }",
-            "a.toml:2: unknown key model.pretrain.stepz",
+            "a.toml:2: Unknown key model.pretrain.stepz",
             "did you mean model.pretrain.steps?",
         ),
     ],
 )
 def test_unknown_names(text: str, message: str, hint: str) -> None:
     found, advice = failure(text)
-    assert found == message
+    assert found == f"{message}."
     assert hint in advice
 
 
@@ -163,9 +163,9 @@ def test_unknown_names(text: str, message: str, hint: str) -> None:
             "a.toml:3: reward.0.options is 3, but must be a table of text, numbers, true and false",
             "",
         ),
-        ("[run]\nsteps = 1", "a.toml: the recipe has no reward", 'name = "classifier"'),
-        ("[run]\nsteps = 1\n", "a.toml: the recipe has no reward", "add a [[reward]] section"),
-        ("reward = []", "a.toml:1: the recipe has no reward", "add a [[reward]] section"),
+        ("[run]\nsteps = 1", "a.toml: There is no reward", 'name = "classifier"'),
+        ("[run]\nsteps = 1\n", "a.toml: There is no reward", "add a [[reward]] section"),
+        ("reward = []", "a.toml:1: There is no reward", "add a [[reward]] section"),
         (
             "\n[[reward]]\nweight = 2",
             "a.toml:2: reward.0.name is missing",
@@ -183,10 +183,10 @@ def test_wrong_values(text: str, message: str, hint: str) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("x = \n", "a.toml:1: not valid TOML at column 5: invalid value"),
-        ("[run]\nseed = 1\nseed = 2\n", "a.toml:3: not valid TOML at column 9: cannot overwrite"),
-        ('[run]\nfolder = """', "a.toml:2: not valid TOML at the end of the file: unterminated"),
-        ('[run]\nfolder = """\n\n', "a.toml:3: not valid TOML at the end of the file"),
+        ("x = \n", "a.toml:1: Not valid TOML at column 5: invalid value"),
+        ("[run]\nseed = 1\nseed = 2\n", "a.toml:3: Not valid TOML at column 9: cannot overwrite"),
+        ('[run]\nfolder = """', "a.toml:2: Not valid TOML at the end of the file: unterminated"),
+        ('[run]\nfolder = """\n\n', "a.toml:3: Not valid TOML at the end of the file"),
     ],
 )
 def test_not_toml(text: str, message: str) -> None:
@@ -203,7 +203,7 @@ def test_conflicts_name_the_line_that_was_written() -> None:
 
 def test_conflicts_name_the_override_when_there_is_one() -> None:
     message, _ = failure(REWARD + "[rollout]\ngroup_size = 15", "objective.updates_per_rollout=2")
-    assert message.startswith('override "objective.updates_per_rollout=2": rollout.group_size 15')
+    assert message.startswith('Override "objective.updates_per_rollout=2": rollout.group_size 15')
 
 
 def test_conflicts_fall_back_on_the_other_key() -> None:
@@ -215,9 +215,9 @@ def test_conflicts_fall_back_on_the_other_key() -> None:
 
 def test_the_first_fault_comes_first() -> None:
     message, _ = failure("[[reward]]\nnamee = 'a'\n[run]\nstepz = 1")
-    assert message == "a.toml:2: unknown key reward.0.namee"
+    assert message == "a.toml:2: Unknown key reward.0.namee."
     message, _ = failure(REWARD + "[run]\nstepz = 1", "rollout.steps=0")
-    assert message == "a.toml:4: unknown key run.stepz"
+    assert message == "a.toml:4: Unknown key run.stepz."
 
 
 def test_missing_file_names_its_neighbours(tmp_path: Path) -> None:
@@ -226,7 +226,7 @@ def test_missing_file_names_its_neighbours(tmp_path: Path) -> None:
         (tmp_path / "recipes" / f"{name}.toml").touch()
     with pytest.raises(RecipeError) as caught:
         load_recipe(tmp_path / "digit.toml")
-    assert caught.value.message == f"there is no recipe {tmp_path / 'digit.toml'}"
+    assert caught.value.message == f"There is no recipe {tmp_path / 'digit.toml'}."
     expected = [tmp_path / "recipes" / name for name in ("digits.toml", "sd3.toml")]
     assert caught.value.hint == f"near it: {expected[0]}, {expected[1]}"
 
@@ -249,7 +249,7 @@ def test_a_folder_is_no_recipe(tmp_path: Path) -> None:
     (tmp_path / "a.toml").touch()
     with pytest.raises(RecipeError) as caught:
         load_recipe(tmp_path)
-    assert caught.value.message == f"{tmp_path} is a folder, not a recipe"
+    assert caught.value.message == f"{tmp_path} is a folder, not a recipe."
     assert "a.toml" in caught.value.hint
 
 

@@ -59,96 +59,96 @@ def test_an_override_can_mend_the_file() -> None:
     [
         (
             "objective",
-            'override "objective" is not of the form section.key=value',
+            'Override "objective" is not of the form section.key=value',
             "such as objective.beta=0.5",
         ),
-        ("=3", 'override "=3" is not of the form section.key=value', "without spaces"),
+        ("=3", 'Override "=3" is not of the form section.key=value', "without spaces"),
         (
             "objective.betta=1",
-            'override "objective.betta=1": unknown key objective.betta',
+            'Override "objective.betta=1": Unknown key objective.betta',
             "did you mean objective.beta?",
         ),
         (
             "objective.eta=1",
-            'override "objective.eta=1": unknown key objective.eta',
+            'Override "objective.eta=1": Unknown key objective.eta',
             "eta is a key of [rollout]",
         ),
         (
             "objctive.betta=1",
-            'override "objctive.betta=1": unknown key objctive.betta',
+            'Override "objctive.betta=1": Unknown key objctive.betta',
             "did you mean objective.beta?",
         ),
         (
             "qqq.www=1",
-            'override "qqq.www=1": unknown key qqq.www',
+            'Override "qqq.www=1": Unknown key qqq.www',
             "the sections are model, data",
         ),
-        ("beta=1", 'override "beta=1": unknown key beta', "beta is a key of [objective]"),
+        ("beta=1", 'Override "beta=1": Unknown key beta', "beta is a key of [objective]"),
         (
             "objective=1",
-            'override "objective=1": objective is a section',
+            'Override "objective=1": objective is a section',
             "set one key, such as objective.policy",
         ),
         (
             "model.pretrain=1",
-            'override "model.pretrain=1": model.pretrain is a section',
+            'Override "model.pretrain=1": model.pretrain is a section',
             "such as model.pretrain.steps",
         ),
-        ("reward=1", 'override "reward=1": reward is a section', "such as reward.0.weight"),
-        ("reward.0=1", 'override "reward.0=1": reward.0 is a section', "such as reward.0.name"),
+        ("reward=1", 'Override "reward=1": reward is a section', "such as reward.0.weight"),
+        ("reward.0=1", 'Override "reward.0=1": reward.0 is a section', "such as reward.0.name"),
         (
             "reward.weight=1",
-            'override "reward.weight=1": rewards are a list, so a number has to follow "reward"',
+            'Override "reward.weight=1": Rewards are a list, so a number has to follow "reward"',
             "write reward.0.weight",
         ),
         (
             "reward.1.weight=1",
-            'override "reward.1.weight=1": there is no reward 1; the recipe has 1',
+            'Override "reward.1.weight=1": There is no reward 1; the recipe has 1',
             "the last one is reward.0",
         ),
         (
             "reward.0.wieght=1",
-            'override "reward.0.wieght=1": unknown key reward.0.wieght',
+            'Override "reward.0.wieght=1": Unknown key reward.0.wieght',
             "did you mean reward.weight?",
         ),
         (
             "reward.0.options=1",
-            'override "reward.0.options=1": reward.0.options is a table',
+            'Override "reward.0.options=1": reward.0.options is a table',
             "such as reward.0.options.NAME=value",
         ),
         (
             "rollout.steps=abc",
-            'override "rollout.steps=abc": rollout.steps is the text "abc", but must be a whole '
+            'Override "rollout.steps=abc": rollout.steps is the text "abc", but must be a whole '
             "number of at least 1 and at most 10000",
             "",
         ),
         (
             "rollout.steps=3.5",
-            'override "rollout.steps=3.5": rollout.steps is 3.5, but must be a whole number of '
+            'Override "rollout.steps=3.5": rollout.steps is 3.5, but must be a whole number of '
             "at least 1 and at most 10000",
             "",
         ),
         (
             "run.tensorboard=yes",
-            'override "run.tensorboard=yes": run.tensorboard is the text "yes", but must be true '
+            'Override "run.tensorboard=yes": run.tensorboard is the text "yes", but must be true '
             "or false",
             "",
         ),
         (
             "objective.policy=grppo",
-            'override "objective.policy=grppo": objective.policy is the text "grppo", but must be '
+            'Override "objective.policy=grppo": objective.policy is the text "grppo", but must be '
             'one of "reinforce", "grpo", "none"',
             'did you mean "grpo"?',
         ),
         (
             "rollout.trained_steps=0,2",
-            'override "rollout.trained_steps=0,2": rollout.trained_steps is the text "0,2", but '
+            'Override "rollout.trained_steps=0,2": rollout.trained_steps is the text "0,2", but '
             'must be "all" or a list of step numbers',
             "",
         ),
         (
             "reward.0.options.x=[nan]",
-            'override "reward.0.options.x=[nan]": reward.0.options.x.0 is nan, but must be text, a '
+            'Override "reward.0.options.x=[nan]": reward.0.options.x.0 is nan, but must be text, a '
             "finite number, true or false, or a list or table of these",
             "",
         ),
@@ -156,14 +156,14 @@ def test_an_override_can_mend_the_file() -> None:
 )
 def test_refused(override: str, message: str, hint: str) -> None:
     found, advice = failure(REWARD, override)
-    assert found == message
+    assert found == f"{message}."
     assert hint in advice
     assert advice  # where nothing better is known, what the key is
 
 
 def test_no_reward_to_override() -> None:
     message, hint = failure("[run]\n", "reward.0.weight=1")
-    assert message == 'override "reward.0.weight=1": there is no reward 0; the recipe has 0'
+    assert message == 'Override "reward.0.weight=1": There is no reward 0; the recipe has 0.'
     assert hint == "add a [[reward]] section to the recipe"
 
 

@@ -279,7 +279,7 @@ def test_the_wrong_number_of_steps_is_refused() -> None:
 
 
 def test_a_trained_step_without_noise_is_refused() -> None:
-    with pytest.raises(RecipeError, match="step 0 is trained, but has no noise") as caught:
+    with pytest.raises(RecipeError, match="Step 0 is trained, but has no noise") as caught:
         make_plan(
             recipe("rollout.steps=1"),
             transitions=[(1, -1, 0)],

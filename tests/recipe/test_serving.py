@@ -34,21 +34,45 @@ REWARD = '[[reward]]\nname = "ocr"\n'
 @pytest.mark.parametrize(
     ("text", "phrase", "hint"),
     [
-        ("", "rewards.toml: there is no reward", "[[reward]]"),
-        ("[serve]\nprot = 1\n" + REWARD, ":2: unknown key serve.prot", "did you mean port?"),
-        (REWARD + "replica = 2", ":3: unknown key reward.0.replica", "did you mean replicas?"),
-        (REWARD + "xyzzy = 2", "unknown key reward.0.xyzzy", "keys are name, route, options"),
-        ("[server]\n" + REWARD, ":1: unknown key server", "did you mean serve?"),
-        ("[[reward]]\nroute = 'a'", ":1: reward.0.name: field required", "Registered name"),
-        (REWARD + "cpus = -1", ":3: reward.0.cpus: input should be greater", "CPUs that a"),
-        (REWARD + 'cpus = "1"', ":3: reward.0.cpus: input should be a valid number", "CPUs"),
-        (REWARD + "requirements = 'a'", ":3: reward.0.requirements: input should be", "pip"),
-        ("[serve]\nport = 99999\n" + REWARD, ":2: serve.port: input should be less", "Port"),
-        (REWARD + REWARD, ":4: two rewards are served as 'ocr'", "a route of its own"),
+        ("", "rewards.toml: There is no reward", "[[reward]]"),
+        ("[serve]\nprot = 1\n" + REWARD, ":2: Unknown key serve.prot", "you mean serve.port?"),
+        (
+            REWARD + "replica = 2",
+            ":3: Unknown key reward.0.replica",
+            "did you mean reward.replicas?",
+        ),
+        (
+            REWARD + "xyzzy = 2",
+            "Unknown key reward.0.xyzzy",
+            "[[reward]] takes name, route, options",
+        ),
+        ("[server]\n" + REWARD, ":1: Unknown section [server]", "did you mean [serve]?"),
+        ("[[reward]]\nroute = 'a'", ":1: reward.0.name is missing", "Registered name"),
+        (
+            REWARD + "cpus = -1",
+            ":3: reward.0.cpus is -1, but must be a number of at least 0",
+            "CPUs that a",
+        ),
+        (
+            REWARD + 'cpus = "1"',
+            ':3: reward.0.cpus is the text "1", but must be a number',
+            "without quotes: cpus = 1",
+        ),
+        (
+            REWARD + "requirements = 'a'",
+            ':3: reward.0.requirements is the text "a", but must be a list of texts',
+            "pip",
+        ),
+        (
+            "[serve]\nport = 99999\n" + REWARD,
+            ":2: serve.port is 99999, but must be a whole number of at least 1 and at most 65535",
+            "Port",
+        ),
+        (REWARD + REWARD, ":4: Two rewards are served as 'ocr'", "a route of its own"),
         (REWARD + 'route = "a/b"', ":3: 'a/b' can't be part of a URL", 'route = "a-b-reward"'),
         (REWARD + 'route = "status"', ":3: 'status' is taken", 'route = "status-reward"'),
         (REWARD + "replicas = 3\nmax_replicas = 2", ":4: max_replicas is 2, below", "0 = no more"),
-        (REWARD + "= 3", "not valid TOML", ""),
+        (REWARD + "= 3", "Not valid TOML", ""),
     ],
 )
 def test_a_fault_is_named(tmp_path: Path, text: str, phrase: str, hint: str) -> None:
@@ -61,5 +85,5 @@ def test_a_fault_is_named(tmp_path: Path, text: str, phrase: str, hint: str) -> 
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match=r"there is no recipe .*none\.toml"):
+    with pytest.raises(RecipeError, match=r"There is no recipe .*none\.toml"):
         load_serving(tmp_path / "none.toml")

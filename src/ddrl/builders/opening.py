@@ -81,7 +81,7 @@ def _read_tokenizers(files: BaseFiles) -> None:
             names = sorted(set(getattr(kind, "vocab_files_names", {}).values()))
             if names and not any((folder / part.name / name).exists() for name in names):
                 # Some tokenizers are then made without a vocabulary, and say nothing.
-                raise WeightsError(f"{what}: none of {', '.join(names)} is there.", hint=hint)
+                raise WeightsError(f"{what}. None of {', '.join(names)} is there.", hint=hint)
             if hasattr(kind, "from_pretrained"):
                 kind.from_pretrained(folder / part.name)
 

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 
 from ddrl.builders.keys import cache_key
 from ddrl.data.embedded.sources import CaptionedMedia
-from ddrl.disk import apply_umask
+from ddrl.disk import folder_beside, settle
 from ddrl.errors import DataError
 
 Progress = Callable[[str, int, int, str], None]
@@ -50,16 +50,14 @@ def make_once(
     folder = cache / f"{kind}-{cache_key(kind, key)[:16]}"
     if (folder / "key.json").exists():
         return folder, False
-    beside = cache / f".writing-{folder.name}-{os.getpid()}"
     try:
-        shutil.rmtree(beside, ignore_errors=True)
-        beside.mkdir(parents=True)
-        make(beside)
-        apply_umask(beside)
-        (beside / "key.json").write_text(text)
-        if not (folder / "key.json").exists():
-            shutil.rmtree(folder, ignore_errors=True)  # not ours: ours are renamed whole
-        beside.rename(folder)
+        with folder_beside(folder, name=f"{folder.name}-{os.getpid()}") as beside:
+            make(beside)
+            (beside / "key.json").write_text(text)
+            settle(beside)
+            if not (folder / "key.json").exists():
+                shutil.rmtree(folder, ignore_errors=True)  # not ours: ours are renamed whole
+            beside.rename(folder)
     except (OSError, SafetensorError) as error:
         if (folder / "key.json").exists():  # another process was faster
             return folder, False
@@ -67,6 +65,4 @@ def make_once(
             f"The cache {cache} can't be written: {getattr(error, 'strerror', None) or error}.",
             hint="set run.cache to a writable folder with free space",
         ) from error
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
     return folder, True

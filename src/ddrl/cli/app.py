@@ -90,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 
 def _account() -> int:
-    """The exit code of a command that has done its work: whether its results came through."""
+    """Return the exit code of a command that has done its work: did its results come through?"""
     failure = lost_results()
     if failure is None:
         return 0

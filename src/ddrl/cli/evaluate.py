@@ -41,7 +41,7 @@ def evaluate(
     model: ModelOption = None,
     verbose: Verbose = False,  # noqa: ARG001 - its callback does the work
 ) -> None:
-    """Measure runs beside the base they start from, and judge whether the reward was hacked.
+    """Measure runs against the base they start from, and judge whether the reward was hacked.
 
     Writes report.html, which needs no other file, and report.json.
     """

@@ -53,7 +53,7 @@ class Request:
 
 
 def draw(run: LoadedRun, request: Request) -> Tensor:
-    """The samples as uint8, prompt by prompt: (P S, H, W, 3), clips (P S, T, H, W, 3).
+    """Return the samples as uint8, prompt by prompt: (P S, H, W, 3), clips (P S, T, H, W, 3).
 
     Raises:
         DataError: the model does not know a prompt, or can't make the size.
@@ -189,7 +189,7 @@ def mp4(frames: Tensor, scale: int, *, fps: float) -> bytes:
 
 
 def _grid(pixels: Tensor, request: Request) -> Tensor:
-    """A row per prompt and a column per sample, on white."""
+    """Return a row per prompt and a column per sample, on white."""
     _, height, width, channels = pixels.shape
     cells = pixels.new_full(
         (len(request.prompts), request.num, height + _GAP, width + _GAP, channels), 255
@@ -203,7 +203,7 @@ def _grid(pixels: Tensor, request: Request) -> Tensor:
 
 
 def slug(text: str) -> str:
-    """A prompt as part of a file name: its letters, of any script, and digits."""
+    """Return a prompt as part of a file name: its letters, of any script, and digits."""
     from ddrl.disk import file_stem
 
     return file_stem(text) or "empty"
@@ -211,14 +211,11 @@ def slug(text: str) -> str:
 
 def _remove_earlier(folder: Path) -> None:
     """Remove what an earlier manifest lists, so that the folder holds one set of samples."""
-    from ddrl.disk import read_json
+    from ddrl.disk import read_object
 
     path = folder / "manifest.json"
-    try:
-        manifest: object = read_json(path)
-    except (OSError, ValueError):
-        return
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+    manifest = read_object(path)
+    if manifest.get("format") != FORMAT:
         return
     path.unlink()
     for entry in manifest["files"]:

@@ -126,7 +126,7 @@ def _request(
     seed: int | None,
     scale: int | None,
 ) -> Request:
-    """What to draw; of the data's own captions, each once, where no prompt is asked for.
+    """Return what to draw; of the data's own captions, each once, where no prompt is asked for.
 
     Where the data's prompts bring their own pictures, and no other is named, each is a caption with
     these.

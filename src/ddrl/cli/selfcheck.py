@@ -72,7 +72,7 @@ def _run(check: Check) -> Result:
 
 
 def all_checks(cache: Path) -> list[Check]:
-    """Every check, the cheap ones first."""
+    """Return every check, the cheap ones first."""
     reinstall = "install ddrl again: pip install --force-reinstall ddrl"
     return [
         Check("python", _python, ""),
@@ -204,7 +204,7 @@ def _two_steps() -> str:
 
 
 def _tiny_trainer(cache: str) -> Trainer:
-    """The smallest run there is: random weights, the brightness reward, two prompts."""
+    """Return the smallest run there is: random weights, the brightness reward, two prompts."""
     from ddrl.jobs.train.trainer import build_job
     from ddrl.recipe import parse_recipe
 

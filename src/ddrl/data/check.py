@@ -90,7 +90,7 @@ class DataReport:
         return dict(sorted(Counter(problem.kind for problem in self.broken).items()))
 
     def lines(self) -> list[str]:
-        """The report for a terminal."""
+        """Return the report for a terminal."""
         rows = [
             ("samples", f"{self.num_samples}: {self.num_images} images, {self.num_videos} videos"),
             ("captions", f"{self.num_captions} distinct"),
@@ -113,7 +113,7 @@ class DataReport:
         return lines
 
     def as_json(self) -> dict[str, object]:
-        """The report as JSON; ``format`` names its version."""
+        """Return the report as JSON; ``format`` names its version."""
         values = {
             field.name: getattr(self, field.name)
             for field in dataclasses.fields(self)
@@ -272,7 +272,7 @@ def _count(
 
 
 def _every_bucket(counts: Counter[str], framing: Framing | None) -> dict[str, int]:
-    """How many each bucket has, the most first; those that nothing goes to last."""
+    """Return how many each bucket has, the most first; those that nothing goes to last."""
     empty = [] if framing is None else [str(one) for one in framing.buckets]
     return {**dict(counts.most_common()), **{name: 0 for name in empty if not counts[name]}}
 

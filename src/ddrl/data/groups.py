@@ -35,7 +35,7 @@ class Hand:
 
 
 def num_synthetic(anchors_per_group: int, share: float) -> int:
-    """How many of a mixed group's anchors are synthetic: the share, but at least one of each."""
+    """Return how many of a mixed group's anchors are synthetic, at least one of each kind."""
     return max(0, min(max(round(share * anchors_per_group), 1), anchors_per_group - 1))
 
 
@@ -115,7 +115,7 @@ class Dealer:
         return torch.cat([real, synthetic])[order]
 
     def _next(self, pool_id: int, turn: int, wanted: int) -> Tensor:
-        """The rows that a pool gives at its ``turn``-th time: it is shuffled anew when used up."""
+        """Return a pool's rows of its ``turn``-th time; a used up pool is shuffled again."""
         pool = self._pools[pool_id]
         rows = torch.empty(wanted, dtype=torch.int64)
         filled = 0

@@ -177,7 +177,7 @@ def read_text(locator: Locator) -> bytes:
 
 
 def read_lines(path: Path) -> Iterator[bytes]:
-    """The lines of a file, one at a time.
+    """Yield the lines of a file, one at a time.
 
     Yields:
         Lines without their end. One that is longer than a text comes cut off, longer by a byte

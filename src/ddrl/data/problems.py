@@ -122,7 +122,7 @@ class BrokenFileError(DataError):
 
 
 def no_memory(path: str) -> BrokenFileError:
-    """The fault of a file that takes more memory than there is."""
+    """Return the fault of a file that takes more memory than there is."""
     message = "takes more memory than there is"
     return BrokenFileError(path, "too_large", message, hint="scale it down")
 

@@ -90,7 +90,7 @@ class SizedDealer:
         return Hand(torch.tensor([turn.prompt for turn in turns]), torch.cat(rows), size)
 
     def steps_by_size(self, num_steps: int) -> list[int]:
-        """How many of the first steps each size has."""
+        """Return how many of the first steps each size has."""
         if num_steps:
             self.deal(num_steps - 1)
         counts = Counter(size for size, _ in self._hands[:num_steps])
@@ -115,7 +115,7 @@ class SizedDealer:
             self._waiting[size].clear()
 
     def _own_row(self, prompt: int, epoch: int) -> int:
-        """The row whose size a prompt has in an epoch: each of its own once in as many epochs."""
+        """Return the row whose size a prompt has in an epoch: each of its own equally often."""
         rows = self._own[prompt]
         if len(rows) == 1:
             return rows[0]
@@ -124,14 +124,14 @@ class SizedDealer:
         return rows[int(order[place])]
 
     def _shuffled(self, purpose: str, length: int, turn: int) -> list[int]:
-        """A named order, of which the last is kept: it is asked for place by place."""
+        """Return a named order, of which the last is kept: it is asked for place by place."""
         if self._order.get(purpose, (-1, []))[0] != turn:
             order = permutation(length, self._seed, purpose, turn)
             self._order[purpose] = (turn, order.tolist())
         return self._order[purpose][1]
 
     def _rows(self, turn: _Turn) -> Tensor:
-        """The data rows of a turn: the next of its pool, which is shuffled anew when used up."""
+        """Return the data rows of a turn: its pool's next; a used up pool is shuffled again."""
         wanted = self._anchors_per_group
         rows = torch.empty(wanted, dtype=torch.int64)
         pool, filled = self._pool(turn.pool) if wanted else rows, 0

@@ -37,7 +37,7 @@ _NO_SPLITS = frozenset({"data", "part", "shard", "chunk"})  # such as data-00000
 
 
 def split_of(name: str, *, is_container: bool = False) -> str:
-    """The split that a path says, or an empty string.
+    """Return the split that a path says, or an empty string.
 
     Args:
         name: path relative to the data set.
@@ -56,7 +56,7 @@ def split_of(name: str, *, is_container: bool = False) -> str:
 
 
 def split_of_value(value: object) -> str:
-    """The split that a cell of a column ``split`` names, or an empty string."""
+    """Return the split that a cell of a column ``split`` names, or an empty string."""
     text = value.strip() if isinstance(value, str) else ""
     return _WORDS.get(text.lower(), text)
 
@@ -80,7 +80,7 @@ class Splits:
     def choose(
         self, splits: Iterable[str], *, unit: str = "", may_be_subject: bool = False
     ) -> frozenset[str]:
-        """Which splits are taken.
+        """Return which splits are taken.
 
         Args:
             splits: the split of every file or row, an empty string where it has none.

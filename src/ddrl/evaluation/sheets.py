@@ -64,7 +64,7 @@ def _file_names(names: Iterable[str]) -> dict[str, str]:
 
 
 def read_sheet(path: Path) -> NDArray[np.uint8]:
-    """The pictures of a sheet, uint8 (P, S, H, W, 3).
+    """Return the pictures of a sheet, uint8 (P, S, H, W, 3).
 
     Raises:
         DataError: there is no such file, or it is no sheet.

@@ -1,9 +1,7 @@
 """What a run is: a TOML file, checked, with every key documented. Loads no torch.
 
-Reading order: ``sections`` (the keys), ``steps``, ``anchors`` and ``checks`` (what goes together),
-``schema`` (the whole), ``toml`` and ``keys`` (the recipe as text and as data), ``overrides``,
-``shipped``, ``problems``, ``paths``, ``load`` and ``reading`` (from a name or file to a recipe),
-``memory`` and ``plan`` (what it amounts to), ``options`` (the documentation).
+Reading order: ``sections`` (the keys), ``schema`` (the whole), ``rules`` (what goes together),
+``reading`` (from a name or file to a recipe, and back to text), ``plan`` (what it amounts to).
 """
 
 from ddrl.recipe.plan.lines import format_size
@@ -13,13 +11,13 @@ from ddrl.recipe.reading.finished import read_finished
 from ddrl.recipe.reading.load import load_recipe, parse_recipe
 from ddrl.recipe.reading.options import options_table
 from ddrl.recipe.reading.paths import resolve_paths
-from ddrl.recipe.reading.toml import (
+from ddrl.recipe.reading.resume import (
     CHANGEABLE_ON_RESUME,
     bit_changes,
     difference,
-    dump_toml,
     resume_conflicts,
 )
+from ddrl.recipe.reading.toml import dump_toml
 from ddrl.recipe.recipe import Recipe
 from ddrl.recipe.steps import stochastic_steps, trained_steps
 

@@ -21,12 +21,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import BeforeValidator, Field
 
 from ddrl.disk import file_stem
 from ddrl.errors import RecipeError
-from ddrl.recipe.reading.keys import nearest
-from ddrl.recipe.reading.load import load_recipe, parse_tables, read_text
+from ddrl.recipe.reading.document import parse_document, read_text
+from ddrl.recipe.reading.load import load_recipe
 from ddrl.recipe.reading.shipped import shipped
 from ddrl.recipe.recipe import Recipe
 from ddrl.recipe.sections.base import Section, as_tuple
@@ -54,7 +54,9 @@ class Comparison(Section):
     seeds: Seeds = Field((0, 1, 2), min_length=1, description="Seeds of every run.")
     set: Texts = Field((), description="Overrides of all runs; a variant's own come after.")
     variant: Annotated[tuple[Variant, ...], BeforeValidator(as_tuple)] = Field(
-        min_length=1, description="The methods, in the order of the report."
+        min_length=1,
+        description="The methods, in the order of the report.",
+        examples=['name = "DDRL"'],
     )
 
 
@@ -96,25 +98,22 @@ def load_comparison(paths: Sequence[Path]) -> tuple[Comparison, Path]:
     Raises:
         RecipeError: a file can't be read, or is not what it should be.
     """
-    if len(paths) > 1 or not _has_variants(paths[0]):
+    path, *others = paths
+    document = None if others else parse_document(read_text(path), origin=str(path))
+    if document is None or "variant" not in document.tables:
         names = [path.stem for path in paths]
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
             raise RecipeError(
-                f"two recipes are called {twice}", hint="variants are named after their files"
+                f"Two recipes are called {twice}.", hint="variants are named after their files"
             )
         variants = tuple(Variant(name=p.stem, recipe=str(p.absolute())) for p in paths)
         return Comparison(variant=variants), Path()
-    path = paths[0]
-    data = _read(path)
-    try:
-        return Comparison.model_validate(data), path.parent
-    except ValidationError as error:
-        raise _explain(error, path) from None
+    return document.check(Comparison), path.parent
 
 
 def plan_runs(comparison: Comparison, beside: Path) -> tuple[PlannedRun, ...]:
-    """Every run of a comparison, variant by variant, beta by beta, seed by seed.
+    """Return every run of a comparison, variant by variant, beta by beta, seed by seed.
 
     Args:
         comparison: what is compared.
@@ -133,7 +132,7 @@ def plan_runs(comparison: Comparison, beside: Path) -> tuple[PlannedRun, ...]:
     twice = next((run for run in runs if folders.count(run.folder) > 1), None)
     if twice is not None:
         raise RecipeError(
-            f'two runs of the comparison are called "{twice.label}" with seed {twice.seed}',
+            f'Two runs of the comparison are called "{twice.label}" with seed {twice.seed}.',
             hint="give each variant a name of its own, and each beta and seed once",
         )
     return tuple(runs)
@@ -145,7 +144,7 @@ def _runs_of(
     name = variant.recipe or comparison.recipe
     if not name:
         raise RecipeError(
-            f'variant "{variant.name}" has no recipe',
+            f'Variant "{variant.name}" has no recipe.',
             hint='write recipe = "PATH" above the first [[variant]], or into this one',
         )
     path = beside / name
@@ -172,7 +171,7 @@ def _label(variant: Variant, beta: float | None) -> str:
 
 
 def _stems(comparison: Comparison) -> dict[str, str]:
-    """How the folders of each label begin; a hash tells labels apart that would begin alike."""
+    """Return how the folders of each label begin; labels that would begin alike get a hash."""
     labels = {_label(one, beta) for one in comparison.variant for beta in one.beta or (None,)}
     stems = {label: file_stem(label, also=".", limit=100) for label in labels}
     counts = Counter(stems.values())
@@ -182,26 +181,3 @@ def _stems(comparison: Comparison) -> dict[str, str]:
         else f"{stem}-{hashlib.sha256(label.encode()).hexdigest()[:8]}".lstrip("-")
         for label, stem in stems.items()
     }
-
-
-def _has_variants(path: Path) -> bool:
-    return "variant" in _read(path)
-
-
-def _read(path: Path) -> dict[str, object]:
-    return parse_tables(read_text(path), origin=str(path))
-
-
-def _explain(error: ValidationError, path: Path) -> RecipeError:
-    """The first fault, in words."""
-    found = error.errors()[0]
-    where = ".".join(map(str, found["loc"]))
-    fields = Variant.model_fields if found["loc"][0] == "variant" else Comparison.model_fields
-    if found["type"] == "extra_forbidden":
-        close = nearest(str(found["loc"][-1]), list(fields))
-        hint = f"did you mean {close}?" if close else f"keys are {', '.join(fields)}"
-        return RecipeError(f"{path}: unknown key {where}", hint=hint)
-    reason = found["msg"][:1].lower() + found["msg"][1:]
-    last = next((str(part) for part in reversed(found["loc"]) if str(part) in fields), "")
-    hint = f"{last}: {fields[last].description}" if last else ""
-    return RecipeError(f"{path}: {where}: {reason}", hint=hint)

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from ddrl.disk import read_document
 from ddrl.errors import UsageError
 from ddrl.recipe.reading.keys import KeySpec, key_specs, nearest, section_names
+from ddrl.recipe.reading.resume import resume_rule
 from ddrl.recipe.reading.shipped import COMPARISONS, shipped
-from ddrl.recipe.reading.toml import format_value, parse_toml, resume_rule
+from ddrl.recipe.reading.toml import format_value, parse_toml
 
 _POSITION = re.compile(r"\.\d+(?=\.|$)")
 
@@ -30,7 +31,7 @@ class Explanation:
 
 
 def find_keys(name: str) -> tuple[KeySpec, ...]:
-    """The keys that a name means: one, all of a section, or all whose last part it is.
+    """Return the keys that a name means: one, all of a section, or all whose last part it is.
 
     Args:
         name: ``objective.beta``, ``objective``, ``[objective]``, ``beta`` or ``reward.0.weight``.
@@ -51,7 +52,7 @@ def find_keys(name: str) -> tuple[KeySpec, ...]:
 
 
 def _sections() -> set[str]:
-    """Every section, also those that hold sections only."""
+    """Return every section, also those that hold sections only."""
     return {
         ".".join(parts[: count + 1])
         for parts in (section.split(".") for section in section_names() if section)
@@ -70,7 +71,7 @@ def _near(wanted: str) -> str:
 
 
 def explain(spec: KeySpec) -> Explanation:
-    """All that ddrl knows of a key."""
+    """Return all that ddrl knows of a key."""
     return Explanation(spec, resume_rule(spec.key), tuple(_set_by(spec.key)))
 
 
@@ -85,7 +86,7 @@ def _set_by(key: str) -> list[tuple[str, str]]:
 
 
 def _values(table: object, parts: list[str]) -> list[object]:
-    """What stands at a dotted key, once for each table of a list of tables."""
+    """Return what stands at a dotted key, once for each table of a list of tables."""
     if not parts:
         return [table]
     if isinstance(table, list):

@@ -37,7 +37,7 @@ class Extra:
 
 
 def missing_extras(recipe: Recipe, *, is_trained: bool = True) -> list[Extra]:
-    """What the recipe's own keys need and is not installed; rewards have cards that say theirs.
+    """Return what the recipe's own keys need and is not installed; rewards' cards say theirs.
 
     Args:
         recipe: which.

@@ -25,7 +25,7 @@ class Fields(Section):
     model: ModelSection = Field(default_factory=ModelSection, description="The model.")
     data: DataSection = Field(default_factory=DataSection, description="The data.")
     reward: Annotated[tuple[RewardSection, ...], BeforeValidator(as_tuple)] = Field(
-        min_length=1, description="The rewards."
+        min_length=1, description="The rewards.", examples=['name = "classifier"']
     )
     scoring: ScoringSection = Field(
         default_factory=ScoringSection,
@@ -37,7 +37,7 @@ class Fields(Section):
         default_factory=OptimizerSection, description="The optimizer."
     )
     evaluation: EvaluationSection = Field(
-        default_factory=EvaluationSection, description="What is measured beside the reward."
+        default_factory=EvaluationSection, description="What is measured in addition to the reward."
     )
     guard: GuardSection = Field(default_factory=GuardSection, description="What stops the run.")
     run: RunSection = Field(default_factory=RunSection, description="Length, place and machine.")

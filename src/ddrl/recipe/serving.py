@@ -14,16 +14,14 @@ replicas = 2
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import BeforeValidator, Field
 
-from ddrl.errors import RecipeError
-from ddrl.recipe.reading.keys import nearest
-from ddrl.recipe.reading.load import parse_tables, read_text
-from ddrl.recipe.reading.toml import KeyPath, format_value, line_numbers
+from ddrl.recipe.reading.document import parse_document, read_text
+from ddrl.recipe.reading.problems import Problem
 from ddrl.recipe.sections.base import Options, Section, as_tuple
 
 Texts = Annotated[tuple[str, ...], BeforeValidator(as_tuple)]
@@ -103,7 +101,7 @@ class Serving(Section):
 
     serve: ServeSection = Field(default_factory=ServeSection, description="The service.")
     reward: Annotated[tuple[ServedRewardSection, ...], BeforeValidator(as_tuple)] = Field(
-        min_length=1, description="The rewards that are served."
+        min_length=1, description="The rewards that are served.", examples=['name = "ocr"']
     )
 
 
@@ -113,84 +111,33 @@ def load_serving(path: Path) -> Serving:
     Raises:
         RecipeError: it can't be read, or is not what it should be; names file, line and key.
     """
-    text = read_text(path)
-    data = parse_tables(text, origin=str(path))
-    lines = line_numbers(text)
-    try:
-        serving = Serving.model_validate(data)
-    except ValidationError as error:
-        raise _explain(error, path, lines) from None
-    for place, message, hint in _conflicts(serving):
-        where = f"{path}:{lines[place]}" if place in lines else str(path)
-        raise RecipeError(f"{where}: {message}", hint=hint)
+    document = parse_document(read_text(path), origin=str(path))
+    serving = document.check(Serving)
+    for problem in _conflicts(serving):
+        raise document.error(problem)
     return serving
 
 
-def _conflicts(serving: Serving) -> Iterator[tuple[KeyPath, str, str]]:
-    """What the keys of a service can't be together: the key, what is wrong, and a hint."""
-    seen: dict[str, int] = {}
+def _conflicts(serving: Serving) -> Iterator[Problem]:
+    """Yield what the keys of a service can't be together."""
+    seen = set()
     for i, reward in enumerate(serving.reward):
-        key = "route" if reward.route else "name"
-        place: KeyPath = ("reward", i, key)
+        place = (("reward", i, "route" if reward.route else "name"),)
         if not ROUTE.fullmatch(reward.path) or reward.path in TAKEN:
             wrong = "is taken" if reward.path in TAKEN else "can't be part of a URL"
-            yield (
+            yield Problem(
                 place,
-                f"{reward.path!r} {wrong}",
+                f"{reward.path!r} {wrong}.",
                 "give it a route of letters, digits, - and _, for example route = "
                 f'"{re.sub("[^A-Za-z0-9]+", "-", reward.path).strip("-")}-reward"',
             )
         if reward.path in seen:
             hint = 'give one of them a route of its own, for example route = "large"'
-            yield place, f"two rewards are served as {reward.path!r}", hint
-        seen[reward.path] = i
+            yield Problem(place, f"Two rewards are served as {reward.path!r}.", hint)
+        seen.add(reward.path)
         if 0 < reward.max_replicas < reward.replicas:
-            yield (
-                ("reward", i, "max_replicas"),
-                f"max_replicas is {reward.max_replicas}, below replicas = {reward.replicas}",
+            yield Problem(
+                (("reward", i, "max_replicas"),),
+                f"max_replicas is {reward.max_replicas}, below replicas = {reward.replicas}.",
                 "0 = no more than replicas",
             )
-
-
-def _explain(error: ValidationError, path: Path, lines: Mapping[KeyPath, int]) -> RecipeError:
-    """The first fault, in words; what is missing last, since a misspelt key may explain it."""
-    found = min(error.errors(), key=lambda one: one["type"] in ("missing", "too_short"))
-    place: KeyPath = tuple(found["loc"])
-    known = next((place[:n] for n in range(len(place), 0, -1) if place[:n] in lines), ())
-    where = f"{path}:{lines[known]}" if known else str(path)
-    name = ".".join(map(str, place))
-    sections: dict[str, type[Section]] = {"serve": ServeSection, "reward": ServedRewardSection}
-    section = sections.get(str(place[0]), Serving) if len(place) > 1 else Serving
-    fields = section.model_fields
-    last = str(place[-1])
-    if found["type"] == "extra_forbidden":
-        close = nearest(last, list(fields))
-        hint = f"did you mean {close}?" if close else f"keys are {', '.join(fields)}"
-        return RecipeError(f"{where}: unknown key {name}", hint=hint)
-    if found["type"] in ("missing", "too_short") and name == "reward":
-        return RecipeError(
-            f"{path}: there is no reward",
-            hint='add a [[reward]] section with a line such as name = "ocr"',
-        )
-    reason = found["msg"][:1].lower() + found["msg"][1:]
-    field = next((str(one) for one in reversed(place) if str(one) in fields), "")
-    hint = f"{field}: {fields[field].description}" if field else ""
-    return RecipeError(f"{where}: {name}: {reason}", hint=hint)
-
-
-def serving_table() -> str:
-    """A Markdown table of every key of a service's file."""
-    rows = ["| Key | Default | Meaning |", "| --- | --- | --- |"]
-    sections: dict[str, type[Section]] = {
-        "[serve]": ServeSection,
-        "[[reward]]": ServedRewardSection,
-    }
-    for header, section in sections.items():
-        for name, field in section.model_fields.items():
-            if field.is_required():
-                default = "required"
-            else:
-                value = field.get_default(call_default_factory=True, validated_data={})
-                default = f"`{format_value(value)}`"
-            rows.append(f"| `{header}` `{name}` | {default} | {field.description} |")
-    return "\n".join(rows) + "\n"

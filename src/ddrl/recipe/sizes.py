@@ -35,6 +35,6 @@ def read_sizes(texts: Iterable[str], *, frames: int = 1) -> tuple[tuple[int, int
 
 
 def size_name(size: tuple[int, int, int]) -> str:
-    """A size as ``data.sizes`` has it, with its frames where it is of clips."""
+    """Return a size as ``data.sizes`` has it, with its frames where it is of clips."""
     height, width, frames = size
     return f"{width}x{height}" + (f"x{frames}" if frames > 1 else "")

@@ -6,7 +6,7 @@ from ddrl.recipe.sections.run import RolloutSection, StepSelection
 
 
 def ends_without_noise(rollout: RolloutSection) -> bool:
-    """Whether the kernel's last step has std 0 at every eta, as for ``ddim`` and ``cps``.
+    """Return whether the kernel's last step has std 0 at every eta, as for ``ddim`` and ``cps``.
 
     Both scale their noise by s, and s is 0 there. Eq. (T1).
     """
@@ -14,7 +14,7 @@ def ends_without_noise(rollout: RolloutSection) -> bool:
 
 
 def is_deterministic(rollout: RolloutSection) -> bool:
-    """Whether the kernel adds no noise at all, so that eq. (T2) has no density."""
+    """Return whether the kernel adds no noise at all, so that eq. (T2) has no density."""
     return rollout.kernel == "ode" or rollout.eta == 0
 
 

@@ -11,11 +11,9 @@ from typing import Any
 
 import torch
 
-from ddrl.disk import read_json
 from ddrl.evaluation.measures.result import Curves, RunResult
 from ddrl.recipe import Recipe
 from ddrl.recipe.sizes import size_name
-from ddrl.runs.folder import RunFolder
 from ddrl.runs.loaded import LoadedRun
 
 
@@ -83,7 +81,7 @@ def environment(runs: Sequence[LoadedRun], origin: Mapping[str, Any]) -> dict[st
     heldout = runs[0].corpus.real
     is_real = runs[0].recipe.data.source != "prompts"
     kind = "samples" if is_real else "samples of the base model, for prompts that are held out"
-    info = _info(runs[0])
+    info = runs[0].info
     return {
         "Code": f"ddrl {version('ddrl')}, {commits_in_words(origin)}",
         "Hardware": str(info.get("hardware", "unknown")),
@@ -119,15 +117,6 @@ def commits_in_words(origin: Mapping[str, Any]) -> str:
     if trained == audited:
         return f"commit {trained}"
     return f"trained at commit {trained}, audited at another commit, {audited}"
-
-
-def _info(run: LoadedRun) -> dict[str, Any]:
-    """What the run was started with; a report does not fail for want of it."""
-    try:
-        info = read_json(RunFolder(run.folder).info)
-    except (OSError, ValueError):
-        return {}
-    return info if isinstance(info, dict) else {}
 
 
 def reproduce(

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -15,7 +13,7 @@ import torch
 from safetensors import SafetensorError
 
 from ddrl.builders.store import Progress
-from ddrl.disk import apply_umask, read_json
+from ddrl.disk import folder_beside, read_object, settle
 from ddrl.errors import UsageError
 from ddrl.models.lora.adapter import has_lora, lora_rank
 from ddrl.models.lora.export import save_lora
@@ -130,19 +128,13 @@ def _write_export(run: LoadedRun, target: Path, form: ExportForm, hub_id: str) -
     """
     _check_target(target)
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        beside = Path(
-            tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
-        )
-        try:
+        with folder_beside(target) as beside:
             what, load = _save_weights(run, beside, target, form, hub_id)
             card = render_card(run, what=what, load=load)
             (beside / "README.md").write_text(card, encoding="utf-8")
             _write_manifest(run, beside)
-            apply_umask(beside)
+            settle(beside)
             _put(beside, target)
-        finally:
-            shutil.rmtree(beside, ignore_errors=True)
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UsageError(
@@ -226,11 +218,8 @@ def _check_target(target: Path) -> None:
 
 def _earlier(target: Path) -> list[str] | None:
     """The files of the export that is there, or None where there is none."""
-    try:
-        manifest: object = read_json(target / MANIFEST)
-    except (OSError, ValueError):
-        return None
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+    manifest = read_object(target / MANIFEST)
+    if manifest.get("format") != FORMAT:
         return None
     return [str(name) for name in manifest.get("files", [])]
 

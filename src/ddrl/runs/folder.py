@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ddrl.disk import read_document, read_json
+from ddrl.disk import read_document, read_object
 from ddrl.errors import UsageError
 from ddrl.recipe import Recipe, read_finished
 
@@ -87,8 +87,4 @@ def read_recipe(run: RunFolder, overrides: Sequence[str] = ()) -> Recipe:
 
 def read_info(run: RunFolder) -> Mapping[str, Any]:
     """What ``run.json`` says; nothing depends on it, so that a run without it is still a run."""
-    try:
-        info: object = read_json(run.info)
-    except (OSError, ValueError):
-        return {}
-    return info if isinstance(info, dict) else {}
+    return read_object(run.info)

@@ -12,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from ddrl.disk import read_json
+from ddrl.disk import read_object
 from ddrl.recipe import Recipe
 
 FORMAT = "ddrl-run/1"
@@ -158,12 +158,7 @@ def _shown(path: Path) -> str:
 
 def _commits_of_run(folder: Path) -> list[str]:
     """The commits that a run was trained at; a result does not fail for want of them."""
-    try:
-        info = read_json(folder / "run.json")
-    except (OSError, ValueError):
-        return [""]
-    if not isinstance(info, dict):
-        return [""]
+    info = read_object(folder / "run.json")
     before = [str(one.get("commit_before", "")) for one in info.get("resumed", [])]
     return [*before, str(info.get("commit", ""))]
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ddrl.disk import read_json
+from ddrl.disk import read_object
 from ddrl.evaluation.pages.watch_page import Series, State, Watched
 from ddrl.runs.describe import method
 from ddrl.runs.folder import RunFolder, read_recipe
@@ -40,7 +40,7 @@ def watch_run(folder: Path, *, is_held: bool | None) -> Watched:
     state, sentence = _state(run, step, total, alive=alive)
     recent = [float(row["seconds"]) for row in trained[-_RECENT:]]
     is_running = state == "running" and recent
-    shown, info = newest_sheet(run.shown), _mapping(run.info)
+    shown, info = newest_sheet(run.shown), read_object(run.info)
     command = info.get("command", [])
     now = time.time()
     return Watched(
@@ -78,7 +78,7 @@ def _state(run: RunFolder, step: int, total: int, *, alive: bool) -> tuple[State
         return "running", "" if step else "No step is finished yet: model and data are made ready."
     saved = max(CheckpointFolder(run.checkpoints).steps(), default=0)
     kept = f"The newest checkpoint is of step {saved}" if saved else "There is no checkpoint yet"
-    stop = _mapping(run.stopped)
+    stop = read_object(run.stopped)
     if stop:
         reason = str(stop.get("reason", ""))
         hint = f" Hint: {stop['hint']}." if stop.get("hint") else ""
@@ -105,12 +105,3 @@ def _is_fresh(path: Path) -> bool:
         return time.time() - path.stat().st_mtime < _FRESH
     except OSError:
         return False
-
-
-def _mapping(path: Path) -> Mapping[str, Any]:
-    """A JSON object; empty where it is not there, or something else."""
-    try:
-        value: object = read_json(path)
-    except (OSError, ValueError):
-        return {}
-    return value if isinstance(value, dict) else {}

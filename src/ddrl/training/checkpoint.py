@@ -25,7 +25,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from ddrl.disk import apply_umask, read_json
+from ddrl.disk import folder_beside, read_json, settle
 from ddrl.errors import CheckpointError
 from ddrl.training.manifest import Checkpoint, read_manifest, replace_json, step_of, write_manifest
 
@@ -93,25 +93,21 @@ class CheckpointFolder:
         Raises:
             CheckpointError: it can't be written; earlier ones are untouched.
         """
-        final, beside = self.path(step), self.folder / f".writing-{step:08d}"
+        final = self.path(step)
         checkpoint = Checkpoint(final, step, recipe, dict(notes or {}))
         with _named_errors(final):
             for half in self.folder.glob(".*-*"):
                 if HALF.fullmatch(half.name):
                     shutil.rmtree(half, ignore_errors=True)
-            beside.mkdir(parents=True)
-            try:
+            with folder_beside(final, name=f"{step:08d}") as beside:
                 for name, values in tensors.items():
                     contiguous = {k: v.detach().contiguous() for k, v in values.items()}
                     save_file(contiguous, beside / f"{name}.safetensors")
                 torch.save(dict(state), beside / "state.pt")
                 write_manifest(beside, checkpoint)
-                apply_umask(beside)
+                settle(beside)
                 self._make_way(final)
                 beside.rename(final)
-            except BaseException:
-                shutil.rmtree(beside, ignore_errors=True)
-                raise
         self._passed_over.discard(step)
         self._prune(step)
         return checkpoint

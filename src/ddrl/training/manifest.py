@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -79,7 +78,6 @@ def write_manifest(folder: Path, checkpoint: Checkpoint) -> None:
     files = {}
     for path in sorted(folder.iterdir()):
         with path.open("rb") as file:
-            os.fsync(file.fileno())
             files[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
     manifest = {
         "format": FORMAT,

@@ -83,18 +83,9 @@ def encode_files(
     Raises:
         DataError: as :func:`files_corpus`.
     """
-    work = _work(recipe, model, progress)
+    work = filler_of(recipe, model, progress)
     samples = find_files(recipe)
-    report = encode(
-        samples,
-        work.cache,
-        media=work.media,
-        text=work.text,
-        given=work.given,
-        framing=work.framing,
-        on_broken=recipe.data.on_broken,
-        progress=work.progress,
-    )
+    report = encode(samples, work, on_broken=recipe.data.on_broken)
     logger.info("%s", "; ".join(" ".join(line.split()) for line in report.lines()))
     return samples, report
 
@@ -103,7 +94,7 @@ def _encode_hub(
     recipe: Recipe, model: DiffusersModel, progress: Progress | None
 ) -> tuple[MediaOf, EncodeReport]:
     """Encode a set of the hub as a stream; all that its latents depend on names its folder."""
-    section, work = recipe.data, _work(recipe, model, progress)
+    section, work = recipe.data, filler_of(recipe, model, progress)
     stream, key = hub_stream(recipe)
     encoders = [work.media.fingerprint, work.text.fingerprint, model.given_frames]
     made_from = [key, encoders, str(work.text.dtype), dataclasses.asdict(work.framing)]
@@ -120,7 +111,7 @@ def _encode_hub(
     return streamed.media, report
 
 
-def _work(recipe: Recipe, model: DiffusersModel, progress: Progress | None) -> Filler:
+def filler_of(recipe: Recipe, model: DiffusersModel, progress: Progress | None) -> Filler:
     """What encodes the recipe's media.
 
     Raises:
@@ -147,8 +138,8 @@ def _work(recipe: Recipe, model: DiffusersModel, progress: Progress | None) -> F
         # Latents lack the latent frames that are given, so that these are part of what they are.
         MediaEncoder(encode_media, f"{fingerprint}/{model.given_latents}", torch.float32),
         text_encoder(model),
-        given if num_given else None,
         framing_of(recipe),
+        given if num_given else None,
         None if progress is None else lambda what, i, n: progress(what, i, n, ""),
     )
 

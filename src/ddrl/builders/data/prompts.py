@@ -10,16 +10,13 @@ import torch
 from torch import Tensor
 
 from ddrl.builders.data.corpus import Corpus, Part, Real, heldout_ids
-from ddrl.builders.data.encoding import encoded_cache, text_encoder, text_notes
+from ddrl.builders.data.encoding import filler_of, text_notes
 from ddrl.builders.identity import text_hash
 from ddrl.builders.store import Progress
 from ddrl.builders.synthetic.drawing import synthesize
 from ddrl.builders.verify import DataRow
-from ddrl.data.encoded.encoders import MediaEncoder
-from ddrl.data.encoded.filling import Filler
 from ddrl.data.encoded.stored import StoredConditions
 from ddrl.data.layouts.prompts import read_prompts
-from ddrl.data.media.framing import Bucket, Framing
 from ddrl.data.samples import sample_id
 from ddrl.errors import DataError
 from ddrl.models.adapter.diffusers_model import DiffusersModel
@@ -81,15 +78,8 @@ def prompts_parts(
     (size,) = section.shapes
     shape = model.latent_shape(*size)
     prompts = read_prompts(Path(section.path), on_broken=section.on_broken)
-    cache, text = encoded_cache(recipe), text_encoder(model)
-    keys = Filler(
-        cache,
-        MediaEncoder(None, text.fingerprint),
-        text,
-        None,
-        Framing((Bucket(*size),)),
-        None if progress is None else lambda what, i, n: progress(what, i, n, ""),
-    ).texts(list(prompts))
+    work = filler_of(recipe, model, progress)
+    cache, keys = work.cache, work.texts(list(prompts))
     text_notes(model, prompts)
     kind = type(model.encode([""]))
     held = heldout_ids([sample_id(prompt) for prompt in prompts], section.heldout)

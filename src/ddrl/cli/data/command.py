@@ -140,7 +140,7 @@ def check(
 
 
 def _framing(sizes: Sequence[str], frames: int | None, fps: float | None) -> Framing | None:
-    """What samples are brought to, if sizes are given."""
+    """Return what samples are brought to, if sizes are given."""
     if not sizes:
         return None
     from ddrl.data.media.framing import Bucket, Framing
@@ -158,7 +158,7 @@ def _framing(sizes: Sequence[str], frames: int | None, fps: float | None) -> Fra
 
 
 def _reader(model: str) -> Callable[[Sequence[str]], Sequence[str]] | None:
-    """What counts captions in the tokens of a model, if one is given."""
+    """Return what counts captions in the tokens of a model, if one is given."""
     if not model:
         return None
     from ddrl.models.files.text_limits import read_limits

@@ -76,7 +76,7 @@ def synthesize(
 
 
 def _earlier(folder: Path) -> dict[str, list[Path]]:
-    """The samples that are in a folder: the files of each, by name, its record first.
+    """Return the samples that are in a folder: the files of each, by name, its record first.
 
     Raises:
         UsageError: the folder holds anything else, or can't be read.
@@ -105,13 +105,9 @@ def _earlier(folder: Path) -> dict[str, list[Path]]:
 
 
 def _is_ours(path: Path) -> bool:
-    from ddrl.disk import read_json
+    from ddrl.disk import read_object
 
-    try:
-        record: object = read_json(path)
-    except (OSError, ValueError):
-        return False
-    return isinstance(record, dict) and record.get("format") == FORMAT
+    return read_object(path).get("format") == FORMAT
 
 
 def _write(

@@ -48,7 +48,7 @@ def audit(
 ) -> None:
     """See whether a reward measures what you think, before you train on it.
 
-    Scores samples beside copies that are changed in one way each (another prompt, blur, noise,
+    Scores samples and copies that are changed in one way each (another prompt, blur, noise,
     saturation, a blank picture, a frozen clip, ...) and says what speaks against the reward.
     """
     options = dict(_parse(text) for text in option or [])

@@ -38,7 +38,7 @@ def list_rewards(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     verbose: Verbose = False,  # noqa: ARG001 - its callback does the work
 ) -> None:
-    """List the rewards with their cards, and what each lacks on this machine.
+    """List the rewards with their cards, and what each still needs on this machine.
 
     Also those of installed packages, by the entry point ddrl.rewards.
     """

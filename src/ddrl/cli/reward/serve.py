@@ -136,7 +136,7 @@ def _stop(service: RewardService) -> None:
 
 
 def _token(serving: Serving) -> str:
-    """The token that clients have to send.
+    """Return the token that clients have to send.
 
     Raises:
         UsageError: the variable that should hold it does not.
@@ -160,7 +160,7 @@ def _token(serving: Serving) -> str:
 
 
 def _service(serving: Serving, file: Path, token: str, address: str) -> RewardService:
-    """The service of a file.
+    """Return the service of a file.
 
     Raises:
         UsageError: a module of the file is not there.

@@ -1,4 +1,4 @@
-"""What the commands that read a finished run take beside it: overrides, and ``--model``."""
+"""What the commands that read a finished run take with it: overrides, and ``--model``."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ AllowCode = Annotated[
 
 
 def with_model(overrides: Sequence[str] | None, model: str | None) -> list[str]:
-    """The overrides, and that of ``--model``."""
+    """Return the overrides, and that of ``--model``."""
     return [*(overrides or []), *([] if model is None else [f"model.path={model}"])]
 
 

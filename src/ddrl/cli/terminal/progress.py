@@ -39,7 +39,7 @@ _SHOWN = {
 
 
 def describe_metrics(metrics: Mapping[str, float]) -> str:
-    """The metrics that tell how a run goes, in one line."""
+    """Return the metrics that tell how a run goes, in one line."""
     parts = [
         f"{label} {form.format(metrics[name])}"
         for name, (label, form) in _SHOWN.items()
@@ -59,7 +59,7 @@ def narrow_line(
     reward: float | None = None,
     left: float | None = None,
 ) -> str:
-    """How far something is, in as many columns as there are: the fullest line that fits.
+    """Return how far something is, in as many columns as there are: the fullest line that fits.
 
     Args:
         width: columns.
@@ -85,7 +85,7 @@ def narrow_line(
 
 
 def _short_time(seconds: float) -> str:
-    """A span of time in few characters: "45s", "12m", "3h05m", "2d4h"."""
+    """Return a span of time in few characters: "45s", "12m", "3h05m", "2d4h"."""
     minutes = round(seconds / 60)
     if seconds < 90:
         return f"{seconds:.0f}s"
@@ -98,7 +98,7 @@ def _short_time(seconds: float) -> str:
 
 
 def make_reporter() -> Reporter:
-    """A bar if stderr is a terminal that can move its cursor, else lines in the log."""
+    """Return a bar if stderr is a terminal that can move its cursor, else lines in the log."""
     is_dumb = os.environ.get("TERM", "") in ("", "dumb", "unknown")
     return BarReporter() if sys.stderr.isatty() and not is_dumb else LogReporter()
 
@@ -170,7 +170,7 @@ class BarReporter:
         self._bar = self._make()
 
     def _narrow(self, every: Sequence[Task], width: int) -> str:
-        """The newest task in a line, where there is no room for a bar."""
+        """Return the newest task in a line, where there is no room for a bar."""
         tasks = [task for task in every if not task.finished] or every[-1:]
         if not tasks:
             return ""

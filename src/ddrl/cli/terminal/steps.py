@@ -26,7 +26,7 @@ RawOption = Annotated[
 
 
 def read_step(text: str | None) -> Step | None:
-    """The value of ``--step``.
+    """Return the value of ``--step``.
 
     Raises:
         typer.BadParameter: it is neither a number nor ``best``.

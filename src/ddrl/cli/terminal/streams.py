@@ -51,10 +51,10 @@ class PatientFile(io.FileIO):
 
 
 def open_stream(number: int, like: TextIO | None) -> TextIO:
-    """A text stream over a descriptor, of the encoding and buffering of another stream.
+    """Return a text stream over a descriptor, of the encoding and buffering of another stream.
 
-    Letters that the encoding lacks are spelt with others: an accent is left out, and a letter of
-    another script becomes its escape.
+    Letters that the encoding does not have are spelt with others: an accent is left out, and a
+    letter of another script becomes its escape.
     """
     return io.TextIOWrapper(
         io.BufferedWriter(PatientFile(number)),
@@ -103,7 +103,7 @@ def results_are_kept() -> None:
 
 
 def lost_results() -> OSError | None:
-    """Why results were lost on their way out, if they were and are nowhere else."""
+    """Return why results were lost on their way out, if they were and are nowhere else."""
     if _Results.output is None or _Results.are_kept:
         return None
     sys.stdout.flush()
@@ -111,12 +111,12 @@ def lost_results() -> OSError | None:
 
 
 def _number(stream: TextIO | None) -> int:
-    """The descriptor to write to; Python has no stream where it was closed from the start."""
+    """Return the descriptor to write to; Python has no stream where it was closed at first."""
     return os.open(os.devnull, os.O_WRONLY) if stream is None else stream.fileno()
 
 
 def _spell(error: UnicodeError) -> tuple[str, int]:
-    """Called by the codec for letters that it lacks."""
+    """Spell letters that the codec does not have; it calls this."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     return "".join(map(_spell_letter, error.object[error.start : error.end])), error.end

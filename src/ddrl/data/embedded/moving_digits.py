@@ -1,7 +1,7 @@
 """The embedded clips: a scanned digit that moves, captioned as "a three moving left slowly".
 
 Each clip shows one scan of :mod:`ddrl.data.embedded.digits` on black, moving straight at one of two
-speeds. The scans of the four splits stay apart, so a held-out clip shows a digit that no model has
+speeds. No scan is in two of the four splits, so a held-out clip shows a digit that no model has
 seen.
 """
 
@@ -42,7 +42,7 @@ def speeds(size: tuple[int, int], frames: int) -> dict[str, float]:
 
 
 def moving_captions() -> tuple[str, ...]:
-    """The 80 captions. Motions go round fastest and digits with them, so that any first few vary.
+    """Return the 80 captions. Motions go round fastest and digits with them: any few vary.
 
     Caption i shows digit i mod 10; the same motion comes up every 8.
     """
@@ -86,7 +86,7 @@ def moving_digit_splits(*, size: tuple[int, int] = (12, 12), frames: int = 8) ->
 
 
 def frames_by_digit(clips: CaptionedMedia) -> CaptionedMedia:
-    """Every frame as an image of its own, (N T, 3, H, W), captioned with its digit."""
+    """Return every frame as an image of its own, (N T, 3, H, W), captioned with its digit."""
     digit = {c: i for i, c in enumerate(DIGIT_NAMES)}
     of_caption = torch.tensor([digit[caption.split()[1]] for caption in clips.captions])
     each = of_caption[clips.caption_id].repeat_interleave(clips.media.shape[1])
@@ -94,7 +94,7 @@ def frames_by_digit(clips: CaptionedMedia) -> CaptionedMedia:
 
 
 def _clips(scans: CaptionedMedia, name: str, size: tuple[int, int], frames: int) -> CaptionedMedia:
-    """The clips of one split; the motions of each digit are dealt evenly."""
+    """Return the clips of one split; the motions of each digit are dealt evenly."""
     captions = moving_captions()
     position = {caption: i for i, caption in enumerate(captions)}
     num_turns = CLIPS_PER_SCAN[name]

@@ -30,7 +30,7 @@ class CaptionedMedia:
         return CaptionedMedia(self.media[index], self.caption_id[index], self.captions)
 
     def texts(self) -> tuple[str, ...]:
-        """The caption of every file."""
+        """Return the caption of every file."""
         return tuple(self.captions[i] for i in self.caption_id.tolist())
 
     def head(self, per_caption: int) -> CaptionedMedia:

@@ -76,7 +76,7 @@ class DrawnWords:
 
 
 def word_captions() -> tuple[str, ...]:
-    """The 64 captions: every word in two of the four colours, all words once before any again."""
+    """Return the 64 captions: every word in two of the four colours, all once before any again."""
     num = len(COLOURS)
     return tuple(
         _caption(word, (i + i // num + again) % num)
@@ -141,7 +141,7 @@ def _draw(captions: tuple[str, ...], caption_id: Tensor, rng: torch.Generator) -
 
 
 def _ink(words: tuple[str, ...], font: Tensor, free: Tensor) -> Tensor:
-    """How much of each pixel the letters cover, shape (N, H, W).
+    """Return how much of each pixel the letters cover, shape (N, H, W).
 
     Args:
         words: N words.

@@ -32,7 +32,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ddrl.data.media.framing import Bucket, Framing
-from ddrl.disk import BESIDE, check_regular, read_json, replace_file
+from ddrl.disk import BESIDE, check_regular, read_json, read_object, replace_file
 from ddrl.errors import DataError
 
 # Part of every key: raise it when the reading or framing of media changes.
@@ -51,7 +51,7 @@ def media_key(
     fingerprint: str,
     dtype: torch.dtype,
 ) -> str:
-    """The key of a file's latents.
+    """Return the key of a file's latents.
 
     Args:
         content: hash of the file.
@@ -74,7 +74,7 @@ def given_key(
     dtype: torch.dtype,
     caption: str | None = None,
 ) -> str:
-    """The key of the features of given frames.
+    """Return the key of the features of given frames.
 
     Args:
         content: hash of the file that they come from.
@@ -91,7 +91,7 @@ def given_key(
 
 
 def text_key(text: str, *, fingerprint: str, dtype: torch.dtype) -> str:
-    """The key of a text's embeddings."""
+    """Return the key of a text's embeddings."""
     return _hash("text", [text, fingerprint, str(dtype)])
 
 
@@ -135,7 +135,7 @@ class EncodedCache:
         return self._read("text", key)
 
     def has(self, kind: Kind, key: str) -> bool:
-        """Whether there is a whole file under the key; a broken one does not count."""
+        """Return whether there is a whole file under the key; a broken one does not count."""
         path = self._path(kind, key)
         if not path.exists():
             return False
@@ -156,7 +156,7 @@ class EncodedCache:
         """
         whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         head = None if note is None else {"note": note}
-        self._replace(self._path(kind, key), lambda path: save_file(whole, path, head))
+        write_cached(self.folder, self._path(kind, key), lambda path: save_file(whole, path, head))
 
     def note(self, kind: Kind, key: str) -> str:
         """Return the note that was stored with the tensors; they are not read.
@@ -173,12 +173,8 @@ class EncodedCache:
             raise DataError(f"{path} can't be read: {error}.", hint=_ENCODE) from error
 
     def facts(self, content: str) -> dict[str, Any] | None:
-        """What is known of a video with this content; None if nothing is, or it can't be read."""
-        try:
-            facts = read_json(self._facts_path(content))
-        except (OSError, ValueError):
-            return None
-        return facts if isinstance(facts, dict) else None
+        """Return what is known of a video with this content; None if nothing is."""
+        return read_object(self._facts_path(content)) or None
 
     def write_facts(self, content: str, facts: Mapping[str, object]) -> None:
         """Store what is known of a video with this content.
@@ -186,7 +182,7 @@ class EncodedCache:
         Raises:
             DataError: the cache can't be written.
         """
-        self._replace(self._facts_path(content), json.dumps(facts) + "\n")
+        write_cached(self.folder, self._facts_path(content), json.dumps(facts) + "\n")
 
     def write_index(self, index: Mapping[str, object]) -> None:
         """Write ``index.json``: what the last encoding was about, for people and tools.
@@ -195,7 +191,7 @@ class EncodedCache:
             DataError: the cache can't be written.
         """
         text = json.dumps({"format": FORMAT, **index}, indent=1) + "\n"
-        self._replace(self.folder / "index.json", text)
+        write_cached(self.folder, self.folder / "index.json", text)
 
     def index(self) -> dict[str, Any]:
         """Read ``index.json``. It is never trusted to find latents: the files' keys are.
@@ -237,16 +233,27 @@ class EncodedCache:
         except (SafetensorError, OSError) as error:
             raise DataError(f"{path} can't be read: {error}.", hint=_ENCODE) from error
 
-    def _replace(self, path: Path, content: str | Callable[[Path], object]) -> None:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            replace_file(path, content)
-        except (OSError, SafetensorError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise DataError(
-                f"The cache {self.folder} can't be written: {reason}.",
-                hint="give a writable folder with free space",
-            ) from error
+
+def write_cached(cache: Path, path: Path, content: bytes | str | Callable[[Path], object]) -> None:
+    """Put a file into a cache at once, and make its folder if it is missing.
+
+    Args:
+        cache: the folder that the error names.
+        path: of the file.
+        content: as for :func:`~ddrl.disk.replace_file`.
+
+    Raises:
+        DataError: the cache can't be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(path, content)
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(
+            f"The cache {cache} can't be written: {reason}.",
+            hint="give a writable folder with free space",
+        ) from error
 
 
 _ENCODE = "`ddrl data encode` makes it anew"

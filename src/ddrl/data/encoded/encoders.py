@@ -18,12 +18,11 @@ class MediaEncoder:
     Attributes:
         encode: pixels in [0, 1], float32, on the CPU, shape (1, 3, H, W) or (1, T, 3, H, W), to
             latents, shape (1, ...). The same for the same pixels: no drawing from a posterior.
-            None for :func:`~ddrl.data.encoded.encoding.lookup`.
         fingerprint: of the weights and settings of the encoder.
         dtype: that latents are stored in.
     """
 
-    encode: Callable[[Tensor], Tensor] | None
+    encode: Callable[[Tensor], Tensor]
     fingerprint: str
     dtype: torch.dtype = torch.bfloat16
 
@@ -34,14 +33,14 @@ class TextEncoder:
 
     Attributes:
         encode: N texts to named tensors, shape (N, ...). A text's row must not depend on the
-            other texts: pad to a fixed length. None for :func:`~ddrl.data.encoded.encoding.lookup`.
+            other texts: pad to a fixed length.
         fingerprint: of the weights and settings of all text encoders.
         dtype: that embeddings are stored in, unless they come in a narrower one; masks and ids
             keep theirs.
         batch_size: texts that are encoded at once.
     """
 
-    encode: Callable[[Sequence[str]], dict[str, Tensor]] | None
+    encode: Callable[[Sequence[str]], dict[str, Tensor]]
     fingerprint: str
     dtype: torch.dtype = torch.bfloat16
     batch_size: int = 16
@@ -54,7 +53,6 @@ class GivenEncoder:
     Attributes:
         encode: pixels in [0, 1], float32, on the CPU, shape (1, num_frames, 3, H, W), the number of
             frames of the clip that they begin, and the caption, to named tensors, shape (1, ...).
-            None for :func:`~ddrl.data.encoded.encoding.lookup`.
         fingerprint: of the weights and settings of the encoders.
         num_frames: frames that are given.
         dtype: that features are stored in, unless they come in a narrower one.
@@ -62,7 +60,7 @@ class GivenEncoder:
         reads_text: whether the caption counts.
     """
 
-    encode: Callable[[Tensor, int, str], dict[str, Tensor]] | None
+    encode: Callable[[Tensor, int, str], dict[str, Tensor]]
     fingerprint: str
     num_frames: int
     dtype: torch.dtype = torch.float32
@@ -76,7 +74,7 @@ class GivenEncoder:
 
 
 def as_stored(tensor: Tensor, dtype: torch.dtype, what: str) -> Tensor:
-    """A tensor as it is stored: numbers in the dtype, masks and ids as they are.
+    """Return a tensor as it is stored: numbers in the dtype, masks and ids as they are.
 
     Numbers of fewer bits stay as they are: more would hold nothing more.
 

@@ -7,11 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ddrl.data.encoded.cache import EncodedCache
-from ddrl.data.encoded.encoders import GivenEncoder, MediaEncoder, TextEncoder
-from ddrl.data.encoded.filling import Filler, Placed, Progress
-from ddrl.data.media.framing import Bucket, Framing
-from ddrl.data.problems import NUM_NAMED, BrokenFileError, OnBroken, Problem, settle
+from ddrl.data.encoded.filling import Filler, Placed
+from ddrl.data.media.framing import Bucket
+from ddrl.data.problems import BrokenFileError, OnBroken, Problem, settle
 from ddrl.data.samples import Sample
 from ddrl.errors import DataError, printable
 
@@ -77,7 +75,7 @@ class EncodeReport:
     sizes: Mapping[str, int] = field(default_factory=dict)
 
     def lines(self) -> list[str]:
-        """The report for a terminal."""
+        """Return the report for a terminal."""
         given = f"given    {self.given_encoded} encoded, {self.given_reused} reused"
         sizes = ", ".join(f"{size}: {count}" for size, count in self.sizes.items())
         return [
@@ -93,15 +91,10 @@ class EncodeReport:
 
 def encode(
     samples: Sequence[Sample],
-    cache: EncodedCache,
+    work: Filler,
     *,
-    media: MediaEncoder,
-    text: TextEncoder,
-    framing: Framing,
-    given: GivenEncoder | None = None,
     on_broken: OnBroken = "skip",
     extra_texts: Sequence[str] = ("",),
-    progress: Progress | None = None,
 ) -> EncodeReport:
     """Encode what is not in the cache yet, and write its index.
 
@@ -109,27 +102,22 @@ def encode(
 
     Args:
         samples: of :func:`ddrl.data.layouts.files.usable`.
-        cache: where it goes.
-        media: makes latents.
-        text: makes embeddings.
-        framing: buckets and frame rate.
-        given: makes features of first frames, for models that are given them.
+        work: the encoders, the framing, and the cache that is filled.
         on_broken: what becomes of a file that can't be read; to stop is to stop at the first.
-        extra_texts: encoded beside the captions; the empty text is for guidance and dropout.
-        progress: called as work is done.
+        extra_texts: texts to encode with the captions; the empty text is for guidance and dropout.
 
     Raises:
         DataError: a file is broken and the policy is to stop, none is usable, an encoder returns
             what can't be stored, or the cache can't be written.
     """
-    cache.sweep()
-    work = Filler(cache, media, text, given, framing, progress)
+    work.cache.sweep()
     report = _run(work, samples, on_broken, extra_texts)
-    cache.write_index(
+    media, text = work.media, work.text
+    work.cache.write_index(
         {
             "media": {"fingerprint": media.fingerprint, "dtype": str(media.dtype)},
             "text": {"fingerprint": text.fingerprint, "dtype": str(text.dtype)},
-            "framing": dataclasses.asdict(framing),
+            "framing": dataclasses.asdict(work.framing),
             "samples": [
                 {**dataclasses.asdict(one), "name": printable(one.name)} for one in report.samples
             ],
@@ -137,38 +125,6 @@ def encode(
             "skipped": [dataclasses.asdict(problem) for problem in report.problems],
         }
     )
-    return report
-
-
-def lookup(
-    samples: Sequence[Sample],
-    cache: EncodedCache,
-    *,
-    media: MediaEncoder,
-    text: TextEncoder,
-    framing: Framing,
-    given: GivenEncoder | None = None,
-    on_broken: OnBroken = "skip",
-    extra_texts: Sequence[str] = ("",),
-) -> EncodeReport:
-    """Find what :func:`encode` has made, without an encoder: theirs are not called.
-
-    Raises:
-        DataError: something is missing, or only there for another model or framing; a file is
-            broken and the policy is to stop.
-    """
-    media, text = dataclasses.replace(media, encode=None), dataclasses.replace(text, encode=None)
-    given = None if given is None else dataclasses.replace(given, encode=None)
-    work = Filler(cache, media, text, given, framing, None)
-    report = _run(work, samples, on_broken, extra_texts)
-    if work.missing:
-        named = ", ".join(work.missing[:NUM_NAMED])
-        more = len(work.missing) - NUM_NAMED
-        raise DataError(
-            f"The cache {cache.folder} lacks {len(work.missing)} of what this run needs: "
-            f"{named}{f' and {more} more' if more > 0 else ''}.",
-            hint="run `ddrl data encode`; another model, size, dtype or file needs it anew",
-        )
     return report
 
 

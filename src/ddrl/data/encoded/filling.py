@@ -7,7 +7,7 @@ import functools
 import hashlib
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -51,26 +51,24 @@ class Placed:
 
 @dataclass
 class Filler:
-    """Encodes what is missing, or lists it where there is no encoder.
+    """Encodes what is missing.
 
     Attributes:
         cache: what is filled.
         media: makes latents.
         text: makes embeddings.
-        given: makes features of given frames; None where none are given.
         framing: buckets and frame rate.
+        given: makes features of given frames; None where none are given.
         progress: called as work is done.
-        missing: what would have to be made, where there is no encoder.
         num_texts: texts that were not there.
     """
 
     cache: EncodedCache
     media: MediaEncoder
     text: TextEncoder
-    given: GivenEncoder | None
     framing: Framing
-    progress: Progress | None
-    missing: list[str] = field(default_factory=list)
+    given: GivenEncoder | None = None
+    progress: Progress | None = None
     num_texts: int = 0
 
     def step(self, what: str, done: int, total: int) -> None:
@@ -101,7 +99,7 @@ class Filler:
         return Placed(bucket, key, given, seen, content, frozenset(made))
 
     def _facts(self, sample: Sample, content: str) -> Facts:
-        """What a sample's file is; a video is decoded for that once, and then remembered."""
+        """Return what a sample's file is; a video is decoded for that once, and then remembered."""
         max_pixels = self.framing.max_pixels
         known = self.cache.facts(content)
         if known is not None:
@@ -122,7 +120,7 @@ class Filler:
         pixels: Callable[[], Tensor],
         made: set[str],
     ) -> str:
-        """The key of a sample's latents."""
+        """Return the key of a sample's latents."""
         key = media_key(
             content,
             bucket=bucket,
@@ -133,9 +131,6 @@ class Filler:
         if self.cache.has("media", key):
             return key
         made.add("media")
-        if self.media.encode is None:
-            self.missing.append(sample.shown)
-            return key
         with torch.no_grad():
             latents = self.media.encode(to_unit(pixels())[None])
         if latents.ndim < 2 or len(latents) != 1:
@@ -156,7 +151,7 @@ class Filler:
         pixels: Callable[[], Tensor],
         made: set[str],
     ) -> tuple[str, str]:
-        """The key of the features of a sample's given frames, and the hash of their pixels.
+        """Return the key of the features of a sample's given frames, and the hash of their pixels.
 
         They are the clip's own first frames; or the image that the data names, where one is given.
         A source image is always named: it is scaled and cropped to the size of the result.
@@ -176,9 +171,6 @@ class Filler:
         if self.cache.has("given", key):
             return key, self.cache.note("given", key)
         made.add("given")
-        if given.encode is None:
-            self.missing.append(f"the given frames of {sample.shown}")
-            return key, ""
         if image is not None:
             frames = self._image(sample, image, bucket, given.name)
         else:
@@ -196,7 +188,7 @@ class Filler:
         return key, seen
 
     def _image(self, sample: Sample, image: Locator, bucket: Bucket, what: str) -> Tensor:
-        """The pixels of the image that is given with a sample, shape (1, 3, H, W)."""
+        """Return the pixels of the image that is given with a sample, shape (1, 3, H, W)."""
         try:
             return fit(read_image(image, max_pixels=self.framing.max_pixels), bucket)[None]
         except BrokenFileError as error:
@@ -204,7 +196,7 @@ class Filler:
             raise BrokenFileError(sample.name, error.problem.kind, message) from error
 
     def texts(self, texts: Sequence[str]) -> dict[str, str]:
-        """The key of every text, whose embeddings are in the cache afterwards.
+        """Return the key of every text, whose embeddings are in the cache afterwards.
 
         Raises:
             DataError: the encoder returns what can't be stored, or the cache can't be written.
@@ -213,9 +205,6 @@ class Filler:
         keys = {text: text_key(text, fingerprint=fingerprint, dtype=dtype) for text in texts}
         absent = [text for text, key in keys.items() if not self.cache.has("text", key)]
         self.num_texts = len(absent)
-        if self.text.encode is None:
-            self.missing += [f"the text {text!r:.60}" for text in absent]
-            return keys
         for start in range(0, len(absent), self.text.batch_size):
             batch = absent[start : start + self.text.batch_size]
             with torch.no_grad():

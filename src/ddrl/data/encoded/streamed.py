@@ -2,7 +2,7 @@
 
 What is known of the rows is written in segments, each with the place in the stream where it ends,
 so that a killed run goes on from there; a segment always holds the same, so that two processes may
-share the folder. Media of held-out samples, which samples are compared with, are kept beside them.
+share the folder. Media of held-out samples, which samples are compared with, are kept with them.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from ddrl.data.encoded.cache import EncodedCache
+from ddrl.data.encoded.cache import EncodedCache, write_cached
 from ddrl.data.encoded.encoding import EncodedSample, EncodeReport
 from ddrl.data.encoded.filling import Filler
 from ddrl.data.locators import FileLocator, Locator, content_hash
 from ddrl.data.media.framing import Bucket
 from ddrl.data.problems import BrokenFileError, OnBroken, Problem, settle
 from ddrl.data.samples import Sample
-from ddrl.disk import read_json, replace_file
+from ddrl.disk import read_json
 from ddrl.errors import DataError
 
 SEGMENT = 256
@@ -38,10 +38,10 @@ class RowStream(Protocol):
     """What is worth knowing of it, after the rows have begun."""
 
     def rows(self, state: Mapping[str, Any] | None = None) -> Iterator[Sample | Problem]:
-        """The rows from a place on, each as a sample or as what is wrong with it."""
+        """Return the rows from a place on, each as a sample or as what is wrong with it."""
 
     def state(self) -> dict[str, Any]:
-        """The place after the last row, as JSON."""
+        """Return the place after the last row, as JSON."""
 
 
 @dataclass
@@ -59,7 +59,7 @@ class Streamed:
     folder: Path
 
     def media(self, samples: Sequence[EncodedSample]) -> list[Locator]:
-        """The media of some samples; what was not kept is read again.
+        """Return the media of some samples; what was not kept is read again.
 
         Raises:
             DataError: the stream can't be read, or has other media now.
@@ -126,7 +126,7 @@ def encode_stream(
         work: encoders, framing and cache.
         is_kept: whether the media of a sample of this identity are kept.
         on_broken: what becomes of a row that can't be used; to stop is to stop at the first.
-        extra_texts: encoded beside the captions.
+        extra_texts: texts to encode with the captions.
 
     Raises:
         DataError: a row is broken and the policy is to stop, none is usable, the stream can't be
@@ -226,7 +226,7 @@ def _keep(folder: Path, content: str, media: Locator) -> None:
     if path.is_file():
         return
     with media.open() as file:
-        _replace(path, file.read())
+        write_cached(path.parent, path, file.read())
 
 
 def _segment(folder: Path, number: int) -> Path:
@@ -244,24 +244,14 @@ def _write(
         "is_whole": is_whole,
     }
     text = json.dumps(segment).encode("utf-8", "surrogatepass")
-    _replace(_segment(folder, known.num_segments), text)
+    path = _segment(folder, known.num_segments)
+    write_cached(path.parent, path, text)
     known.num_segments += 1
     known.is_whole = is_whole
 
 
-def _replace(path: Path, content: bytes) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(path, content)
-    except OSError as error:
-        raise DataError(
-            f"The cache {path.parent} can't be written: {error.strerror}.",
-            hint="give a writable folder with free space",
-        ) from error
-
-
 def _read(folder: Path, cache: EncodedCache) -> _Rows:
-    """What is known; a segment counts only if it and all before it are whole and in the cache."""
+    """Return what is known, up to the first segment that is broken or not in the cache."""
     known = _Rows()
     while not known.is_whole and (path := _segment(folder, known.num_segments)).is_file():
         try:

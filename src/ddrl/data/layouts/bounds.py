@@ -31,7 +31,7 @@ class Bounds:
 
     @classmethod
     def of(cls, root: Path, outside: Outside) -> Bounds:
-        """The bounds of a data set.
+        """Return the bounds of a data set.
 
         A snapshot in the cache of the hub is a folder of links to the blobs beside it, so these
         are within: ``.../snapshots/<revision>`` and ``.../blobs``.
@@ -49,7 +49,7 @@ class Bounds:
         return cls(tuple(found), outside)
 
     def beyond(self, path: Path) -> str:
-        """Where a file or folder really is, if that is not within; else an empty string."""
+        """Return where a file or folder really is, if that is not within; else an empty string."""
         parent, name = os.path.split(path)
         if parent not in self.parents:
             self.parents[parent] = os.path.realpath(parent)
@@ -60,7 +60,7 @@ class Bounds:
         return "" if inside else real
 
     def refusal(self, name: str, path: Path) -> Problem | None:
-        """What is wrong with a file or folder that is not within; it is noted if that is allowed.
+        """Return what is wrong with a file or folder that is not within; note it if it is allowed.
 
         Args:
             name: of what names it, relative to the data set.

@@ -92,7 +92,7 @@ def _sample(
     given: set[str],
     columns: Columns,
 ) -> Sample | None:
-    """The sample of a group; None where nothing in it is ours."""
+    """Return the sample of a group; None where nothing in it is ours."""
     captions = group.text + group.record
     if not captions or (
         not group.media and not any(_is_caption(entries[name], name, columns) for name in captions)
@@ -139,7 +139,7 @@ def _sample(
 
 
 def _is_caption(locator: Locator, name: str, columns: Columns) -> bool:
-    """Whether a text or record that no medium goes with was the caption of one."""
+    """Return whether a text or record that no medium goes with was the caption of one."""
     if suffix_of(name) != ".json":
         return not is_paper(name)
     try:
@@ -206,7 +206,7 @@ def parse_object(content: bytes) -> dict[str, object]:
 def caption_of_line(
     record: Mapping[str, Any], columns: Columns, *, own: tuple[str, ...] = ()
 ) -> tuple[str, dict[str, Any]]:
-    """The caption of a list's line, its ``caption`` or else its ``prompt``, and the metadata.
+    """Return the ``caption`` of a list's line, or else its ``prompt``, and the metadata.
 
     Args:
         record: the line.
@@ -226,7 +226,7 @@ def caption_of_line(
 
 
 def clean_caption(value: object) -> str:
-    """A caption without white space around it.
+    """Return a caption without white space around it.
 
     Raises:
         CaptionError: there is none, it is no text, or it is empty.

@@ -92,7 +92,7 @@ class Columns:
         return "missing_source" if self.has_sources else "missing_first_frame"
 
     def of_caption(self, where: str, names: Iterable[str]) -> str:
-        """The column of captions.
+        """Return the column of captions.
 
         Args:
             where: the table or list, for messages.
@@ -104,7 +104,7 @@ class Columns:
         return _choose(where, list(names), self.caption, self.captions, "caption")
 
     def of_media(self, where: str, names: Iterable[str]) -> str:
-        """The column of media, or of paths to them.
+        """Return the column of media, or of paths to them.
 
         Raises:
             DataError: there is none.
@@ -113,7 +113,7 @@ class Columns:
         return _choose(where, list(names), self.media, usual, "media")
 
     def of_given(self, where: str, names: Iterable[str]) -> str:
-        """The column of images that are given: sources of edits, or else first frames, if any.
+        """Return the column of given images: sources of edits, or else first frames, if any.
 
         Raises:
             DataError: the samples are edits, and there is no column of sources.
@@ -124,7 +124,7 @@ class Columns:
 
 
 def find_column(names: Iterable[str], wanted: Iterable[str]) -> str:
-    """The first of the wanted names that is there, in upper or lower case, or an empty string."""
+    """Return the first of the wanted names that is there, in any case, or an empty string."""
     known = {name.lower(): name for name in reversed(list(names))}
     return next((known[name] for name in wanted if name in known), "")
 

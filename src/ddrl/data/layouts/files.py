@@ -124,7 +124,7 @@ def _what_helps(found: Found) -> str:
 
 
 def _parts(path: Path, kind: Layout, listing: Listing, splits: Splits) -> list[Path]:
-    """The tables, shards or lists of the splits that are taken."""
+    """Return the tables, shards or lists of the splits that are taken."""
     parts, suffix = {
         "jsonl": (listing.lists, "jsonl"),
         "shards": (listing.shards, "tar"),

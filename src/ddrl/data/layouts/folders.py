@@ -128,7 +128,7 @@ def find_in_folder(
 
 
 def _repeats(names: Iterable[str]) -> list[Problem]:
-    """A note on folders of kohya's scripts that would be repeated unequally."""
+    """Return a note on folders of kohya's scripts that would be repeated unequally."""
     folders = {posixpath.basename(posixpath.dirname(name)) for name in names}
     repeats = {name: match[1] for name in folders if (match := _REPEATED.fullmatch(name))}
     if len(set(repeats.values())) < 2:

@@ -52,7 +52,7 @@ class HubStream:
         self._current: Any = None
 
     def rows(self, state: Mapping[str, Any] | None = None) -> Iterator[Sample | Problem]:
-        """The rows, each as a sample, or as what is wrong with it.
+        """Yield the rows, each as a sample, or as what is wrong with it.
 
         Args:
             state: of :meth:`state`: where to go on.
@@ -75,7 +75,7 @@ class HubStream:
             yield from self._split(name)
 
     def state(self) -> dict[str, Any]:
-        """Where the last row was, as JSON."""
+        """Return where the last row was, as JSON."""
         return {**self._place, "inner": self._current.state_dict()}
 
     def _load(self) -> Any:  # noqa: ANN401 - of datasets
@@ -160,7 +160,7 @@ class HubStream:
         return self._file(name, named)
 
     def _file(self, name: str, path: str) -> Locator:
-        """What a row names: a file of the set, or one within an archive of it."""
+        """Return what a row names: a file of the set, or one within an archive of it."""
         *packed, base = path.split("::")
         is_named = "://" in base
         if self.source.is_local and not is_named:
@@ -192,5 +192,5 @@ def _fetch(name: str, path: str) -> bytes:
 
 
 def _raw(rows: Any) -> Any:  # noqa: ANN401 - of datasets
-    """The rows of a split with media as they are stored; ddrl decodes them itself."""
+    """Return the rows of a split with media as they are stored; ddrl decodes them itself."""
     return rows.decode(False) if rows.features else rows

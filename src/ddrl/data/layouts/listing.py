@@ -49,12 +49,12 @@ _INDEX = re.compile(
 
 
 def is_clutter(name: str) -> bool:
-    """Whether a file or folder of this name is the system's: .DS_Store, ._name.png, __MACOSX."""
+    """Return whether a file or folder of this name is the system's: .DS_Store, ._name.png."""
     return name.startswith(".") or name in _SYSTEM
 
 
 def is_paper(name: str) -> bool:
-    """Whether a text that belongs to no medium is about the data set: README.txt, classes.txt."""
+    """Return whether a text without a medium is about the data set: README.txt, classes.txt."""
     stem = posixpath.splitext(posixpath.basename(name))[0].lower()
     return bool(_DOCUMENT.fullmatch(stem) or _INDEX.fullmatch(stem))
 
@@ -80,7 +80,7 @@ class Listing:
     others: tuple[str, ...] = ()
 
     def kinds(self) -> list[Literal["folder", "jsonl", "shards", "parquet"]]:
-        """The layouts that it can be read as."""
+        """Return the layouts that it can be read as."""
         there: list[Literal["folder", "jsonl", "shards", "parquet"]] = []
         there += ["jsonl"] if self.lists else []
         there += ["shards"] if self.shards else []
@@ -123,7 +123,7 @@ _UNREAD = frozenset({".zip", ".tgz", ".gz", ".zst", ".7z", ".rar", ".tfrecord", 
 
 
 def files_of(root: Path) -> Iterator[str]:
-    """The paths of all files, relative to the folder; links to folders are not followed."""
+    """Yield the paths of all files, relative to the folder; links to folders are not followed."""
     for folder, folders, files in os.walk(root):
         folders[:] = [name for name in folders if not is_clutter(name)]
         within = Path(folder).relative_to(root).as_posix()
@@ -133,7 +133,7 @@ def files_of(root: Path) -> Iterator[str]:
 
 
 def _tables(names: set[str]) -> list[str]:
-    """The tables of samples that no set lists."""
+    """Return the tables of samples that no set lists."""
     # img2dataset writes 00000.parquet beside 00000.tar, or beside the folder 00000.
     folders = {posixpath.dirname(name) for name in names}
     found = []
@@ -148,7 +148,7 @@ def _tables(names: set[str]) -> list[str]:
 
 
 def _saved(root: Path, names: set[str]) -> dict[str, str]:
-    """The Arrow files that ``datasets.save_to_disk`` lists, each with its split, if it names one.
+    """Return the Arrow files that ``datasets.save_to_disk`` lists, with their splits, if any.
 
     What else lies in such a folder, such as files of an earlier version, is no part of the set.
     """
@@ -201,7 +201,7 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def _lists(names: Iterable[str], *, is_alone: bool) -> list[str]:
-    """The lists: any ``.jsonl`` at the top, and metadata beside media in folders of any depth.
+    """Return the lists: any ``.jsonl`` at the top, and metadata next to media at any depth.
 
     A ``metadata.csv`` beside shards or tables tells of these.
     """

@@ -103,7 +103,7 @@ def find_in_lists(
 
 
 def _read(path: Path, where: str, columns: Columns, problems: list[Problem]) -> list[_Line]:
-    """The lines of a list; what is no record becomes a problem."""
+    """Return the lines of a list; what is no record becomes a problem."""
     within = posixpath.dirname(where)
     is_table = path.suffix.lower() in {".csv", ".tsv"}
     read = _read_csv(path) if is_table else _read_jsonl(path)
@@ -186,7 +186,7 @@ def _sample(line: _Line, seen: dict[str, set[str]], bounds: Bounds, columns: Col
 
 
 def _given(line: _Line, bounds: Bounds, columns: Columns) -> FileLocator | None:
-    """The image that a line names beside its medium; a source has to be there."""
+    """Return the image that a line names beside its medium; a source has to be there."""
     kind, what = columns.missing_given, columns.given_name
     named = line.record.get(line.given)
     if not named and not columns.has_sources:

@@ -59,7 +59,7 @@ def group_by_name(
 
 
 def _of_source(name: str, columns: Columns) -> str:
-    """The name that a source image shares: a.png of a.source.png; empty where it is none."""
+    """Return the name that a source image shares: a.png of a.source.png; empty where it is none."""
     stem, suffix = posixpath.splitext(name)
     named = columns.source.lower()
     if named and name.lower().endswith(named):
@@ -70,5 +70,5 @@ def _of_source(name: str, columns: Columns) -> str:
 
 
 def normal(name: str) -> str:
-    """A name in the one form (NFC) in which equal names are equal."""
+    """Return a name in the one form (NFC) in which equal names are equal."""
     return unicodedata.normalize("NFC", name)

@@ -43,7 +43,7 @@ class HubSet:
 
 
 def check_name(path: str) -> tuple[str, str]:
-    """Take the name of a set apart; costs nothing.
+    """Split the name of a set into its parts; costs nothing.
 
     Args:
         path: a folder, ``owner/name`` or ``owner/name@revision``.
@@ -104,7 +104,7 @@ def pin(path: str, *, refs: Path) -> HubSet:
 
 
 def _known(path: Path, error: Exception) -> str:
-    """The commit that the hub named before, if it can't be reached now; it may say no, too."""
+    """Return the commit that the hub named before; empty if the hub answered, or never did."""
     if getattr(error, "response", None) is not None or not path.is_file():
         return ""
     commit = path.read_text(encoding="utf-8").strip()
@@ -125,13 +125,13 @@ def _unreachable(path: str, error: Exception) -> DataError:
 
 
 def reason_of(error: Exception) -> str:
-    """The first line of what a library says, to be part of a sentence."""
+    """Return the first line of what a library says, to be part of a sentence."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return (lines[0] if lines else type(error).__name__).rstrip(".")
 
 
 def datasets_library() -> Any:  # noqa: ANN401 - of datasets, which may not be there
-    """The library ``datasets``.
+    """Return the library ``datasets``.
 
     Raises:
         DataError: it is not installed.

@@ -56,7 +56,7 @@ def find_in_shards(
 
 
 def _members(shard: Path, where: str, problems: list[Problem]) -> dict[str, Locator]:
-    """The members of a shard, as far as it can be read."""
+    """Return the members of a shard, as far as it can be read."""
     entries: dict[str, Locator] = {}
     try:
         file = _Headers(open_regular(shard))

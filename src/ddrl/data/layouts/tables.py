@@ -75,7 +75,7 @@ class CellLocator:
         raise BrokenFileError(self.name, "missing_media", "has nothing in its cell")
 
     def _file(self, name: str) -> FileLocator:
-        """The file that a cell names, relative to the table."""
+        """Return the file that a cell names, relative to the table."""
         if "://" in name:
             message = f"is an address, {name}: nothing is downloaded while training"
             raise BrokenFileError(self.name, "missing_media", message, hint=DOWNLOAD_HINT)
@@ -181,12 +181,12 @@ def _read(path: Path, where: str, bounds: Bounds, columns: Columns) -> _Table:
 
 
 def is_failed(status: object) -> bool:
-    """Whether img2dataset could not download a row, which it keeps without media."""
+    """Return whether img2dataset could not download a row, which it keeps without media."""
     return isinstance(status, str) and status.startswith("failed")
 
 
 def caption_of_cell(cell: object) -> object:
-    """The caption of a cell: a text, its bytes, a list of texts, or the record of a sample."""
+    """Return the caption of a cell: a text, its bytes, a list of texts, or a sample's record."""
     if isinstance(cell, list) and cell:
         cell = cell[0]
     if isinstance(cell, bytes):
@@ -231,7 +231,7 @@ def _num_parts(path: Path) -> int:
 
 @lru_cache(maxsize=4)
 def _column(path: Path, part: int, column: str) -> list[Any]:
-    """The cells of one column of one part; the last few are kept, as rows are read in order."""
+    """Return the cells of one column of one part; the last few are kept for rows in order."""
     from pyarrow import parquet
 
     if path.suffix == ".arrow":

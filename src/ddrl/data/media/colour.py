@@ -50,12 +50,12 @@ _FULL, _SCALER_WHITE = 65_535, 65_280.0
 
 
 def hdr_name(frame: VideoFrame) -> str:
-    """Which HDR a frame is in, PQ or HLG; an empty string for SDR."""
+    """Return which HDR a frame is in, PQ or HLG; an empty string for SDR."""
     return _HDR_NAMES.get(int(frame.color_trc), "")
 
 
 def strange_colour(frame: VideoFrame) -> str:
-    """What keeps a frame from being shown: a colour that the file states and nothing here reads.
+    """Return the colour that a file states and nothing here reads, so that it can't be shown.
 
     Returns:
         To follow the file's name, or an empty string.
@@ -72,7 +72,7 @@ def strange_colour(frame: VideoFrame) -> str:
 
 
 def picture(frame: VideoFrame) -> Image.Image:
-    """A frame as sRGB of 8 bits, as stored: neither turned nor stretched.
+    """Return a frame as sRGB of 8 bits, as stored: neither turned nor stretched.
 
     Matrix and range are those that the file states; without a matrix, frames as small as those of
     standard television are BT.601 and larger ones BT.709. Wide gamuts become BT.709, HDR is tone
@@ -170,7 +170,7 @@ def _tone_mapped(light: Floats, peak: float) -> Floats:
 
 
 def _peak(frame: VideoFrame, hdr: str) -> float:
-    """The peak of the display that a frame was graded on, in cd/m^2, as the file states it."""
+    """Return the stated peak of the display that a frame was graded on, in cd/m^2."""
     data = frame.side_data.get("MASTERING_DISPLAY_METADATA")
     if hdr == "PQ" and data is not None:
         # Eight rationals of chromaticity, the least and the most light, and two flags.
@@ -192,7 +192,7 @@ def _srgb_light() -> Floats:
 
 @functools.cache
 def _srgb_levels() -> NDArray[np.uint8]:
-    """The level of sRGB for 65536 steps of light."""
+    """Return the level of sRGB for 65536 steps of light."""
     light = np.arange(_FULL + 1) / _FULL
     level: NDArray[np.float64] = np.where(
         light <= 0.0031308, light * 12.92, 1.055 * light ** (1 / 2.4) - 0.055
@@ -208,13 +208,13 @@ def _to_srgb(light: Floats) -> NDArray[np.uint8]:
 
 @functools.cache
 def _to_bt709(primaries: int) -> Floats:
-    """The matrix from light of some primaries to that of BT.709, for rows of (red, green, blue)."""
+    """Return the matrix from light of some primaries to BT.709, for rows of (red, green, blue)."""
     own, srgb = _to_xyz(primaries), _to_xyz(_BT709)
     return (np.linalg.inv(srgb) @ own).T.astype(np.float32)
 
 
 def _to_xyz(primaries: int) -> NDArray[np.float64]:
-    """The matrix from light of some primaries to CIE XYZ, for columns."""
+    """Return the matrix from light of some primaries to CIE XYZ, for columns."""
 
     def xyz(x: float, y: float) -> list[float]:
         return [x / y, 1, (1 - x - y) / y]

@@ -74,7 +74,7 @@ class Decoding:
         self._with_alpha = self._alpha_decoder()
 
     def frames(self) -> Iterator[VideoFrame]:
-        """The frames in the order in which they are shown, all of one size.
+        """Yield the frames in the order in which they are shown, all of one size.
 
         A cut without re-encoding may begin off a key frame, and its first pictures can't be
         decoded: they are left out, as players do.
@@ -112,7 +112,7 @@ class Decoding:
             raise BrokenFileError(self._locator.name, "broken", message)
 
     def _packets(self) -> Iterator[Packet | None]:
-        """The packets of the stream from the first key frame on; None then empties the decoder."""
+        """Yield the packets from the first key frame on, then None to empty the decoder."""
         begin: int | None = None
         for packet in self._container.demux():
             ours = packet.stream_index == self.stream.index
@@ -142,7 +142,7 @@ class Decoding:
             yield None
 
     def _decoded(self, packet: Packet | None) -> list[VideoFrame]:
-        """What comes out of the decoder for a packet: nothing, if it needs frames before a cut."""
+        """Return what the decoder makes of a packet: nothing, if it needs frames before a cut."""
         import av
 
         try:
@@ -173,7 +173,7 @@ class Decoding:
             )
 
     def _alpha_decoder(self) -> Any:  # noqa: ANN401 - PyAV has no types
-        """A decoder that sees the transparency of a webm; None where there is none to see."""
+        """Return a decoder that sees the transparency of a webm; None where there is none."""
         import av
 
         name = _WITH_ALPHA.get(self.stream.codec_context.name, "")
@@ -207,7 +207,7 @@ class Decoding:
         return duration is not None and self._end + margin * self.unit < duration * _MICROSECOND
 
     def _has_trailer(self) -> bool:
-        """Whether a GIF has the byte that ends it: nothing else in it says how long it is."""
+        """Return whether a GIF has the byte that ends it; nothing else says how long it is."""
         if self._container.format.name != "gif":
             return True
         size = self._file.seek(0, os.SEEK_END)
@@ -216,7 +216,7 @@ class Decoding:
 
 
 def _has_idr(packet: Packet, head: bytes | None) -> bool:
-    """Whether an H.264 packet starts the decoding of a stream of this head ("avcC") afresh."""
+    """Return whether an H.264 packet starts decoding afresh in a stream of this head ("avcC")."""
     if not head or len(head) < 5 or head[0] != 1:
         return True
     content, at, size = bytes(packet), 0, (head[4] & 3) + 1

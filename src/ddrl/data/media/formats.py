@@ -29,22 +29,22 @@ _QUICKTIME_BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")
 
 
 def suffix_of(name: str) -> str:
-    """The suffix of a file name in lower case, with its dot."""
+    """Return the suffix of a file name in lower case, with its dot."""
     return PurePosixPath(name).suffix.lower()
 
 
 def is_video(media_format: str) -> bool:
-    """Whether a format may be a video, shape (T, 3, H, W)."""
+    """Return whether a format may be a video, shape (T, 3, H, W)."""
     return media_format in _VIDEO
 
 
 def is_image(media_format: str) -> bool:
-    """Whether a format may be a single image, shape (3, H, W); a GIF may be either."""
+    """Return whether a format may be a single image, shape (3, H, W); a GIF may be either."""
     return media_format == "gif" or media_format not in _VIDEO
 
 
 def expected_format(name: str) -> str:
-    """The format that a file name promises, or an empty string."""
+    """Return the format that a file name promises, or an empty string."""
     return _FORMAT.get(suffix_of(name), "")
 
 

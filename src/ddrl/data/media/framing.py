@@ -78,7 +78,7 @@ class Framing:
             )
 
     def key(self, bucket: Bucket) -> dict[str, object]:
-        """What the framed pixels of a file in this bucket depend on, as JSON."""
+        """Return what the framed pixels of a file in this bucket depend on, as JSON."""
         clip = {} if bucket.frames == 1 else {"fps": self.fps, "start": self.start}
         return {"bucket": asdict(bucket), **clip}
 
@@ -165,12 +165,12 @@ def check_size(name: str, height: int, width: int, max_pixels: int) -> None:
 
 
 def as_tensor(image: Image.Image) -> Tensor:
-    """An RGB image as a tensor, uint8, shape (3, H, W)."""
+    """Return an RGB image as a tensor, uint8, shape (3, H, W)."""
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
 
 
 def num_available(times: Sequence[Fraction], fps: float | None) -> int:
-    """How many frames a clip has at a frame rate.
+    """Return how many frames a clip has at a frame rate.
 
     Args:
         times: when each frame is shown, in seconds, ascending.
@@ -184,7 +184,7 @@ def num_available(times: Sequence[Fraction], fps: float | None) -> int:
 
 
 def _interval(times: Sequence[Fraction]) -> Fraction:
-    """The mean time between frames, in seconds."""
+    """Return the mean time between frames, in seconds."""
     return (times[-1] - times[0]) / (len(times) - 1)
 
 

@@ -72,7 +72,7 @@ def read_picture(source: Locator | Path, *, max_pixels: int = DEFAULT_MAX_PIXELS
 
 
 def read_image(source: Locator | Path, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Tensor:
-    """The pixels of :func:`read_picture`, uint8, shape (3, H, W); its notes are logged.
+    """Return the pixels of :func:`read_picture`, uint8, shape (3, H, W); its notes are logged.
 
     Raises:
         BrokenFileError: it is truncated, too large, or no image; the file is named.
@@ -125,7 +125,7 @@ def _opened(
 
 
 def _to_srgb(image: Image.Image, note: Callable[[ProblemKind, str], None]) -> Image.Image:
-    """An image as 8-bit sRGB on white; a colour profile that can't be used is noted."""
+    """Return an image as 8-bit sRGB on white; a colour profile that can't be used is noted."""
     profile = image.info.get("icc_profile")
     gamma = image.info.get("gamma")
     if profile:
@@ -140,7 +140,7 @@ def _to_srgb(image: Image.Image, note: Callable[[ProblemKind, str], None]) -> Im
 
 
 def _converted(image: Image.Image, profile: bytes) -> Image.Image:
-    """An image whose numbers a profile explains, as sRGB with the same alpha.
+    """Return an image whose numbers a profile explains, as sRGB with the same alpha.
 
     Raises:
         PyCMSError, OSError, ValueError, TypeError: the profile is broken, or of another mode.
@@ -166,7 +166,7 @@ def _converted(image: Image.Image, profile: bytes) -> Image.Image:
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """An image of whatever mode, but of 8 bits."""
+    """Return an image of whatever mode, but of 8 bits."""
     if not image.mode.startswith("I"):
         return image
     # 16-bit grey; Pillow would clip it at 255.
@@ -179,7 +179,7 @@ def _eight_bits(image: Image.Image) -> Image.Image:
 
 
 def _on_white(image: Image.Image) -> Image.Image:
-    """An image as RGB, its transparent parts on white."""
+    """Return an image as RGB, its transparent parts on white."""
     if not image.has_transparency_data:
         return image.convert("RGB")
     picture = image.convert("RGBA")

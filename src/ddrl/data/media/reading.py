@@ -50,7 +50,7 @@ class Facts:
         return () if self.timeline is None else self.timeline.notes
 
     def as_json(self) -> dict[str, object]:
-        """What depends on the content alone, for :func:`recall`."""
+        """Return what depends on the content alone, for :func:`recall`."""
         line = self.timeline
         return {
             "media_format": self.media_format,
@@ -109,7 +109,7 @@ def probe(source: Locator | Path, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Fa
 def recall(
     source: Locator, known: Mapping[str, Any], *, max_pixels: int = DEFAULT_MAX_PIXELS
 ) -> Facts:
-    """The facts of a file whose content was probed before.
+    """Return the facts of a file whose content was probed before.
 
     Args:
         source: the file.

@@ -167,7 +167,7 @@ def check_length(name: str, line: Timeline, *, fps: float | None, num_frames: in
 
 
 def _notes(locator: Locator, frame: VideoFrame, video: Decoding) -> list[Problem]:
-    """What is worth knowing of a video, from its first frame."""
+    """Return what is worth knowing of a video, from its first frame."""
     notes: list[Problem] = []
     if video.lost:
         message = f"starts off a key frame: its first {float(video.lost):.2f} s can't be shown"
@@ -179,7 +179,7 @@ def _notes(locator: Locator, frame: VideoFrame, video: Decoding) -> list[Problem
 
 
 def _picture(locator: Locator, frame: VideoFrame, video: Decoding, max_pixels: int) -> Image.Image:
-    """A frame as an upright RGB image with square pixels.
+    """Return a frame as an upright RGB image with square pixels.
 
     Raises:
         BrokenFileError: its pixels have no shape that a video's have, or are too many if square;

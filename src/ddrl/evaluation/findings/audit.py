@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -15,7 +14,7 @@ from ddrl.evaluation.findings.signs import Marks
 from ddrl.evaluation.findings.verdict import Verdict, judge_run
 from ddrl.evaluation.findings.wording import beside_base
 from ddrl.evaluation.measures.result import Measured, PixelShift, Regression, RunResult
-from ddrl.evaluation.measures.statistics import Basis, Interval
+from ddrl.evaluation.measures.statistics import Basis, Interval, finite
 
 FORMAT = "ddrl-report/1"
 
@@ -93,7 +92,7 @@ class Report:
         return next((basis for basis in known if basis is not None), None)
 
     def verdicts(self) -> dict[str, Verdict]:
-        """The verdict of each run by name, judged beside the base with the report's mark."""
+        """Return the verdict of each run by name, judged against the base with its mark."""
         found = {
             run.name: judge_run(run, self.base, marks=Marks(drift_limit=self.drift_limit))
             for run in self.runs
@@ -102,7 +101,7 @@ class Report:
 
 
 def _beside(verdict: Verdict) -> Verdict:
-    """The verdict in the words of a report without real data."""
+    """Return the verdict in the words of a report without real data."""
     return replace(
         verdict,
         sentence=beside_base(verdict.sentence),
@@ -111,7 +110,7 @@ def _beside(verdict: Verdict) -> Verdict:
 
 
 def as_json(report: Report) -> dict[str, Any]:
-    """The report as plain JSON values, without pictures.
+    """Return the report as plain JSON values, without pictures.
 
     `runs` maps each name to its figures (`reward`, `judge_accuracy`, `frechet`, `diversity`,
     `vendi`, `real_vendi`, the number that it is a ratio to, `heldout_loss_change` as a fraction,
@@ -135,7 +134,7 @@ def as_json(report: Report) -> dict[str, Any]:
         "drift_limit": report.drift_limit,
         "encoder": report.encoder,
         "has_real": report.has_real,
-        "real_frechet": _finite(report.real_frechet),
+        "real_frechet": finite(report.real_frechet),
         "prompts": list(report.prompts),
         "num_prompts": None if report.basis is None else report.basis.num_prompts,
         "num_samples": None if report.basis is None else report.basis.num_samples,
@@ -169,8 +168,8 @@ def _run_as_json(run: RunResult, verdict: Verdict) -> dict[str, Any]:
         "label": run.label,
         "is_base": run.is_base,
         "method": run.method,
-        **{name: _finite(figure.value) for name, figure in figures.items()},
-        "real_vendi": _finite(run.real_vendi),
+        **{name: finite(figure.value) for name, figure in figures.items()},
+        "real_vendi": finite(run.real_vendi),
         "intervals": {name: _ends(figure) for name, figure in figures.items()},
         "changes": {name: _with_interval(change) for name, change in changes.items()},
         "sampling": {name: _basis(figure) for name, figure in figures.items()},
@@ -188,8 +187,8 @@ def _run_as_json(run: RunResult, verdict: Verdict) -> dict[str, Any]:
         "recipe": run.recipe,
         "curves": {
             "steps": list(run.curves.steps),
-            "rewards": [_finite(reward) for reward in run.curves.rewards],
-            "evaluations": [[step, _finite(drift)] for step, drift in run.curves.evaluations],
+            "rewards": [finite(reward) for reward in run.curves.rewards],
+            "evaluations": [[step, finite(drift)] for step, drift in run.curves.evaluations],
         },
     }
 
@@ -197,23 +196,23 @@ def _run_as_json(run: RunResult, verdict: Verdict) -> dict[str, Any]:
 def _measured_as_json(one: Measured) -> dict[str, Any]:
     return {
         "kind": one.kind,
-        "value": _finite(one.value.value),
+        "value": finite(one.value.value),
         "interval": _ends(one.value),
         "sampling": _basis(one.value),
-        "change": _finite(one.change.value),
+        "change": finite(one.change.value),
         "change_interval": _ends(one.change),
-        "scale": _finite(one.scale),
+        "scale": finite(one.scale),
         "cause": one.cause,
     }
 
 
 def _shift_as_json(one: PixelShift) -> dict[str, Any]:
     return {
-        "mean": _finite(one.mean),
-        "data": _finite(one.data),
-        "difference": _finite(one.difference.value),
+        "mean": finite(one.mean),
+        "data": finite(one.data),
+        "difference": finite(one.difference.value),
         "interval": _ends(one.difference),
-        "moved": _finite(one.moved.value),
+        "moved": finite(one.moved.value),
         "moved_interval": _ends(one.moved),
         "sampling": _basis(one.difference),
     }
@@ -222,32 +221,28 @@ def _shift_as_json(one: PixelShift) -> dict[str, Any]:
 def _regression_as_json(one: Regression) -> dict[str, Any]:
     return {
         "prompt": one.prompt_id,
-        "reward": [_finite(value) for value in one.reward],
-        "measures": {name: [_finite(a), _finite(b)] for name, a, b in one.measures},
+        "reward": [finite(value) for value in one.reward],
+        "measures": {name: [finite(a), finite(b)] for name, a, b in one.measures},
         "worst": one.worst,
-        "change": _finite(one.change),
+        "change": finite(one.change),
     }
 
 
 def _with_interval(figure: Interval) -> dict[str, Any]:
-    return {"value": _finite(figure.value), "interval": _ends(figure)}
+    return {"value": finite(figure.value), "interval": _ends(figure)}
 
 
 def _basis(figure: Interval) -> dict[str, Any] | None:
-    """What an interval is over, or what its value is of where it has none."""
+    """Return what an interval is over, or what its value is of where it has none."""
     return None if figure.basis is None else asdict(figure.basis)
 
 
 def _ends(figure: Interval) -> list[float | None]:
-    return [_finite(figure.low), _finite(figure.high)]
-
-
-def _finite(value: float | None) -> float | None:
-    return float(value) if value is not None and math.isfinite(value) else None
+    return [finite(figure.low), finite(figure.high)]
 
 
 def _checked_grid(name: str, grid: NDArray[np.uint8], prompts: tuple[str, ...]) -> int:
-    """The number of seeds of a (P, S, H, W, 3) grid."""
+    """Return the number of seeds of a (P, S, H, W, 3) grid."""
     fits = grid.ndim == 5 and grid.shape[0] == len(prompts) and grid.shape[4] == 3
     if not fits or grid.dtype != np.uint8 or grid.size == 0:
         raise DataError(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 
 from ddrl.errors import DataError
 from ddrl.evaluation.measures.pareto import cost_at, hypervolume, pareto_front
-from ddrl.evaluation.measures.statistics import Basis, Interval, over_seeds
+from ddrl.evaluation.measures.statistics import Basis, Interval, finite, over_seeds
 
 FORMAT = "ddrl-comparison/1"
 
@@ -31,7 +30,7 @@ class Trade:
     head: str
 
     def cost(self, value: float) -> float:
-        """The figure as a cost: lost diversity is what lacks to that of real data."""
+        """Return the figure as a cost: lost diversity is what is missing from that of real data."""
         return max(0.0, 1.0 - value) if self.key == "diversity" else value
 
 
@@ -71,7 +70,7 @@ class Cell:
     curves: tuple[tuple[tuple[int, ...], tuple[float, ...]], ...] = ()
 
     def mean(self, key: str) -> Interval:
-        """A figure over seeds and prompts."""
+        """Return a figure over seeds and prompts."""
         return over_seeds(self.figures.get(key, ()))
 
 
@@ -213,7 +212,7 @@ class ComparisonReport:
 
 
 def as_json(report: ComparisonReport) -> dict[str, Any]:
-    """The report as plain JSON values, without pictures; what is not finite is null."""
+    """Return the report as plain JSON values, without pictures; what is not finite is null."""
     pairs = [(a, b) for a, b in itertools.permutations(report.variants, 2)]
     return {
         "format": FORMAT,
@@ -255,7 +254,7 @@ def _cell_as_json(cell: Cell) -> dict[str, Any]:
         "seeds": list(cell.seeds),
         "figures": {
             name: {
-                "per_seed": [_finite(i.value) for i in values],
+                "per_seed": [finite(i.value) for i in values],
                 "mean": _interval(cell.mean(name)),
             }
             for name, values in cell.figures.items()
@@ -268,8 +267,4 @@ def _cell_as_json(cell: Cell) -> dict[str, Any]:
 
 
 def _interval(interval: Interval) -> list[float | None]:
-    return [_finite(interval.value), _finite(interval.low), _finite(interval.high)]
-
-
-def _finite(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None
+    return [finite(interval.value), finite(interval.low), finite(interval.high)]

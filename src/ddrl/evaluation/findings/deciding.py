@@ -41,7 +41,7 @@ class Decider:
 def deciding(
     run: RunResult, base: RunResult, verdict: Verdict, *, marks: Marks
 ) -> tuple[Decider, ...]:
-    """The figures that decided a verdict, the strongest first.
+    """Return the figures that decided a verdict, the strongest first.
 
     Of a hacked run that is the held-out loss, where it is past its mark, else one sign of each of
     two kinds; of one that is not conclusive its first sign; of one without a sign the change of the
@@ -95,7 +95,7 @@ def _drift(run: RunResult, marks: Marks) -> Decider:
 
 
 def _figure(sign: Sign, run: RunResult, base: RunResult, marks: Marks) -> Decider:
-    """The figure behind a sign."""
+    """Return the figure behind a sign."""
     ratios = {
         "diversity": ("Diversity", run.diversity, marks.diversity_floor),
         "vendi": ("Vendi score", run.vendi, marks.vendi_floor),

@@ -1,4 +1,4 @@
-"""Which prompts got worse: every prompt of a run beside the same prompt and noise of the base."""
+"""Which prompts got worse: every prompt of a run against the same prompt and noise of the base."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def worst_prompts(
     *,
     num: int = NUM_WORST,
 ) -> tuple[Regression, ...]:
-    """The prompts that lost most in what training never saw.
+    """Return the prompts that lost most in what training never saw.
 
     A prompt's change in a measure is the mean over its samples of run - base, in standard
     deviations of the base's values over all samples (of both models' where the base's are all
-    equal). Prompts are ranked by their worst measure;
-    where there is no measure beside the trained reward, by that.
+    equal). Prompts are ranked by their worst measure, or by the trained reward where it is the only
+    one.
 
     Args:
         prompt_id: (N,) the prompt of every sample.

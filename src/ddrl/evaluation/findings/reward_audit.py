@@ -17,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ddrl.evaluation.measures.statistics import LEAST_FREEDOM, Interval, Unit, mean_interval
+from ddrl.evaluation.measures.statistics import LEAST_FREEDOM, Interval, Unit, finite, mean_interval
 
 FORMAT = "ddrl-reward-audit/1"
 PROMPTS = "shuffled_prompts"
@@ -39,7 +39,7 @@ class Copy:
 
     Attributes:
         name: of the change.
-        label: likewise, for tables.
+        label: name of the change, for tables.
         values: (N,) score of each sample's copy; NaN where there is none.
         compared: (N,) whether the copy differs from the original at all.
         cause: why the first failed sample has no score; empty if none failed.
@@ -60,7 +60,7 @@ class Row:
 
     Attributes:
         name: of the change.
-        label: likewise, for tables.
+        label: name of the change, for tables.
         num: samples that both have a score and a copy that differs; 0 leaves the rest NaN.
         num_failed: samples whose copy has no score.
         mean: of the copies.
@@ -157,7 +157,7 @@ class RewardAudit:
         return deviation if deviation > 1e-6 * max(1.0, float(abs(self.known).max())) else 0.0
 
     def largest_change(self, other: Numbers) -> float:
-        """The largest difference to other scores of the same samples, in the reward's unit."""
+        """Return the largest difference to other scores of the samples, in the reward's unit."""
         change = abs(other - self.originals)
         change = change[np.isfinite(change)]
         return float(change.max()) if len(change) else math.nan
@@ -215,7 +215,7 @@ def shuffled(texts: Sequence[str], *, seed: int) -> list[int]:
 
 
 def as_json(audit: RewardAudit, findings: Sequence[Finding]) -> dict[str, Any]:
-    """The audit's numbers in types of JSON; what is not known is null."""
+    """Return the audit's numbers in types of JSON; what is not known is null."""
     known = audit.known
     return {
         "format": FORMAT,
@@ -227,30 +227,26 @@ def as_json(audit: RewardAudit, findings: Sequence[Finding]) -> dict[str, Any]:
         "first_failure": audit.cause,
         "num_prompts": audit.num_prompts,
         "unit": audit.unit,
-        "mean": _finite(float(known.mean())),
-        "standard_deviation": _finite(audit.deviation),
-        "range": [_finite(float(known.min())), _finite(float(known.max()))],
-        "largest_change_when_repeated": _finite(audit.largest_change(audit.again)),
-        "largest_change_in_reverse_order": _finite(audit.largest_change(audit.reordered)),
-        "largest_change_alone": _finite(audit.largest_change(audit.alone)),
-        "samples_per_second": _finite(audit.samples_per_second),
+        "mean": finite(float(known.mean())),
+        "standard_deviation": finite(audit.deviation),
+        "range": [finite(float(known.min())), finite(float(known.max()))],
+        "largest_change_when_repeated": finite(audit.largest_change(audit.again)),
+        "largest_change_in_reverse_order": finite(audit.largest_change(audit.reordered)),
+        "largest_change_alone": finite(audit.largest_change(audit.alone)),
+        "samples_per_second": finite(audit.samples_per_second),
         "copies": [
             {
                 "name": row.name,
                 "num_compared": row.num,
                 "num_failed": row.num_failed,
-                "mean": _finite(row.mean),
-                "difference": _finite(row.difference.value),
-                "interval": [_finite(row.difference.low), _finite(row.difference.high)],
-                "joint_interval": [_finite(row.joint.low), _finite(row.joint.high)],
-                "standardised": _finite(row.standardised),
+                "mean": finite(row.mean),
+                "difference": finite(row.difference.value),
+                "interval": [finite(row.difference.low), finite(row.difference.high)],
+                "joint_interval": [finite(row.joint.low), finite(row.joint.high)],
+                "standardised": finite(row.standardised),
             }
             for row in audit.rows
         ],
         "findings": [{"kind": one.kind, "level": one.level, "text": one.text} for one in findings],
         "command": audit.command,
     }
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

@@ -34,7 +34,7 @@ _PREFERENCES = {
 
 
 def findings(audit: RewardAudit) -> tuple[Finding, ...]:
-    """What is wrong or worth knowing, problems first."""
+    """Return what is wrong or worth knowing, problems first."""
     found = [*_stability(audit), *_failures(audit)]
     if _is_constant(audit):
         value = score_text(audit, float(audit.known[0]))
@@ -48,7 +48,7 @@ def findings(audit: RewardAudit) -> tuple[Finding, ...]:
 
 
 def score_text(audit: RewardAudit, value: float) -> str:
-    """A score, with the decimals that show a hundredth of the originals' standard deviation."""
+    """Return a score with decimals that show a hundredth of the originals' deviation."""
     scale = audit.deviation or max(abs(float(audit.known.mean())), 1e-6)
     return number(value, min(max(2 - math.floor(math.log10(scale)), 0), 6))
 
@@ -58,7 +58,7 @@ def _is_constant(audit: RewardAudit) -> bool:
 
 
 def _stability(audit: RewardAudit) -> list[Finding]:
-    """Whether a sample's score is its own: the same again, in any order, and alone."""
+    """Return whether a sample's score is its own: the same again, in any order, and alone."""
     if (change := audit.largest_change(audit.again)) > audit.limit:
         text = f"It is not repeatable: the same samples scored twice differ by up to {change:.2g}"
         return [Finding("not_repeatable", "problem", f"{text}{_in_deviations(audit, change)}.")]
@@ -161,7 +161,7 @@ def _too_few(audit: RewardAudit) -> list[Finding]:
 
 
 def _size(row: Row) -> str:
-    """A difference in the reward's unit and in standard deviations."""
+    """Return a difference in the reward's unit and in standard deviations."""
     if row.is_exact:
         return "the same"
     change = f"{row.difference.value:.3g}"

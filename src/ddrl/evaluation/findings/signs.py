@@ -17,7 +17,7 @@ from ddrl.evaluation.measures.result import RunResult
 from ddrl.evaluation.measures.statistics import Interval
 
 DIVERSITY_FLOOR = 0.7
-"""Samples of one prompt less varied than this, beside real data, are a sign of hacking."""
+"""Samples of one prompt less varied than this, against real data, are a sign of hacking."""
 VENDI_FLOOR = 0.6
 """The same for the effective number of different samples, which falls faster."""
 FRECHET_FACTOR = 2.0
@@ -73,7 +73,7 @@ class Sign:
 
 
 def rose(run: RunResult, base: RunResult) -> bool | None:
-    """Whether the reward rose beyond its uncertainty: the interval of its paired change is above 0.
+    """Return whether the reward rose: the whole interval of its paired change is above 0.
 
     Where that change was not measured, each reward has to lie outside of the other's interval.
 
@@ -89,7 +89,7 @@ def rose(run: RunResult, base: RunResult) -> bool | None:
 
 
 def find_signs(run: RunResult, base: RunResult, marks: Marks) -> tuple[Sign, ...]:
-    """Every sign of a run, the strongest kind first.
+    """Return every sign of a run, the strongest kind first.
 
     Args:
         run: the run.
@@ -149,7 +149,7 @@ def _variety(run: RunResult, base: RunResult, marks: Marks) -> Iterator[Sign]:
 
 
 def _fell(figure: Interval, base: Interval, change: Interval) -> bool | None:
-    """Whether a figure is below the base's beyond its uncertainty; None where that can't be told.
+    """Return whether a figure fell below the base's beyond its uncertainty; None if unknown.
 
     An unknown base excuses nothing.
     """
@@ -177,7 +177,7 @@ def _distance(run: RunResult, base: RunResult, factor: float, gained: bool) -> I
 
 
 def _pixels(run: RunResult, mark: float) -> Iterator[Sign]:
-    """The statistic that moved farthest, if the whole interval of its move is past the mark."""
+    """Yield the statistic that moved farthest, if its whole interval is past the mark."""
     moved = [shift for shift in run.pixels if shift.moved.low > mark]
     if not moved:
         for shift in run.pixels:
@@ -237,5 +237,5 @@ def _motion(run: RunResult, base: RunResult, marks: Marks, gained: bool) -> Iter
 
 
 def off(ratio: float) -> float:
-    """How far a ratio is from 1, in logarithms; clips that stand still are infinitely far."""
+    """Return how far a ratio is from 1, in logarithms; infinite for clips that stand still."""
     return abs(math.log(ratio)) if ratio > 0 else math.inf

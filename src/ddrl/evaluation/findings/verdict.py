@@ -40,7 +40,7 @@ class Verdict:
 
 
 def judge_run(run: RunResult, base: RunResult, *, marks: Marks | None = None) -> Verdict:
-    """Judge one run beside its base.
+    """Judge one run against its base.
 
     - hacked: the held-out diffusion loss rose by more than `drift_limit`; or the reward rose, and
       signs of two kinds agree (variety, distance, pixels, measures, motion, uncertain drift);

@@ -24,7 +24,7 @@ NOT_MEASURED = "not measured"
 
 
 def number(value: float, decimals: int = 2) -> str:
-    """A number with fixed decimals, never as "-0.00"; "not measured" where it is not finite."""
+    """Return a number with fixed decimals, never "-0.00"; "not measured" if it is not finite."""
     if not math.isfinite(value):
         return NOT_MEASURED
     text = f"{value:.{decimals}f}"
@@ -46,7 +46,7 @@ def pair(first: float, second: float) -> tuple[str, str]:
 
 
 def percent(fraction: float) -> str:
-    """A fraction in percent: 1.26 -> "126 %", 0.021 -> "2.1 %", 0.1 -> "10 %"."""
+    """Return a fraction in percent: 1.26 -> "126 %", 0.021 -> "2.1 %", 0.1 -> "10 %"."""
     if not math.isfinite(fraction):
         return NOT_MEASURED
     text = number(100.0 * fraction, 0 if abs(fraction) >= 0.9995 else 1)
@@ -54,7 +54,7 @@ def percent(fraction: float) -> str:
 
 
 def signed_percent(fraction: float, decimals: int = 1) -> str:
-    """A fraction in percent with its sign: 0.126 -> "+12.6 %", -0.02 -> "-2.0 %"."""
+    """Return a fraction in percent with its sign: 0.126 -> "+12.6 %", -0.02 -> "-2.0 %"."""
     if not math.isfinite(fraction):
         return NOT_MEASURED
     text = number(100.0 * fraction, decimals)
@@ -63,7 +63,7 @@ def signed_percent(fraction: float, decimals: int = 1) -> str:
 
 
 def change(fraction: float) -> str:
-    """A relative change as a verb: "rose by 126 %", "fell by 2.1 %", "did not change"."""
+    """Return a relative change as a verb: "rose by 126 %", "fell by 2.1 %", "did not change"."""
     if math.isinf(fraction):
         return "grew beyond all bounds" if fraction > 0 else "fell beyond all bounds"
     if abs(fraction) < 0.0005:
@@ -72,7 +72,7 @@ def change(fraction: float) -> str:
 
 
 def sampled(basis: Basis, what: str = "sample") -> str:
-    """How much was measured: "500 samples of 10 prompts"."""
+    """Return how much was measured: "500 samples of 10 prompts"."""
     samples, prompts = basis.num_samples, basis.num_prompts
     return (
         f"{samples} {what}{'' if samples == 1 else 's'} of {prompts} "
@@ -81,21 +81,21 @@ def sampled(basis: Basis, what: str = "sample") -> str:
 
 
 def drawn(basis: Basis) -> str:
-    """What an interval is over: "prompts", or samples of prompts that are all there are."""
+    """Return what an interval is over: "prompts", or samples of prompts that are all there are."""
     return (
         "prompts" if basis.unit == "prompt" else "samples within prompts, which are all there are"
     )
 
 
 def beside_base(text: str) -> str:
-    """A text on real data, as it has to be where samples of the base stand in their place."""
+    """Return a text on real data in words for samples of the base, where these stand for it."""
     for real, base in _BESIDE_BASE.items():
         text = text.replace(real, base)
     return text
 
 
 def column_decimals(values: Sequence[float]) -> int:
-    """The decimals that a table column needs so that its smallest entry keeps three digits."""
+    """Return the decimals with which a table column's smallest entry keeps three digits."""
     sizes = [abs(value) for value in values if math.isfinite(value) and value != 0.0]
     if not sizes:
         return 2
@@ -103,7 +103,7 @@ def column_decimals(values: Sequence[float]) -> int:
 
 
 def duration(seconds: float) -> str:
-    """A time span: "35 s", "4 min 10 s", "2 h 5 min"."""
+    """Return a time span: "35 s", "4 min 10 s", "2 h 5 min"."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"

@@ -61,7 +61,7 @@ _TAKEN = 'evaluation.encoder takes a folder or hub id of a vision model, or "aut
 
 @torch.no_grad()
 def load_vision_encoder(path: str, *, device: torch.device | str = "cpu") -> Encoder:
-    """A vision model of transformers (CLIP, SigLIP, DINOv2, ViT): its pooled features.
+    """Return a vision model of transformers (CLIP, SigLIP, DINOv2, ViT): its pooled features.
 
     Pictures are resized to the model's size on their shorter side (bicubic, antialiased), cut to
     the square in their middle, and normalised as the folder's ``preprocessor_config.json`` says;

@@ -21,7 +21,7 @@ from ddrl.errors import DataError
 
 
 def frechet_distance(features_a: NDArray[np.float64], features_b: NDArray[np.float64]) -> float:
-    """The squared Fréchet distance d^2 between Gaussians fitted to two feature sets.
+    """Return the squared Fréchet distance d^2 between Gaussians fitted to two feature sets.
 
     This is the figure known as FID when the features are Inception's. It is symmetric, 0 for
     equal moments, and is biased upwards for few samples: compare it only at equal sample counts.
@@ -43,7 +43,7 @@ def frechet_distance(features_a: NDArray[np.float64], features_b: NDArray[np.flo
 
 
 class Reference:
-    """One of two feature sets, that others are measured beside: its moments are taken once.
+    """One of two feature sets, that others are measured against: its moments are taken once.
 
     Args:
         features: (M, F).
@@ -59,7 +59,7 @@ class Reference:
         self._mean, self._root = _moments(checked)
 
     def distance(self, features: NDArray[np.float64], which: str = "other") -> float:
-        """The squared Fréchet distance of another set, (N, F), from this one."""
+        """Return the squared Fréchet distance of another set, (N, F), from this one."""
         other = _checked(features, which)
         if other.shape[1] != self._width:
             raise DataError(
@@ -77,7 +77,7 @@ class Reference:
 
 
 def _moments(features: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The mean (F,) and a root R (min(N, F), F) of the unbiased covariance, R^T R."""
+    """Return the mean (F,) and a root R (min(N, F), F) of the unbiased covariance, R^T R."""
     mean = features.mean(axis=0)
     centred = (features - mean) / math.sqrt(len(features) - 1)
     root = np.linalg.qr(centred, mode="reduced").R

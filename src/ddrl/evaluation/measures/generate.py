@@ -93,7 +93,7 @@ def generate(
 
 
 def _noise(prompts: Sequence[int], samples: int, latent_shape: Sequence[int], seed: int) -> Tensor:
-    """Where the samples of all prompts start, prompt by prompt."""
+    """Return where the samples of all prompts start, prompt by prompt."""
     return torch.cat(
         [
             sample_noise(
@@ -109,5 +109,5 @@ def _noise(prompts: Sequence[int], samples: int, latent_shape: Sequence[int], se
 
 
 def _name(texts: Sequence[str], prompt_id: Tensor) -> Callable[[int], str]:
-    """What to call a sample, by its row."""
+    """Return what to call a sample, by its row."""
     return lambda row: f"a sample of the prompt {texts[int(prompt_id[row])]!r:.80}"

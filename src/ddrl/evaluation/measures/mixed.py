@@ -1,4 +1,4 @@
-"""Samples of several sizes beside each other."""
+"""Samples of several sizes as pictures of one size."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ def on_one_canvas(media: Sequence[Tensor]) -> Tensor:
 
 
 def first_samples(samples: Sequence[SampleSet], num: int) -> SampleSet:
-    """The first samples of every prompt, prompt by prompt, on a canvas of one size.
+    """Return the first samples of every prompt, prompt by prompt, on a canvas of one size.
 
     Args:
         samples: sets of one size each; a prompt is in one of them.
         num: samples per prompt.
     """
-    chosen = [_first_rows(one.prompts.prompt_id, num) for one in samples]
+    chosen = [first_rows(one.prompts.prompt_id, num) for one in samples]
     ids = torch.cat([s.prompts.prompt_id[rows] for s, rows in zip(samples, chosen, strict=True)])
     order = ids.argsort(stable=True)
     parts = [one.media[rows] for one, rows in zip(samples, chosen, strict=True)]
@@ -56,8 +56,8 @@ def first_samples(samples: Sequence[SampleSet], num: int) -> SampleSet:
     return SampleSet(on_one_canvas(parts)[order], prompts.select(order.tolist()))
 
 
-def _first_rows(prompt_id: Tensor, num: int) -> Tensor:
-    """The rows of the first samples of every prompt that is there."""
+def first_rows(prompt_id: Tensor, num: int) -> Tensor:
+    """Return the rows of the first samples of every prompt that is there."""
     return torch.cat(
         [(prompt_id == one).nonzero().flatten()[:num] for one in sorted(set(prompt_id.tolist()))]
     )

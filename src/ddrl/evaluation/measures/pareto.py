@@ -1,4 +1,4 @@
-"""What a gain in reward costs: Pareto fronts of runs, their area, and differences at equal reward.
+"""What a gain in reward costs: Pareto fronts of runs, their area, and the cost at a reward.
 
 A point is (reward, cost): more reward and less cost are better. Where more is better of the second
 figure, too (diversity), its negative is the cost.
@@ -7,17 +7,15 @@ figure, too (diversity), its negative is the cost.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ddrl.errors import DataError
-from ddrl.evaluation.measures.statistics import Interval, over_seeds
 
 
 def pareto_front(points: NDArray[np.float64]) -> NDArray[np.int64]:
-    """The points that no other point beats in one figure without losing in the other.
+    """Return the points that no other point beats in one figure without losing in the other.
 
     Args:
         points: (N, 2), (reward, cost).
@@ -40,7 +38,7 @@ def pareto_front(points: NDArray[np.float64]) -> NDArray[np.int64]:
 
 
 def hypervolume(points: NDArray[np.float64], reference: tuple[float, float]) -> float:
-    """The area that the points dominate, down to a reference point; exact.
+    """Return the area that the points dominate, down to a reference point; exact.
 
     Args:
         points: (N, 2), (reward, cost); those that do not beat the reference in both add nothing.
@@ -64,7 +62,7 @@ def hypervolume(points: NDArray[np.float64], reference: tuple[float, float]) -> 
 
 
 def cost_at(points: NDArray[np.float64], reward: float) -> float:
-    """The cost at a reward, by linear interpolation between neighbours on the front.
+    """Return the cost at a reward, by linear interpolation between neighbours on the front.
 
     Args:
         points: (N, 2), (reward, cost).
@@ -81,54 +79,6 @@ def cost_at(points: NDArray[np.float64], reward: float) -> float:
     if not front[0, 0] <= reward <= front[-1, 0]:
         return math.nan
     return float(np.interp(reward, front[:, 0], front[:, 1]))
-
-
-def matched_difference(
-    first: Sequence[NDArray[np.float64]],
-    second: Sequence[NDArray[np.float64]],
-    *,
-    num_levels: int = 32,
-) -> Interval:
-    """How much less the first method costs than the second at equal reward, paired by seed.
-
-    For each seed both fronts are read at ``num_levels`` rewards, evenly spread over the range that
-    both fronts cover, and the differences in cost are averaged. The interval is over seeds.
-
-    Args:
-        first: per seed, the (N, 2) points (reward, cost) of the first method's runs.
-        second: the same of the second method, with the same seeds in the same order.
-        num_levels: rewards at which the fronts are read.
-
-    Returns:
-        Mean over seeds of cost(first) - cost(second): negative where the first is better.
-
-    Raises:
-        DataError: unequal numbers of seeds, or fronts that share no range of rewards.
-    """
-    if len(first) != len(second) or not first:
-        raise DataError(
-            f"The methods have {len(first)} and {len(second)} seeds; a paired difference needs as "
-            "many of each."
-        )
-    pairs = zip(first, second, strict=True)
-    differences = [_difference(a, b, num_levels, place) for place, (a, b) in enumerate(pairs)]
-    return over_seeds([Interval.exact(one) for one in differences])
-
-
-def _difference(
-    first: NDArray[np.float64], second: NDArray[np.float64], num_levels: int, place: int
-) -> float:
-    fronts = [_checked(points)[pareto_front(points)] for points in (first, second)]
-    low = max(front[0, 0] for front in fronts)
-    high = min(front[-1, 0] for front in fronts)
-    if low > high:
-        raise DataError(
-            f"The fronts of seed number {place} share no range of rewards.",
-            hint="run both methods at more strengths of their regularizer",
-        )
-    levels = np.linspace(low, high, num_levels)
-    costs = [np.interp(levels, front[:, 0], front[:, 1]) for front in fronts]
-    return float(np.mean(costs[0] - costs[1]))
 
 
 def _checked(points: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -111,7 +111,7 @@ RANGES: Mapping[str, float] = MappingProxyType(
 
 
 def pixel_statistics(media: Tensor) -> dict[str, NDArray[np.float64]]:
-    """All statistics of B samples.
+    """Return all statistics of B samples.
 
     Args:
         media: pixels, shape (B, 3, H, W) or (B, T, 3, H, W); values outside of [0, 1] are cut.
@@ -129,7 +129,7 @@ def pixel_statistics(media: Tensor) -> dict[str, NDArray[np.float64]]:
 def standardised_difference(
     values: NDArray[np.float64], data: NDArray[np.float64], *, largest: float = 1.0
 ) -> float:
-    """How far samples are from data in one statistic: (mean - mean of data) / std of data.
+    """Return how far samples are from data in one statistic: (mean - mean of data) / std of data.
 
     Args:
         values: (N,) the statistic of the samples.
@@ -150,7 +150,7 @@ def centre_and_spread(data: NDArray[np.float64], *, largest: float = 1.0) -> tup
 
 
 def _frames(media: Tensor) -> Tensor:
-    """The pictures of images or clips, shape (B or B T, 3, H, W)."""
+    """Return the pictures of images or clips, shape (B or B T, 3, H, W)."""
     if media.ndim not in (4, 5) or media.shape[-3] != 3 or media.numel() == 0:
         raise DataError(
             f"The media have shape {tuple(media.shape)}, not (samples, 3, height, width) or "

@@ -58,7 +58,7 @@ class Measured:
 
 @dataclass(frozen=True, kw_only=True)
 class PixelShift:
-    """One statistic of pixels beside real data.
+    """One statistic of pixels against real data.
 
     Attributes:
         name: of the statistic.
@@ -113,10 +113,10 @@ class RunResult:
         reward_change: mean difference in the trained reward to the base's sample of the same
             prompt and noise.
         diversity_change: diversity less the base's, paired by prompt and noise.
-        vendi_change: likewise.
+        vendi_change: vendi less the base's, paired by prompt and noise.
         motion_moved: how much farther from 1 `temporal_change` is than the base's, in logarithms,
             paired by prompt and noise.
-        pixels: statistics of pixels beside real data.
+        pixels: statistics of pixels against real data.
         temporal_frechet: Fréchet distance of temporal features; NaN for images.
         temporal_change: mean change between neighbouring frames, as a ratio to real data.
         temporal_consistency: mean cosine between neighbouring frames, as a ratio to real data.
@@ -166,5 +166,5 @@ class RunResult:
         return self.measure("judge_accuracy")
 
     def measure(self, name: str) -> Interval:
-        """The value of a judge or held-out reward; NaN where the run has none of this name."""
+        """Return a judge's or held-out reward's value; NaN where the run has none of its name."""
         return next((one.value for one in self.measures if one.name == name), UNKNOWN)

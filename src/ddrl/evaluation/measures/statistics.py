@@ -45,6 +45,11 @@ class Basis:
     num_samples: int
 
 
+def finite(value: float | None) -> float | None:
+    """Return a number as JSON has it: None where it is not known or not finite."""
+    return float(value) if value is not None and math.isfinite(value) else None
+
+
 @dataclass(frozen=True)
 class Interval:
     """A measured value and the interval around it.
@@ -52,7 +57,7 @@ class Interval:
     Attributes:
         value: the statistic of the data as measured.
         low: lower end of the interval, in the value's unit; NaN where there is no interval.
-        high: upper end of the interval, likewise.
+        high: upper end of the interval, in the value's unit; NaN where there is no interval.
         basis: what it is made from; None where that is not known.
     """
 
@@ -63,12 +68,12 @@ class Interval:
 
     @classmethod
     def exact(cls, value: float) -> Interval:
-        """An interval of no width, for a number that has no sampling error."""
+        """Return an interval of no width, for a number that has no sampling error."""
         return cls(value, value, value)
 
     @classmethod
     def alone(cls, value: float, basis: Basis | None = None) -> Interval:
-        """A value whose sampling error is not known: it has no interval."""
+        """Return a value whose sampling error is not known: it has no interval."""
         return cls(value, math.nan, math.nan, basis)
 
     @property
@@ -143,7 +148,7 @@ def jackknife_interval(
 
 @dataclass(frozen=True)
 class Beside:
-    """N samples of a model beside M real ones of the same prompts, both drawn at random.
+    """N samples of a model and M real ones of the same prompts, both drawn at random.
 
     Attributes:
         prompt_id: (N,) the prompt of every sample.
@@ -158,7 +163,7 @@ class Beside:
     def interval(
         self, statistic: Callable[[Rows, Rows], float], *, level: float = 0.95
     ) -> Interval:
-        """The interval of a statistic of sample rows and real rows."""
+        """Return the interval of a statistic of sample rows and real rows."""
         num, real_rows = len(self.prompt_id), np.flatnonzero(np.isin(self.real_id, self.prompt_id))
         ids = np.concatenate([self.prompt_id, self.real_id[real_rows]])
         side = np.arange(len(ids)) >= num
@@ -180,13 +185,13 @@ def mean_interval(
     unit: Unit,
     level: float = 0.95,
 ) -> Interval:
-    """The mean of the finite values with its interval; NaN where there are none.
+    """Return the mean of the finite values with its interval; NaN where there are none.
 
     Args:
         values: (N,), NaN where a sample has none.
         prompt_id: (N,) the prompt of each.
         unit: as for :func:`jackknife_interval`.
-        level: likewise.
+        level: as for :func:`jackknife_interval`.
     """
     known = np.isfinite(values)
     numbers = values[known]
@@ -198,7 +203,7 @@ def mean_interval(
 
 
 def over_seeds(per_seed: Sequence[Interval]) -> Interval:
-    """The mean over seeds of training, with an interval over seeds and prompts.
+    """Return the mean over seeds of training, with an interval over seeds and prompts.
 
     All seeds are measured on the same prompts and noise, whose error therefore does not average
     out: the half width is the root of the squares of t(n - 1) s / sqrt(n) over n seeds and of the

@@ -33,7 +33,7 @@ def temporal_features(frames: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def temporal_change(frames: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The mean Euclidean distance between neighbouring frames of each clip.
+    """Return the mean Euclidean distance between neighbouring frames of each clip.
 
     Args:
         frames: as for :func:`temporal_features`.
@@ -49,7 +49,7 @@ def temporal_change(frames: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def temporal_consistency(frames: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The mean cosine between neighbouring frames of each clip.
+    """Return the mean cosine between neighbouring frames of each clip.
 
     Args:
         frames: as for :func:`temporal_features`. Two equal frames have cosine 1, zeros included.

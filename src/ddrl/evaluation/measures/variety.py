@@ -1,4 +1,4 @@
-"""How varied a run's samples of one prompt are, beside real data of the same prompts and the base.
+"""How varied a run's samples of one prompt are, against real data of the same prompts and the base.
 
 Both sides of a ratio are of the same prompts and of equal numbers of samples, so that a perfect
 model has a ratio of 1. Within prompts, where most have several real samples; else over prompts:
@@ -37,7 +37,7 @@ class Variety:
         vendi: effective number of different samples.
         diversity_change: the ratio less the base's, paired by prompt and noise; the interval holds
             at 95 % for both changes together.
-        vendi_change: likewise.
+        vendi_change: as ``diversity_change``, of ``vendi``.
         real_vendi: effective number of different samples in real data, which `vendi` is a ratio to.
     """
 
@@ -57,7 +57,7 @@ def measure_variety(
     *,
     unit: Unit,
 ) -> Variety:
-    """The variety of a model's samples, beside real data and the base.
+    """Return the variety of a model's samples, against real data and the base.
 
     Args:
         features: (N, F) of the model's samples.
@@ -102,7 +102,7 @@ def measure_variety(
 
 
 def _several(ids: Ids) -> Ids:
-    """The prompts that have two samples or more."""
+    """Return the prompts that have two samples or more."""
     kinds, counts = np.unique(ids, return_counts=True)
     return kinds[counts >= 2]
 
@@ -154,7 +154,7 @@ def _within(sets: _Sets, prompt_id: Ids, real_id: Ids) -> _At:
 
 
 def _between(sets: _Sets, prompt_id: Ids, real_id: Ids) -> _At:
-    """The same over all prompts together, of equally many samples of each."""
+    """Return the same over all prompts together, of equally many samples of each."""
     prompts = np.unique(prompt_id)
     counts = [np.unique(ids, return_counts=True)[1].min() for ids in (prompt_id, real_id)]
     each = int(min(counts))
@@ -181,7 +181,7 @@ def _between(sets: _Sets, prompt_id: Ids, real_id: Ids) -> _At:
 
 
 def _width(matrices: list[Numbers]) -> float:
-    """The median distance of real samples, which is the same for every model."""
+    """Return the median distance of real samples, which is the same for every model."""
     return float(np.median(np.concatenate([squareform(one) for one in matrices])))
 
 
@@ -199,7 +199,7 @@ def _vendi(matrix: Numbers, rows: Rows, width: float) -> float:
 
 
 def vendi_of_kernel(kernel: Numbers) -> float:
-    """The effective number of different samples: exp of the entropy of the kernel's eigenvalues.
+    """Return the effective number of different samples: exp of the eigenvalues' entropy.
 
     With the eigenvalues lambda of K / n, which sum to 1: VS = exp(-sum lambda log lambda). It is 1
     for n equal samples and n for samples that are nothing alike, so that it can be compared at

@@ -43,7 +43,7 @@ def make_column(
     *,
     short: str = "",
 ) -> Column:
-    """A column of figures, with as many decimals as its smallest entry needs.
+    """Return a column of figures, with as many decimals as its smallest entry needs.
 
     Args:
         key: name of the figure, as alarms call it.
@@ -65,7 +65,7 @@ def make_column(
 
 
 def _range(figure: Interval, show: Callable[[float], str]) -> str:
-    """An interval as text; empty where it has no width, or where there is no figure either."""
+    """Return an interval as text; empty where it has no width, or there is no figure either."""
     if not math.isfinite(figure.value) or figure.low == figure.high:
         return ""
     return f"{show(figure.low)} to {show(figure.high)}" if figure.has_ends else NO_INTERVAL
@@ -122,7 +122,7 @@ def further_columns(runs: Sequence[RunResult]) -> tuple[Column, ...]:
 
 
 def _causes(name: str, runs: Sequence[RunResult]) -> str:
-    """Why samples of some runs have no value, as sentences after another one."""
+    """Return why samples of some runs have no value, as sentences after another one."""
     found = ((run, one) for run in runs for one in run.measures if one.name == name and one.cause)
     return "".join(
         f" {run.label}: {_extent(one.value.value)}, since {one.cause}." for run, one in found

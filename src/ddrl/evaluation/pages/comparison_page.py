@@ -1,4 +1,4 @@
-"""The comparison as one HTML page that needs nothing beside itself, and its numbers as JSON."""
+"""The comparison as one HTML page that needs no other file, and its numbers as JSON."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def write_comparison(report: ComparisonReport, folder: Path) -> tuple[Path, Path
 
 
 def render_comparison(report: ComparisonReport) -> str:
-    """The whole page as HTML text; the same report gives the same text."""
+    """Return the whole page as HTML text; the same report gives the same text."""
     panels = _panels(report)
     sizes = [c.pictures.shape[2:4] for c in (report.base, *report.cells) if c.pictures is not None]
     small = max((max(size) for size in sizes), default=0) <= SMALL_TILE
@@ -120,7 +120,7 @@ def render_comparison(report: ComparisonReport) -> str:
 
 
 def _headline(report: ComparisonReport) -> str:
-    """Which method reaches most reward within the audit's mark."""
+    """Return which method reaches most reward within the audit's mark."""
     inside = [
         cell
         for cell in report.cells
@@ -140,7 +140,7 @@ def _headline(report: ComparisonReport) -> str:
 
 
 def _counts(report: ComparisonReport) -> str:
-    """What the runs are, what became of them, and how much each was measured on."""
+    """Return what the runs are, what became of them, and how much each was measured on."""
     found = collections.Counter(verdict for cell in report.cells for verdict in cell.verdicts)
     found["stopped by the guard"] = sum(len(cell.stopped) for cell in report.cells)
     found["not there"] = sum(len(cell.failed) for cell in report.cells)
@@ -207,7 +207,7 @@ def _rows(report: ComparisonReport) -> list[dict[str, Any]]:
 
 
 def _status(cell: Cell) -> str:
-    """The audits' words over seeds: "clean", or "2 hacked, 1 suspect"."""
+    """Return the audits' words over seeds: "clean", or "2 hacked, 1 suspect"."""
     counts = collections.Counter(cell.verdicts)
     words = [w if len(counts) == 1 else f"{n} {w}" for w, n in counts.most_common()]
     if cell.stopped:
@@ -233,7 +233,7 @@ def _texts(interval: Interval, decimals: int) -> tuple[str, str]:
 
 
 def _matched(report: ComparisonReport) -> list[dict[str, Any]]:
-    """The first method beside each of the others, where both reach a reward."""
+    """Return the first method against each of the others, where both reach a reward."""
     rows = []
     ours, *others = report.variants
     for other in others:

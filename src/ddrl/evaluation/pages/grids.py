@@ -55,7 +55,7 @@ def panels(report: Report, verdicts: dict[str, Verdict]) -> tuple[Panel, ...]:
 
 
 def page_side(report: Report) -> int:
-    """The longest side of each picture of a report."""
+    """Return the longest side of each picture of a report."""
     grids = [*report.samples.values(), *([] if report.real is None else [report.real])]
     return tile_side(sum(grid.shape[0] * grid.shape[1] for grid in grids))
 

@@ -1,4 +1,4 @@
-"""The report as one HTML page that needs nothing beside itself."""
+"""The report as one HTML page that needs no other file."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def write_report(report: Report, folder: Path | str) -> tuple[Path, Path]:
 
 
 def render_page(report: Report) -> str:
-    """The whole page as HTML text: styles, charts and pictures are inside.
+    """Return the whole page as HTML text: styles, charts and pictures are inside.
 
     Args:
         report: what was measured.
@@ -131,7 +131,7 @@ def render_page(report: Report) -> str:
 
 
 def headline(report: Report) -> str:
-    """The page in one line: what became of each run."""
+    """Return the page in one line: what became of each run."""
     verdicts = report.verdicts()
     runs = [run for run in report.runs if not run.is_base]
     if not runs:
@@ -140,7 +140,7 @@ def headline(report: Report) -> str:
 
 
 def _cards(report: Report, verdicts: dict[str, Verdict]) -> tuple[_Card, ...]:
-    """What became of each run that was trained; the base has no verdict."""
+    """Return what became of each run that was trained; the base has no verdict."""
     marks = Marks(drift_limit=report.drift_limit)
     cards = []
     for run in report.runs:
@@ -157,7 +157,7 @@ def _cards(report: Report, verdicts: dict[str, Verdict]) -> tuple[_Card, ...]:
 
 
 def _basis(report: Report) -> tuple[str, str]:
-    """How much was measured, and what the table's intervals are over, as sentences."""
+    """Return how much was measured, and what the table's intervals are over, as sentences."""
     basis, drift = report.basis, report.runs[-1].drift.basis
     if basis is None:
         return "", ""
@@ -170,7 +170,7 @@ def _basis(report: Report) -> tuple[str, str]:
 
 
 def _columns(report: Report) -> tuple[Column, ...]:
-    """The columns left of the bar, each with one sentence of what it means."""
+    """Return the columns left of the bar, each with one sentence of what it means."""
     floor = ""
     if report.real_frechet is not None:
         floor = f" Two sets of real data differ by {number(report.real_frechet, 1)}."
@@ -221,7 +221,7 @@ def _columns(report: Report) -> tuple[Column, ...]:
 
 
 def _drift_column(report: Report) -> Column:
-    """The last column, which has a bar in it."""
+    """Return the last column, which has a bar in it."""
     return make_column(
         "heldout_loss_change",
         "Held-out loss change",

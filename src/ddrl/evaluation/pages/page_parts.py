@@ -24,8 +24,8 @@ class Dot:
     Attributes:
         place: of the run on the page, which fixes its colour and shape.
         left: in percent of the scale's width.
-        start: where the way from the base begins, likewise.
-        width: of that way, likewise; 0 for the base.
+        start: where the way from the base begins, in percent of that width.
+        width: of that way, in percent of that width; 0 for the base.
         value: its difference to data.
         text: the run's label and that difference.
         alarm: whether it moved past the mark.
@@ -129,7 +129,7 @@ def pixel_rows(report: Report) -> tuple[PixelRow, ...]:
 
 
 def worse_runs(report: Report, statuses: dict[str, str]) -> tuple[WorseRun, ...]:
-    """The prompts of each run that lost most, with pictures of base and run from the same noise."""
+    """Return each run's prompts that lost most, with base and run from the same noise."""
     base = report.samples.get(report.base.name)
     if base is None:
         return ()

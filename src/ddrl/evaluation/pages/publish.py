@@ -20,7 +20,7 @@ _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-
 
 
 def templates() -> Environment:
-    """The templates of this package: what is put into them is escaped, what is missing is an error.
+    """Return this package's templates: values are escaped, and a missing one is an error.
 
     Filters: ``typeset``, ``duration`` and ``percent``. Functions: ``script``, a file of this
     package to be put into a page, and ``policy``, which lets a page run these scripts and no other.

@@ -1,4 +1,4 @@
-"""A reward's audit as one HTML page that needs nothing beside itself, and its numbers as JSON."""
+"""A reward's audit as one HTML page that needs no other file, and its numbers as JSON."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def write_audit(audit: RewardAudit, folder: Path) -> tuple[Path, Path]:
 
 
 def render_audit(audit: RewardAudit, found: Sequence[Finding]) -> str:
-    """The whole page as HTML text; the same audit gives the same text."""
+    """Return the whole page as HTML text; the same audit gives the same text."""
     chart = audit_chart(audit)
     tiles = [("original", audit.picture), *((copy.label, copy.picture) for copy in audit.copies)]
     return (
@@ -81,7 +81,7 @@ def render_audit(audit: RewardAudit, found: Sequence[Finding]) -> str:
 
 
 def headline(audit: RewardAudit, found: Sequence[Finding]) -> str:
-    """The audit in a sentence."""
+    """Return the audit in a sentence."""
     problems = sum(one.level == "problem" for one in found)
     if not problems:
         return f"None of the tests speaks against {audit.reward}."
@@ -89,14 +89,14 @@ def headline(audit: RewardAudit, found: Sequence[Finding]) -> str:
 
 
 def _basis(audit: RewardAudit) -> str:
-    """How much was scored."""
+    """Return how much was scored."""
     basis = Basis(audit.unit, audit.num_prompts, len(audit.originals))
     kinds = len(audit.copies)
     return f"{sampled(basis)}, each beside {kinds} {'copy' if kinds == 1 else 'copies'}."
 
 
 def table(audit: RewardAudit) -> list[Line]:
-    """The originals, and each kind of copies."""
+    """Return the originals, and each kind of copies."""
     failed = int(len(audit.originals) - len(audit.known))
     mean = score_text(audit, float(audit.known.mean()))
     return [
@@ -121,7 +121,7 @@ def _line(audit: RewardAudit, row: Row) -> Line:
 
 
 def facts(audit: RewardAudit) -> dict[str, str]:
-    """What there is to say beside the table, by name."""
+    """Return what there is to say in addition to the table, by name."""
     low, high = (score_text(audit, end) for end in (audit.known.min(), audit.known.max()))
     changes = {
         "scored again": audit.again,

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from ddrl.evaluation.measures.mixed import first_rows
+
 MAX_TILE = 192
 """Pictures with a longer side than this, in pixels, are stored smaller, where a page has many."""
 _SIDES = (512, 384, 256)  # in place of MAX_TILE, where so many pictures are few enough
@@ -28,7 +30,7 @@ _NEAREST = Image.Resampling.NEAREST
 
 
 def still_grid(media: Tensor, prompt_id: Tensor, shown: int) -> NDArray[np.uint8]:
-    """The first samples of every prompt as pictures; of clips their middle frame.
+    """Return the first samples of every prompt as pictures; of clips their middle frame.
 
     Args:
         media: pixels in [0, 1], shape (N, 3, H, W) or (N, T, 3, H, W).
@@ -38,7 +40,7 @@ def still_grid(media: Tensor, prompt_id: Tensor, shown: int) -> NDArray[np.uint8
     Returns:
         uint8 (P, S, H, W, 3).
     """
-    pictures = media[_first_rows(prompt_id, shown)]
+    pictures = media[first_rows(prompt_id, shown)]
     if pictures.ndim == 5:
         pictures = pictures[:, pictures.shape[1] // 2]
     pixels = _bytes(pictures).transpose(0, 2, 3, 1)
@@ -51,13 +53,13 @@ def clip_grid(media: Tensor, prompt_id: Tensor, shown: int) -> NDArray[np.uint8]
     Args:
         media: pixels in [0, 1], shape (N, T, 3, H, W).
         prompt_id: as for :func:`still_grid`.
-        shown: likewise.
+        shown: as for :func:`still_grid`.
 
     Returns:
         uint8 (P', S', T', H, W, 3): at most 12 prompts, 2 samples, 12 frames.
     """
     seeds = min(shown, MAX_MOVING_SEEDS)
-    rows = _first_rows(prompt_id, seeds)[: MAX_MOVING_PROMPTS * seeds]
+    rows = first_rows(prompt_id, seeds)[: MAX_MOVING_PROMPTS * seeds]
     num = min(media.shape[1], MAX_FRAMES)
     frames = torch.linspace(0, media.shape[1] - 1, num).round().long()
     pixels = _bytes(media[rows][:, frames]).transpose(0, 1, 3, 4, 2)
@@ -65,7 +67,7 @@ def clip_grid(media: Tensor, prompt_id: Tensor, shown: int) -> NDArray[np.uint8]
 
 
 def tile_side(num_pictures: int) -> int:
-    """The longest side, in pixels, that each of a page's pictures may have.
+    """Return the longest side, in pixels, that each of a page's pictures may have.
 
     Thumbnails can be enlarged, so that a page with few of them stores more of each; one with many
     is no larger than `MAX_TILE` a picture makes it.
@@ -75,7 +77,7 @@ def tile_side(num_pictures: int) -> int:
 
 
 def picture(tile: NDArray[np.uint8], *, side: int = MAX_TILE) -> str:
-    """A (H, W, 3) picture as a data URI: PNG when small, else JPEG with a longest ``side``."""
+    """Return a (H, W, 3) picture as a data URI: PNG when small, else JPEG of at most ``side``."""
     grey = bool((tile == tile[..., :1]).all())
     image = Image.fromarray(np.ascontiguousarray(tile[..., 0] if grey else tile))
     buffer = io.BytesIO()
@@ -90,7 +92,7 @@ def picture(tile: NDArray[np.uint8], *, side: int = MAX_TILE) -> str:
 
 
 def moving_picture(clip: NDArray[np.uint8]) -> str:
-    """A (T, H, W, 3) clip as a data URI of a GIF that loops, of at most 128 pixels a side."""
+    """Return a (T, H, W, 3) clip as a data URI of a GIF that loops, at most 128 pixels a side."""
     images = []
     for frame in clip:
         image = Image.fromarray(np.ascontiguousarray(frame))
@@ -104,12 +106,6 @@ def moving_picture(clip: NDArray[np.uint8]) -> str:
         buffer, "GIF", save_all=True, append_images=images[1:], duration=duration, loop=0
     )
     return _uri("gif", buffer)
-
-
-def _first_rows(prompt_id: Tensor, shown: int) -> Tensor:
-    """The rows of the first samples of every prompt, prompt by prompt."""
-    prompts = range(int(prompt_id.max()) + 1)
-    return torch.cat([(prompt_id == i).nonzero().flatten()[:shown] for i in prompts])
 
 
 def _bytes(pixels: Tensor) -> NDArray[np.uint8]:

@@ -1,4 +1,4 @@
-"""A run while it trains, as one page that needs nothing beside itself."""
+"""A run while it trains, as one page that needs no other file."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Watched:
         shown: what the pictures are, in words.
         command: which starts the run, or resumes it.
         read_at: when this was read, in seconds since 1970.
-        read_at_text: likewise, as text.
+        read_at_text: when this was read, as text.
     """
 
     name: str
@@ -86,7 +86,7 @@ class _Figure:
 
 
 def thinned(series: Series) -> list[tuple[int, float]]:
-    """A curve of bounded length: means of equally many neighbours, each at the last one's step."""
+    """Return a curve of bounded length: means of neighbours, each at the last one's step."""
     if len(series) <= _POINTS:
         return list(series)
     parts = np.array_split(np.arange(len(series)), _POINTS)
@@ -95,7 +95,7 @@ def thinned(series: Series) -> list[tuple[int, float]]:
 
 
 def render_watch(run: Watched, *, every: float = 0.0) -> str:
-    """The page as HTML text.
+    """Return the page as HTML text.
 
     Args:
         run: what is known of it.
@@ -144,7 +144,7 @@ def _figures(run: Watched) -> list[_Figure]:
 
 
 def _charts(run: Watched) -> list[tuple[str, Markup]]:
-    """The curves so far: what decides first."""
+    """Return the curves so far: what decides first."""
     rewards = thinned(run.series.get("reward", ()))
     drifts = thinned([(0, 0.0), *run.series.get("heldout_loss_change", ())])
     steps, values = [step for step, _ in rewards], [value for _, value in rewards]
@@ -177,7 +177,7 @@ def _charts(run: Watched) -> list[tuple[str, Markup]]:
 
 
 def _run(name: str, curves: Curves) -> RunResult:
-    """A run of which nothing but its curves is known."""
+    """Return a run of which nothing but its curves is known."""
     return RunResult(
         name=name,
         label=name,

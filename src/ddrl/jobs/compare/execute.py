@@ -20,7 +20,7 @@ import torch
 from ddrl.builders.assets import Assets, check_named
 from ddrl.builders.device import limit_threads
 from ddrl.builders.tasks.embedded import build_judge, load_splits
-from ddrl.disk import read_document, read_json
+from ddrl.disk import read_document, read_object
 from ddrl.errors import DDRLError, GuardStop, RecipeError, UsageError
 from ddrl.recipe import Recipe, parse_recipe, resolve_paths
 from ddrl.recipe.comparison import PlannedRun
@@ -267,8 +267,8 @@ def read_outcome(run: PlannedRun, *, failure: tuple[str, int] | None = None) -> 
         return Outcome(run, "missing")
     reason = ""
     if folder.stopped.exists():
-        reason = str(_read_json(folder.stopped).get("reason", "stopped by the guard"))
-    audit = _read_json(audit_of(run.folder) / "report.json") or None
+        reason = str(read_object(folder.stopped).get("reason", "stopped by the guard"))
+    audit = read_object(audit_of(run.folder) / "report.json") or None
     if audit is None and (_has_checkpoint(folder) or not reason):
         return Outcome(run, "missing")
     seconds = sum(float(line.get("seconds", 0)) for line in _metrics(folder))
@@ -288,11 +288,3 @@ def _metrics(folder: RunFolder) -> list[Mapping[str, Any]]:
         return list(read_metrics(folder.metrics))
     except (OSError, DDRLError):
         return []
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        value: object = read_json(path)
-    except (OSError, ValueError):
-        return {}
-    return value if isinstance(value, dict) else {}

@@ -8,13 +8,12 @@ import shlex
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from ddrl.builders.device import limit_threads
 from ddrl.builders.verify import MOVABLE, has_identity
-from ddrl.disk import read_json, replace_file
+from ddrl.disk import read_object, replace_file
 from ddrl.errors import CheckpointError, GuardStop, RecipeError, UsageError
 from ddrl.jobs.plan import check_start
 from ddrl.jobs.progress import Reporter, Silent
@@ -194,7 +193,7 @@ class TrainingRun:
         """Write what the run is, at its start before anything that takes time."""
         info = describe_start(self._recipe, shlex.split(self._command))
         if checkpoint is not None:
-            before = _read_info(self._folder.info)
+            before = read_object(self._folder.info)
             resumed = {
                 "step": checkpoint.step,
                 "time": info["started"],
@@ -290,11 +289,3 @@ def _own_randomness() -> AbstractContextManager[None]:
     """Give the caller's global generators back as they were: a run seeds them for its rewards."""
     forked: AbstractContextManager[None] = torch.random.fork_rng(range(torch.cuda.device_count()))
     return forked
-
-
-def _read_info(path: Path) -> dict[str, Any]:
-    try:
-        value: object = read_json(path)
-    except (OSError, ValueError):
-        return {}
-    return value if isinstance(value, dict) else {}

@@ -82,7 +82,7 @@ def _beta_sentence(plan: Plan) -> str:
 
 
 def _note_lines(recipe: Recipe) -> list[str]:
-    """What is legal and does less than it says."""
+    """Return what is legal and does less than it says."""
     objective, updates = recipe.objective, recipe.objective.updates_per_rollout
     total = recipe.run.steps * updates
     notes = []

@@ -11,7 +11,7 @@ _WIDTH = {"float32": 4, "bfloat16": 2}
 
 @dataclass(frozen=True)
 class Working:
-    """Bytes that a pass over one micro-batch needs at its peak, beside what is held.
+    """Bytes that a pass over one micro-batch needs at its peak, in addition to what is held.
 
     Attributes:
         encode: one sample of the data, through the VAE.
@@ -57,7 +57,7 @@ class Memory:
         frozen: weights of the network that are not trained.
         trained: weights that are.
         text_encoders: 0 where they are kept on the CPU.
-        vae: likewise.
+        vae: 0 where it is kept on the CPU.
         gradients: of the trained weights.
         moments: AdamW's two.
         ema: the averaged weights.

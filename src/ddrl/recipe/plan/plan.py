@@ -205,7 +205,7 @@ def _kl_weight(index: int, b: float, std: float) -> float:
     """W = b^2 / (2 std^2). Eqs. (T3), (T4)."""
     if std <= 0:
         raise RecipeError(
-            f"step {index} is trained, but has no noise at this time grid",
+            f"Step {index} is trained, but has no noise at this time grid.",
             hint="leave it out of rollout.trained_steps, or raise rollout.eta",
         )
     return b**2 / (2 * std**2)
@@ -214,7 +214,7 @@ def _kl_weight(index: int, b: float, std: float) -> float:
 def _term_weights(
     recipe: Recipe, kl_weight: float, omega: float, latent_size: int
 ) -> tuple[float, float, float, float, float]:
-    """The numbers of a trained step: W, omega, both terms' factors, and beta_k.
+    """Return the numbers of a trained step: W, omega, both terms' factors, and beta_k.
 
     beta_k is measured, not assumed: it compares the factors that the two terms end up with.
     Reducing over dimensions, data times and data_per_step act on both or keep the expectation.

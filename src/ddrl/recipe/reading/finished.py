@@ -1,4 +1,4 @@
-"""A finished run's recipe, read on another machine: what may be set anew, and what may not."""
+"""A finished run's recipe, read on another machine: what may be set again, and what may not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every key of a recipe as data: what it takes, in words; used for errors, overrides and docs."""
+"""Every key of a recipe, or another file, as data: what it takes, in words."""
 
 from __future__ import annotations
 
@@ -17,15 +17,12 @@ from ddrl.recipe.reading.toml import format_value
 from ddrl.recipe.recipe import Recipe
 from ddrl.recipe.sections.base import Section
 
-LISTS = ("reward", "evaluation.reward")
-"""The sections that are lists; both are of rewards, and hold the rewards' own options."""
-
-Kind = Literal["int", "float", "str", "bool", "choice", "steps", "sizes", "options"]
+Kind = Literal["int", "float", "str", "bool", "choice", "steps", "list", "options"]
 
 
 @dataclass(frozen=True)
 class KeySpec:
-    """One key of a recipe.
+    """One key of a file.
 
     Attributes:
         key: dotted, without list positions: ``reward.weight``.
@@ -45,15 +42,30 @@ class KeySpec:
 
 
 @cache
-def key_specs() -> dict[str, KeySpec]:
-    """Return every key by its dotted name, in the order of the schema."""
-    return {spec.key: spec for spec in _walk(Recipe, "")}
+def key_specs(model: type[BaseModel] = Recipe) -> dict[str, KeySpec]:
+    """Return every key of a model by its dotted name, in the order of the schema."""
+    return {spec.key: spec for spec in _walk(model, "")}
 
 
 @cache
-def section_names() -> tuple[str, ...]:
+def section_names(model: type[BaseModel] = Recipe) -> tuple[str, ...]:
     """Return every section, nested ones included: ``model``, ``model.pretrain``, ``data``, ..."""
-    return tuple(dict.fromkeys(key.rpartition(".")[0] for key in key_specs()))
+    return tuple(dict.fromkeys(key.rpartition(".")[0] for key in key_specs(model) if "." in key))
+
+
+@cache
+def list_names(model: type[BaseModel] = Recipe) -> tuple[str, ...]:
+    """Return the sections that are lists, by their dotted names; a recipe's are all of rewards."""
+    return tuple(
+        name for name in section_names(model) if get_origin(_field(model, name).annotation) is tuple
+    )
+
+
+def _field(model: type[BaseModel], key: str) -> FieldInfo:
+    name, _, rest = key.partition(".")
+    info = model.model_fields[name]
+    inner = _inner_section(info.annotation)
+    return _field(inner, rest) if rest and inner is not None else info
 
 
 def nearest(name: str, candidates: Sequence[str]) -> str | None:
@@ -62,35 +74,36 @@ def nearest(name: str, candidates: Sequence[str]) -> str | None:
     return matches[0] if matches else None
 
 
-def key_hint(section: str, name: str) -> str:
+def key_hint(section: str, name: str, model: type[BaseModel] = Recipe) -> str:
     """Say what was probably meant by an unknown key.
 
     Args:
         section: the dotted section it stands in; empty at the top of the file.
         name: the unknown key.
+        model: of the file.
     """
-    names_here = [
-        key.rpartition(".")[2] for key in key_specs() if key.rpartition(".")[0] == section
-    ]
-    names_here += [s.rpartition(".")[2] for s in section_names() if s.rpartition(".")[0] == section]
-    elsewhere = [s for s in section_names() if f"{s}.{name}" in key_specs()]
+    keys, sections = key_specs(model), section_names(model)
+    here = [one for one in (*keys, *sections) if one.rpartition(".")[0] == section]
+    names_here = [one.rpartition(".")[2] for one in here]
+    elsewhere = [s for s in sections if f"{s}.{name}" in keys]
     if elsewhere:
-        return f"{name} is a key of {', '.join(section_header(s) for s in elsewhere)}"
+        return f"{name} is a key of {', '.join(section_header(s, model) for s in elsewhere)}"
     close = nearest(name, names_here)
     if close is not None:
         meant = f"{section}.{close}" if section else close
-        return f"did you mean {section_header(meant) if meant in section_names() else meant}?"
-    anywhere = nearest(name, [key.rpartition(".")[2] for key in key_specs()])
+        return f"did you mean {section_header(meant, model) if meant in sections else meant}?"
+    anywhere = nearest(name, [key.rpartition(".")[2] for key in keys])
     if anywhere is not None:
-        keys = [key for key in key_specs() if key.rpartition(".")[2] == anywhere]
-        return f"did you mean {' or '.join(keys)}?"
-    where = f"{section_header(section)} takes" if section else "the sections are"
+        found = [key for key in keys if key.rpartition(".")[2] == anywhere]
+        return f"did you mean {' or '.join(found)}?"
+    top = "the keys are" if set(here) & keys.keys() else "the sections are"
+    where = f"{section_header(section, model)} takes" if section else top
     return f"{where} {', '.join(names_here)}"
 
 
-def section_header(section: str) -> str:
+def section_header(section: str, model: type[BaseModel] = Recipe) -> str:
     """Return the line that opens a section: ``[rollout]``, ``[[reward]]``."""
-    return f"[[{section}]]" if section in LISTS else f"[{section}]"
+    return f"[[{section}]]" if section in list_names(model) else f"[{section}]"
 
 
 def _walk(section: type[BaseModel], prefix: str) -> Iterator[KeySpec]:
@@ -106,7 +119,7 @@ def _walk(section: type[BaseModel], prefix: str) -> Iterator[KeySpec]:
 
 
 def _inner_section(annotation: object) -> type[BaseModel] | None:
-    """The section behind a field that is one, or a list of them."""
+    """Return the section behind a field that is one, or a list of them."""
     arguments = get_args(annotation)
     target = arguments[0] if get_origin(annotation) is tuple else annotation
     return target if isinstance(target, type) and issubclass(target, Section) else None
@@ -131,7 +144,7 @@ def _kind(annotation: object) -> tuple[Kind, tuple[str, ...]]:
         is_open = any(get_origin(other) is Annotated for other in others)
         return ("choice", _kind(names)[1]) if is_open else ("steps", ("all",))
     if origin is tuple:
-        return "sizes", ()
+        return "list", ()
     if origin is dict:
         return "options", ()
     simple: dict[object, Kind] = {int: "int", float: "float", str: "str", bool: "bool"}
@@ -144,12 +157,15 @@ def _expected(kind: Kind, choices: tuple[str, ...], info: FieldInfo) -> str:
         return f"one of {', '.join(format_value(choice) for choice in choices)}{more}"
     if kind == "str":
         return "text" if not _bound(info, "min_length") else "text that is not empty"
+    if kind == "list":
+        names = {int: "whole numbers", float: "numbers", str: "texts"}
+        of = info.examples[0] if info.examples else names[get_args(info.annotation)[0]]
+        return f"a list of {of}{' that is not empty' if _bound(info, 'min_length') else ''}"
     words: dict[Kind, str] = {
         "int": "a whole number",
         "float": "a number",
         "bool": "true or false",
         "steps": '"all" or a list of step numbers',
-        "sizes": 'a list of sizes such as ["640x384"]',
         "options": "a table of text, numbers, true and false, or lists and tables of these",
     }
     bounds = [
@@ -162,7 +178,7 @@ def _expected(kind: Kind, choices: tuple[str, ...], info: FieldInfo) -> str:
 
 
 def _bound(info: FieldInfo, name: str) -> float | None:
-    """A limit out of the field's metadata, such as ``ge``; None when there is none."""
+    """Return a limit out of the field's metadata, such as ``ge``; None when there is none."""
     limits = annotated_types.Ge, annotated_types.Gt, annotated_types.Le, annotated_types.Lt
     for item in info.metadata:
         if isinstance(item, (*limits, annotated_types.MinLen)):

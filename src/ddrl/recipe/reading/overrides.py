@@ -5,7 +5,14 @@ from __future__ import annotations
 import tomllib
 
 from ddrl.errors import RecipeError
-from ddrl.recipe.reading.keys import LISTS, KeySpec, key_hint, key_specs, nearest, section_names
+from ddrl.recipe.reading.keys import (
+    KeySpec,
+    key_hint,
+    key_specs,
+    list_names,
+    nearest,
+    section_names,
+)
 from ddrl.recipe.reading.toml import KeyPath, parse_toml
 
 
@@ -29,12 +36,12 @@ def apply_override(data: dict[str, object], text: str) -> KeyPath:
         text.encode()
     except UnicodeEncodeError:  # bytes of the command line that its encoding has no letters for
         raise RecipeError(
-            f'override "{text}" is not UTF-8 text', hint="type it where the locale is UTF-8"
+            f'Override "{text}" is not UTF-8 text.', hint="type it where the locale is UTF-8"
         ) from None
     key, separator, value = (part.strip() for part in text.partition("="))
     if not key or not separator:
         raise RecipeError(
-            f'override "{text}" is not of the form section.key=value',
+            f'Override "{text}" is not of the form section.key=value.',
             hint="write it without spaces, such as objective.beta=0.5",
         )
     path, spec = _resolve(data, text, key)
@@ -47,7 +54,7 @@ def _resolve(data: dict[str, object], text: str, key: str) -> tuple[KeyPath, Key
     prefix: KeyPath = (parts[0],)
     rest = parts[1:]
     named = parts[:1]
-    for rewards in LISTS:
+    for rewards in list_names():
         length = rewards.count(".") + 1
         if ".".join(parts[:length]) == rewards and parts[length:]:
             named, rest = parts[:length], parts[length + 1 :]
@@ -60,26 +67,26 @@ def _resolve(data: dict[str, object], text: str, key: str) -> tuple[KeyPath, Key
         return (*prefix, "options", *names), key_specs()[options]
     if dotted == options and options in key_specs():
         raise RecipeError(
-            f'override "{text}": {key} is a table',
+            f'Override "{text}": {key} is a table.',
             hint=f"set one option at a time, such as {key}.NAME=value",
         )
     if dotted in section_names():
         first = next(k for k in key_specs() if k.startswith(f"{dotted}."))
         example = f"{key}.{first.removeprefix(f'{dotted}.')}"
-        if key in LISTS:
+        if key in list_names():
             example = {"reward": "reward.0.weight"}.get(key, f"{key}.0.name")
         raise RecipeError(
-            f'override "{text}": {key} is a section', hint=f"set one key, such as {example}"
+            f'Override "{text}": {key} is a section.', hint=f"set one key, such as {example}"
         )
     if dotted not in key_specs():
         raise RecipeError(
-            f'override "{text}": unknown key {key}', hint=_unknown_hint(dotted.split("."))
+            f'Override "{text}": Unknown key {key}.', hint=_unknown_hint(dotted.split("."))
         )
     return (*prefix, *rest), key_specs()[dotted]
 
 
 def _reward_position(data: dict[str, object], text: str, parts: list[str], length: int) -> int:
-    """The number behind the first ``length`` parts, which name a list of rewards."""
+    """Return the number behind the first ``length`` parts, which name a list of rewards."""
     name = ".".join(parts[:length])
     rewards: object = data
     for part in parts[:length]:
@@ -87,13 +94,13 @@ def _reward_position(data: dict[str, object], text: str, parts: list[str], lengt
     count = len(rewards) if isinstance(rewards, list) else 0
     if not parts[length].isdecimal():
         raise RecipeError(
-            f'override "{text}": rewards are a list, so a number has to follow "{name}"',
+            f'Override "{text}": Rewards are a list, so a number has to follow "{name}".',
             hint=f"write {name}.0.{'.'.join(parts[length:])} for the first one",
         )
     position = int(parts[length])
     if rewards is None or (isinstance(rewards, list) and position >= count):
         raise RecipeError(
-            f'override "{text}": there is no reward {position}; the recipe has {count}',
+            f'Override "{text}": There is no reward {position}; the recipe has {count}.',
             hint=f"they are counted from 0, so the last one is {name}.{count - 1}"
             if count
             else f"add a [[{name}]] section to the recipe",

@@ -44,7 +44,7 @@ def expand_paths(recipe: Recipe) -> Recipe:
         text = os.path.expanduser(value)
         if text.startswith("~"):
             raise RecipeError(
-                f'{key} is "{value}", but there is no user of that name',
+                f'{key} is "{value}", but there is no user of that name.',
                 hint=f"write the path itself, such as {key}=./{value}"
                 if "/" not in value
                 else "write the path itself",
@@ -54,7 +54,7 @@ def expand_paths(recipe: Recipe) -> Recipe:
             name = match[1] or match[2]
             if name not in os.environ:
                 raise RecipeError(
-                    f'{key} is "{value}", but the environment has no variable {name}',
+                    f'{key} is "{value}", but the environment has no variable {name}.',
                     hint=f"export {name}, or write the path itself",
                 )
             return os.environ[name]
@@ -91,7 +91,7 @@ def _exists(text: str) -> bool:
 
 
 def _changed(recipe: Recipe, change: Callable[[str, str], str]) -> Recipe:
-    """The recipe after ``change(key, value)`` of each of its paths, and of rewards' options."""
+    """Return the recipe after ``change(key, value)`` of its paths and its rewards' options."""
     values: dict[str, object] = {}
     for key in PATHS:
         *sections, name = key.split(".")
@@ -115,7 +115,7 @@ def _changed(recipe: Recipe, change: Callable[[str, str], str]) -> Recipe:
 
 
 def _updated(section: Model, values: Mapping[str, object]) -> Model:
-    """A section, or a recipe, with other values of some dotted keys."""
+    """Return a section, or a recipe, with other values of some dotted keys."""
     inner: dict[str, dict[str, object]] = {}
     update: dict[str, object] = {}
     for key, value in values.items():

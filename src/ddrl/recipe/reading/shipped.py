@@ -57,7 +57,7 @@ class Shipped:
 
 @cache
 def shipped() -> tuple[Shipped, ...]:
-    """Every recipe that comes with ddrl, then every comparison, each by name."""
+    """Return every recipe that comes with ddrl, then every comparison, each by name."""
     folder = _PACKAGE / "recipes"
     checkout = _PACKAGE.parents[1]
     if not folder.is_dir() and (checkout / "pyproject.toml").is_file():
@@ -81,7 +81,7 @@ def _describe(name: str, path: Path) -> Shipped:
 
 
 def find_shipped(name: str) -> Shipped:
-    """The recipe or comparison of a name.
+    """Return the recipe or comparison of a name.
 
     Raises:
         UsageError: there is none; the hint has near names.
@@ -93,7 +93,7 @@ def find_shipped(name: str) -> Shipped:
 
 
 def near_names(name: str) -> str:
-    """A hint for what is no recipe: names that it may mean, and the command that lists them."""
+    """Return a hint for what is no recipe: names that it may mean, and what lists them."""
     names = [one.name for one in shipped()]
     stem = name.removesuffix(".toml")
     meant = max((n for n in names if f"/{stem}".endswith(f"/{n}")), key=len, default=None)
@@ -103,7 +103,7 @@ def near_names(name: str) -> str:
 
 
 def find_recipe(path: Path, *, is_comparison: bool = False) -> Path:
-    """The file that a command means; one that is there comes before a recipe of its name.
+    """Return the file that a command means; one that is there comes before a recipe of its name.
 
     Args:
         path: as it was typed: a file, with or without ``.toml``, or a recipe's name.

@@ -1,4 +1,4 @@
-"""A recipe as TOML text, where each key of a TOML text stands, and how two recipes differ."""
+"""A recipe as TOML text, and where each key of a TOML text stands."""
 
 from __future__ import annotations
 
@@ -6,55 +6,18 @@ import copy
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
-from fnmatch import fnmatchcase
-from typing import Any, TypeGuard
-
-from pydantic import BaseModel
+from typing import Any
 
 from ddrl.recipe.recipe import Recipe
-from ddrl.recipe.rules.anchors import needs_synthetic
 
 KeyPath = tuple[str | int, ...]
 """Keys and list positions from the top of a recipe: ``("reward", 0, "weight")``."""
-
-LAST_BITS: tuple[str, ...] = (
-    "model.gradient_checkpointing",
-    "model.offload",
-    "model.compile",
-    "reward.samples_per_call",
-    "run.device",
-    "run.micro_batch",
-    "run.steps_per_pass",
-    "run.threads",
-)
-"""Keys that change memory, time and place, and of the result no more than its last bits: where sums
-are taken in another order."""
-
-CHANGEABLE_ON_RESUME: tuple[str, ...] = (
-    *LAST_BITS,
-    "model.distilled",
-    "run.steps",
-    "run.folder",
-    "run.cache",
-    "run.checkpoint_every",
-    "run.keep_checkpoints",
-    "run.tensorboard",
-    "run.wandb_project",
-    "reward.timeout",
-    "reward.retries",
-    "reward.cache",
-    "scoring.overlap",
-    "evaluation.*",
-    "guard.*",
-)
-"""Patterns of the keys that a resumed run may change: what is kept, watched and waited for, and
-how it is computed, not what. Keys of a reward stand without its position."""
 
 _ESCAPES = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\t": "\\t"}
 
 
 def parse_toml(text: str) -> dict[str, Any]:
-    """The tables of a TOML text of which nothing is known.
+    """Return the tables of a TOML text of which nothing is known.
 
     Raises:
         tomllib.TOMLDecodeError: it is no TOML, nested deeper than Python can follow, or holds a
@@ -77,43 +40,23 @@ def dump_toml(recipe: Recipe) -> str:
 
     Reading it back gives an equal recipe, so that a run's folder says all that the run was.
     """
-    blocks: list[str] = []
-    for name in Recipe.model_fields:
-        value: object = getattr(recipe, name)
-        if isinstance(value, tuple):
-            for item in value:
-                blocks += _blocks(f"[[{name}]]", name, item)
-        else:
-            blocks += _blocks(f"[{name}]", name, value)
-    return "\n\n".join(blocks) + "\n"
+    return "\n\n".join(_blocks("", recipe.model_dump())) + "\n"
 
 
-def _blocks(header: str, path: str, section: object) -> list[str]:
-    """A section's own keys, then its tables, because TOML wants them in this order."""
-    lines, tables = [header], []
-    for name, value in _items(section):
-        inner = f"{path}.{format_key(name)}"
-        if _is_list_of_sections(value):
+def _blocks(path: str, table: Mapping[str, object], header: str = "") -> list[str]:
+    """Return a table's own keys, then its tables, because TOML wants them in this order."""
+    lines, tables = [header] if header else [], []
+    for name, value in table.items():
+        inner = f"{path}.{format_key(name)}".lstrip(".")
+        if isinstance(value, tuple) and value and isinstance(value[0], dict):
             for item in value:
-                tables += _blocks(f"[[{inner}]]", inner, item)
-        elif isinstance(section, BaseModel) and isinstance(value, BaseModel | Mapping):
+                tables += _blocks(inner, item, f"[[{inner}]]")
+        elif isinstance(value, dict) and not path.endswith("options"):
             # An empty table of options says nothing.
-            if _items(value):
-                tables += _blocks(f"[{inner}]", inner, value)
-        elif (path, name) != ("evaluation", "reward"):  # an empty list of sections says nothing
+            tables += _blocks(inner, value, f"[{inner}]") if value else []
+        elif inner != "evaluation.reward":  # an empty list of sections says nothing
             lines.append(f"{format_key(name)} = {format_value(value)}")
-    return ["\n".join(lines), *tables]
-
-
-def _is_list_of_sections(value: object) -> TypeGuard[tuple[BaseModel, ...]]:
-    return isinstance(value, tuple) and any(isinstance(item, BaseModel) for item in value)
-
-
-def _items(section: object) -> list[tuple[str, object]]:
-    if isinstance(section, BaseModel):
-        return [(name, getattr(section, name)) for name in type(section).model_fields]
-    assert isinstance(section, Mapping)
-    return list(section.items())
+    return ["\n".join(lines), *tables] if lines else tables
 
 
 def format_key(key: str) -> str:
@@ -142,83 +85,6 @@ def _escape(character: str) -> str:
     # TOML forbids control characters in text, DEL among them.
     is_control = ord(character) < 0x20 or ord(character) == 0x7F
     return f"\\u{ord(character):04X}" if is_control else character
-
-
-def difference(a: Recipe, b: Recipe, *, ignore: Sequence[str] = ()) -> list[str]:
-    """Return one line per key in which two recipes differ: ``objective.beta: 1.0 -> 0.5``.
-
-    Args:
-        a: the recipe on the left of the arrow.
-        b: the recipe on its right.
-        ignore: patterns of keys to leave out, with or without positions in lists, such as
-            ``CHANGEABLE_ON_RESUME``.
-    """
-    left, right = _flatten(a), _flatten(b)
-    keys = dict.fromkeys([*left, *right])
-    return [
-        f"{key}: {left.get(key, '(absent)')} -> {right.get(key, '(absent)')}"
-        for key in keys
-        if left.get(key) != right.get(key) and not _is_of(key, ignore)
-    ]
-
-
-def resume_conflicts(saved: Recipe, current: Recipe) -> list[str]:
-    """Return the differences that forbid ``current`` to continue a run of ``saved``.
-
-    ``run.steps`` may change, except with a cosine schedule, whose every step depends on it, and
-    where the number of synthetic anchors follows it; and ``evaluation``, except for the solver
-    where the anchors are its samples.
-    """
-    is_cosine = "cosine" in (saved.optimizer.schedule, current.optimizer.schedule)
-    ignore = [key for key in CHANGEABLE_ON_RESUME if not (is_cosine and key == "run.steps")]
-    found = difference(saved, current, ignore=ignore)
-    synthetic = current.data.synthetic
-    if needs_synthetic(current) and not synthetic.per_prompt and not is_cosine:
-        found += [
-            f"{line}, with data.synthetic.per_prompt = 0: run.steps sets the number of samples"
-            for line in difference(saved, current)
-            if line.startswith("run.steps:")
-        ]
-    if needs_synthetic(current) and synthetic.sampler == "ode":
-        solver = ("evaluation.solver:", *(() if synthetic.steps else ("evaluation.steps:",)))
-        found += [line for line in difference(saved, current) if line.startswith(solver)]
-    return found
-
-
-def bit_changes(saved: Recipe, current: Recipe) -> list[str]:
-    """Return the differences after which a resumed run may differ in its last bits."""
-    others = [key for key in _flatten(saved) | _flatten(current) if not _is_of(key, LAST_BITS)]
-    return difference(saved, current, ignore=others)
-
-
-def resume_rule(key: str) -> str:
-    """Say whether a resumed run may change a key, given without positions in lists."""
-    if key == "run.steps":
-        return "may change, unless the learning rate or the synthetic data follow it"
-    if _is_of(key, LAST_BITS):
-        return "may change; the last bits of the result may differ"
-    return "may change" if _is_of(key, CHANGEABLE_ON_RESUME) else "can't change: it is another run"
-
-
-def _is_of(key: str, patterns: Sequence[str]) -> bool:
-    """Whether a key, with or without its positions in lists, fits one of the patterns."""
-    names = (key, re.sub(r"\.\d+\.", ".", key))
-    return any(fnmatchcase(name, pattern) for name in names for pattern in patterns)
-
-
-def _flatten(value: object, prefix: str = "") -> dict[str, str]:
-    """Every leaf of a recipe by its dotted key, as TOML text."""
-    if isinstance(value, BaseModel | Mapping):
-        items = [(format_key(name), item) for name, item in _items(value)]
-    elif _is_list_of_sections(value):
-        items = [(str(position), item) for position, item in enumerate(value)]
-    else:
-        return {prefix: format_value(value)}
-    return {
-        key: text
-        for name, item in items
-        for key, text in _flatten(item, f"{prefix}.{name}" if prefix else name).items()
-    }
 
 
 def line_numbers(text: str) -> dict[KeyPath, int]:
@@ -262,7 +128,7 @@ def _statement(lines: Sequence[str], start: int) -> tuple[Mapping[str, object], 
 def _header_path(
     table: Mapping[str, object], counts: dict[KeyPath, int], *, is_array: bool
 ) -> KeyPath:
-    """The path of a header such as ``[reward.options]``, with the position of the last reward."""
+    """Return the path of a header such as ``[reward.options]``, with the last reward's position."""
     path: KeyPath = ()
     value: object = table
     while isinstance(value, Mapping) and value:

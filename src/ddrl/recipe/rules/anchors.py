@@ -10,44 +10,44 @@ from ddrl.recipe.sections.subject import DataSection
 
 
 def needs_data(recipe: Fields) -> bool:
-    """Whether training looks at data: the data term does, and Z of the ``tilt`` advantage."""
+    """Return whether training looks at data, as the data term and Z of ``tilt`` do."""
     objective = recipe.objective
     has_tilt = objective.advantage == "tilt" and objective.policy != "none"
     return objective.regularizer == "data" or has_tilt
 
 
 def needs_synthetic(recipe: Fields) -> bool:
-    """Whether training looks at samples of the base model."""
+    """Return whether training looks at samples of the base model."""
     return recipe.data.anchor in {"synthetic", "mixed"} and needs_data(recipe)
 
 
 def given_conflicts(recipe: Fields) -> Iterator[Conflict]:
-    """The conflicts of frames that are given; the model says later how many it takes."""
+    """Yield the conflicts of frames that are given; the model says later how many it takes."""
     data = recipe.data
     yield from _source_conflicts(data)
     if data.given_frames and data.source not in {"files", "hub", "moving_digits"}:
         yield Conflict(
             ("data.given_frames", "data.source"),
             f"data.given_frames is {data.given_frames}, but data.source {data.source} has no clips "
-            "whose first frames could be given",
+            "whose first frames could be given.",
             'leave data.given_frames out, or give clips with data.source = "files"',
         )
     elif data.given_frames and data.given_frames >= (least := min(f for *_, f in data.shapes)):
         yield Conflict(
             ("data.given_frames", "data.frames"),
             f"data.given_frames is {data.given_frames}, but clips have data.frames = "
-            f"{least}, so nothing would be left to generate",
+            f"{least}, so nothing would be left to generate.",
             "set data.frames above data.given_frames, or leave data.given_frames out",
         )
 
 
 def _source_conflicts(data: DataSection) -> Iterator[Conflict]:
-    """The conflicts of source images."""
+    """Yield the conflicts of source images."""
     if data.source_column and not data.source_images:
         yield Conflict(
             ("data.source_column", "data.source_images"),
             f"data.source_column is {data.source_column}, but data.source_images is 0, so that no "
-            "source image would be read",
+            "source image would be read.",
             "set data.source_images = 1 for a base that edits pictures, or leave "
             "data.source_column out",
         )
@@ -57,32 +57,32 @@ def _source_conflicts(data: DataSection) -> Iterator[Conflict]:
         yield Conflict(
             ("data.source_images", "data.source"),
             f"data.source_images is {data.source_images}, but data.source {data.source} has no "
-            "source images",
+            "source images.",
             'leave data.source_images out, or give edits with data.source = "files"',
         )
     if data.given_frames:
         yield Conflict(
             ("data.source_images", "data.given_frames"),
             f"data.source_images is {data.source_images} and data.given_frames is "
-            f"{data.given_frames}, but no model takes both",
+            f"{data.given_frames}, but no model takes both.",
             "set one of them to 0",
         )
     if data.frames > 1:
         yield Conflict(
             ("data.source_images", "data.frames"),
             f"data.source_images is {data.source_images}, but data.frames is {data.frames}, and "
-            "what is edited are pictures",
+            "what is edited are pictures.",
             "set data.frames = 1, or leave data.source_images out",
         )
 
 
 def anchor_conflicts(recipe: Fields) -> Iterator[Conflict]:
-    """The conflicts of ``[data]`` and of what is anchored to it."""
+    """Yield the conflicts of ``[data]`` and of what is anchored to it."""
     data, rollout = recipe.data, recipe.rollout
     if data.source == "prompts" and data.anchor != "synthetic" and needs_data(recipe):
         yield Conflict(
             ("data.anchor", "data.source"),
-            f"data.anchor is {data.anchor}, but data.source prompts has no media",
+            f"data.anchor is {data.anchor}, but data.source prompts has no media.",
             'set data.anchor = "synthetic", or give media with data.source = "files"',
         )
     anchors = data.anchors_per_group or rollout.group_size
@@ -90,20 +90,20 @@ def anchor_conflicts(recipe: Fields) -> Iterator[Conflict]:
         yield Conflict(
             ("data.anchor", "data.anchors_per_group", "rollout.group_size"),
             "data.anchor mixed needs two data samples per group, one of each kind, but there is "
-            f"{anchors}",
+            f"{anchors}.",
             "set data.anchors_per_group to 2 or more",
         )
     if data.anchor == "mixed" and recipe.objective.advantage == "tilt":
         yield Conflict(
             ("data.anchor", "objective.advantage"),
-            "objective.advantage tilt takes Z from data of one kind, but data.anchor is mixed",
+            "objective.advantage tilt takes Z from data of one kind, but data.anchor is mixed.",
             'set data.anchor = "paired" or "synthetic", or choose another advantage',
         )
     default = DataSection.model_fields["synthetic_share"].default
     if data.anchor != "mixed" and data.synthetic_share != default:
         yield Conflict(
             ("data.synthetic_share", "data.anchor"),
-            f"data.synthetic_share is {data.synthetic_share}, but data.anchor is {data.anchor}",
+            f"data.synthetic_share is {data.synthetic_share}, but data.anchor is {data.anchor}.",
             'set data.anchor = "mixed", or leave data.synthetic_share out',
         )
     synthetic = data.synthetic
@@ -111,7 +111,7 @@ def anchor_conflicts(recipe: Fields) -> Iterator[Conflict]:
         yield Conflict(
             ("data.synthetic.keep", "reward.0.weight"),
             f"data.synthetic.keep is {synthetic.keep}, but every reward has weight 0, so no sample "
-            "is better than another",
+            "is better than another.",
             "give a reward a weight, or leave data.synthetic.keep out",
         )
     steps = synthetic.steps or rollout.steps
@@ -124,6 +124,6 @@ def anchor_conflicts(recipe: Fields) -> Iterator[Conflict]:
         yield Conflict(
             ("data.synthetic.steps", "rollout.stochastic_steps", "rollout.steps"),
             f"data.synthetic.steps is {steps}, but rollout.stochastic_steps names steps of "
-            f"{rollout.steps}",
+            f"{rollout.steps}.",
             'set data.synthetic.steps to 0, or data.synthetic.sampler to "ode"',
         )

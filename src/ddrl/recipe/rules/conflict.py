@@ -11,7 +11,7 @@ class Conflict:
 
     Attributes:
         keys: the dotted keys at fault, the one to change first.
-        message: one sentence without a final stop.
+        message: one sentence.
         hint: what to do about it.
     """
 

@@ -15,12 +15,12 @@ from ddrl.recipe.steps import (
 
 
 def sampler_conflicts(recipe: Fields) -> Iterator[Conflict]:
-    """The conflicts of guidance, those of the kernel, then those of its steps."""
+    """Yield the conflicts of guidance, those of the kernel, then those of its steps."""
     if recipe.rollout.guidance == 0:
         yield Conflict(
             ("rollout.guidance",),
             "rollout.guidance is 0, so samples do not depend on their prompts and the gradient of "
-            "the policy term is 0",
+            "the policy term is 0.",
             "set rollout.guidance to 1 to sample without guidance, or above 1",
         )
     yield from _kernel_conflicts(recipe)
@@ -33,20 +33,20 @@ def _kernel_conflicts(recipe: Fields) -> Iterator[Conflict]:
         yield Conflict(
             ("rollout.kernel",),
             "rollout.kernel ode adds no noise, so its steps have neither a log-probability nor "
-            "a weight W_k",
+            "a weight W_k.",
             'choose "flow_sde", "dance_sde", "ddim" or "cps"; data-only training needs one too, '
             'and is the plain velocity loss with objective.step_weight = "velocity"',
         )
     elif is_deterministic(rollout):
         yield Conflict(
             ("rollout.eta", "rollout.kernel"),
-            f"rollout.eta is 0, so kernel {rollout.kernel} adds no noise and no step is trained",
+            f"rollout.eta is 0, so kernel {rollout.kernel} adds no noise and no step is trained.",
             "set rollout.eta above 0; 0.5 to 1 is the useful range",
         )
     elif ends_without_noise(rollout) and rollout.eta > 1:
         yield Conflict(
             ("rollout.eta", "rollout.kernel"),
-            f"rollout.eta is {rollout.eta}, but kernel {rollout.kernel} takes at most 1",
+            f"rollout.eta is {rollout.eta}, but kernel {rollout.kernel} takes at most 1.",
             "set rollout.eta above 0 and up to 1, where 1 is all the noise there is",
         )
 
@@ -61,7 +61,7 @@ def _step_conflicts(recipe: Fields) -> Iterator[Conflict]:
             yield Conflict(
                 ("rollout.trained_steps", "rollout.kernel"),
                 f"rollout.trained_steps names step {last}, the last one, which has no noise with "
-                f"kernel {rollout.kernel}",
+                f"kernel {rollout.kernel}.",
                 f'leave step {last} out, or write "all", which leaves it out by itself',
             )
         available = stochastic_steps(rollout)
@@ -70,13 +70,13 @@ def _step_conflicts(recipe: Fields) -> Iterator[Conflict]:
             yield Conflict(
                 ("rollout.trained_steps", "rollout.stochastic_steps"),
                 f"rollout.trained_steps names step {missing[0]}, which is not in "
-                "rollout.stochastic_steps and so has no log-probability",
+                "rollout.stochastic_steps and so has no log-probability.",
                 "train stochastic steps only, or add the step to rollout.stochastic_steps",
             )
     if not trained_steps(rollout):
         yield Conflict(
             ("rollout.stochastic_steps", "rollout.steps", "rollout.kernel"),
-            "no step of the rollout has noise, so there is nothing to train",
+            "No step of the rollout has noise, so there is nothing to train.",
             f"with kernel {rollout.kernel} the last step has none: select an earlier one, or "
             "raise rollout.steps",
         )
@@ -89,14 +89,14 @@ def _selection_conflicts(
     if isinstance(selection, str):
         return
     if not selection:
-        yield Conflict((key,), f"{key} is empty", 'write "all", or name at least one step')
+        yield Conflict((key,), f"{key} is empty.", 'write "all", or name at least one step')
     for position, step in enumerate(selection):
         if not 0 <= step < num_steps:
             yield Conflict(
                 (key, "rollout.steps"),
                 f"{key} names step {step}, but rollout.steps = {num_steps} has steps 0 to "
-                f"{num_steps - 1}",
+                f"{num_steps - 1}.",
                 "steps are counted from 0, the one that starts at pure noise",
             )
         if step in selection[:position]:
-            yield Conflict((key,), f"{key} names step {step} twice", "name each step once")
+            yield Conflict((key,), f"{key} names step {step} twice.", "name each step once")

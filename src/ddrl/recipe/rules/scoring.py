@@ -9,7 +9,7 @@ from ddrl.recipe.schema import Fields
 
 
 def scoring_conflicts(recipe: Fields) -> Iterator[Conflict]:
-    """The conflicts of how rewards become one."""
+    """Yield the conflicts of how rewards become one."""
     combine, trains = recipe.scoring.combine, recipe.objective.policy != "none"
     if not trains:
         return
@@ -17,7 +17,7 @@ def scoring_conflicts(recipe: Fields) -> Iterator[Conflict]:
         yield Conflict(
             ("scoring.combine", "objective.advantage"),
             "objective.advantage tilt compares rewards with those of the data, but scoring.combine "
-            f"{combine} makes them relative to the batch that they are in",
+            f"{combine} makes them relative to the batch that they are in.",
             'set scoring.combine = "sum", or choose the advantage "group", "global" or "center"',
         )
     if combine != "lower_confidence":
@@ -27,7 +27,7 @@ def scoring_conflicts(recipe: Fields) -> Iterator[Conflict]:
             yield Conflict(
                 (f"reward.{place}.weight", "scoring.combine"),
                 f"reward.{place}.weight is {reward.weight}, but scoring.combine lower_confidence "
-                "weighs the members of an ensemble",
+                "weighs the members of an ensemble.",
                 "give weights of at least 0, and a reward of which less is better its own option "
                 "or class for that",
             )
@@ -35,6 +35,6 @@ def scoring_conflicts(recipe: Fields) -> Iterator[Conflict]:
         yield Conflict(
             ("scoring.combine", "reward.0.weight"),
             "scoring.combine lower_confidence takes off what rewards disagree by, but only one "
-            "reward has a weight",
+            "reward has a weight.",
             'give a second reward a weight, or set scoring.combine = "sum"',
         )

@@ -49,26 +49,26 @@ def _model_conflicts(recipe: Fields) -> Iterator[Conflict]:
     if model.network == "dit" and model.width % model.heads:
         yield Conflict(
             ("model.width", "model.heads"),
-            f"model.width {model.width} can't be divided among {model.heads} heads",
+            f"model.width {model.width} can't be divided among {model.heads} heads.",
             "make model.width a multiple of model.heads",
         )
     is_diffusers, is_outside = not model.is_embedded, recipe.data.source not in EMBEDDED
     if is_diffusers and not model.path:
         yield Conflict(
             ("model.path", "model.family"),
-            f"model.family is {model.family}, but model.path is empty",
+            f"model.family is {model.family}, but model.path is empty.",
             "give the folder of a diffusers pipeline, or its id on the hub",
         )
     if is_diffusers != is_outside:
         yield Conflict(
             ("data.source", "model.family"),
-            f"model.family {model.family} can't be trained on data.source {recipe.data.source}",
+            f"model.family {model.family} can't be trained on data.source {recipe.data.source}.",
             "tiny goes with digits, moving_digits or words; diffusers with files, hub or prompts",
         )
     if is_outside and not recipe.data.path:
         yield Conflict(
             ("data.path", "data.source"),
-            f"data.source is {recipe.data.source}, but data.path is empty",
+            f"data.source is {recipe.data.source}, but data.path is empty.",
             {
                 "files": "give a folder of media with captions beside them, or a .jsonl list",
                 "hub": 'give "owner/name" of a data set on the hub, or a folder that holds one',
@@ -78,27 +78,27 @@ def _model_conflicts(recipe: Fields) -> Iterator[Conflict]:
         if getattr(model.lora, name) and not is_diffusers:
             yield Conflict(
                 (f"model.lora.{name}", "model.family"),
-                f"model.lora.{name} is set, but the embedded model has no adapter",
+                f"model.lora.{name} is set, but the embedded model has no adapter.",
                 "leave it out, or train a diffusers model",
             )
     if model.lora.start and model.lora.targets:
         yield Conflict(
             ("model.lora.targets", "model.lora.start"),
-            "model.lora.targets is set, but the modules are those of model.lora.start",
+            "model.lora.targets is set, but the modules are those of model.lora.start.",
             "leave model.lora.targets out, or merge the adapter with `ddrl export --merged` and "
             "begin with another one",
         )
     if model.embedded_guidance and not is_diffusers:
         yield Conflict(
             ("model.embedded_guidance", "model.family"),
-            "model.embedded_guidance is set, but the embedded model is told no guidance scale",
+            "model.embedded_guidance is set, but the embedded model is told no guidance scale.",
             "leave it out; the guidance of two passes is rollout.guidance",
         )
     if model.lora.start and recipe.data.target == "teacher":
         yield Conflict(
             ("data.target", "model.lora.start"),
             "data.target teacher holds the policy to the model without its adapter, and "
-            "model.lora.start begins with one",
+            "model.lora.start begins with one.",
             "give the run as model.start, which makes its adapter part of the base",
         )
 
@@ -108,7 +108,7 @@ def _reward_conflicts(recipe: Fields) -> Iterator[Conflict]:
     if recipe.objective.policy != "none" and not has_weight:
         yield Conflict(
             ("reward.0.weight",),
-            "every reward has weight 0, so nothing would be optimised",
+            "Every reward has weight 0, so nothing would be optimised.",
             'give a reward a weight, or set objective.policy = "none" to train on data alone',
         )
 
@@ -122,10 +122,10 @@ def _reward_name_conflicts(recipe: Fields) -> Iterator[Conflict]:
         titles = [reward.title for reward in rewards]
         for place, title in enumerate(titles):
             if title in titles[:place]:
-                kind = "reward" if key == "reward" else "held-out reward"
+                kind = "Reward" if key == "reward" else "Held-out reward"
                 yield Conflict(
                     (f"{key}.{place}.name",),
-                    f"{kind} {title} is in the recipe twice",
+                    f"{kind} {title} is in the recipe twice.",
                     "leave one out, or tell them apart by labels, such as "
                     f'label = "{title}-{place + 1}"',
                 )
@@ -137,7 +137,7 @@ def _heldout_conflicts(recipe: Fields) -> Iterator[Conflict]:
         if (reward.name, reward.options) in trained:
             yield Conflict(
                 (f"evaluation.reward.{place}.name",),
-                f"reward {reward.name} is trained on, so it can't be held out",
+                f"Reward {reward.name} is trained on, so it can't be held out.",
                 "hold out another reward, or give it other options, such as other weights",
             )
 
@@ -154,7 +154,7 @@ def _audit_conflicts(recipe: Fields) -> Iterator[Conflict]:
         if is_set:
             yield Conflict(
                 (f"evaluation.{key}", f"evaluation.{name}"),
-                f"evaluation.{name} is {value}, but evaluation.{key} is 0: nothing is audited",
+                f"evaluation.{name} is {value}, but evaluation.{key} is 0: nothing is audited.",
                 f"set evaluation.{key}, such as {100 if section.every else 25}",
             )
 
@@ -165,19 +165,19 @@ def _objective_conflicts(recipe: Fields) -> Iterator[Conflict]:
         yield Conflict(
             ("objective.policy", "objective.regularizer"),
             "objective.policy none trains on data alone, but objective.regularizer is "
-            f"{objective.regularizer}, so no term would be left that learns from data",
+            f"{objective.regularizer}, so no term would be left that learns from data.",
             'set objective.regularizer = "data", or choose the policy "grpo" or "reinforce"',
         )
     if objective.regularizer != "none" and objective.beta == 0:
         yield Conflict(
             ("objective.beta", "objective.regularizer"),
-            f"objective.beta is 0, which switches the {objective.regularizer} regularizer off",
+            f"objective.beta is 0, which switches the {objective.regularizer} regularizer off.",
             'give beta a value above 0, or say so with objective.regularizer = "none"',
         )
     if objective.advantage == "tilt" and objective.policy != "none" and objective.beta == 0:
         yield Conflict(
             ("objective.beta", "objective.advantage"),
-            "objective.advantage tilt divides the reward by objective.beta, which is 0",
+            "objective.advantage tilt divides the reward by objective.beta, which is 0.",
             "give beta a value above 0, or choose another advantage",
         )
     if recipe.data.target == "teacher":
@@ -187,7 +187,7 @@ def _objective_conflicts(recipe: Fields) -> Iterator[Conflict]:
         yield Conflict(
             ("objective.kl_in_return", "objective.regularizer"),
             "objective.kl_in_return charges for the KL to the reference, but "
-            f"objective.regularizer is {objective.regularizer}",
+            f"objective.regularizer is {objective.regularizer}.",
             'set objective.regularizer = "reference", or leave kl_in_return out',
         )
 
@@ -196,19 +196,21 @@ def _budget_conflicts(objective: ObjectiveSection) -> Iterator[Conflict]:
     if objective.drift_budget and objective.regularizer == "none":
         yield Conflict(
             ("objective.drift_budget", "objective.regularizer"),
-            "objective.drift_budget steers beta, but objective.regularizer is none, which has none",
+            "objective.drift_budget steers beta, but objective.regularizer is none, which has "
+            "none.",
             'set objective.regularizer = "data", or leave drift_budget out',
         )
     if objective.drift_budget and objective.policy == "none":
         yield Conflict(
             ("objective.drift_budget", "objective.policy"),
-            "objective.drift_budget weighs data against reward, but objective.policy is none",
+            "objective.drift_budget weighs data against reward, but objective.policy is none.",
             "leave drift_budget out of supervised fine-tuning",
         )
     if objective.drift_budget and objective.advantage == "tilt":
         yield Conflict(
             ("objective.drift_budget", "objective.advantage"),
-            "objective.advantage tilt depends on beta itself, which objective.drift_budget changes",
+            "objective.advantage tilt depends on beta itself, which objective.drift_budget "
+            "changes.",
             'choose the advantage "group", "global" or "center", or leave drift_budget out',
         )
 
@@ -218,14 +220,14 @@ def _teacher_conflicts(objective: ObjectiveSection) -> Iterator[Conflict]:
         yield Conflict(
             ("data.target", "objective.regularizer"),
             "data.target teacher is a target of the data term, but objective.regularizer is "
-            f"{objective.regularizer}",
+            f"{objective.regularizer}.",
             'set objective.regularizer = "data", or leave data.target out',
         )
     if objective.policy == "none":
         yield Conflict(
             ("data.target", "objective.policy"),
             "data.target teacher holds the policy to its start, and with objective.policy none "
-            "there is nothing that moves it away, so the loss is 0 and stays 0",
+            "there is nothing that moves it away, so the loss is 0 and stays 0.",
             'set data.target = "data", or choose the policy "grpo" or "reinforce"',
         )
 
@@ -238,22 +240,22 @@ def _group_conflicts(recipe: Fields) -> Iterator[Conflict]:
             yield Conflict(
                 ("rollout.group_size", "objective.advantage"),
                 f"rollout.group_size is 1, so the {objective.advantage} advantage, which compares "
-                "the samples of a group, is always 0",
+                "the samples of a group, is always 0.",
                 "set rollout.group_size to 2 or more; 8 to 24 is usual",
             )
         if size % updates:
             yield Conflict(
                 ("objective.updates_per_rollout", "rollout.group_size"),
                 f"rollout.group_size {size} can't be split into "
-                f"objective.updates_per_rollout = {updates} equal parts",
+                f"objective.updates_per_rollout = {updates} equal parts.",
                 "make rollout.group_size a multiple of objective.updates_per_rollout",
             )
     anchors = recipe.data.anchors_per_group or size
     if objective.regularizer == "data" and anchors % updates:
         yield Conflict(
             ("data.anchors_per_group", "objective.updates_per_rollout", "rollout.group_size"),
-            f"the {anchors} data samples of a group can't be split into "
-            f"objective.updates_per_rollout = {updates} equal parts",
+            f"The {anchors} data samples of a group can't be split into "
+            f"objective.updates_per_rollout = {updates} equal parts.",
             "make data.anchors_per_group a multiple of objective.updates_per_rollout, "
             "or 0 to follow rollout.group_size",
         )
@@ -265,7 +267,7 @@ def _guard_conflicts(recipe: Fields) -> Iterator[Conflict]:
         yield Conflict(
             ("guard.max_drift", "evaluation.every"),
             f"guard.max_drift is {recipe.guard.max_drift}, but with evaluation.every = {every} the "
-            f"held-out loss is never measured in {recipe.run.steps} steps",
+            f"held-out loss is never measured in {recipe.run.steps} steps.",
             "set evaluation.every above 0 and up to run.steps, or guard.max_drift to 0",
         )
     low, high = recipe.guard.min_latent_std, recipe.guard.max_latent_std
@@ -273,7 +275,7 @@ def _guard_conflicts(recipe: Fields) -> Iterator[Conflict]:
         yield Conflict(
             ("guard.min_latent_std", "guard.max_latent_std"),
             f"guard.min_latent_std is {low}, but guard.max_latent_std is {high}, so every run "
-            "would be stopped",
+            "would be stopped.",
             "set guard.min_latent_std below guard.max_latent_std, or one of them to 0",
         )
     limit = recipe.guard.max_ratio
@@ -281,6 +283,6 @@ def _guard_conflicts(recipe: Fields) -> Iterator[Conflict]:
         yield Conflict(
             ("guard.max_ratio",),
             f"guard.max_ratio is {limit}, but the ratio is 1 before any update, so every run "
-            "would be stopped",
+            "would be stopped.",
             "set it well above 1, or 0 to switch it off",
         )

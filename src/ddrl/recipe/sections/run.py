@@ -146,7 +146,7 @@ class OptimizerSection(Section):
 
 
 class EvaluationSection(Section):
-    """What is measured beside the reward."""
+    """What is measured in addition to the reward."""
 
     every: int = Field(25, ge=0, description="Steps between evaluations; 0 = none while training.")
     prompts: int = Field(64, ge=1, description="Held-out prompts that are sampled, at most.")

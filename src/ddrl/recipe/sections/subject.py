@@ -219,6 +219,7 @@ class DataSection(Section):
     width: int = Field(512, ge=1, description="Width in pixels (not `digits`, `words`).")
     sizes: Annotated[tuple[str, ...], BeforeValidator(as_sizes)] = Field(
         (),
+        examples=['sizes such as ["640x384"]'],
         description="Several sizes in place of `height` and `width`, each width x height, or width "
         "x height x frames where `frames` is not that of all: a sample is scaled and cropped to "
         "the one of the nearest aspect ratio (`files`, `hub`).",
