@@ -36,15 +36,15 @@ NOT_CODE = ("cli", "evaluation", "recipe", "testing", "votes")
 """Packages of ddrl that no cached number comes from: they measure, read and show."""
 
 MAKERS = {
-    "base": ("builders/assets.py", "data", "diffusion", "models", "objective", "training"),
+    "base": ("builders/tasks", "data", "diffusion", "models", "objective", "training"),
     "word-reader": (
-        "builders/tasks/embedded.py",
+        "builders/tasks",
         "data",
         "rewards/builtin",
         "rewards/networks/pixels.py",
     ),
     "classifier": (
-        "builders/tasks/embedded.py",
+        "builders/tasks",
         "data",
         "rewards/builtin",
         "rewards/networks/pixels.py",

@@ -10,10 +10,10 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from ddrl.runs.describe import label, method
-from ddrl.runs.loaded import LoadedRun
 from ddrl.disk import read_json
 from ddrl.recipe import Recipe, dump_toml
+from ddrl.runs.describe import label, method
+from ddrl.runs.loaded import LoadedRun
 
 _ABSOLUTE = re.compile(r"(?:/|~|[A-Za-z]:[\\/]|\\\\|file:)")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(?:@.+)?")

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from ddrl.runs.card import base_name, hub_id, shared_path
-from ddrl.runs.loaded import LoadedRun
 from ddrl.diffusion.process import RectifiedFlow
 from ddrl.models.adapter.diffusers_model import DiffusersModel
-from ddrl.models.files.hub import split_revision
 from ddrl.models.adapter.opened import NETWORK_FILE, OpenedModel
+from ddrl.models.files.hub import split_revision
+from ddrl.runs.card import base_name, hub_id, shared_path
+from ddrl.runs.loaded import LoadedRun
 
 PROMPT = "a photo of a lighthouse"
 _SCHEDULERS = {

@@ -11,12 +11,13 @@ from typing import Any
 
 import torch
 
-from ddrl.runs.loaded import LoadedRun
-from ddrl.runs.folder import RunFolder
 from ddrl.disk import read_json
 from ddrl.evaluation.measures.result import Curves, RunResult
 from ddrl.recipe import Recipe
 from ddrl.recipe.sizes import size_name
+from ddrl.runs.folder import RunFolder
+from ddrl.runs.loaded import LoadedRun
+
 
 def label(recipe: Recipe) -> str:
     """A run's method in one or two words."""
@@ -80,8 +81,6 @@ def environment(runs: Sequence[LoadedRun], origin: Mapping[str, Any]) -> dict[st
     section, rollout = runs[0].recipe.evaluation, runs[0].recipe.rollout
     seeds = ", ".join(str(run.recipe.run.seed) for run in runs)
     heldout = runs[0].corpus.real
-    is_real = runs[0].recipe.data.source != "prompts"
-    kind = "samples" if is_real else "samples of the base model, for prompts that are held out"
     info = _info(runs[0])
     return {
         "Code": f"ddrl {version('ddrl')}, {commits_in_words(origin)}",
@@ -91,7 +90,7 @@ def environment(runs: Sequence[LoadedRun], origin: Mapping[str, Any]) -> dict[st
         "Samples": f"{section.samples_per_prompt} per prompt, {section.solver}, "
         f"{section.steps} steps, averaged weights",
         **_sizes(runs[0].recipe),
-        "Held-out data": f"{len(heldout)} {kind}, fixed noise at 8 times",
+        "Held-out data": f"{len(heldout)} {runs[0].task.heldout_kind}, fixed noise at 8 times",
         "Training": f"{rollout.prompts_per_step} prompts x {rollout.group_size} samples, "
         f"{rollout.kernel}, {rollout.steps} steps",
     }

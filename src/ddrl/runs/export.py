@@ -14,16 +14,6 @@ from typing import Literal
 import torch
 from safetensors import SafetensorError
 
-from ddrl.runs.card import base_name, public_recipe, render_card, shared_path
-from ddrl.runs.card_code import pipeline_code
-from ddrl.runs.folder import RunFolder
-from ddrl.runs.loaded import (
-    LoadedRun,
-    Step,
-    Weights,
-    load_run,
-)
-from ddrl.runs.folder import read_recipe
 from ddrl.builders.store import Progress
 from ddrl.disk import apply_umask, read_json
 from ddrl.errors import UsageError
@@ -33,6 +23,15 @@ from ddrl.models.lora.names import LoRAFormat
 from ddrl.models.tiny.model import TinyModel
 from ddrl.models.whole_export import save_whole
 from ddrl.recipe import Recipe
+from ddrl.runs.card import base_name, public_recipe, render_card, shared_path
+from ddrl.runs.card_code import pipeline_code
+from ddrl.runs.folder import RunFolder, read_recipe
+from ddrl.runs.loaded import (
+    LoadedRun,
+    Step,
+    Weights,
+    load_run,
+)
 
 FORMAT = "ddrl-export/1"
 MANIFEST = "export.json"

@@ -8,15 +8,16 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ddrl.runs.loaded import LoadedRun
 from ddrl.data.media.framing import Bucket, fit
 from ddrl.data.media.images import read_image
 from ddrl.data.media.reading import probe, to_unit
-from ddrl.data.problems import BrokenFileError
 from ddrl.data.media.videos import check_length, read_video
+from ddrl.data.problems import BrokenFileError
 from ddrl.errors import DataError, UsageError
 from ddrl.recipe import Recipe
 from ddrl.records import Condition
+from ddrl.runs.loaded import LoadedRun
+
 
 def read_first_frames(
     recipe: Recipe,

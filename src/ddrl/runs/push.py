@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ddrl.runs.export import MANIFEST, exported_files
 from ddrl.disk import read_json
 from ddrl.errors import UsageError
 from ddrl.models.files.hub import hub_client, is_offline
+from ddrl.runs.export import MANIFEST, exported_files
 
 logger = logging.getLogger(__name__)
 

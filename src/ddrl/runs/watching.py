@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ddrl.runs.describe import method
-from ddrl.runs.folder import RunFolder, read_recipe
 from ddrl.disk import read_json
 from ddrl.evaluation.pages.watch_page import Series, State, Watched
+from ddrl.runs.describe import method
+from ddrl.runs.folder import RunFolder, read_recipe
 from ddrl.training.checkpoint import CheckpointFolder
 from ddrl.training.logs.shown import Shown, newest_sheet
 from ddrl.training.logs.sinks import read_metrics

@@ -1,4 +1,4 @@
-"""Captioned media in memory, the form that every data source ends in."""
+"""Captioned media in memory, and their disjoint uses: the data of an embedded task."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from ddrl.seeding import permutation
 
 
 @dataclass(frozen=True)
@@ -40,3 +42,38 @@ class CaptionedMedia:
             for i in range(len(self.captions))
         ]
         return self.select(torch.cat(rows))
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Disjoint uses of the data of an embedded task; all have the same captions.
+
+    Attributes:
+        train: what models are trained on and anchored to.
+        heldout: what nothing is ever trained on.
+        reward: what networks of rewards are trained on.
+        judge: what the judge is trained on, none of it in ``reward``.
+    """
+
+    train: CaptionedMedia
+    heldout: CaptionedMedia
+    reward: CaptionedMedia
+    judge: CaptionedMedia
+
+    @classmethod
+    def cut(cls, everything: CaptionedMedia, num_train: int, *, name: str) -> Splits:
+        """Cut media at random, always in the same way; reward and judge halve what is trained on.
+
+        Args:
+            everything: all of them.
+            num_train: how many are trained on.
+            name: of the cut; another name gives another one.
+        """
+        order = permutation(len(everything), 0, name)
+        train, half = order[:num_train], num_train // 2
+        return cls(
+            train=everything.select(train),
+            heldout=everything.select(order[num_train:]),
+            reward=everything.select(train[:half]),
+            judge=everything.select(train[half:]),
+        )

@@ -14,12 +14,11 @@ from numpy.typing import NDArray
 from pydantic import JsonValue
 from torch import Tensor
 
-from ddrl.builders.tasks.embedded import check_embedded, embedded_options, load_splits
+from ddrl.builders.tasks.table import EMBEDDED, check_reward, example_task
 from ddrl.errors import DDRLError, RewardError
 from ddrl.evaluation.findings.reward_audit import PROMPTS, Copy, RewardAudit, shuffled
-from ddrl.jobs.reward_audit.samples import EMBEDDED, Audited, embedded_samples, file_samples
+from ddrl.jobs.reward_audit.samples import Audited, embedded_samples, file_samples
 from ddrl.jobs.reward_audit.transforms import TRANSFORMS
-from ddrl.recipe.reading.load import parse_recipe
 from ddrl.recipe.sections.rewards import RewardSection
 from ddrl.records import Prompts
 from ddrl.rewards.base import Reward, SampleError, make_reward, reward_class
@@ -29,13 +28,6 @@ from ddrl.rewards.scoring.attempt import Piece, score_once
 
 _NUM_ALONE = 8
 """Samples that are scored alone, too."""
-
-_RECIPES = {
-    "digits": '[data]\nsource = "digits"\n',
-    "moving_digits": '[data]\nsource = "moving_digits"\nheight = 12\nwidth = 12\nframes = 8\n'
-    '[model]\nnetwork = "dit"\n',
-    "words": '[data]\nsource = "words"\n[model]\nnetwork = "dit"\npatch = 8\n',
-}
 
 
 def audit_reward(
@@ -116,13 +108,10 @@ def _embedded(
     name: str, options: Mapping[str, JsonValue], data: str, limit: int
 ) -> tuple[Audited, Reward]:
     """The embedded samples, and the reward with what it can take from them."""
-    recipe = parse_recipe(f'{_RECIPES[data]}[[reward]]\nname = "ink"\n')
-    section = RewardSection(name=name, options=dict(options))
-    splits = load_splits(recipe)
-    assert splits is not None
-    check_embedded(recipe, section)
-    reward = make_reward(name, embedded_options(recipe, section, splits))
-    return embedded_samples(splits.heldout, data, limit=limit), reward
+    task, section = example_task(data), RewardSection(name=name, options=dict(options))
+    check_reward(task, section)
+    reward = make_reward(name, task.options(section))
+    return embedded_samples(task.splits.heldout, data, limit=limit), reward
 
 
 def _prompts(samples: Audited) -> Prompts:

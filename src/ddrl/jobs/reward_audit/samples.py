@@ -20,9 +20,6 @@ from ddrl.data.splits import ALL
 from ddrl.errors import DataError
 from ddrl.seeding import permutation
 
-EMBEDDED = ("digits", "moving_digits", "words")
-"""Words that stand for embedded data in the place of a path."""
-
 BATCH_SIZE = 16
 _MAX_FRAMES = 16  # of a clip
 
