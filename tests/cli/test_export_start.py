@@ -18,7 +18,6 @@ from torch import Tensor
 from ddrl.builders.identity import base_parts, weights_hash
 from ddrl.builders.tasks.table import task_of
 from ddrl.errors import DDRLError
-
 from ddrl.models.adapter.diffusers_model import DiffusersModel
 from ddrl.models.lora.adapter import lora_rank
 from ddrl.recipe import Recipe, load_recipe

@@ -95,7 +95,7 @@ class Assets:
         task = task_of(recipe)
         scorer = build_scorer(task)
         model = task.model(device, progress=progress)
-        base = base_identity(model)
+        base = base_identity(model, type(task))
         if checkpoint is not None:
             check_base(checkpoint, base, recipe, hint=resume_hint(recipe, "model.path"))
         corpus = task.corpus(model, progress=progress)

@@ -151,7 +151,7 @@ def load_run(
     model = task.model(device, progress=progress)
     network = model.transformer
     if checkpoint is not None:
-        _check_base(checkpoint, model, recipe, needs_base=is_base or needs_base)
+        _check_base(checkpoint, model, task, needs_base=is_base or needs_base)
     start = {n: p.detach().clone() for n, p in network.named_parameters() if p.requires_grad}
     if checkpoint is not None and not is_base:
         name = "ema" if weights == "ema" else "model"
@@ -178,12 +178,13 @@ def load_run(
     )
 
 
-def _check_base(checkpoint: Checkpoint, model: Model, recipe: Recipe, *, needs_base: bool) -> None:
+def _check_base(checkpoint: Checkpoint, model: Model, task: Task, *, needs_base: bool) -> None:
     """Refuse another base, see :func:`~ddrl.builders.verify.check_base`."""
+    recipe = task.recipe
     is_replaced = not (needs_base or has_lora(model.transformer))
     check_base(
         checkpoint,
-        base_identity(model),
+        base_identity(model, type(task)),
         recipe,
         hint=reading_hint("model.path" if recipe.model.path else ""),
         replaced=trained_part(model) if is_replaced else "",

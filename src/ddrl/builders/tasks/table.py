@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
+import re
+from pathlib import Path
+
 from ddrl.builders.tasks.digits import Digits
 from ddrl.builders.tasks.embedded import EmbeddedTask
 from ddrl.builders.tasks.files import Files, Hub
@@ -9,7 +13,8 @@ from ddrl.builders.tasks.moving_digits import MovingDigits
 from ddrl.builders.tasks.prompts import Prompts
 from ddrl.builders.tasks.task import Task
 from ddrl.builders.tasks.words import Words
-from ddrl.errors import RewardError
+from ddrl.errors import RewardError, UsageError
+from ddrl.named_code import load_named
 from ddrl.recipe.reading.load import parse_recipe
 from ddrl.recipe.recipe import Recipe
 from ddrl.recipe.sections.rewards import HeldoutRewardSection, RewardSection
@@ -22,16 +27,71 @@ EMBEDDED: dict[str, type[EmbeddedTask]] = {
 TASKS: dict[str, type[Task]] = {**EMBEDDED, "files": Files, "hub": Hub, "prompts": Prompts}
 """``data.source`` -> what a run is about."""
 
+NAMED = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+SEE = "docs/tasks.md has one to copy"
+
 
 def task_of(recipe: Recipe) -> Task:
-    """What a recipe is about."""
-    return TASKS[recipe.data.source](recipe)
+    """What a recipe is about.
+
+    Raises:
+        UsageError: it names a task of the user's own that can't be had, or is of another model.
+    """
+    name, model = recipe.data.own_task, recipe.model
+    kind = own_task(name) if name else TASKS[recipe.data.source]
+    if kind.is_embedded != model.is_embedded:  # of ddrl's own the recipe's rules say so
+        raise UsageError(
+            f"Task {name!r} can't be trained with model.family {model.family}.",
+            hint='leave model.family out, or set it to "tiny"'
+            if kind.is_embedded
+            else 'set model.family = "diffusers" and model.path',
+        )
+    return kind(recipe)
 
 
-def example_task(source: str) -> EmbeddedTask:
-    """An embedded task by its name, with the smallest recipe."""
-    kind = EMBEDDED[source]
-    keys = f'[data]\nsource = "{source}"\n{kind.example}[[reward]]\nname = "ink"\n'
+def own_task(name: str) -> type[Task]:
+    """Find the task that a recipe names.
+
+    Args:
+        name: ``package.module:Class``, see :func:`ddrl.named_code.load_named`.
+
+    Raises:
+        UsageError: there is no such module or class, it fails as it is loaded, or it is no task.
+    """
+    found = load_named(name, what="Task")
+    if not (inspect.isclass(found) and issubclass(found, Task)):
+        raise UsageError(
+            f"Task {name!r} is no task: it is not a class derived from "
+            "ddrl.builders.tasks.embedded.EmbeddedTask.",
+            hint=f"derive it from that class; {SEE}",
+        )
+    if missing := sorted(found.__abstractmethods__):
+        raise UsageError(
+            f"Task {name!r} is not whole: it has no {' and no '.join(missing)}.",
+            hint=f"add {'it' if len(missing) == 1 else 'them'} to {found.__name__}; {SEE}",
+        )
+    return found
+
+
+def example_task(name: str) -> EmbeddedTask | None:
+    """An embedded task with the smallest recipe; None where the name is one of files.
+
+    Args:
+        name: of a task that is ddrl's, or ``package.module:Class``.
+
+    Raises:
+        UsageError: it names a task of the user's own that can't be had, or is not embedded.
+    """
+    is_own = bool(NAMED.fullmatch(name)) and not Path(name).exists()
+    kind = own_task(name) if is_own else EMBEDDED.get(name)
+    if kind is None:
+        return None
+    if not issubclass(kind, EmbeddedTask):
+        raise UsageError(
+            f"Task {name!r} has no data of its own, since it is not embedded.",
+            hint="name a folder of captioned media",
+        )
+    keys = f'[data]\nsource = "{name}"\n{kind.example}[[reward]]\nname = "ink"\n'
     return kind(parse_recipe(keys))
 
 

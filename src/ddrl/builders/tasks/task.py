@@ -133,11 +133,9 @@ class Task(ABC):
         given = self.give_options(section.name, missing) if missing else {}
         return {**section.options, **given}
 
-    def give_options(self, reward: str, names: Sequence[str]) -> Mapping[str, object]:
+    def give_options(self, reward: str, names: Sequence[str]) -> Mapping[str, object]:  # noqa: ARG002
         """Options of a reward that is among :attr:`gives`, made now if they are not cached."""
-        raise NotImplementedError(
-            f"{type(self).__name__} gives {reward} no {' and no '.join(names)}"
-        )
+        return {}
 
     def jury(self) -> Jury:
         """What samples are judged by, made now if it is not cached."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ddrl.errors import DataError
 from ddrl.seeding import permutation
 
 
@@ -59,6 +60,44 @@ class Splits:
     heldout: CaptionedMedia
     reward: CaptionedMedia
     judge: CaptionedMedia
+
+    def check(self, name: str) -> None:
+        """Refuse what no model could be trained on.
+
+        Args:
+            name: of the data, in an error.
+
+        Raises:
+            DataError: media are no pixels in [0, 1] or of several sizes, or captions don't fit.
+        """
+        for part, data in vars(self).items():
+            media, ids = data.media, data.caption_id
+            shape = tuple(media.shape)
+            fits = media.ndim in (4, 5) and media.shape[-3] == 3 and len(media) > 0
+            if not fits or media.dtype != torch.float32 or shape[1:] != self.train.media.shape[1:]:
+                raise DataError(
+                    f"{name} has media of shape {shape} and type {media.dtype} in {part}.",
+                    hint="give float32 pixels of one size: (N, 3, height, width), or "
+                    "(N, frames, 3, height, width) of clips",
+                )
+            low, high = (float(end) for end in media.aminmax())
+            if not 0 <= low <= high <= 1:
+                raise DataError(
+                    f"{name} has pixels from {low:.3g} to {high:.3g} in {part}.",
+                    hint="scale them to [0, 1]",
+                )
+            is_known = len(ids) == len(media) and ids.dtype == torch.int64
+            if not is_known or not 0 <= int(ids.min()) <= int(ids.max()) < len(data.captions):
+                raise DataError(
+                    f"{name} has a caption_id in {part} that is no position in its captions for "
+                    "every medium.",
+                    hint="give an int64 tensor with a position in captions for each medium",
+                )
+            if data.captions != self.train.captions:
+                raise DataError(
+                    f"{name} has other captions in {part} than in train.",
+                    hint="give all parts the same captions, as Splits.cut does",
+                )
 
     @classmethod
     def cut(cls, everything: CaptionedMedia, num_train: int, *, name: str) -> Splits:

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from pydantic import JsonValue
 from torch import Tensor
 
-from ddrl.builders.tasks.table import EMBEDDED, check_reward, example_task
+from ddrl.builders.tasks.embedded import EmbeddedTask
+from ddrl.builders.tasks.table import check_reward, example_task
 from ddrl.errors import DDRLError, RewardError
 from ddrl.evaluation.findings.reward_audit import PROMPTS, Copy, RewardAudit, shuffled
 from ddrl.jobs.reward_audit.samples import Audited, embedded_samples, file_samples
@@ -56,8 +57,9 @@ def audit_reward(
         DataError: the samples can't be had.
     """
     reward_class(name)  # a name that does not exist fails before anything is read
-    if data in EMBEDDED:
-        samples, reward = _embedded(name, options, data, limit)
+    task = example_task(data)
+    if task is not None:
+        samples, reward = _embedded(name, options, task, limit)
     else:
         samples = file_samples(Path(data), limit=limit)
         reward = make_reward(name, options)
@@ -82,7 +84,7 @@ def audit_reward(
         samples_per_second=len(samples.texts) / max(table.seconds, 1e-9),
         num_prompts=len(set(samples.texts)),
         prompt_id=np.unique(samples.texts, return_inverse=True)[1],
-        unit="sample" if data in EMBEDDED else "prompt",
+        unit="prompt" if task is None else "sample",
         cause=table["originals"].cause,
         picture=table["originals"].picture,
         ignores_prompt=isinstance(card, RewardCard) and card.prompt == "none",
@@ -105,13 +107,13 @@ def _scored(
 
 
 def _embedded(
-    name: str, options: Mapping[str, JsonValue], data: str, limit: int
+    name: str, options: Mapping[str, JsonValue], task: EmbeddedTask, limit: int
 ) -> tuple[Audited, Reward]:
     """The embedded samples, and the reward with what it can take from them."""
-    task, section = example_task(data), RewardSection(name=name, options=dict(options))
+    section = RewardSection(name=name, options=dict(options))
     check_reward(task, section)
     reward = make_reward(name, task.options(section))
-    return embedded_samples(task.splits.heldout, data, limit=limit), reward
+    return embedded_samples(task.splits.heldout, task.recipe.data.source, limit=limit), reward
 
 
 def _prompts(samples: Audited) -> Prompts:

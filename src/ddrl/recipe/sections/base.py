@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, JsonValue
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, JsonValue, StringConstraints
 
 Options = dict[str, JsonValue]
 """A reward's own options: text, numbers, true and false, and lists and tables of these."""
+
+NamedClass = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
+"""``package.module:Class`` of the user's own."""
 
 
 def as_tuple(value: object) -> object:
