@@ -25,7 +25,7 @@ from ddrl.builders.store import Progress, fingerprint, make_once
 from ddrl.builders.tasks.task import Judge, Jury, Model, Task
 from ddrl.builders.verify import DataRow
 from ddrl.data.embedded.sources import CaptionedMedia, Splits
-from ddrl.errors import DataError
+from ddrl.errors import DataError, RewardError
 from ddrl.models.tiny.config import TinyConfig
 from ddrl.models.tiny.model import TinyCondition, TinyModel
 from ddrl.models.tiny.spelling import pieces, vocabulary_of
@@ -214,11 +214,22 @@ class EmbeddedTask(Task):
         return Corpus(train, held, real, ((config.height, config.columns, config.frames),), rows)
 
     def give_options(self, reward: str, names: Sequence[str]) -> Mapping[str, object]:  # noqa: ARG002
-        """The folder of a classifier, trained on the split that the judge never sees."""
+        """The folder of a classifier, trained on the split that the judge never sees.
+
+        Raises:
+            RewardError: the data are clips.
+        """
+        if self.splits.train.media.ndim == 5:
+            raise RewardError(
+                f"Reward {reward!r} looks at images, and {self.recipe.data.source} has clips.",
+                hint="choose another reward, or give its options from the task: give_options",
+            )
         return {"weights": str(self.classifier_folder(self.splits.reward, "mlp", "reward"))}
 
     def jury(self) -> Jury:
-        """Another network than the reward's, on data that the reward never saw."""
+        """Of images: another network than the reward's, on data that the reward never saw."""
+        if self.splits.train.media.ndim == 5:
+            return Jury()
         judge = Classifier.load(self.classifier_folder(self.splits.judge, "conv", "judge"))
         return Jury({"judge_accuracy": _accepts(judge)}, judge.features)
 
