@@ -219,7 +219,7 @@ def test_what_reads_it_runs_no_code_unasked(run: Path, tmp_path: Path) -> None:
     result = ddrl("evaluate", run, "--allow-code")
     assert result.code == 0, result.stderr
     report = json.loads((run / "evaluation" / "report.json").read_text())
-    assert {"judge_accuracy", "width"} <= set(report["runs"]["base"])
+    assert {"judge_accuracy", "width"} <= set(report["runs"]["base"]["measures"])
     result = ddrl("export", run, "--allow-code", "--out", tmp_path / "export")
     assert result.code == 0, result.stderr
     exported = TinyModel.load(tmp_path / "export")

@@ -24,8 +24,8 @@ from ddrl.builders.stages import newest_weights
 from ddrl.builders.store import Progress, fingerprint, make_once
 from ddrl.builders.tasks.task import Judge, Jury, Model, Task
 from ddrl.builders.verify import DataRow
-from ddrl.data.embedded.sources import CaptionedMedia, Splits
-from ddrl.errors import DataError, RewardError
+from ddrl.data.embedded.sources import CaptionedMedia, Splits, check_splits
+from ddrl.errors import RewardError
 from ddrl.models.tiny.config import TinyConfig
 from ddrl.models.tiny.model import TinyCondition, TinyModel
 from ddrl.models.tiny.spelling import pieces, vocabulary_of
@@ -76,28 +76,8 @@ class EmbeddedTask(Task):
         """
         splits = self.make_splits()
         if own_code(type(self)):
-            self._check_splits(splits)
+            check_splits(splits, self.recipe.data.source, given=self.recipe.data.given_frames)
         return splits
-
-    def _check_splits(self, splits: Splits) -> None:
-        """Refuse data of a task of the user's own that nothing could be trained on.
-
-        Raises:
-            DataError: they are not what :class:`~ddrl.data.embedded.sources.Splits` says.
-        """
-        name, given = self.recipe.data.source, self.recipe.data.given_frames
-        if not isinstance(splits, Splits):
-            raise DataError(
-                f"{name}.make_splits gives a {type(splits).__name__}.",
-                hint="return a Splits, as Splits.cut(CaptionedMedia(...), num_train, name=...)",
-            )
-        splits.check(name)
-        frames = splits.train.media.shape[1] if splits.train.media.ndim == 5 else 1
-        if given >= frames > 0 and given:
-            raise DataError(
-                f"data.given_frames is {given}, but {name} has media of {frames} frames.",
-                hint="set data.given_frames to fewer frames, or to 0",
-            )
 
     def config(self) -> TinyConfig:
         """The architecture of the base model."""

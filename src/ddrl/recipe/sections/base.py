@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, JsonValue, StringConstraints
 
@@ -11,6 +11,9 @@ Options = dict[str, JsonValue]
 
 NamedClass = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
 """``package.module:Class`` of the user's own."""
+
+Source = Literal["digits", "moving_digits", "words", "files", "hub", "prompts"]
+"""Where data are from, of what ddrl knows."""
 
 
 def as_tuple(value: object) -> object:

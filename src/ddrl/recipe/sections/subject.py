@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
-from ddrl.recipe.sections.base import NamedClass, Section
+from ddrl.recipe.sections.base import NamedClass, Section, Source
 from ddrl.recipe.sections.run import MAX_SEED
 from ddrl.recipe.sizes import as_sizes, read_sizes
 
@@ -166,16 +166,12 @@ class SyntheticSection(Section):
 class DataSection(Section):
     """The data that anchors the policy, eq. (T4)."""
 
-    source: Literal["digits", "moving_digits", "words", "files", "hub", "prompts"] | NamedClass = (
-        Field(
-            "digits",
-            description="`digits`: the embedded images; `moving_digits`: the embedded clips, of "
-            "`frames` frames; `words`: the embedded pictures of words, of 32x96 pixels; "
-            "`files`: captioned images or clips at `path`; "
-            "`hub`: a set of the Hugging Face hub, streamed and never stored whole; "
-            "`prompts`: texts alone, whose data are samples of the base model; "
-            "`package.module:Class`: a task of your own.",
-        )
+    source: Source | NamedClass = Field(
+        "digits",
+        description="`digits`, `moving_digits`, `words`: embedded images, clips of `frames` frames "
+        "and pictures of words, of 32x96 pixels; `files`: captioned images or clips at `path`; "
+        "`hub`: a set of the Hugging Face hub, streamed and never stored whole; `prompts`: texts "
+        "alone, whose data are samples of the base model; `package.module:Class`: your own task.",
     )
     path: str = Field(
         "",
