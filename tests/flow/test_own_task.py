@@ -248,6 +248,10 @@ def test_a_reward_is_audited_on_its_data() -> None:
     ddrl(*audit[:4], "my_package.others:Mine").failed(2, "is not embedded")
 
 
+def test_nothing_is_encoded_ahead() -> None:
+    ddrl("data", "encode", "recipe.toml").failed(2, "a task of your own: there is nothing")
+
+
 def test_a_family_and_a_reward_from_the_same_package(base: Path, tmp_path: Path) -> None:
     """On files: the family is of a pipeline, and the task of captioned media."""
     job = Job.make(tmp_path, build_pipeline(), write_picture, side=16)
