@@ -12,9 +12,10 @@ from unittest.mock import patch
 import torch
 from torch import Tensor, nn
 
-from ddrl.builders import assets, pretrained
+from ddrl.builders import pretrained
 from ddrl.builders.data.corpus import Corpus, Part
 from ddrl.builders.device import pick_device
+from ddrl.builders.tasks.files import Files
 from ddrl.jobs.train.trainer import build_job
 from ddrl.models.adapter.blank import blank_condition
 from ddrl.models.adapter.diffusers_model import DiffusersModel
@@ -88,7 +89,7 @@ def _random(recipe: Recipe) -> Iterator[None]:
         model.encode = encode  # type: ignore[method-assign, assignment]
         return model
 
-    def corpus(_: Recipe, model: Any, *__: object, **___: object) -> Corpus:  # noqa: ANN401
+    def corpus(_: Files, model: Any, *__: object, **___: object) -> Corpus:  # noqa: ANN401
         captions = tuple(f"a thing of kind {i}" for i in range(rollout.prompts_per_step))
         anchors = data.anchors_per_group or rollout.group_size
         x0 = torch.randn(len(captions) * anchors, *model.latent_shape(*size))
@@ -97,7 +98,7 @@ def _random(recipe: Recipe) -> Iterator[None]:
         real: Any = None  # nothing is evaluated
         return Corpus(part, part, real, (size,))
 
-    with patch.object(pretrained, "load_model", load), patch.object(assets, "build_corpus", corpus):
+    with patch.object(pretrained, "load_model", load), patch.object(Files, "corpus", corpus):
         yield
 
 

@@ -19,8 +19,7 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.record import write_result
 
-from ddrl.builders.tasks.embedded import build_judge, load_splits
-from ddrl.data.embedded.digits import DigitSplits
+from ddrl.builders.tasks.words import Words
 from ddrl.data.embedded.words import BACKGROUNDS, FONTS
 from ddrl.evaluation.measures.generate import SampleSet, generate
 from ddrl.jobs.evaluate.bench import build_bench
@@ -61,10 +60,10 @@ def sampled(run: LoadedRun, captions: tuple[str, ...]) -> tuple[Tensor, Tensor]:
     return samples.media, samples.prompts.prompt_id
 
 
-def real_pictures(run: LoadedRun, splits: DigitSplits) -> dict[str, float]:
+def real_pictures(run: LoadedRun, task: Words) -> dict[str, float]:
     """What the reward and the judges say of the held-out pictures themselves."""
-    bench = build_bench(run.recipe, run.corpus, run.scorer, splits, run.device)
-    held = splits.heldout
+    bench = build_bench(task, run.corpus, run.scorer, run.device)
+    held = task.splits.heldout
     prompts = Prompts.numbered(held.captions).select(held.caption_id.tolist())
     values = bench.values([SampleSet(held.media, prompts)])
     judged = {name: float(found.mean()) for name, found in values.measures.items()}
@@ -78,11 +77,9 @@ def main() -> None:
     if not folders:
         sys.exit("give the folder of a comparison of words that was run, as runs/compare/words")
     base = load_run(folders[0], weights="base")
-    splits = load_splits(base.recipe)
-    assert splits is not None
-    judge = build_judge(base.recipe, splits)
-    assert isinstance(judge, WordReader)
-    captions, held = splits.heldout.captions, splits.heldout
+    task = Words(base.recipe)
+    judge, held = task.reader(), task.splits.heldout
+    captions = held.captions
     data = styles(judge, held.media, held.caption_id)
     rows: dict[str, dict[str, list[float]]] = {}
     for folder in [None, *folders]:
@@ -94,7 +91,7 @@ def main() -> None:
         print(name, {style: values[-1] for style, values in rows[name].items()}, flush=True)
     values = {
         "data": {style: round(share, 4) for style, share in data.items()},
-        "real": real_pictures(base, splits),
+        "real": real_pictures(base, task),
         "ratios": rows,
     }
     write_result(

@@ -1,6 +1,6 @@
 """The module of a class that is named ``module:Class``: installed, or in a folder of the user's.
 
-Recipes name rewards and model families so.
+Recipes name rewards, model families and tasks so.
 
 A folder that a command is run in may be a stranger's, so it is never on ``sys.path``: of all that
 lies there, only the module that the user names is loaded, and only where no installed one has that
@@ -9,7 +9,9 @@ name.
 
 from __future__ import annotations
 
+import difflib
 import importlib
+import inspect
 import sys
 import traceback
 from collections.abc import Sequence
@@ -18,7 +20,7 @@ from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
 
-from ddrl.errors import UsageError
+from ddrl.errors import DDRLError, UsageError
 
 
 class _NamedFinder(MetaPathFinder):
@@ -98,6 +100,59 @@ def import_named(name: str) -> ModuleType:
     except ModuleNotFoundError as error:
         _explain(error, top)
         raise
+
+
+def load_named(name: str, *, what: str) -> object:
+    """Load what a recipe names ``package.module:Class``.
+
+    Args:
+        name: that name.
+        what: it is, in an error: ``Family``.
+
+    Raises:
+        UsageError: there is no such module or class, or it fails as it is loaded.
+    """
+    place, _, attribute = name.partition(":")
+    if not (place and attribute):
+        raise UsageError(f"{what} {name!r} names no class.", hint="give it as package.module:Class")
+    module = _loaded(f"{what} {name!r} can't be loaded", place)
+    found: object = getattr(module, attribute, None)
+    if found is not None:
+        return found
+    mine = [n for n, v in vars(module).items() if inspect.isclass(v) and v.__module__ == place]
+    near = difflib.get_close_matches(attribute, mine, 1)
+    hint = f"did you mean {place}:{near[0]}?" if near else f"it has {', '.join(mine) or 'none'}"
+    raise UsageError(f"{what} {name!r} can't be loaded: {place} has no {attribute}.", hint=hint)
+
+
+def _loaded(what: str, place: str) -> ModuleType:
+    """The module, loaded.
+
+    Raises:
+        UsageError: there is none, or its code raises something.
+    """
+    try:
+        return import_named(place)
+    except DDRLError as error:
+        raise UsageError(f"{what}. {error.message}", hint=error.hint) from error
+    except ModuleNotFoundError as error:
+        missing = error.name or place
+        if place == missing or place.startswith(f"{missing}."):
+            raise UsageError(
+                f"{what}: there is no module {missing!r}.",
+                hint="install its package into this environment, or run the command in the folder "
+                "that it lies in",
+            ) from error
+        raise UsageError(
+            f"{what}: it needs {missing!r}, which is not installed.",
+            hint=f"pip install the package that {missing} is of",
+        ) from error
+    except Exception as error:  # importing a module runs somebody's code
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UsageError(
+            f"{what}: {type(error).__name__}: {reason}.",
+            hint=f"see what `python -c 'import {place}'` says",
+        ) from error
 
 
 def failed_in(error: BaseException) -> str:

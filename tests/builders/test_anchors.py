@@ -14,6 +14,7 @@ from ddrl.builders.scorers import build_scorer
 from ddrl.builders.synthetic.anchors import drawn_per_prompt, make_anchors
 from ddrl.builders.synthetic.drawing import Synthetic
 from ddrl.builders.synthetic.selection import scores_path
+from ddrl.builders.tasks.table import task_of
 from ddrl.data.groups import Dealer
 from ddrl.errors import DataError, RewardError
 from ddrl.models.tiny.config import TinyConfig
@@ -94,7 +95,8 @@ def anchors(of: Recipe, *metadata: dict[str, Any]) -> Synthetic:
     base = model()
     empty = torch.empty(0, dtype=torch.int64)
     part = Part(TEXTS, base.encode(TEXTS), empty, torch.empty(0, 1, 8, 8), metadata)
-    return make_anchors(of, base, part, build_scorer(of, None), splits=None)
+    task = task_of(of)
+    return make_anchors(task, base, part, build_scorer(task))
 
 
 def brightness(made: Synthetic) -> list[float]:
@@ -275,7 +277,7 @@ def test_a_reward_of_groups_sees_groups(tmp_path: Path) -> None:
 def test_a_half_line_does_not_count(tmp_path: Path, broken: bytes) -> None:
     of = recipe(tmp_path, "data.synthetic.keep=0.5")
     first = anchors(of)
-    path = scores_path(of, model(), None)
+    path = scores_path(task_of(of), model())
     whole = path.read_bytes()
     lines = whole.split(b"\n")
     path.write_bytes(b"\n".join(lines[:3]) + b"\n" + broken)
@@ -289,7 +291,7 @@ def test_a_half_line_does_not_count(tmp_path: Path, broken: bytes) -> None:
 
 def test_scores_that_can_not_be_read_or_written(tmp_path: Path) -> None:
     of = recipe(tmp_path, "data.synthetic.keep=0.5")
-    path = scores_path(of, model(), None)
+    path = scores_path(task_of(of), model())
     path.mkdir(parents=True)
     with pytest.raises(DataError, match=r"\.jsonl can't be read") as caught:
         anchors(of)

@@ -12,6 +12,7 @@ from tests.builders.hand_bench import IDS, clouds, make_bench
 from torch import Tensor
 
 from ddrl.builders.scorers import build_heldout, build_scorer
+from ddrl.builders.tasks.table import task_of
 from ddrl.evaluation.measures.generate import SampleSet
 from ddrl.jobs.evaluate.bench import Bench, Values
 from ddrl.recipe import parse_recipe
@@ -46,8 +47,8 @@ def measure(media: Tensor) -> Values:
     bench = dataclasses.replace(
         make_bench(clouds(), IDS),
         recipe=recipe,
-        scorer=build_scorer(recipe, None),
-        heldout=build_heldout(recipe, None),
+        scorer=build_scorer(task_of(recipe)),
+        heldout=build_heldout(task_of(recipe)),
         judges={"halves": half_as_bright},
     )
     prompts = Prompts.numbered(["a", "b"]).select([0, 0, 1, 1])

@@ -33,6 +33,7 @@ from tests.models.families import (
 from tests.models.families.test_cosmos import Unguarded, torchvision  # noqa: F401 - a fixture
 from torch import Tensor
 
+from ddrl.builders.tasks.table import task_of
 from ddrl.data.media.framing import Bucket, fit
 from ddrl.data.media.images import read_image
 from ddrl.data.media.reading import to_unit
@@ -129,16 +130,17 @@ def loaded(
     settings = {"side": side, "frames": frames, "guidance": guidance, "solver": solver}
     settings["dtype"] = dtype
     model = model or load_model(folder, dtype=getattr(torch, dtype))
+    recipe = parse_recipe(RECIPE.format(path="owner/name@v1", **settings))
     return LoadedRun(
         folder=folder,
         name="run",
-        recipe=parse_recipe(RECIPE.format(path="owner/name@v1", **settings)),
+        recipe=recipe,
         step=0,
         weights="ema",
         model=model,
         forward=Forward(model, guidance=guidance),
         start={},
-        splits=None,
+        task=task_of(recipe),
         device=torch.device("cpu"),
         metrics=[],
         info={},

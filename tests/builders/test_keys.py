@@ -19,6 +19,7 @@ from ddrl.builders.identity import _settings, _sums, base_parts, encoder_hash
 from ddrl.builders.scorers import reward_key
 from ddrl.builders.store import make_once
 from ddrl.builders.synthetic.selection import scores_path
+from ddrl.builders.tasks.table import task_of
 from ddrl.models.adapter.diffusers_model import DiffusersModel
 from ddrl.models.pretrained import load_model
 from ddrl.models.tiny.config import TinyConfig
@@ -110,7 +111,7 @@ def test_another_version_makes_everything_anew(
         folder = make_once(tmp_path, "base", ["same"], lambda path: (path / "x").touch())
         return [
             key("ink"),
-            scores_path(recipe, model, None),
+            scores_path(task_of(recipe), model),
             folder[0],
             keys.cache_key("synthetic", 1),
         ]

@@ -18,6 +18,7 @@ from tests.models.families.test_sd3 import build_pipeline
 
 from ddrl.builders import pretrained
 from ddrl.builders.opening import _warn_of_scheduler, open_sketch
+from ddrl.builders.tasks import pretrained as tasks
 from ddrl.jobs import plan as planning
 from ddrl.jobs.plan import plan_recipe
 from ddrl.jobs.train.trainer import build_job
@@ -159,7 +160,7 @@ def test_an_iteration_takes_what_was_planned(tmp_path: Path, overrides: list[str
 def test_what_cannot_be_traced_is_planned_without_activations(
     job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(planning, "blank_condition", lambda *_: None)
+    monkeypatch.setattr(tasks, "blank_condition", lambda *_: None)
     result = ddrl("train", job.recipe(tmp_path), "--dry-run")
     assert result.code == 0
     assert "SD3 can't be traced" in result.stderr

@@ -184,7 +184,7 @@ def test_an_audit_samples_each_prompt_at_the_size_of_its_data(root: Path) -> Non
     made = recipe(root, "evaluation.prompts=4")
     assets = Assets.build(made, CPU)
     corpus = assets.corpus
-    bench = build_bench(made, corpus, assets.scorer, None, CPU)
+    bench = build_bench(assets.task, corpus, assets.scorer, CPU)
     forward = build_job(made).trainer.forward
     sets = bench.sample(forward, assets.latent_shapes())
     wanted = corpus.heldout.prompt_sizes().tolist()

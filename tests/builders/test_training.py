@@ -13,7 +13,7 @@ from ddrl.builders.device import pick_device
 from ddrl.builders.sampler import build_transitions
 from ddrl.builders.scorers import build_scorer
 from ddrl.builders.tasks import embedded
-from ddrl.builders.tasks.embedded import build_judge, load_splits
+from ddrl.builders.tasks.table import task_of
 from ddrl.data.embedded.digits import digit_splits
 from ddrl.diffusion.process import RectifiedFlow
 from ddrl.diffusion.schedule import time_grid
@@ -243,15 +243,15 @@ def test_the_judge_is_built_otherwise_and_elsewhere(
 
     monkeypatch.setattr(embedded, "fit_classifier", fit)
     splits = digit_splits()
-    chosen = recipe(cache, "reward.0.name=classifier")
-    build_scorer(chosen, splits)
-    build_judge(chosen, splits)
+    task = task_of(recipe(cache, "reward.0.name=classifier"))
+    build_scorer(task)
+    task.jury()
     assert asked == [
         (600, float(splits.reward.media.sum()), "mlp"),
         (600, float(splits.judge.media.sum()), "conv"),
     ]
-    build_scorer(chosen, splits)
-    build_judge(chosen, splits)
+    build_scorer(task)
+    task.jury()
     assert len(asked) == 2  # found, the second time
 
 
@@ -294,7 +294,7 @@ def test_a_reward_twice_is_refused(cache: Path) -> None:
         parse_recipe(text)
     assert 'label = "ink-2"' in caught.value.hint
     labelled = parse_recipe(text + 'label = "ink-2"\noptions = { scale = 2.0 }\n')
-    scorer = build_scorer(labelled, load_splits(recipe(cache)))
+    scorer = build_scorer(task_of(labelled))
     assert scorer.names == ("ink", "ink-2")
 
 

@@ -15,10 +15,9 @@ from tests.flow.diffusers_jobs import Job
 from tests.models.families.test_sd3 import build_pipeline
 from torch import Tensor
 
-from ddrl.builders.assets import build_model
 from ddrl.builders.identity import base_parts, weights_hash
+from ddrl.builders.tasks.table import task_of
 from ddrl.errors import DDRLError
-from ddrl.jobs.plan import check_model
 from ddrl.models.adapter.diffusers_model import DiffusersModel
 from ddrl.models.lora.adapter import lora_rank
 from ddrl.recipe import Recipe, load_recipe
@@ -60,7 +59,7 @@ def recipe_of(job: Job, folder: Path, *overrides: str) -> Recipe:
 
 def started(job: Job, folder: Path, *overrides: str) -> DiffusersModel:
     """The model of a new run, before its first step."""
-    model = build_model(recipe_of(job, folder, *overrides), None, torch.device("cpu"))
+    model = task_of(recipe_of(job, folder, *overrides)).model(torch.device("cpu"))
     assert isinstance(model, DiffusersModel)
     return model
 
@@ -145,7 +144,7 @@ def test_a_whole_run_from_an_adapter(job: Job, runs: dict[str, Path], tmp_path: 
     assert difference(velocity(run.model), of(runs["lora"])) > 1e-4
     card = (exported(tmp_path / "run", tmp_path / "out") / "README.md").read_text()
     assert "LoRA of rank 4" in card
-    plan, _ = check_model(recipe_of(job, tmp_path, *start))
+    plan, _ = task_of(recipe_of(job, tmp_path, *start)).sketch()
     assert lora_rank(plan.transformer) == 4
 
 

@@ -12,8 +12,8 @@ import torch
 from sklearn.datasets import load_digits
 
 from ddrl.data.embedded import digits
-from ddrl.data.embedded.digits import DIGIT_NAMES, DigitSplits, digit_splits
-from ddrl.data.embedded.sources import CaptionedMedia
+from ddrl.data.embedded.digits import DIGIT_NAMES, digit_splits
+from ddrl.data.embedded.sources import CaptionedMedia, Splits
 
 # Of the pixels (in sixteenths) and digits of each split. Base models and classifiers are cached
 # and numbers are published under these splits: a change here makes them all void.
@@ -34,7 +34,7 @@ def test_they_are_those_of_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @cache
-def splits() -> DigitSplits:
+def splits() -> Splits:
     return digit_splits()
 
 

@@ -7,7 +7,7 @@ from functools import cache
 import pytest
 import torch
 
-from ddrl.data.embedded.digits import DIGIT_NAMES, DigitSplits, digit_splits
+from ddrl.data.embedded.digits import DIGIT_NAMES, digit_splits
 from ddrl.data.embedded.moving_digits import (
     DIRECTIONS,
     MOTIONS,
@@ -16,14 +16,14 @@ from ddrl.data.embedded.moving_digits import (
     moving_digit_splits,
     speeds,
 )
-from ddrl.data.embedded.sources import CaptionedMedia
+from ddrl.data.embedded.sources import CaptionedMedia, Splits
 from ddrl.errors import DataError
 
 NAMES = ("train", "heldout", "reward", "judge")
 
 
 @cache
-def splits() -> DigitSplits:
+def splits() -> Splits:
     return moving_digit_splits()
 
 

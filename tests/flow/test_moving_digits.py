@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 from tests.cli.command import ddrl, metrics_of, shared_cache
 from tests.data.making import write_image
 
-from ddrl.builders.assets import build_tiny
-from ddrl.builders.tasks.embedded import build_judge, build_judges, load_splits
+from ddrl.builders.tasks.moving_digits import MovingDigits
+from ddrl.builders.tasks.table import task_of
 from ddrl.cli.pictures import Request, draw
 from ddrl.recipe import parse_recipe
 from ddrl.records import Prompts
@@ -142,10 +142,8 @@ def test_rewards_of_other_data_are_refused(recipe: Path) -> None:
 
 def test_judges_take_data_and_not_other_captions(recipe: Path) -> None:
     chosen = parse_recipe(recipe.read_text())
-    splits = load_splits(chosen)
-    assert splits is not None
-    judges = build_judges(chosen, build_judge(chosen, splits))
-    clips = splits.heldout
+    task = MovingDigits(chosen)
+    judges, clips = task.jury().judges, task.splits.heldout
     ids = clips.caption_id
     right = Prompts(ids, clips.texts(), tuple({} for _ in ids))
     others = (ids + 2) % 80
@@ -162,9 +160,7 @@ def test_the_base_of_images_has_no_key_of_clips(tmp_path: Path) -> None:
     """Settings of clips alone do not make every base again."""
     text = '[[reward]]\nname = "ink"\n[model]\nwidth = 16\ndepth = 1\n[model.pretrain]\nsteps = 0\n'
     chosen = parse_recipe(text + f'[run]\ncache = "{tmp_path}"\n')
-    splits = load_splits(chosen)
-    assert splits is not None
-    model = build_tiny(chosen, splits.train)
+    model = task_of(chosen).model(torch.device("cpu"))
     (folder,) = tmp_path.glob("base-*")
     assert set(json.loads((folder / "key.json").read_text())[1]) == {
         *("vocabulary", "height", "columns", "channels"),

@@ -15,9 +15,9 @@ from tests.flow.test_stop_and_resume import assert_same
 from tests.models.families import wan_parts
 from tests.models.families.test_sd3 import build_pipeline
 
-from ddrl.builders import assets, pretrained
-from ddrl.builders.assets import build_model
+from ddrl.builders import pretrained
 from ddrl.builders.data.prompts import prompts_corpus
+from ddrl.builders.tasks.table import task_of
 from ddrl.data.layouts.files import find_samples, usable
 from ddrl.models.families.sd3 import SD3
 from ddrl.recipe import load_recipe
@@ -162,8 +162,7 @@ def test_bad_prompts_are_told_before_the_model_is_loaded(
     def load(*_: object, **__: object) -> None:
         raise AssertionError("the model was loaded")
 
-    for module in (assets, pretrained):
-        monkeypatch.setattr(module, "load_model", load, raising=False)
+    monkeypatch.setattr(pretrained, "load_model", load)
     recipe = write_recipe(tmp_path, model)
     (tmp_path / "prompts.txt").write_bytes(content.encode("utf-8", "surrogateescape"))
     more = ["--dry-run"] if dry else []
@@ -186,7 +185,7 @@ def test_held_out_samples_are_neither_selected_nor_as_many_as_the_run_is_long(
     assert "the best 6 of 12 synthetic samples are kept" in trained.stderr
     heldout = load_run(tmp_path / "run", weights="base").corpus.heldout
     assert heldout.caption_id.tolist() == [0] * 4 + [1] * 4
-    base = build_model(load_recipe(recipe, []), None, torch.device("cpu"))
+    base = task_of(load_recipe(recipe, [])).model(torch.device("cpu"))
     assert isinstance(base, SD3)
     for steps in (2, 300):
         auto = load_recipe(recipe, ["data.synthetic.per_prompt=0", f"run.steps={steps}"])

@@ -9,7 +9,7 @@ import pytest
 import torch
 from tests.cli.command import ddrl, metrics_of, shared_cache
 
-from ddrl.builders.tasks.embedded import build_judge, build_judges, load_splits
+from ddrl.builders.tasks.words import Words
 from ddrl.recipe import parse_recipe
 from ddrl.records import Prompts
 
@@ -94,11 +94,8 @@ def test_what_words_do_not_go_with(recipe: Path, key: str, said: str) -> None:
 
 @pytest.mark.slow
 def test_judges_take_data_and_not_other_captions(recipe: Path) -> None:
-    chosen = parse_recipe(recipe.read_text())
-    splits = load_splits(chosen)
-    assert splits is not None
-    judges = build_judges(chosen, build_judge(chosen, splits))
-    data = splits.heldout
+    task = Words(parse_recipe(recipe.read_text()))
+    judges, data = task.jury().judges, task.splits.heldout
     right = Prompts(data.caption_id, data.texts(), tuple({} for _ in data.texts()))
     others = (data.caption_id + 33) % 64  # another word; the colour of all but a few is another
     wrong = Prompts(others, tuple(data.captions[i] for i in others.tolist()), right.metadata)

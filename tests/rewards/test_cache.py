@@ -14,6 +14,7 @@ from tests.rewards.chat_server import Handler, chat_server
 from torch import Tensor
 
 from ddrl.builders.scorers import build_heldout, build_scorer
+from ddrl.builders.tasks.table import task_of
 from ddrl.errors import DataError, RewardError
 from ddrl.recipe import Recipe, parse_recipe
 from ddrl.records import Prompts, Scores, Status
@@ -159,9 +160,9 @@ def recipe(tmp_path: Path, floor: float = 0.0, held_out: str = "ink") -> Recipe:
 def test_a_file_per_reward_and_options(tmp_path: Path) -> None:
     media = MEDIA[:, :, :1, :1]
     for floor in (0.0, 0.0, 0.01):
-        build_scorer(recipe(tmp_path, floor), None).score(media, PROMPTS, GROUP)
+        build_scorer(task_of(recipe(tmp_path, floor))).score(media, PROMPTS, GROUP)
     assert len(list((tmp_path / "rewards").glob("*.sqlite"))) == 2
-    held_out = build_heldout(recipe(tmp_path), None)
+    held_out = build_heldout(task_of(recipe(tmp_path)))
     assert held_out is not None
     assert held_out.measure(media, PROMPTS, GROUP)[0].num_cached == 0
     assert held_out.measure(media, PROMPTS, GROUP)[0].num_cached == SIZE
@@ -181,12 +182,12 @@ def test_what_a_reward_has_settled_by_itself_tells_files_apart(tmp_path: Path) -
         text = '[[reward]]\nname = "vlm_judge"\ncache = true\n[reward.options]\nmode = "auto"\n'
         text += f'url = "{server.url}"\n[run]\ncache = "{tmp_path}"\n'
         while refuses:
-            build_scorer(parse_recipe(text), None)
+            build_scorer(task_of(parse_recipe(text)))
             refuses.pop(0)
     assert len(list((tmp_path / "rewards").glob("*.sqlite"))) == 2
 
 
 def test_a_reward_of_whole_groups_has_none(tmp_path: Path) -> None:
     with pytest.raises(RewardError, match="'diversity' looks at whole groups") as caught:
-        build_heldout(recipe(tmp_path, held_out="diversity"), None)
+        build_heldout(task_of(recipe(tmp_path, held_out="diversity")))
     assert caught.value.hint == "set cache = false in its section"

@@ -1,9 +1,10 @@
 """The keys of everything that is cached: one function, for all that a cached thing depends on.
 
 A key is made of what the caller names (contents, settings, options), of the part of ddrl's own code
-that makes the thing, of the versions of ddrl and of the libraries that compute, and for a reward
-or a family of the user's of its own code. A thing that another version would make differently is
-never taken for what this one makes. After an update, what the changed code makes is made again.
+that makes the thing, of the versions of ddrl and of the libraries that compute, and for a reward,
+a family or a task of the user's of its own code. A thing that another version would make
+differently is never taken for what this one makes. After an update, what the changed code makes is
+made again.
 """
 
 from __future__ import annotations
@@ -36,19 +37,9 @@ NOT_CODE = ("cli", "evaluation", "recipe", "testing", "votes")
 """Packages of ddrl that no cached number comes from: they measure, read and show."""
 
 MAKERS = {
-    "base": ("builders/assets.py", "data", "diffusion", "models", "objective", "training"),
-    "word-reader": (
-        "builders/tasks/embedded.py",
-        "data",
-        "rewards/builtin",
-        "rewards/networks/pixels.py",
-    ),
-    "classifier": (
-        "builders/tasks/embedded.py",
-        "data",
-        "rewards/builtin",
-        "rewards/networks/pixels.py",
-    ),
+    "base": ("builders/tasks", "data", "diffusion", "models", "objective", "training"),
+    "word-reader": ("builders/tasks", "data", "rewards/builtin", "rewards/networks/pixels.py"),
+    "classifier": ("builders/tasks", "data", "rewards/builtin", "rewards/networks/pixels.py"),
     "encoder": ("data", "models"),
     "reward": ("data", "models", "rewards"),
 }
@@ -78,7 +69,11 @@ def encoder_fingerprint(model: DiffusersModel) -> str:
 
 def family_code(model: DiffusionModel) -> list[object]:
     """What is known of the code of a family of the user's own; of ddrl's, nothing beside ddrl."""
-    kind = getattr(type(model), "own", type(model))
+    return own_code(getattr(type(model), "own", type(model)))
+
+
+def own_code(kind: type) -> list[object]:
+    """What is known of the code of a family or a task of the user's; of ddrl's, nothing more."""
     return [] if kind.__module__.partition(".")[0] == "ddrl" else [kind.__name__, *class_code(kind)]
 
 

@@ -9,7 +9,7 @@ import torch
 from ddrl.builders.data.corpus import Part
 from ddrl.builders.store import Progress
 from ddrl.builders.synthetic.anchors import anchors_per_group, make_anchors, synthetic_dealt
-from ddrl.data.embedded.digits import DigitSplits
+from ddrl.builders.tasks.task import Task
 from ddrl.data.encoded.joined import JoinedLatents
 from ddrl.data.groups import Dealer
 from ddrl.data.sized import SizedDealer
@@ -27,31 +27,30 @@ MANY = 50
 
 
 def build_pool(
-    recipe: Recipe,
+    task: Task,
     model: DiffusionModel,
     part: Part,
     scorer: Scorer,
     *,
-    splits: DigitSplits | None,
     progress: Progress | None = None,
 ) -> tuple[Pool, Dealer | SizedDealer]:
     """The pool of ``data.anchor``, and its dealer.
 
     Args:
-        recipe: whose anchors.
+        task: whose recipe's anchors.
         model: the base, if anchors have to be sampled from it.
         part: the data that is trained on.
         scorer: the recipe's rewards, if only the best of these samples are kept.
-        splits: the embedded data, if that is what the recipe is about.
         progress: called as samples are made and scored.
 
     Raises:
         DataError: a prompt has no data, or samples of the base can't be had.
         RewardError: these can't be scored, where only the best are kept.
     """
+    recipe = task.recipe
     x0, caption_id, num_real = part.x0, part.caption_id, len(part.x0)
     if needs_synthetic(recipe):
-        made = make_anchors(recipe, model, part, scorer, splits=splits, progress=progress)
+        made = make_anchors(task, model, part, scorer, progress=progress)
         _log_repeats(recipe, len(made.latents))
         if recipe.data.anchor == "mixed":
             x0 = JoinedLatents(x0, made.latents)

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ddrl.builders.keys import cache_key, class_code, stamps
-from ddrl.builders.tasks.embedded import embedded_options
-from ddrl.data.embedded.digits import DigitSplits
+from ddrl.builders.tasks.task import Task
 from ddrl.errors import RewardError
 from ddrl.recipe.recipe import Recipe
 from ddrl.recipe.sections.rewards import HeldoutRewardSection, RewardSection
@@ -20,18 +19,18 @@ from ddrl.rewards.scoring.scorer import Scorer
 FORMAT = "ddrl-reward-cache/1"  # part of every name: raise it when what is kept changes
 
 
-def build_scorer(recipe: Recipe, splits: DigitSplits | None) -> Scorer:
+def build_scorer(task: Task) -> Scorer:
     """The rewards of the recipe.
 
     Args:
-        recipe: whose rewards.
-        splits: the embedded data, if that is what the recipe is about.
+        task: whose recipe's.
 
     Raises:
         RewardError: a reward can't be had.
         DataError: its cache can't be used.
     """
-    rewards = [_weighted(recipe, one, splits, weight=one.weight) for one in recipe.reward]
+    recipe = task.recipe
+    rewards = [_weighted(task, one, weight=one.weight) for one in recipe.reward]
     return Scorer(
         rewards,
         on_failure=recipe.scoring.on_failure,
@@ -41,37 +40,35 @@ def build_scorer(recipe: Recipe, splits: DigitSplits | None) -> Scorer:
     )
 
 
-def build_heldout(recipe: Recipe, splits: DigitSplits | None) -> Scorer | None:
+def build_heldout(task: Task) -> Scorer | None:
     """The held-out rewards, if any, for :meth:`~ddrl.rewards.scoring.scorer.Scorer.measure`.
 
     Args:
-        recipe: whose rewards.
-        splits: the embedded data, if that is what the recipe is about.
+        task: whose recipe's.
 
     Raises:
         RewardError: a reward can't be had.
         DataError: its cache can't be used.
     """
-    sections = recipe.evaluation.reward
-    rewards = [_weighted(recipe, one, splits, table="[[evaluation.reward]]") for one in sections]
+    sections = task.recipe.evaluation.reward
+    rewards = [_weighted(task, one, table="[[evaluation.reward]]") for one in sections]
     return Scorer(rewards) if rewards else None
 
 
 def _weighted(
-    recipe: Recipe,
+    task: Task,
     section: RewardSection | HeldoutRewardSection,
-    splits: DigitSplits | None,
     *,
     weight: float = 1.0,
     table: str = "[[reward]]",
 ) -> WeightedReward:
-    options = embedded_options(recipe, section, splits)
+    options = task.options(section)
     reward = make_reward(section.name, options)
     cache = None
     if section.cache and not is_group_level(reward):
         # A reward that settles an option by itself scores as if the recipe had said so.
         settled = {**options, **getattr(reward, "settled", {})}
-        cache = RewardCache(_cache_path(recipe, section.name, settled, reward))
+        cache = RewardCache(_cache_path(task.recipe, section.name, settled, reward))
     elif section.cache:
         raise RewardError(
             f"Reward {section.title!r} looks at whole groups, so it can't have a cache, which "

@@ -6,13 +6,13 @@ import logging
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from ddrl.disk import read_document
 from ddrl.errors import DDRLError, WeightsError
 from ddrl.models.adapter.diffusers_model import DiffusersModel
 from ddrl.models.lora.adapter import LoRASettings, add_lora, merge_lora
 from ddrl.models.lora.start import StartAdapter, adapter_files, bind_adapter, read_adapter
-from ddrl.models.tiny.model import TinyModel
 from ddrl.recipe.reading.load import parse_recipe
 from ddrl.recipe.recipe import Recipe
 from ddrl.training.checkpoint import CheckpointFolder, load_weights
@@ -37,7 +37,18 @@ def check_starts(recipe: Recipe) -> None:
             adapter_files(path)
 
 
-def start_from(model: TinyModel | DiffusersModel, run: Path) -> None:
+def newest_weights(run: Path) -> dict[str, Tensor]:
+    """The averaged weights that a run begins with.
+
+    Raises:
+        WeightsError: it is no run, or has no checkpoint.
+    """
+    checkpoint = _newest(run, "model.start")
+    logger.info("starting from %s, step %d", run, checkpoint.step)
+    return checkpoint.tensors("ema")
+
+
+def start_from(model: DiffusersModel, run: Path) -> None:
     """Make the averaged weights of a run the base; its adapter is merged.
 
     Args:
@@ -48,27 +59,21 @@ def start_from(model: TinyModel | DiffusersModel, run: Path) -> None:
         WeightsError: it is no run, or has no checkpoint.
         CheckpointError: it is a run of another network.
     """
-    checkpoint = _newest(run, "model.start")
-    weights = checkpoint.tensors("ema")
-    if isinstance(model, TinyModel):
-        load_weights(model.transformer, weights)
+    weights, recipe = newest_weights(run), _recipe_of(run)
+    if recipe.model.lora.is_used:
+        if recipe.model.start:
+            start_from(model, Path(recipe.model.start))
+        adapter = _of_run(run, model, "model.start")
+        settings = LoRASettings(adapter.rank, float(adapter.rank), dora=adapter.is_dora)
+        add_lora(model.transformer, settings, targets=(), ranks=adapter.ranks)
+        adapter.load(model.transformer)
+        merge_lora(model.transformer)
     else:
-        recipe = _recipe_of(run)
-        if recipe.model.lora.is_used:
-            if recipe.model.start:
-                start_from(model, Path(recipe.model.start))
-            adapter = _of_run(run, model, "model.start")
-            settings = LoRASettings(adapter.rank, float(adapter.rank), dora=adapter.is_dora)
-            add_lora(model.transformer, settings, targets=(), ranks=adapter.ranks)
-            adapter.load(model.transformer)
-            merge_lora(model.transformer)
-        else:
-            dtype = model.dtype
-            model.train_all()
-            load_weights(model.transformer, weights)
-            model.transformer.to(dtype)
-        model.transformer.requires_grad_(False)
-    logger.info("starting from %s, step %d", run, checkpoint.step)
+        dtype = model.dtype
+        model.train_all()
+        load_weights(model.transformer, weights)
+        model.transformer.to(dtype)
+    model.transformer.requires_grad_(False)
 
 
 def read_start(recipe: Recipe, model: DiffusersModel) -> StartAdapter | None:

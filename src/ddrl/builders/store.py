@@ -28,7 +28,7 @@ def fingerprint(media: CaptionedMedia) -> str:
 
 
 def make_once(
-    cache: Path, kind: str, key: object, make: Callable[[Path], None]
+    cache: Path, kind: str, key: object, make: Callable[[Path], None], *, code: object = ()
 ) -> tuple[Path, bool]:
     """Return the folder for ``key``, made now if it is not there.
 
@@ -39,6 +39,7 @@ def make_once(
         kind: first part of the folder's name.
         key: everything that the content depends on beside code and libraries, as JSON.
         make: fills an empty folder.
+        code: of the user's own that makes it, as :func:`~ddrl.builders.keys.own_code` tells it.
 
     Returns:
         The folder, and whether it was made now.
@@ -47,7 +48,7 @@ def make_once(
         DataError: the cache can't be written.
     """
     text = json.dumps(key, sort_keys=True)
-    folder = cache / f"{kind}-{cache_key(kind, key)[:16]}"
+    folder = cache / f"{kind}-{cache_key(kind, key, code=code)[:16]}"
     if (folder / "key.json").exists():
         return folder, False
     try:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ddrl.builders.identity import base_parts, text_hash
-from ddrl.builders.keys import family_code
+from ddrl.builders.keys import family_code, own_code
 from ddrl.errors import CheckpointError
 from ddrl.models.base import DiffusionModel
 from ddrl.recipe import Recipe
@@ -23,8 +23,8 @@ MOVABLE = ("model.path", "model.start", "model.lora.start", "data.path")
 """Keys that may change on resume, since what lies there is told by its content."""
 
 NOTE = "identity"
-CODE = "code of the family"
-"""Beside the parts of a base: a hash of an adapter that is not ddrl's."""
+CODE, TASK_CODE = "code of the family", "code of the task"
+"""Beside the parts of a base: hashes of an adapter and of a task that are not ddrl's."""
 
 MAX_ROWS = 5000
 """Samples that a checkpoint lists one by one; of more data it says only whether it is the same."""
@@ -54,10 +54,10 @@ class DataRow:
         return [self.name, kind, text_hash(self.caption)[:16], text_hash(self.content)[:16]]
 
 
-def base_identity(model: DiffusionModel) -> dict[str, str]:
-    """A hash of every part of a base, and of the code of a family of the user's own."""
-    code = family_code(model)
-    return base_parts(model) | ({CODE: text_hash(code)} if code else {})
+def base_identity(model: DiffusionModel, task: type | None = None) -> dict[str, str]:
+    """A hash of every part of a base, and of the code of a family and a task of the user's own."""
+    codes = {CODE: family_code(model), TASK_CODE: own_code(task) if task else []}
+    return base_parts(model) | {name: text_hash(code) for name, code in codes.items() if code}
 
 
 def identity_notes(base: Mapping[str, str], rows: Sequence[DataRow]) -> dict[str, Any]:
@@ -91,7 +91,7 @@ def check_base(
     hint: str,
     replaced: str = "",
 ) -> None:
-    """Refuse another base than the checkpoint's; of a family's code only tell that it differs.
+    """Refuse another base than the checkpoint's; of a user's code only tell that it differs.
 
     A comment changes code, too, and ddrl's own may change within a run.
 
@@ -114,13 +114,14 @@ def check_base(
             checkpoint.folder,
         )
         return
-    if saved.get(CODE) != base.get(CODE):
-        logger.warning(
-            "%s was trained with other code of %s than there is now; if that changes what it "
-            "computes, the run is no longer one",
-            checkpoint.folder,
-            recipe.model.family,
-        )
+    for code, name in ((CODE, recipe.model.family), (TASK_CODE, recipe.data.source)):
+        if saved.get(code) != base.get(code):
+            logger.warning(
+                "%s was trained with other code of %s than there is now; if that changes what it "
+                "computes, the run is no longer one",
+                checkpoint.folder,
+                name,
+            )
     saved, base = _parts(saved), _parts(base)
     changed = sorted(n for n in {*saved, *base} if saved.get(n) != base.get(n))
     where = f"the base at {recipe.model.path}" if recipe.model.path else "the embedded base"
@@ -190,7 +191,7 @@ def reading_hint(key: str) -> str:
 
 
 def _parts(base: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in base.items() if name != CODE}
+    return {name: value for name, value in base.items() if name not in (CODE, TASK_CODE)}
 
 
 def _note(checkpoint: Checkpoint, name: str) -> Mapping[str, Any]:

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from ddrl.cli.pictures import Request
     from ddrl.runs.loaded import LoadedRun, Weights
 
-SCALES = {"digits": 8, "moving_digits": 8, "words": 2}  # screen pixels per pixel
 MAX_PROMPTS = 16  # of the data's own, where none is asked for
 
 
@@ -96,7 +95,7 @@ def sample(
     files, changes = tuple(first_frame or ()), with_model(overrides, model)
     recipe = read_recipe(RunFolder(run), changes)  # finds faults before weights are loaded
     chosen = sample_size(recipe, size)
-    check_writable(is_clip=chosen[2] > 1 or recipe.data.source == "moving_digits")
+    check_writable(is_clip=chosen[2] > 1)
     # The data's own pictures have the data's size.
     has_own = not (prompt or size or recipe.data.sizes[1:])
     given = read_first_frames(recipe, files, chosen, are_own=has_own)
@@ -145,7 +144,7 @@ def _request(
         seed=section.seed if seed is None else seed,
         steps=section.steps,
         solver=section.solver,
-        scale=scale or SCALES.get(run.recipe.data.source, 1),
+        scale=scale or run.task.pixel_scale,
         first_frames=None if first_frames is None else one_for_each(first_frames, len(texts)),
         are_own=are_own,
         first_frame_files=tuple(str(file) for file in files),

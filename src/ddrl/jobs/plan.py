@@ -9,25 +9,21 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from itertools import chain
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from ddrl.builders.assets import check_named, tiny_config
-from ddrl.builders.data.sizes import latent_shapes
-from ddrl.builders.data.source import check_path
+from ddrl.builders.assets import check_named
 from ddrl.builders.device import note_device, pick_device
-from ddrl.builders.opening import is_downloaded_later, open_sketch, require_base
+from ddrl.builders.opening import is_downloaded_later, require_base
 from ddrl.builders.sampler import build_transitions
-from ddrl.builders.tasks.embedded import load_splits
+from ddrl.builders.tasks.table import task_of
+from ddrl.builders.tasks.task import Model, Task
 from ddrl.errors import DDRLError, UsageError, WeightsError
-from ddrl.models.adapter.blank import blank_condition
 from ddrl.models.adapter.diffusers_model import DiffusersModel
 from ddrl.models.base import DiffusionModel
 from ddrl.models.files.configs import reason_of
 from ddrl.models.footprint import peak_bytes
-from ddrl.models.tiny.model import TinyModel
 from ddrl.recipe import Footprint, Plan, Recipe, Working, format_size, make_plan
 from ddrl.recipe.extras import missing_extras
 from ddrl.records import Condition
@@ -46,7 +42,7 @@ def plan_recipe(recipe: Recipe) -> Plan:
     """
     note_device(recipe)
     _check_what_is_here(recipe)
-    model, shape = check_model(recipe)
+    model, shape = task_of(recipe).sketch()
     if is_downloaded_later(recipe):
         logger.warning("not here yet: a run will download %s", recipe.model.path)
     shift = model.time_shift(shape, recipe.rollout.steps)
@@ -70,11 +66,11 @@ def _check_what_is_here(recipe: Recipe) -> None:
     check_named(recipe, is_here=False)
     for extra in missing_extras(recipe):
         logger.warning("not here yet: %s needs %s: %s", extra.key, extra.missing[0], extra.hint)
-    path = recipe.data.path
-    if path and recipe.data.source != "hub" and not Path(path).exists():
-        logger.warning("not here yet: there is no data at %s", path)
+    task = task_of(recipe)
+    if task.is_here:
+        task.check()
     else:
-        check_path(recipe)
+        logger.warning("not here yet: there is no data at %s", recipe.data.path)
     for section in recipe.reward:
         card = getattr(reward_class(section.name), "card", None)
         if isinstance(card, RewardCard) and card.missing_modules():
@@ -107,7 +103,7 @@ def check_start(recipe: Recipe) -> None:
         )
 
 
-def check_recipe(recipe: Recipe) -> tuple[TinyModel | DiffusersModel, tuple[int, ...]]:
+def check_recipe(recipe: Recipe) -> tuple[Model, tuple[int, ...]]:
     """Find what the recipe gets wrong about its model, from the model's configs alone.
 
     Returns:
@@ -117,24 +113,10 @@ def check_recipe(recipe: Recipe) -> tuple[TinyModel | DiffusersModel, tuple[int,
         DDRLError: as :func:`plan_recipe`, and for what is not here.
     """
     check_named(recipe)
-    return check_model(recipe)
+    return task_of(recipe).sketch()
 
 
-def check_model(recipe: Recipe) -> tuple[TinyModel | DiffusersModel, tuple[int, ...]]:
-    """The part of :func:`check_recipe` that is about the model."""
-    if recipe.model.is_embedded:
-        splits = load_splits(recipe)
-        assert splits is not None  # the recipe's rules pair models with data
-        config = tiny_config(recipe, splits.train)
-        tiny = TinyModel(config)
-        return tiny, tiny.latent_shape(config.height, config.columns, config.frames)
-    model = open_sketch(recipe)
-    return model, max(latent_shapes(recipe, model), key=math.prod)
-
-
-def _footprint(
-    recipe: Recipe, model: TinyModel | DiffusersModel, shape: tuple[int, ...]
-) -> Footprint:
+def _footprint(recipe: Recipe, model: Model, shape: tuple[int, ...]) -> Footprint:
     network = model.transformer
     vae: list[torch.nn.Module] = []
     others: list[torch.nn.Module] = []
@@ -172,9 +154,7 @@ def _all_bytes(network: torch.nn.Module) -> Iterator[int]:
     return map(_bytes, (*network.parameters(), *network.buffers()))
 
 
-def trace_passes(
-    recipe: Recipe, model: TinyModel | DiffusersModel, shape: tuple[int, ...]
-) -> tuple[int, Working]:
+def trace_passes(recipe: Recipe, model: Model, shape: tuple[int, ...]) -> tuple[int, Working]:
     """Go through every kind of pass with fake tensors, and see how much memory each takes.
 
     The work of one micro-batch is traced, of the size that the run has: fake tensors cost the same
@@ -193,38 +173,21 @@ def trace_passes(
     """
     autocast = torch.bfloat16 if recipe.run.precision == "bfloat16" else None
     forward = Forward(model, autocast=autocast)
-    with _traceable(model, shape) as condition:
+    with _traceable(task_of(recipe), model, shape) as condition:
         per_text = sum(_bytes(v) for v in vars(condition(1)).values() if isinstance(v, Tensor))
         return per_text, _trace(recipe, forward, shape, condition)
 
 
 @contextmanager
 def _traceable(
-    model: TinyModel | DiffusersModel, shape: tuple[int, ...]
+    task: Task, model: Model, shape: tuple[int, ...]
 ) -> Iterator[Callable[[int], Condition]]:
     """A context in which the model computes on fake tensors, and what makes its conditions."""
     from ddrl.models.sketch import materialize
 
-    if isinstance(model, TinyModel):
-        with materialize([model.transformer]):
-            yield lambda rows: model.encode([""] * rows, first_frames=_black(model, rows))
-        return
-
-    def blank(rows: int) -> Condition:
-        made = blank_condition(model, rows, shape)
-        if made is None:
-            raise UsageError("The shapes of its encoded texts are not known.")
-        return made
-
-    with materialize([model.transformer, *model.frozen_parts()]):
-        yield blank
-
-
-def _black(model: TinyModel, rows: int) -> Tensor | None:
-    """First frames for texts, if the model takes any."""
-    config = model.config
-    size = (config.given_frames, 3, config.height, config.columns)
-    return torch.zeros(rows, *size) if config.given_frames else None
+    frozen = model.frozen_parts() if isinstance(model, DiffusersModel) else []
+    with materialize([model.transformer, *frozen]):
+        yield lambda rows: task.blank(model, rows, shape)
 
 
 def _trace(

@@ -7,17 +7,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ddrl.builders.assets import build_model
 from ddrl.builders.data.corpus import Part
-from ddrl.builders.data.source import build_corpus, check_path
 from ddrl.builders.device import pick_device
 from ddrl.builders.scorers import build_scorer
 from ddrl.builders.store import Progress
 from ddrl.builders.synthetic.anchors import make_anchors
 from ddrl.builders.synthetic.drawing import Synthetic
-from ddrl.builders.tasks.embedded import load_splits
-from ddrl.models.adapter.diffusers_model import DiffusersModel
-from ddrl.models.tiny.model import TinyModel
+from ddrl.builders.tasks.table import task_of
+from ddrl.builders.tasks.task import Model
 from ddrl.recipe import Recipe
 
 
@@ -33,7 +30,7 @@ class Synthesis:
 
     made: Synthetic
     part: Part
-    model: TinyModel | DiffusersModel
+    model: Model
 
     def pixels(self, row: int) -> Tensor:
         """The pixels of one sample, uint8, shape (H, W, 3), of a clip (T, H, W, 3)."""
@@ -51,11 +48,11 @@ def synthesize_recipe(recipe: Recipe, *, progress: Progress | None = None) -> Sy
     Raises:
         DDRLError: of the kind that fits, for what the recipe asks for and can't be had.
     """
-    check_path(recipe)
-    splits = load_splits(recipe)
+    task = task_of(recipe)
+    task.check()
     # Before the model, since it costs less to find that a reward is missing.
-    scorer = build_scorer(recipe, splits) if recipe.data.synthetic.keep < 1 else None
-    model = build_model(recipe, splits, pick_device(recipe), progress=progress)
-    part = build_corpus(recipe, model, splits, progress=progress).train
-    made = make_anchors(recipe, model, part, scorer, splits=splits, progress=progress)
+    scorer = build_scorer(task) if recipe.data.synthetic.keep < 1 else None
+    model = task.model(pick_device(recipe), progress=progress)
+    part = task.corpus(model, progress=progress).train
+    made = make_anchors(task, model, part, scorer, progress=progress)
     return Synthesis(made, part, model)

@@ -79,8 +79,6 @@ def environment(runs: Sequence[LoadedRun], origin: Mapping[str, Any]) -> dict[st
     section, rollout = runs[0].recipe.evaluation, runs[0].recipe.rollout
     seeds = ", ".join(str(run.recipe.run.seed) for run in runs)
     heldout = runs[0].corpus.real
-    is_real = runs[0].recipe.data.source != "prompts"
-    kind = "samples" if is_real else "samples of the base model, for prompts that are held out"
     info = runs[0].info
     return {
         "Code": f"ddrl {version('ddrl')}, {commits_in_words(origin)}",
@@ -90,7 +88,7 @@ def environment(runs: Sequence[LoadedRun], origin: Mapping[str, Any]) -> dict[st
         "Samples": f"{section.samples_per_prompt} per prompt, {section.solver}, "
         f"{section.steps} steps, averaged weights",
         **_sizes(runs[0].recipe),
-        "Held-out data": f"{len(heldout)} {kind}, fixed noise at 8 times",
+        "Held-out data": f"{len(heldout)} {runs[0].task.heldout_kind}, fixed noise at 8 times",
         "Training": f"{rollout.prompts_per_step} prompts x {rollout.group_size} samples, "
         f"{rollout.kernel}, {rollout.steps} steps",
     }

@@ -13,23 +13,18 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from ddrl.builders.assets import build_model
 from ddrl.builders.data.corpus import Corpus
-from ddrl.builders.data.sizes import latent_shapes
-from ddrl.builders.data.source import build_corpus
 from ddrl.builders.device import device_to_read
 from ddrl.builders.identity import trained_part
 from ddrl.builders.pretrained import check_model_path
 from ddrl.builders.scorers import build_scorer
 from ddrl.builders.store import Progress
-from ddrl.builders.tasks.embedded import load_splits
+from ddrl.builders.tasks.table import task_of
+from ddrl.builders.tasks.task import Model, Task
 from ddrl.builders.verify import DataRow, base_identity, check_base, check_data, reading_hint
-from ddrl.data.embedded.digits import DigitSplits
 from ddrl.errors import CheckpointError
-from ddrl.models.adapter.diffusers_model import DiffusersModel
 from ddrl.models.ema import share_followed
 from ddrl.models.lora.adapter import has_lora
-from ddrl.models.tiny.model import TinyModel
 from ddrl.recipe import Recipe
 from ddrl.rewards.scoring.scorer import Scorer
 from ddrl.runs.folder import RunFolder, read_info, read_recipe
@@ -60,7 +55,7 @@ class LoadedRun:
         model: the model with these weights, on ``device``.
         forward: the same, with the rollout's guidance.
         start: the trained weights as they were before training.
-        splits: the embedded data, if the run is about it.
+        task: what the run is about.
         device: where the model is.
         metrics: one mapping per iteration behind these weights, in order.
         info: what the run was started with, see ``run.json``; empty where that is missing.
@@ -72,10 +67,10 @@ class LoadedRun:
     recipe: Recipe
     step: int
     weights: Weights
-    model: TinyModel | DiffusersModel
+    model: Model
     forward: Forward
     start: Mapping[str, Tensor]
-    splits: DigitSplits | None
+    task: Task
     device: torch.device
     metrics: list[Mapping[str, Any]]
     info: Mapping[str, Any]
@@ -85,9 +80,8 @@ class LoadedRun:
     def corpus(self) -> Corpus:
         """The data, encoded when this is first asked for."""
         # Where there are prompts alone, held-out data are samples of the base.
-        samples_base = self.recipe.data.source == "prompts"
-        with self.as_base() if samples_base else nullcontext():
-            return build_corpus(self.recipe, self.model, self.splits)
+        with self.as_base() if self.task.samples_base else nullcontext():
+            return self.task.corpus(self.model)
 
     def check_data(self, rows: Sequence[DataRow]) -> None:
         """Refuse other data than the run's: see :func:`~ddrl.builders.verify.check_data`."""
@@ -98,7 +92,7 @@ class LoadedRun:
     @cached_property
     def scorer(self) -> Scorer:
         """The rewards, made when this is first asked for."""
-        return build_scorer(self.recipe, self.splits)
+        return build_scorer(self.task)
 
     @property
     def latent_shape(self) -> tuple[int, ...]:
@@ -108,10 +102,7 @@ class LoadedRun:
     @property
     def latent_shapes(self) -> tuple[tuple[int, ...], ...]:
         """Shape of one sample's latents of each size."""
-        if isinstance(self.model, TinyModel):
-            config = self.model.config
-            return (self.model.latent_shape(config.height, config.columns, config.frames),)
-        return latent_shapes(self.recipe, self.model)
+        return self.task.latent_shapes(self.model)
 
     @contextmanager
     def as_base(self) -> Iterator[None]:
@@ -155,12 +146,12 @@ def load_run(
     recipe = read_recipe(run, overrides)
     is_base = weights == "base"
     checkpoint = _any_checkpoint(run) if is_base else _find_checkpoint(run, step)
-    device, splits = device or device_to_read(recipe), load_splits(recipe)
+    device, task = device or device_to_read(recipe), task_of(recipe)
     check_model_path(recipe)
-    model = build_model(recipe, splits, device, progress=progress)
+    model = task.model(device, progress=progress)
     network = model.transformer
     if checkpoint is not None:
-        _check_base(checkpoint, model, recipe, needs_base=is_base or needs_base)
+        _check_base(checkpoint, model, task, needs_base=is_base or needs_base)
     start = {n: p.detach().clone() for n, p in network.named_parameters() if p.requires_grad}
     if checkpoint is not None and not is_base:
         name = "ema" if weights == "ema" else "model"
@@ -179,7 +170,7 @@ def load_run(
         model=model,
         forward=Forward(model, guidance=recipe.rollout.guidance, autocast=autocast),
         start=start,
-        splits=splits,
+        task=task,
         device=device,
         metrics=[row for row in read_metrics(run.metrics) if row["step"] <= reached],
         info=read_info(run),
@@ -187,14 +178,13 @@ def load_run(
     )
 
 
-def _check_base(
-    checkpoint: Checkpoint, model: TinyModel | DiffusersModel, recipe: Recipe, *, needs_base: bool
-) -> None:
+def _check_base(checkpoint: Checkpoint, model: Model, task: Task, *, needs_base: bool) -> None:
     """Refuse another base, see :func:`~ddrl.builders.verify.check_base`."""
+    recipe = task.recipe
     is_replaced = not (needs_base or has_lora(model.transformer))
     check_base(
         checkpoint,
-        base_identity(model),
+        base_identity(model, type(task)),
         recipe,
         hint=reading_hint("model.path" if recipe.model.path else ""),
         replaced=trained_part(model) if is_replaced else "",

@@ -9,7 +9,7 @@ from ddrl.builders.data.corpus import Part
 from ddrl.builders.store import Progress
 from ddrl.builders.synthetic.drawing import Synthetic, synthesize
 from ddrl.builders.synthetic.selection import keep_best
-from ddrl.data.embedded.digits import DigitSplits
+from ddrl.builders.tasks.task import Task
 from ddrl.data.groups import num_synthetic
 from ddrl.models.base import DiffusionModel
 from ddrl.recipe import Recipe
@@ -56,31 +56,30 @@ def drawn_per_prompt(recipe: Recipe, num_prompts: int) -> int:
 
 
 def make_anchors(
-    recipe: Recipe,
+    task: Task,
     model: DiffusionModel,
     part: Part,
     scorer: Scorer | None,
     *,
-    splits: DigitSplits | None,
     progress: Progress | None = None,
 ) -> Synthetic:
     """Draw or find the samples of ``[data.synthetic]``, and keep the best where it says so.
 
     Args:
-        recipe: whose settings and cache.
+        task: whose recipe's settings and cache.
         model: the base, see :func:`~ddrl.builders.synthetic.drawing.synthesize`.
         part: whose prompts.
         scorer: the recipe's rewards; may be None where ``data.synthetic.keep`` is 1.
-        splits: the embedded data, if that is what the recipe is about.
         progress: called as samples are made and scored.
 
     Raises:
         DataError: a sample is not finite, or the cache can't be read or written.
         RewardError: samples can't be scored, or a prompt is left with none.
     """
+    recipe = task.recipe
     wanted = drawn_per_prompt(recipe, len(part.captions))
     made = synthesize(recipe, model, part, per_prompt=wanted, progress=progress)
     if recipe.data.synthetic.keep == 1:
         return made
     assert scorer is not None
-    return keep_best(recipe, model, part, made, scorer, splits=splits, progress=progress)
+    return keep_best(task, model, part, made, scorer, progress=progress)

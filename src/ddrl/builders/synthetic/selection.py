@@ -24,8 +24,7 @@ from ddrl.builders.keys import cache_key, family_code
 from ddrl.builders.scorers import reward_key
 from ddrl.builders.store import Progress
 from ddrl.builders.synthetic.drawing import Drawn, Synthetic, with_samples
-from ddrl.builders.tasks.embedded import embedded_options
-from ddrl.data.embedded.digits import DigitSplits
+from ddrl.builders.tasks.task import Task
 from ddrl.disk import parse_json
 from ddrl.errors import DataError, RewardError
 from ddrl.models.adapter.diffusers_model import DiffusersModel
@@ -44,13 +43,12 @@ Column = list[float | None]
 
 
 def keep_best(
-    recipe: Recipe,
+    task: Task,
     model: DiffusionModel,
     part: Part,
     made: Synthetic,
     scorer: Scorer,
     *,
-    splits: DigitSplits | None,
     progress: Progress | None = None,
 ) -> Synthetic:
     """Keep the share ``data.synthetic.keep`` of each prompt's samples, at least one.
@@ -58,20 +56,20 @@ def keep_best(
     Those whose reward failed are never kept; of equal ones the first is better.
 
     Args:
-        recipe: whose share, rewards and cache.
+        task: whose recipe's share, rewards and cache.
         model: decodes them.
         part: whose prompts they follow.
         made: all samples.
         scorer: the recipe's rewards.
-        splits: the embedded data, if that is what the recipe is about.
         progress: called as samples are scored.
 
     Raises:
         DataError: the cache can't be read or written.
         RewardError: samples can't be scored, or a prompt is left with none.
     """
+    recipe = task.recipe
     share = Fraction(str(recipe.data.synthetic.keep))  # exactly what the recipe says
-    path = scores_path(recipe, model, splits)
+    path = scores_path(task, model)
     scores = _scores(recipe, model, part, made, scorer, path, progress)
     kept: list[Drawn] = []
     for _, own in itertools.groupby(made.samples, key=lambda one: one.prompt):
@@ -91,18 +89,16 @@ def keep_best(
     return with_samples(recipe, made, kept)
 
 
-def scores_path(recipe: Recipe, model: DiffusionModel, splits: DigitSplits | None) -> Path:
+def scores_path(task: Task, model: DiffusionModel) -> Path:
     """Where the scores by a recipe's rewards are: a line per group, in no order.
 
     Args:
-        recipe: whose rewards and cache.
+        task: whose recipe's rewards and cache.
         model: decodes the samples, which are latents.
-        splits: the embedded data, if that is what the recipe is about.
     """
-    rewards = []
+    recipe, rewards = task.recipe, []
     for section in recipe.reward:
-        options = embedded_options(recipe, section, splits)
-        made_by = reward_key(section.name, options, reward_class(section.name))
+        made_by = reward_key(section.name, task.options(section), reward_class(section.name))
         rewards.append([made_by, section.weight])
     decoder = encoder_hash(model) if isinstance(model, DiffusersModel) else ""
     code = family_code(model)

@@ -1,143 +1,288 @@
-"""What belongs to the embedded data: classifiers that are made once, rewards, judges."""
+"""Tasks whose data and base are made here: what digits, moving digits and words share.
+
+A task of this kind says what its data are (:meth:`EmbeddedTask.make_splits`), and what of the rest
+is other than for images that a classifier can tell apart.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from functools import cached_property
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from ddrl.builders.store import fingerprint, make_once
-from ddrl.data.embedded.digits import DigitSplits, digit_splits
-from ddrl.data.embedded.moving_digits import (
-    DIRECTIONS,
-    SPEEDS,
-    frames_by_digit,
-    moving_digit_splits,
-    speeds,
-)
-from ddrl.data.embedded.sources import CaptionedMedia
-from ddrl.data.embedded.words import COLOURS, draw_letters, draw_words, word_splits
+from ddrl.builders.data.corpus import Corpus, Part, Real
+from ddrl.builders.keys import own_code
+from ddrl.builders.scorers import build_scorer
+from ddrl.builders.stages import newest_weights
+from ddrl.builders.store import Progress, fingerprint, make_once
+from ddrl.builders.tasks.task import Judge, Jury, Model, Task
+from ddrl.builders.verify import DataRow
+from ddrl.data.embedded.sources import CaptionedMedia, Splits, check_splits
 from ddrl.errors import RewardError
-from ddrl.recipe.recipe import Recipe
-from ddrl.recipe.sections.rewards import HeldoutRewardSection, RewardSection
-from ddrl.records import Prompts
+from ddrl.models.tiny.config import TinyConfig
+from ddrl.models.tiny.model import TinyCondition, TinyModel
+from ddrl.models.tiny.spelling import pieces, vocabulary_of
+from ddrl.models.tiny.text_networks import TextDiT
+from ddrl.records import Condition, Prompts
 from ddrl.rewards.builtin.embedded.classifier import Architecture, Classifier, fit_classifier
-from ddrl.rewards.builtin.embedded.motion import asked_velocity
-from ddrl.rewards.builtin.embedded.prompt_words import asked_word
-from ddrl.rewards.builtin.embedded.registration import fit_motions
-from ddrl.rewards.builtin.embedded.word_reader import WordReader, fit_word_reader
-from ddrl.rewards.builtin.ocr import quoted
+from ddrl.training.checkpoint import load_weights
+from ddrl.training.pretrain import PretrainSettings, pretrain
 
 logger = logging.getLogger(__name__)
 
-# Part of every classifier's cache key: raise it when the making of one changes.
+# Part of every key of what is made here: raise it when the making of it changes.
 CACHE_VERSION = 1
+CLIPS_VERSION = 2  # the same, of the base of clips
 
-# The data that a reward can be had for without options, and what it is without them.
-EMBEDDED = {"classifier": "digits", "digit_identity": "moving_digits", "motion": "moving_digits"}
-
-Judge = Callable[[Tensor, Prompts], Tensor]
-"""Media (B, ...) and their prompts to one number each, (B,); more is better."""
+_NUM_STEPS = 800  # of a classifier's training
 
 
-def load_splits(recipe: Recipe) -> DigitSplits | None:
-    """The embedded data, if the recipe is about it.
+class EmbeddedTask(Task):
+    """Data that are drawn or shipped, the embedded model pretrained on them, and a judge.
 
-    Raises:
-        DataError: clips of this size can't be made.
+    As it stands it is of images whose captions a classifier of grey pictures can tell apart.
+
+    Attributes:
+        channels: of the model's pictures: 1 (grey) or 3.
+        spells: whether texts are spelled, letter by letter, where they stand in quotation marks.
+        example: the keys beside ``data.source`` of the smallest recipe, as TOML that goes on with
+            ``[data]``.
     """
-    data = recipe.data
-    if data.source == "moving_digits":
-        return moving_digit_splits(size=(data.height, data.width), frames=data.frames)
-    if data.source == "words":
-        return word_splits()
-    return digit_splits() if data.source == "digits" else None
+
+    is_embedded = True
+    pixel_scale = 8
+    gives: ClassVar[Mapping[str, Sequence[str]]] = {"classifier": ("weights",)}
+    channels: ClassVar[int] = 1
+    spells: ClassVar[bool] = False
+    example: ClassVar[str] = ""
+
+    @abstractmethod
+    def make_splits(self) -> Splits:
+        """The data, always the same."""
+
+    @cached_property
+    def splits(self) -> Splits:
+        """The data, made when they are first asked for.
+
+        Raises:
+            DataError: they can't be made as the recipe says.
+        """
+        splits = self.make_splits()
+        if own_code(type(self)):
+            check_splits(splits, self.recipe.data.source, given=self.recipe.data.given_frames)
+        return splits
+
+    def config(self) -> TinyConfig:
+        """The architecture of the base model."""
+        section, data = self.recipe.model, self.splits.train
+        is_video = data.media.ndim == 5
+        vocabulary = data.captions
+        if is_video:
+            vocabulary = tuple(sorted({word for text in data.captions for word in text.split()}))
+        return TinyConfig(
+            vocabulary=vocabulary_of(data.captions) if self.spells else vocabulary,
+            height=data.media.shape[-2],
+            columns=data.media.shape[-1],
+            network=section.network,
+            width=section.width,
+            depth=section.depth,
+            heads=section.heads,
+            patch=section.patch,
+            frames=data.media.shape[1] if is_video else 1,
+            patch_frames=section.patch_frames if is_video else 1,
+            given_frames=self.recipe.data.given_frames,
+            channels=self.channels,
+            text_length=max(len(pieces(t)) for t in data.captions) if self.spells else 0,
+        )
+
+    def base(self, device: torch.device, *, progress: Progress | None = None) -> TinyModel:
+        """The embedded model: from the cache, or pretrained now by flow matching."""
+        config = self.config()
+        defaults = asdict(TinyConfig((), 1, 1))
+        # Keys that came later change nothing while they are at their defaults.
+        shape = {
+            name: value
+            for name, value in asdict(config).items()
+            if name not in {"frames", "patch_frames", "given_frames", "text_length"}
+            or value != defaults[name]
+        }
+        version = CACHE_VERSION if config.frames == 1 else CLIPS_VERSION
+        settings = self.recipe.model.pretrain.model_dump()
+        folder, made = self.made_once(
+            "base",
+            [version, shape, settings, fingerprint(self.splits.train)],
+            lambda folder: self._pretrain(config, device, progress).save(folder),
+        )
+        if not made:
+            logger.info("base model from %s", folder)
+        model = TinyModel.load(folder)
+        model.transformer.to(device)
+        if start := self.recipe.model.start:
+            load_weights(model.transformer, newest_weights(Path(start)))
+        return model
+
+    def _pretrain(
+        self, config: TinyConfig, device: torch.device, progress: Progress | None
+    ) -> TinyModel:
+        section, data = self.recipe.model.pretrain, self.splits.train
+        logger.info("pretraining the base model (%d steps)", section.steps)
+        model = TinyModel(config, seed=section.seed)
+        model.transformer.to(device)
+        settings = PretrainSettings(**section.model_dump())
+        x0, condition = model.encode_media(data.media), model.encode(data.captions)
+        if isinstance(model.transformer, TextDiT):
+            text = condition.label[data.caption_id]
+            model.transformer.measure(x0.to(text.device), text, seed=section.seed)
+        pretrain(
+            model,
+            x0,
+            condition,
+            data.caption_id,
+            settings=settings,
+            complete=_give_frames(model, data) if config.given_frames else None,
+            progress=None
+            if progress is None
+            else lambda step, loss: progress("base", step, settings.steps, f"loss {loss:.3f}"),
+        )
+        return model
+
+    def sketch(self) -> tuple[Model, tuple[int, ...]]:
+        """The embedded model with fresh weights."""
+        model = TinyModel(self.config())
+        return model, self.latent_shapes(model)[0]
+
+    def blank(
+        self,
+        model: Model,
+        rows: int,
+        latent_shape: tuple[int, ...],  # noqa: ARG002 - the model has one
+    ) -> Condition:
+        """Empty texts, and black first frames if the model takes any."""
+        assert isinstance(model, TinyModel)
+        config = model.config
+        size = (config.given_frames, 3, config.height, config.columns)
+        black = torch.zeros(rows, *size) if config.given_frames else None
+        return model.encode([""] * rows, first_frames=black)
+
+    def latent_shapes(self, model: Model) -> tuple[tuple[int, ...], ...]:
+        """The one that the model makes."""
+        assert isinstance(model, TinyModel)
+        config = model.config
+        return (model.latent_shape(config.height, config.columns, config.frames),)
+
+    @torch.no_grad()
+    def corpus(self, model: Model, *, progress: Progress | None = None) -> Corpus:  # noqa: ARG002
+        """The splits to train on and to hold out, encoded."""
+        assert isinstance(model, TinyModel)
+        config, splits = model.config, self.splits
+        parts = {"training": splits.train, "held-out": splits.heldout}
+        train, held = (_encoded(model, data) for data in parts.values())
+        rows = tuple(
+            DataRow(
+                f"the {kind} part", " ".join(data.captions), fingerprint(data), kind != "training"
+            )
+            for kind, data in parts.items()
+        )
+        real = Real(splits.heldout.media, held.caption_id, held.captions)
+        return Corpus(train, held, real, ((config.height, config.columns, config.frames),), rows)
+
+    def give_options(self, reward: str, names: Sequence[str]) -> Mapping[str, object]:  # noqa: ARG002
+        """The folder of a classifier, trained on the split that the judge never sees.
+
+        Raises:
+            RewardError: the data are clips.
+        """
+        if self.splits.train.media.ndim == 5:
+            raise RewardError(
+                f"Reward {reward!r} looks at images, and {self.recipe.data.source} has clips.",
+                hint="choose another reward, or give its options from the task: give_options",
+            )
+        return {"weights": str(self.classifier_folder(self.splits.reward, "mlp", "reward"))}
+
+    def jury(self) -> Jury:
+        """Of images: another network than the reward's, on data that the reward never saw."""
+        if self.splits.train.media.ndim == 5:
+            return Jury()
+        judge = Classifier.load(self.classifier_folder(self.splits.judge, "conv", "judge"))
+        return Jury({"judge_accuracy": _accepts(judge)}, judge.features)
+
+    def other_real(self) -> Tensor | None:
+        """Those of the reward's split."""
+        return self.splits.reward.media
+
+    def prepare(self) -> None:
+        """Make the base, what the rewards need, and the judge."""
+        build_scorer(self)
+        self.model(torch.device("cpu"))
+        self.jury()
+
+    def classifier_folder(
+        self,
+        images: CaptionedMedia,
+        architecture: Architecture,
+        what: str,
+        *,
+        num_steps: int = _NUM_STEPS,
+    ) -> Path:
+        """The folder of a classifier of captions, made now if it is not cached.
+
+        Args:
+            images: that it is trained on.
+            architecture: of its network.
+            what: it is for, for the log.
+            num_steps: of its training.
+        """
+
+        def make(folder: Path) -> None:
+            logger.info("training the %s's classifier", what)
+            fit_classifier(
+                images.media,
+                images.caption_id,
+                labels=images.captions,
+                architecture=architecture,
+                seed=0,
+                num_steps=num_steps,
+            ).save(folder)
+
+        more = [num_steps] if num_steps != _NUM_STEPS else []
+        key = [CACHE_VERSION, architecture, fingerprint(images), *more]
+        return self.made_once(f"classifier-{architecture}", key, make)[0]
+
+    def made_once(self, kind: str, key: object, make: Callable[[Path], None]) -> tuple[Path, bool]:
+        """See :func:`~ddrl.builders.store.make_once`, in the recipe's cache."""
+        code = own_code(type(self))
+        return make_once(Path(self.recipe.run.cache), kind, key, make, code=code)
 
 
-def check_embedded(recipe: Recipe, section: RewardSection | HeldoutRewardSection) -> None:
-    """Refuse a reward without its options on data that it can't take them from.
-
-    Raises:
-        RewardError: it needs options.
-    """
-    source = EMBEDDED.get(section.name)
-    if source in {None, recipe.data.source} or not _missing(section):
-        return
-    options = " and ".join(_missing(section))
-    name = source.replace("_", " ") if source else ""
-    raise RewardError(
-        f"Reward {section.name!r} needs the option {options} with data other than the {name}.",
-        hint="give a folder that holds a classifier, or another reward"
-        if options == "weights"
-        else "give its options, or another reward",
-    )
+def _encoded(model: TinyModel, data: CaptionedMedia) -> Part:
+    given, x0 = model.config.given_frames, model.encode_media(data.media)
+    if not given:
+        return Part(data.captions, model.encode(data.captions), data.caption_id, x0)
+    # A prompt is a caption and first frames, so that each clip has its own.
+    texts = data.texts()
+    condition = model.encode(texts, first_frames=data.media[:, :given])
+    return Part(texts, condition, torch.arange(len(texts)), x0)
 
 
-def embedded_options(
-    recipe: Recipe,
-    section: RewardSection | HeldoutRewardSection,
-    splits: DigitSplits | None,
-) -> dict[str, object]:
-    """The reward's options; those that it can take from the embedded data are added."""
-    options: dict[str, object] = dict(section.options)
-    if splits is None or EMBEDDED.get(section.name) != recipe.data.source:
-        return options
-    missing = _missing(section)
-    if section.name == "motion":
-        size = (recipe.data.height, recipe.data.width)
-        known = speeds(size, recipe.data.frames)
-        return {**options, **{name: known[name] for name in missing}}
-    if missing:
-        options["weights"] = str(_classifier_folder(recipe, splits.reward, "mlp", "reward"))
-    return options
+def _give_frames(
+    model: TinyModel, data: CaptionedMedia
+) -> Callable[[Condition, torch.Tensor], Condition]:
+    """Adds to the condition of clips their own first frames."""
+    count = model.config.given_frames
 
+    def give(condition: Condition, rows: torch.Tensor) -> Condition:
+        first = model.encode([""] * len(rows), first_frames=data.media[rows, :count])
+        assert isinstance(condition, TinyCondition)
+        return replace(condition, given=first.given)
 
-def _missing(section: RewardSection | HeldoutRewardSection) -> list[str]:
-    """Options that the reward needs and that the recipe does not give."""
-    needed = SPEEDS if section.name == "motion" else ("weights",)
-    return [name for name in needed if name not in section.options]
-
-
-def build_judge(recipe: Recipe, splits: DigitSplits) -> Classifier | WordReader:
-    """The judge: another network than the reward's, on data that the reward never saw."""
-    if recipe.data.source == "words":
-        return WordReader.load(_reader_folder(recipe, splits.judge))
-    return Classifier.load(_classifier_folder(recipe, splits.judge, "conv", "judge"))
-
-
-def build_judges(recipe: Recipe, judge: Classifier | WordReader) -> dict[str, Judge]:
-    """What samples of the embedded data are judged by, none of which was ever trained on.
-
-    Of images: whether the judge takes them for what was asked. Of clips: whether it takes them,
-    over all frames, for the asked digit; whether the asked motion explains them best, of nine with
-    standing still; and how well any motion does, which is 1 for one thing that moves unchanged.
-    Of words: whether every letter is the asked one, and whether the colour is.
-    """
-    if isinstance(judge, WordReader):
-        return {"judge_accuracy": _spells(judge), "colour_accuracy": _has_colour(judge)}
-    if recipe.data.source != "moving_digits":
-        return {"judge_accuracy": _accepts(judge)}
-    known = speeds((recipe.data.height, recipe.data.width), recipe.data.frames)
-    motions = [(x * v, y * v) for x, y in DIRECTIONS.values() for v in known.values()]
-    motions.append((0.0, 0.0))
-
-    def digit(media: Tensor, prompts: Prompts) -> Tensor:
-        every = judge.log_prob(media.flatten(0, 1)).reshape(*media.shape[:2], -1).mean(1)
-        names = judge.labels
-        asked = [names.index(asked_word(text, names, "the digit")) for text in prompts.text]
-        return (every.argmax(1) == torch.tensor(asked)).float()
-
-    def motion(media: Tensor, prompts: Prompts) -> Tensor:
-        found = torch.tensor(motions)[fit_motions(media, motions).argmax(1)]
-        return (found == asked_velocity(prompts, known)).all(1).float()
-
-    def rigid(media: Tensor, prompts: Prompts) -> Tensor:  # noqa: ARG001
-        return fit_motions(media, motions).amax(1)
-
-    return {"judge_accuracy": digit, "motion_accuracy": motion, "rigidity": rigid}
+    return give
 
 
 def _accepts(judge: Classifier) -> Judge:
@@ -147,68 +292,3 @@ def _accepts(judge: Classifier) -> Judge:
         return (judge.log_prob(media).argmax(1) == prompts.prompt_id).float()
 
     return accepts
-
-
-def _spells(judge: WordReader) -> Judge:
-    """Whether a picture shows the quoted word, letter by letter: 1 or 0."""
-
-    def spells(media: Tensor, prompts: Prompts) -> Tensor:
-        pairs = zip(judge.words(media), prompts.text, strict=True)
-        return torch.tensor([float(found == quoted(text)) for found, text in pairs])
-
-    return spells
-
-
-def _has_colour(judge: WordReader) -> Judge:
-    """Whether the letters have the asked colour: 1 or 0."""
-    names = tuple(COLOURS)
-
-    def has(media: Tensor, prompts: Prompts) -> Tensor:
-        asked = [names.index(asked_word(text, names, "the colour")) for text in prompts.text]
-        return (judge.style(media, "colour") == torch.tensor(asked)).float()
-
-    return has
-
-
-def _reader_folder(recipe: Recipe, data: CaptionedMedia) -> Path:
-    """The folder of the reader of words, trained on the judge's split and random letters."""
-
-    def make(folder: Path) -> None:
-        logger.info("training the judge, which reads words")
-        drawn = [draw_words("judge"), draw_letters(2 * len(data))]
-        fit_word_reader(
-            torch.cat([one.data.media for one in drawn]),
-            [word for one in drawn for word in one.word],
-            {
-                "colour": torch.cat([one.colour for one in drawn]),
-                "font": torch.cat([one.font for one in drawn]),
-                "background": torch.cat([one.background for one in drawn]),
-            },
-            seed=0,
-        ).save(folder)
-
-    key = [CACHE_VERSION, fingerprint(data)]
-    return make_once(Path(recipe.run.cache), "word-reader", key, make)[0]
-
-
-def _classifier_folder(
-    recipe: Recipe, data: CaptionedMedia, architecture: Architecture, what: str
-) -> Path:
-    """The folder of a classifier trained on images or frames, made now if it is not cached."""
-    is_video = data.media.ndim == 5
-    images = frames_by_digit(data) if is_video else data
-    num_steps = 300 if is_video else 800  # frames of a clip are many and alike
-
-    def make(folder: Path) -> None:
-        logger.info("training the %s's classifier", what)
-        fit_classifier(
-            images.media,
-            images.caption_id,
-            labels=images.captions,
-            architecture=architecture,
-            seed=0,
-            num_steps=num_steps,
-        ).save(folder)
-
-    key = [CACHE_VERSION, architecture, fingerprint(images), *([num_steps] if is_video else [])]
-    return make_once(Path(recipe.run.cache), f"classifier-{architecture}", key, make)[0]

@@ -192,7 +192,9 @@ def encode(
         )
     if loaded.data.source not in {"files", "hub"}:
         raise UsageError(
-            f"data.source {loaded.data.source} is embedded: there is nothing to encode.",
+            f"data.source {loaded.data.source} is "
+            f"{'a task of your own' if loaded.data.own_task else 'embedded'}: there is nothing to "
+            "encode.",
             hint='set data.source = "files" and data.path, with a diffusers model',
         )
     check_extras(loaded, is_trained=False)

@@ -43,8 +43,8 @@ AllowCode = Annotated[
     typer.Option(
         "--allow-code",
         callback=_look,
-        help="Let a run's recipe name a reward or a family whose module lies in the working "
-        "folder.",
+        help="Let a run's recipe name a reward, a family or a task whose module lies in the "
+        "working folder.",
     ),
 ]
 

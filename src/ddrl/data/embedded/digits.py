@@ -6,51 +6,25 @@ Source: E. Alpaydin and C. Kaynak, UCI repository, 1998 (the test set of the opt
 from __future__ import annotations
 
 import importlib.util
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ddrl.data.embedded.sources import CaptionedMedia
-from ddrl.seeding import permutation
+from ddrl.data.embedded.sources import CaptionedMedia, Splits
 
 DIGIT_NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 NUM_TRAIN = 1200
 
 
-@dataclass(frozen=True)
-class DigitSplits:
-    """Disjoint uses of the digits.
-
-    Attributes:
-        train: 1200 images that models are trained on and anchored to.
-        heldout: 597 images that nothing is ever trained on.
-        reward: half of ``train``: what the reward's classifier sees.
-        judge: the other half: what the judge sees.
-    """
-
-    train: CaptionedMedia
-    heldout: CaptionedMedia
-    reward: CaptionedMedia
-    judge: CaptionedMedia
-
-
-def digit_splits() -> DigitSplits:
-    """Load the digits and split them, always in the same way."""
+def digit_splits() -> Splits:
+    """Load the digits and split them, always in the same way: 1200 to train on, 597 held out."""
     table = _table()
     pixels, digit = torch.from_numpy(table[:, :-1]), torch.from_numpy(table[:, -1])
     media = pixels.float().reshape(-1, 1, 8, 8).expand(-1, 3, -1, -1) / 16
     everything = CaptionedMedia(media, digit.long(), DIGIT_NAMES)
-    order = permutation(len(everything), 0, "digits-split")
-    train = order[:NUM_TRAIN]
-    return DigitSplits(
-        train=everything.select(train),
-        heldout=everything.select(order[NUM_TRAIN:]),
-        reward=everything.select(train[: NUM_TRAIN // 2]),
-        judge=everything.select(train[NUM_TRAIN // 2 :]),
-    )
+    return Splits.cut(everything, NUM_TRAIN, name="digits-split")
 
 
 def _table() -> NDArray[np.float64]:

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ddrl.data.embedded.digits import DIGIT_NAMES, DigitSplits, digit_splits
-from ddrl.data.embedded.sources import CaptionedMedia
+from ddrl.data.embedded.digits import DIGIT_NAMES, digit_splits
+from ddrl.data.embedded.sources import CaptionedMedia, Splits
 from ddrl.errors import DataError
 from ddrl.seeding import permutation
 
@@ -55,7 +55,7 @@ def _caption(digit: int, motion: int) -> str:
     return f"{'an' if name == 'eight' else 'a'} {name} moving {direction} {speed}"
 
 
-def moving_digit_splits(*, size: tuple[int, int] = (12, 12), frames: int = 8) -> DigitSplits:
+def moving_digit_splits(*, size: tuple[int, int] = (12, 12), frames: int = 8) -> Splits:
     """Make the clips, always the same, with unlike motions of the same scan.
 
     A scan has one clip in the held-out split, four in the training split, and two in the others.
@@ -77,7 +77,7 @@ def moving_digit_splits(*, size: tuple[int, int] = (12, 12), frames: int = 8) ->
             hint=f"ask for more than {DIGIT_SIZE} pixels each way, and two frames or more",
         )
     scans = digit_splits()
-    return DigitSplits(
+    return Splits(
         train=_clips(scans.train, "train", size, frames),
         heldout=_clips(scans.heldout, "heldout", size, frames),
         reward=_clips(scans.reward, "reward", size, frames),

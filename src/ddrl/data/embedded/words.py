@@ -17,8 +17,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from ddrl.data.embedded.digits import DigitSplits
-from ddrl.data.embedded.sources import CaptionedMedia
+from ddrl.data.embedded.sources import CaptionedMedia, Splits
 from ddrl.seeding import generator
 
 SIZE = (32, 96)
@@ -86,9 +85,9 @@ def word_captions() -> tuple[str, ...]:
 
 
 @cache
-def word_splits() -> DigitSplits:
+def word_splits() -> Splits:
     """Draw the pictures, always the same; every split holds all captions, each equally often."""
-    return DigitSplits(**{name: draw_words(name).data for name in PER_CAPTION})
+    return Splits(**{name: draw_words(name).data for name in PER_CAPTION})
 
 
 def draw_words(split: str) -> DrawnWords:

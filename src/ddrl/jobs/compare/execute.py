@@ -15,11 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Literal
 
-import torch
-
-from ddrl.builders.assets import Assets, check_named
+from ddrl.builders.assets import check_named
 from ddrl.builders.device import limit_threads
-from ddrl.builders.tasks.embedded import build_judge, load_splits
+from ddrl.builders.tasks.table import task_of
 from ddrl.disk import read_document, read_object
 from ddrl.errors import DDRLError, GuardStop, RecipeError, UsageError
 from ddrl.recipe import Recipe, parse_recipe, resolve_paths
@@ -101,13 +99,10 @@ def prepare(recipes: Sequence[Recipe]) -> None:
         check_extras(recipe)
         check_named(recipe)
         subject = (recipe.model, recipe.data.source, recipe.run.cache)
-        splits = load_splits(recipe)
-        if splits is None or subject in made:
-            continue
-        limit_threads(recipe)
-        Assets.build(recipe, torch.device("cpu"))
-        build_judge(recipe, splits)
-        made.append(subject)
+        if subject not in made:
+            limit_threads(recipe)
+            task_of(recipe).prepare()
+            made.append(subject)
 
 
 def execute(

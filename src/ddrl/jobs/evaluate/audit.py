@@ -89,7 +89,7 @@ def evaluate_runs(
     first, names = runs[0], _unique_names(runs)
     for each in runs:
         each.check_data(first.corpus.rows)
-    bench = build_bench(first.recipe, first.corpus, first.scorer, first.splits, first.device)
+    bench = build_bench(first.task, first.corpus, first.scorer, first.device)
     shown = min(MAX_SHOWN, first.recipe.evaluation.samples_per_prompt)
     results: list[RunResult] = []
     grids, clips = dict[str, NDArray[np.uint8]](), dict[str, NDArray[np.uint8]]()
@@ -117,7 +117,7 @@ def evaluate_runs(
         samples=grids,
         clips=clips,
         real=_real_grid(bench, shown),
-        has_real=first.recipe.data.source != "prompts",
+        has_real=not first.task.samples_base,
         real_frechet=_real_frechet(bench, first),
         drift_limit=bench.recipe.evaluation.drift_limit,
         encoder=bench.encoder.name,
@@ -241,9 +241,9 @@ def _described(result: RunResult, run: LoadedRun, found: Found, base: Found) -> 
 
 def _real_frechet(bench: Bench, run: LoadedRun) -> float | None:
     """Between two sets of real images that the judge has not been trained on."""
-    if run.splits is None:
+    media = run.task.other_real()
+    if media is None:
         return None
-    media = run.splits.reward.media
     return frechet_distance(bench.encoder.features(media), bench.real.features)
 
 

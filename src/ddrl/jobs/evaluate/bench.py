@@ -14,8 +14,7 @@ from torch import Tensor
 
 from ddrl.builders.data.corpus import Corpus, Part
 from ddrl.builders.scorers import build_heldout
-from ddrl.builders.tasks.embedded import Judge, build_judge, build_judges
-from ddrl.data.embedded.digits import DigitSplits
+from ddrl.builders.tasks.task import Judge, Task
 from ddrl.evaluation.measures.drift import DriftMeter
 from ddrl.evaluation.measures.encoder import Encoder
 from ddrl.evaluation.measures.generate import SampleSet, generate
@@ -197,10 +196,9 @@ class Bench:
 
 
 def build_bench(
-    recipe: Recipe,
+    task: Task,
     corpus: Corpus,
     scorer: Scorer,
-    splits: DigitSplits | None,
     device: torch.device,
 ) -> Bench:
     """Make what models are measured with.
@@ -209,15 +207,15 @@ def build_bench(
         RewardError: a held-out reward can't be had.
         WeightsError: the encoder can't be loaded.
     """
-    judge = None if splits is None else build_judge(recipe, splits)
-    encoder = build_encoder(recipe.evaluation.encoder, judge, device)
+    recipe, jury = task.recipe, task.jury()
+    encoder = build_encoder(recipe.evaluation.encoder, jury.features, device)
     return Bench(
         recipe=recipe,
         corpus=corpus,
         prompts=corpus.heldout.captions[: recipe.evaluation.prompts],
         scorer=scorer,
-        judges={} if judge is None else build_judges(recipe, judge),
-        heldout=build_heldout(recipe, splits),
+        judges=jury.judges,
+        heldout=build_heldout(task),
         encoder=encoder,
         real=real_data(encoder, corpus.real),
         meter=build_drift(recipe, corpus.heldout, device),

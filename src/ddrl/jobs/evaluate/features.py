@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,8 +13,6 @@ from torch import Tensor
 from ddrl.builders.data.corpus import Real
 from ddrl.evaluation.measures.encoder import Encoder, load_vision_encoder
 from ddrl.evaluation.measures.pixels import pixel_statistics
-from ddrl.rewards.builtin.embedded.classifier import Classifier
-from ddrl.rewards.builtin.embedded.word_reader import WordReader
 from ddrl.training.rollout import rows_by_size
 
 DECODED_AT_ONCE = 8  # a clip of 81 frames of 832x480 pixels takes 388 MB
@@ -38,13 +36,14 @@ class RealData:
 
 
 def build_encoder(
-    name: str, judge: Classifier | WordReader | None, device: torch.device
+    name: str, of_judge: Callable[[Tensor], Tensor] | None, device: torch.device
 ) -> Encoder:
     """The encoder of ``evaluation.encoder``.
 
     Args:
         name: ``auto``, or a folder or hub id of a vision model.
-        judge: of the embedded data, whose features ``auto`` takes; None elsewhere.
+        of_judge: features (B, F) of media by the judge, which ``auto`` takes;
+            None: there is none.
         device: where a vision model runs.
 
     Raises:
@@ -53,11 +52,11 @@ def build_encoder(
     """
     if name != "auto":
         return load_vision_encoder(name, device=device)
-    if judge is None:
+    if of_judge is None:
         return Encoder("pooled pixels (4 x 4 colours)", pooled_pixels)
 
     def features(media: Tensor) -> NDArray[np.float64]:
-        values: NDArray[np.float64] = judge.features(media).double().numpy()
+        values: NDArray[np.float64] = of_judge(media).double().numpy()
         return values
 
     return Encoder("the judge's last hidden layer", features)

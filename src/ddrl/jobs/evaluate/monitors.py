@@ -54,7 +54,7 @@ def build_panel(recipe: Recipe, assets: Assets, forward: Forward, device: torch.
         WeightsError: the encoder can't be loaded.
     """
     return Panel(
-        build_bench(recipe, assets.corpus, assets.scorer, assets.splits, device),
+        build_bench(assets.task, assets.corpus, assets.scorer, device),
         forward,
         assets.latent_shapes(),
         num_samples=recipe.evaluation.panel_samples,

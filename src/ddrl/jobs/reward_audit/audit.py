@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from pydantic import JsonValue
 from torch import Tensor
 
-from ddrl.builders.tasks.embedded import check_embedded, embedded_options, load_splits
+from ddrl.builders.tasks.embedded import EmbeddedTask
+from ddrl.builders.tasks.table import check_reward, example_task
 from ddrl.errors import DDRLError, RewardError
 from ddrl.evaluation.findings.reward_audit import PROMPTS, Copy, RewardAudit, shuffled
-from ddrl.jobs.reward_audit.samples import EMBEDDED, Audited, embedded_samples, file_samples
+from ddrl.jobs.reward_audit.samples import Audited, embedded_samples, file_samples
 from ddrl.jobs.reward_audit.transforms import TRANSFORMS
-from ddrl.recipe.reading.load import parse_recipe
 from ddrl.recipe.sections.rewards import RewardSection
 from ddrl.records import Prompts
 from ddrl.rewards.base import Reward, SampleError, make_reward, reward_class
@@ -29,13 +29,6 @@ from ddrl.rewards.scoring.attempt import Piece, score_once
 
 _NUM_ALONE = 8
 """Samples that are scored alone, too."""
-
-_RECIPES = {
-    "digits": '[data]\nsource = "digits"\n',
-    "moving_digits": '[data]\nsource = "moving_digits"\nheight = 12\nwidth = 12\nframes = 8\n'
-    '[model]\nnetwork = "dit"\n',
-    "words": '[data]\nsource = "words"\n[model]\nnetwork = "dit"\npatch = 8\n',
-}
 
 
 def audit_reward(
@@ -64,8 +57,9 @@ def audit_reward(
         DataError: the samples can't be had.
     """
     reward_class(name)  # a name that does not exist fails before anything is read
-    if data in EMBEDDED:
-        samples, reward = _embedded(name, options, data, limit)
+    task = example_task(data)
+    if task is not None:
+        samples, reward = _embedded(name, options, task, limit)
     else:
         samples = file_samples(Path(data), limit=limit)
         reward = make_reward(name, options)
@@ -90,7 +84,7 @@ def audit_reward(
         samples_per_second=len(samples.texts) / max(table.seconds, 1e-9),
         num_prompts=len(set(samples.texts)),
         prompt_id=np.unique(samples.texts, return_inverse=True)[1],
-        unit="sample" if data in EMBEDDED else "prompt",
+        unit="prompt" if task is None else "sample",
         cause=table["originals"].cause,
         picture=table["originals"].picture,
         ignores_prompt=isinstance(card, RewardCard) and card.prompt == "none",
@@ -113,16 +107,13 @@ def _scored(
 
 
 def _embedded(
-    name: str, options: Mapping[str, JsonValue], data: str, limit: int
+    name: str, options: Mapping[str, JsonValue], task: EmbeddedTask, limit: int
 ) -> tuple[Audited, Reward]:
     """The embedded samples, and the reward with what it can take from them."""
-    recipe = parse_recipe(f'{_RECIPES[data]}[[reward]]\nname = "ink"\n')
     section = RewardSection(name=name, options=dict(options))
-    splits = load_splits(recipe)
-    assert splits is not None
-    check_embedded(recipe, section)
-    reward = make_reward(name, embedded_options(recipe, section, splits))
-    return embedded_samples(splits.heldout, data, limit=limit), reward
+    check_reward(task, section)
+    reward = make_reward(name, task.options(section))
+    return embedded_samples(task.splits.heldout, task.recipe.data.source, limit=limit), reward
 
 
 def _prompts(samples: Audited) -> Prompts:

@@ -20,9 +20,6 @@ from ddrl.data.splits import ALL
 from ddrl.errors import DataError
 from ddrl.seeding import permutation
 
-EMBEDDED = ("digits", "moving_digits", "words")
-"""Words that stand for embedded data in the place of a path."""
-
 BATCH_SIZE = 16
 _MAX_FRAMES = 16  # of a clip
 
@@ -84,7 +81,8 @@ def embedded_samples(data: CaptionedMedia, name: str, *, limit: int) -> Audited:
     """
     chosen = _choose(len(data), limit)
     shape = f"{data.media.shape[-1]}x{data.media.shape[-2]}"
-    said = f"{len(chosen)} of the embedded {name.replace('_', ' ')}, {shape}"
+    what = name if ":" in name else f"the embedded {name.replace('_', ' ')}"
+    said = f"{len(chosen)} of {what}, {shape}"
     samples = data.select(torch.tensor(chosen))
     return Audited(samples.texts(), said, lambda rows: samples.media[list(rows)])
 

@@ -61,9 +61,7 @@ def build_job(
     assets = Assets.build(recipe, device, checkpoint=checkpoint, progress=progress)
     model, corpus = assets.model, assets.corpus
     forward, reference = _build_forwards(recipe, model)
-    pool, dealer = build_pool(
-        recipe, model, corpus.train, assets.scorer, splits=assets.splits, progress=progress
-    )
+    pool, dealer = build_pool(assets.task, model, corpus.train, assets.scorer, progress=progress)
     optimizer, scheduler = _build_optimizer(recipe, model)
     settings = [_build_settings(recipe, model, shape) for shape in assets.latent_shapes()]
     trainer = Trainer(

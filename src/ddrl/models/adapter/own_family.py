@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
-from types import ModuleType
 from typing import Any
 
 import torch
 
-from ddrl.errors import DDRLError, UsageError
+from ddrl.errors import UsageError
 from ddrl.models.adapter.diffusers_model import DiffusersModel
 from ddrl.models.adapter.opened import METHODS, OpenedModel
 from ddrl.models.files.base_files import BaseFiles
 from ddrl.models.files.configs import building
-from ddrl.named_code import import_named
+from ddrl.named_code import load_named
 
 Family = type[DiffusersModel]
 """The adapter of a family."""
@@ -32,12 +30,7 @@ def family_class(name: str) -> Family:
     Raises:
         UsageError: there is no such module or class, it fails as it is loaded, or it is no adapter.
     """
-    place, _, attribute = name.partition(":")
-    if not (place and attribute):
-        raise UsageError(f"Family {name!r} names no class.", hint="give it as package.module:Class")
-    found: Any = getattr(_module(name, place), attribute, None)
-    if found is None:
-        raise _no_class(name, place, attribute)
+    found: Any = load_named(name, what="Family")
     is_class = inspect.isclass(found)
     is_adapter = is_class and issubclass(found, DiffusersModel)
     if not is_adapter and not (is_class and hasattr(found, "open")):
@@ -52,7 +45,7 @@ def family_class(name: str) -> Family:
     if missing:
         raise UsageError(
             f"Family {name!r} is not whole: it has no {' and no '.join(missing)}.",
-            hint=f"add {'it' if len(missing) == 1 else 'them'} to {attribute}; {SEE}",
+            hint=f"add {'it' if len(missing) == 1 else 'them'} to {found.__name__}; {SEE}",
         )
     if not is_adapter:
         return OpenedModel.of(found)
@@ -103,43 +96,3 @@ def check_pipeline(family: Family, class_name: str, path: object) -> None:
             hint=f'if it fits, add "{class_name}" to {family.__name__}.pipelines; if not, set '
             "model.path or model.family otherwise",
         )
-
-
-def _module(name: str, place: str) -> ModuleType:
-    """The module, loaded.
-
-    Raises:
-        UsageError: there is none, or its code raises something.
-    """
-    try:
-        return import_named(place)
-    except DDRLError as error:
-        raise UsageError(
-            f"Family {name!r} can't be loaded. {error.message}", hint=error.hint
-        ) from error
-    except ModuleNotFoundError as error:
-        missing = error.name or place
-        if place == missing or place.startswith(f"{missing}."):
-            raise UsageError(
-                f"Family {name!r} can't be loaded: there is no module {missing!r}.",
-                hint="install its package into this environment, or run the command in the folder "
-                "that it lies in",
-            ) from error
-        raise UsageError(
-            f"Family {name!r} can't be loaded: it needs {missing!r}, which is not installed.",
-            hint=f"pip install the package that {missing} is of",
-        ) from error
-    except Exception as error:  # importing a module runs somebody's code
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise UsageError(
-            f"Family {name!r} can't be loaded: {type(error).__name__}: {reason}.",
-            hint=f"see what `python -c 'import {place}'` says",
-        ) from error
-
-
-def _no_class(name: str, place: str, attribute: str) -> UsageError:
-    module = import_named(place)  # loaded by now
-    mine = [n for n, v in vars(module).items() if inspect.isclass(v) and v.__module__ == place]
-    near = difflib.get_close_matches(attribute, mine, 1)
-    hint = f"did you mean {place}:{near[0]}?" if near else f"it has {', '.join(mine) or 'none'}"
-    return UsageError(f"Family {name!r} can't be loaded: {place} has no {attribute}.", hint=hint)

@@ -73,7 +73,8 @@ def resolve_paths(recipe: Recipe) -> Recipe:
 
     def resolve(key: str, value: str) -> str:
         may_be_other = key not in PATHS or key in {"model.path", "evaluation.encoder"}
-        may_be_other |= key == "data.path" and recipe.data.source == "hub"
+        of_data = recipe.data.source == "hub" or bool(recipe.data.own_task)
+        may_be_other |= key == "data.path" and of_data
         if not value or (key == "evaluation.encoder" and value == "auto"):
             return value
         if key not in PATHS and "/" not in value:

@@ -25,6 +25,8 @@ def given_conflicts(recipe: Fields) -> Iterator[Conflict]:
     """Yield the conflicts of frames that are given; the model says later how many it takes."""
     data = recipe.data
     yield from _source_conflicts(data)
+    if data.own_task:
+        return  # which says itself what it can give
     if data.given_frames and data.source not in {"files", "hub", "moving_digits"}:
         yield Conflict(
             ("data.given_frames", "data.source"),

@@ -52,20 +52,21 @@ def _model_conflicts(recipe: Fields) -> Iterator[Conflict]:
             f"model.width {model.width} can't be divided among {model.heads} heads.",
             "make model.width a multiple of model.heads",
         )
-    is_diffusers, is_outside = not model.is_embedded, recipe.data.source not in EMBEDDED
+    is_diffusers, is_own = not model.is_embedded, bool(recipe.data.own_task)
+    is_outside = recipe.data.source not in EMBEDDED
     if is_diffusers and not model.path:
         yield Conflict(
             ("model.path", "model.family"),
             f"model.family is {model.family}, but model.path is empty.",
             "give the folder of a diffusers pipeline, or its id on the hub",
         )
-    if is_diffusers != is_outside:
+    if is_diffusers != is_outside and not is_own:  # a task of one's own says itself what it takes
         yield Conflict(
             ("data.source", "model.family"),
             f"model.family {model.family} can't be trained on data.source {recipe.data.source}.",
             "tiny goes with digits, moving_digits or words; diffusers with files, hub or prompts",
         )
-    if is_outside and not recipe.data.path:
+    if is_outside and not is_own and not recipe.data.path:
         yield Conflict(
             ("data.path", "data.source"),
             f"data.source is {recipe.data.source}, but data.path is empty.",

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, JsonValue
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, JsonValue, StringConstraints
 
 Options = dict[str, JsonValue]
 """A reward's own options: text, numbers, true and false, and lists and tables of these."""
+
+NamedClass = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
+"""``package.module:Class`` of the user's own."""
+
+Source = Literal["digits", "moving_digits", "words", "files", "hub", "prompts"]
+"""Where data are from, of what ddrl knows."""
 
 
 def as_tuple(value: object) -> object:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, StringConstraints
+from pydantic import BeforeValidator, Field
 
-from ddrl.recipe.sections.base import Section
+from ddrl.recipe.sections.base import NamedClass, Section, Source
 from ddrl.recipe.sections.run import MAX_SEED
 from ddrl.recipe.sizes import as_sizes, read_sizes
 
@@ -60,10 +60,7 @@ class LoRASection(Section):
 class ModelSection(Section):
     """Which model is trained."""
 
-    family: (
-        Literal["tiny", "diffusers"]
-        | Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
-    ) = Field(
+    family: Literal["tiny", "diffusers"] | NamedClass = Field(
         "tiny",
         description="`tiny`: the embedded model; `diffusers`: a pipeline of a family that ddrl "
         "knows, by `path`; `package.module:Class`: a pipeline behind an adapter of your own.",
@@ -169,13 +166,12 @@ class SyntheticSection(Section):
 class DataSection(Section):
     """The data that anchors the policy, eq. (T4)."""
 
-    source: Literal["digits", "moving_digits", "words", "files", "hub", "prompts"] = Field(
+    source: Source | NamedClass = Field(
         "digits",
-        description="`digits`: the embedded images; `moving_digits`: the embedded clips, of "
-        "`frames` frames; `words`: the embedded pictures of words, of 32x96 pixels; "
-        "`files`: captioned images or clips at `path`; "
-        "`hub`: a set of the Hugging Face hub, streamed and never stored whole; "
-        "`prompts`: texts alone, whose data are samples of the base model.",
+        description="`digits`, `moving_digits`, `words`: embedded images, clips of `frames` frames "
+        "and pictures of words, of 32x96 pixels; `files`: captioned images or clips at `path`; "
+        "`hub`: a set of the Hugging Face hub, streamed and never stored whole; `prompts`: texts "
+        "alone, whose data are samples of the base model; `package.module:Class`: your own task.",
     )
     path: str = Field(
         "",
@@ -287,6 +283,11 @@ class DataSection(Section):
     synthetic: SyntheticSection = Field(
         default_factory=SyntheticSection, description="Samples of the base model as data."
     )
+
+    @property
+    def own_task(self) -> str:
+        """``package.module:Class`` of the user's own task; empty where there is none."""
+        return self.source if ":" in self.source else ""
 
     @property
     def shapes(self) -> tuple[tuple[int, int, int], ...]:
