@@ -139,12 +139,12 @@ def _loaded(what: str, place: str) -> ModuleType:
         missing = error.name or place
         if place == missing or place.startswith(f"{missing}."):
             raise UsageError(
-                f"{what}: there is no module {missing!r}.",
+                f"{what}. There is no module {missing!r}.",
                 hint="install its package into this environment, or run the command in the folder "
                 "that it lies in",
             ) from error
         raise UsageError(
-            f"{what}: it needs {missing!r}, which is not installed.",
+            f"{what}. It needs {missing!r}, which is not installed.",
             hint=f"pip install the package that {missing} is of",
         ) from error
     except Exception as error:  # importing a module runs somebody's code

@@ -18,6 +18,7 @@ from ddrl.recipe import (
 )
 from ddrl.recipe.reading.keys import key_specs
 from ddrl.recipe.reading.toml import format_value, line_numbers
+from ddrl.recipe.sections.model import ModelSection, PretrainSection
 from ddrl.recipe.sections.rewards import RewardSection
 from ddrl.recipe.sections.run import (
     ObjectiveSection,
@@ -25,7 +26,6 @@ from ddrl.recipe.sections.run import (
     RolloutSection,
     RunSection,
 )
-from ddrl.recipe.sections.subject import ModelSection, PretrainSection
 
 texts = st.text(min_size=1)
 numbers = st.floats(allow_nan=False, allow_infinity=False)

@@ -7,6 +7,8 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field
 
 from ddrl.recipe.sections.base import Section, as_tuple
+from ddrl.recipe.sections.data import DataSection
+from ddrl.recipe.sections.model import ModelSection
 from ddrl.recipe.sections.rewards import RewardSection, ScoringSection
 from ddrl.recipe.sections.run import (
     EvaluationSection,
@@ -16,7 +18,6 @@ from ddrl.recipe.sections.run import (
     RolloutSection,
     RunSection,
 )
-from ddrl.recipe.sections.subject import DataSection, ModelSection
 
 
 class Fields(Section):

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from ddrl.recipe.rules.conflict import Conflict
 from ddrl.recipe.schema import Fields
-from ddrl.recipe.sections.subject import DataSection
+from ddrl.recipe.sections.data import DataSection
 
 
 def needs_data(recipe: Fields) -> bool:
