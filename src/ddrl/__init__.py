@@ -4,7 +4,7 @@ The public names, from the order in which an iteration uses them:
 
     TinyModel, digit_splits                       a model and data to try everything on
     Transitions, make_kernel, time_grid           the sampler, eq. (T1)
-    rollout, Prompts, Trajectory                  samples with the log-probability of every step
+    Sampler, Forward, Trajectory                  samples with the log-probability of every step
     group_advantage, ... , Advantages             rewards to advantages, eqs. (A1) to (A4)
     Objective, Gradient, Anchor                   the one loss, eq. (L1)
     sample_ode                                    deterministic samples
@@ -60,7 +60,7 @@ if TYPE_CHECKING:
     from ddrl.rewards.scoring.scorer import Scorer
     from ddrl.training.forward import Forward
     from ddrl.training.pretrain import PretrainSettings, pretrain
-    from ddrl.training.rollout import replay, rollout, sample_ode
+    from ddrl.training.rollout import Sampler, sample_ode
     from ddrl.training.update import Gradient
 
 _HOME = {
@@ -78,6 +78,7 @@ _HOME = {
     "Recipe": "ddrl.recipe",
     "RectifiedFlow": "ddrl.diffusion.process",
     "Reward": "ddrl.rewards.base",
+    "Sampler": "ddrl.training.rollout",
     "Scorer": "ddrl.rewards.scoring.scorer",
     "Scores": "ddrl.records",
     "TinyConfig": "ddrl.models.tiny.model",
@@ -95,8 +96,6 @@ _HOME = {
     "log_partition": "ddrl.objective.advantage",
     "make_kernel": "ddrl.diffusion.kernels",
     "pretrain": "ddrl.training.pretrain",
-    "replay": "ddrl.training.rollout",
-    "rollout": "ddrl.training.rollout",
     "sample_ode": "ddrl.training.rollout",
     "select_steps": "ddrl.diffusion.schedule",
     "tilt_advantage": "ddrl.objective.advantage",
@@ -118,6 +117,7 @@ __all__ = [
     "Recipe",
     "RectifiedFlow",
     "Reward",
+    "Sampler",
     "Scorer",
     "Scores",
     "TinyConfig",
@@ -135,8 +135,6 @@ __all__ = [
     "log_partition",
     "make_kernel",
     "pretrain",
-    "replay",
-    "rollout",
     "sample_ode",
     "select_steps",
     "tilt_advantage",

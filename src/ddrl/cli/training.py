@@ -161,7 +161,7 @@ class TrainingRun:
             logger.info("resuming after step %d", checkpoint.step)
         logger.info(
             "training on %s: %d steps, into %s",
-            job.trainer.device,
+            job.trainer.sampler.device,
             self._recipe.run.steps,
             self._folder.path,
         )
@@ -194,7 +194,7 @@ class TrainingRun:
         from ddrl.training.logs.sinks import JSONLSink
 
         run, step = self._recipe.run, trainer.step
-        audited = trainer.audits.step
+        audited = trainer.watch.audits.step
         yield JSONLSink(self._folder.metrics, resume_at=step, audited_at=audited)
         yield SampleSheets(self._folder.shown, resume_at=step)
         if run.tensorboard:

@@ -18,6 +18,7 @@ from ddrl.evaluation.measures.result import Curves, RunResult
 from ddrl.recipe import Recipe
 from ddrl.recipe.sizes import size_name
 
+
 def label(recipe: Recipe) -> str:
     """A run's method in one or two words."""
     if recipe.objective.policy == "none":

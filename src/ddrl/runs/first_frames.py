@@ -18,6 +18,7 @@ from ddrl.errors import DataError, UsageError
 from ddrl.recipe import Recipe
 from ddrl.records import Condition
 
+
 def read_first_frames(
     recipe: Recipe,
     files: Sequence[Path],

@@ -11,6 +11,7 @@ from ddrl.disk import read_document, read_json
 from ddrl.errors import UsageError
 from ddrl.recipe import Recipe, read_finished
 
+
 @dataclass(frozen=True)
 class RunFolder:
     """Where a run keeps its files.

@@ -1,4 +1,4 @@
-"""One optimizer step from a Trajectory, Advantages and an Anchor: eq. (L1)."""
+"""The gradient of eq. (L1), from a Trajectory, Advantages and an Anchor."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ddrl.diffusion.transition import Transitions, step_log_prob
+from ddrl.diffusion.transition import step_log_prob
+from ddrl.errors import UsageError
 from ddrl.objective.loss import Objective, effective_beta, step_weights
 from ddrl.objective.policy import (
     clipped_ratio_loss,
@@ -20,7 +21,7 @@ from ddrl.objective.regularizer import velocity_error
 from ddrl.records import Advantages, Anchor, Condition, Trajectory
 from ddrl.training.draws import DataDraws, step_major
 from ddrl.training.forward import Forward
-from ddrl.training.rollout import batches
+from ddrl.training.rollout import Sampler, batches
 
 
 class Gradient:
@@ -31,40 +32,42 @@ class Gradient:
     steps into one pass where the model is small and calls are what costs.
 
     Args:
-        forward: the policy.
-        objective: the loss.
-        transitions: the rollout's.
-        trained: trained steps.
-        seed: of the run; names the data term's noise, times and text dropout.
-        micro_batch: samples per pass, 0 for all.
+        sampler: what makes the rollouts: the policy, its steps, and the size of a pass.
+        objective: the loss; its ``reduction`` is the sampler's.
         steps_per_pass: steps folded into one pass.
         reference: the frozen start, for the reference regularizer and for teacher targets.
-        device: where the model is.
+
+    Attributes:
+        beta: strength of the regularizer now.
+
+    Raises:
+        UsageError: sampler and objective reduce log-probabilities in two ways.
     """
 
     def __init__(
         self,
-        forward: Forward,
-        *,
+        sampler: Sampler,
         objective: Objective,
-        transitions: Transitions,
-        trained: tuple[int, ...],
-        seed: int,
-        micro_batch: int = 0,
+        *,
         steps_per_pass: int = 1,
         reference: Forward | None = None,
-        device: torch.device | str = "cpu",
     ) -> None:
-        self.forward, self.objective, self.reference = forward, objective, reference
-        self.transitions, self.trained = transitions, trained
-        self._seed, self._device = seed, device
-        self._micro_batch, self._steps_per_pass = micro_batch, steps_per_pass
-        kl_weight = transitions.kl_weight
-        omega = step_weights(kl_weight, trained, name=objective.step_weight)
-        self._omega = omega.float().to(device)
-        self._kl_weight = kl_weight.float().to(device)
+        if sampler.reduction != objective.reduction:
+            raise UsageError(
+                f"The sampler takes the {sampler.reduction} of a log-probability over dimensions, "
+                f"and the objective the {objective.reduction}.",
+                hint="pass Sampler(..., reduction=objective.reduction)",
+            )
+        self.sampler, self.objective, self.reference = sampler, objective, reference
+        self.forward, self.transitions = sampler.forward, sampler.transitions
+        self.trained = sampler.trained
+        self._device, self._steps_per_pass = sampler.device, steps_per_pass
+        kl_weight = self.transitions.kl_weight
+        omega = step_weights(kl_weight, self.trained, name=objective.step_weight)
+        self._omega = omega.float().to(self._device)
+        self._kl_weight = kl_weight.float().to(self._device)
         self._unit_weight = omega * kl_weight
-        self._times = transitions.times.float().to(device)
+        self._times = self.transitions.times.float().to(self._device)
         self.set_beta(objective.beta)
 
     def set_beta(self, beta: float) -> None:
@@ -101,7 +104,7 @@ class Gradient:
         advantage = advantages.value.to(self._device)[:, None].expand(-1, len(self.transitions))
         if correction is not None:
             advantage = advantage + correction
-        rows_of = list(batches(len(trajectory), self._micro_batch))
+        rows_of = list(batches(len(trajectory), self.sampler.micro_batch))
         parts: list[dict[str, Tensor]] = []
         for steps in _chunks(self.trained, self._steps_per_pass):
             for rows in rows_of:
@@ -189,7 +192,9 @@ class Gradient:
             metrics["reference_kl"] = (self._kl_weight[index] * error.detach() * keep).sum()
         return loss * keep, metrics
 
-    def data(self, anchor: Anchor, *, step: int, num_anchors: int) -> dict[str, Tensor]:
+    def data(
+        self, anchor: Anchor, *, step: int, num_anchors: int | None = None
+    ) -> dict[str, Tensor]:
         """Add the data term's gradient, eq. (T4).
 
         Its target is the data's velocity (P2), or with ``data_target="teacher"`` the velocity of
@@ -199,7 +204,7 @@ class Gradient:
         Args:
             anchor: M clean samples.
             step: the iteration, which names the randomness.
-            num_anchors: anchors of the whole iteration; sample ids are below it.
+            num_anchors: number of anchors in the whole iteration, above all sample ids; default: M.
 
         Returns:
             Metrics, as tensors that nothing has waited for.
@@ -209,15 +214,15 @@ class Gradient:
             self.objective,
             times=self.transitions.times,
             trained=self.trained,
-            seed=self._seed,
+            seed=self.sampler.seed,
             step=step,
-            num_anchors=num_anchors,
+            num_anchors=len(anchor) if num_anchors is None else num_anchors,
             device=self._device,
         )
         num_rows = draws.time.shape[1]
         sums, weighted_sums = [], []
         for columns in batches(num_rows, self._steps_per_pass):
-            for rows in batches(len(anchor), self._micro_batch):
+            for rows in batches(len(anchor), self.sampler.micro_batch):
                 error = self._data_pass(anchor, draws, rows, columns)
                 weight = draws.weight[rows, columns]
                 weight = weight * self._regularizer_weight[draws.step[rows, columns]]

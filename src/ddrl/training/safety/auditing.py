@@ -105,13 +105,7 @@ class AuditRecord:
 
 
 class Auditor(Protocol):
-    """Audits checkpoints one at a time while training goes on.
-
-    Attributes:
-        every: iterations between audits.
-    """
-
-    every: int
+    """Audits checkpoints one at a time while training goes on."""
 
     def start(self) -> None:
         """Make ready."""
