@@ -50,6 +50,11 @@ class Learner:
         """The loss."""
         return self.gradients[0].objective
 
+    @property
+    def reference(self) -> Forward | None:
+        """The frozen start, where the loss compares with it."""
+        return self.gradients[0].reference
+
     def set_beta(self, beta: float) -> None:
         """Give the regularizer another strength from the next iteration on."""
         for gradient in self.gradients:

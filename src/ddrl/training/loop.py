@@ -84,7 +84,7 @@ def train(
                 on_step(trainer.step, {**metrics, **found})
             stop = should_stop()
             due = checkpoint_every and trainer.step % checkpoint_every == 0
-            audited = watch.auditor is not None and trainer.step % watch.every == 0
+            audited = watch.auditor is not None and watch.is_due(trainer.step)
             best = watch.audits.is_best and watch.audits.step == trainer.step
             if due or stop or best or audited or trainer.step == num_steps:
                 book.save()

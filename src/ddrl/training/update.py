@@ -61,7 +61,7 @@ class Gradient:
         self.sampler, self.objective, self.reference = sampler, objective, reference
         self.forward, self.transitions = sampler.forward, sampler.transitions
         self.trained = sampler.trained
-        self._device, self._steps_per_pass = sampler.device, steps_per_pass
+        self._device, self.steps_per_pass = sampler.device, steps_per_pass
         kl_weight = self.transitions.kl_weight
         omega = step_weights(kl_weight, self.trained, name=objective.step_weight)
         self._omega = omega.float().to(self._device)
@@ -106,7 +106,7 @@ class Gradient:
             advantage = advantage + correction
         rows_of = list(batches(len(trajectory), self.sampler.micro_batch))
         parts: list[dict[str, Tensor]] = []
-        for steps in _chunks(self.trained, self._steps_per_pass):
+        for steps in _chunks(self.trained, self.steps_per_pass):
             for rows in rows_of:
                 loss, metrics = self._policy_pass(trajectory, advantage, advantages, rows, steps)
                 torch.autograd.backward(loss.sum() / count)
@@ -221,7 +221,7 @@ class Gradient:
         )
         num_rows = draws.time.shape[1]
         sums, weighted_sums = [], []
-        for columns in batches(num_rows, self._steps_per_pass):
+        for columns in batches(num_rows, self.steps_per_pass):
             for rows in batches(len(anchor), self.sampler.micro_batch):
                 error = self._data_pass(anchor, draws, rows, columns)
                 weight = draws.weight[rows, columns]
