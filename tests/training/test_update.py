@@ -12,6 +12,7 @@ from tests.fakes import FakeCondition, FakeModel, Toy, gradients
 from tests.training.slow_loss import SlowLoss
 from torch import Tensor
 
+from ddrl.errors import UsageError
 from ddrl.objective.loss import Objective, StepWeight
 from ddrl.objective.regularizer import TimeLaw
 from ddrl.records import Advantages, Anchor, Trajectory
@@ -324,6 +325,25 @@ def test_a_split_keeps_the_groups_baseline_of_the_return() -> None:
     for trajectory, _, _, part in parts_of(case, 4):
         assert part.correction is not None
         assert torch.equal(part.correction, correction[trajectory.sample_id])
+
+
+def test_a_part_knows_how_many_anchors_there_are() -> None:
+    """Random draws are a table of all of them: a part alone would read other rows, or none."""
+    case = Case(TOY.but(objective=objective()))
+    whole = Minibatch(anchor=case.anchor)
+    part = split(whole, 2)[1]
+    assert part.anchor is not None
+    assert part.num_anchors == len(case.anchor) == 5
+    case.gradient.data(part.anchor, step=STEP, num_anchors=part.num_anchors)
+    with pytest.raises(IndexError):
+        case.gradient.data(part.anchor, step=STEP)
+
+
+def test_two_reductions_are_refused() -> None:
+    """The ratio of a sum and a mean is no ratio of densities."""
+    sampler = Toy().sampler(FakeModel())
+    with pytest.raises(UsageError, match=r"takes the sum .* and the objective the mean"):
+        Gradient(sampler, Objective(reduction="mean"))
 
 
 def test_the_updates_of_a_split_add_up_to_the_whole() -> None:

@@ -13,9 +13,10 @@ from torch import Tensor
 
 from ddrl.data.groups import Hand
 from ddrl.errors import RewardError
-from ddrl.records import Anchor, Prompts, Scores, Trajectory
+from ddrl.records import Advantages, Anchor, Prompts, Scores, Trajectory
 from ddrl.rewards.scoring.scorer import Scorer
 from ddrl.training.logs.clock import Clock
+from ddrl.training.logs.metrics import reward_metrics
 from ddrl.training.logs.shown import SHOWN, Shown, as_shown, small_pictures
 from ddrl.training.pool import Pool
 from ddrl.training.rollout import Sampler, batches, decode_samples
@@ -35,6 +36,21 @@ class Collected:
     trajectory: Trajectory
     scores: Scores
     shown: Shown
+
+    @property
+    def rewards(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Reward, group and whether the reward is valid, of each sample, shape (B,), on the CPU."""
+        return self.scores.combined, self.trajectory.group.cpu(), self.scores.valid
+
+    def metrics(self, advantages: Advantages, beta: float) -> dict[str, float]:
+        """What is logged about the rewards.
+
+        Args:
+            advantages: what they became.
+            beta: strength of the regularizer by its gradient, see ``effective_beta``.
+        """
+        group, latents = self.trajectory.group.cpu(), self.trajectory.final
+        return reward_metrics(self.scores, advantages, group, latents, beta)
 
 
 @dataclass

@@ -28,7 +28,7 @@ from ddrl.training.collect import Collector
 from ddrl.training.forward import Forward
 from ddrl.training.learner import Learner
 from ddrl.training.logs.clock import Clock
-from ddrl.training.logs.metrics import merge, reward_metrics
+from ddrl.training.logs.metrics import merge
 from ddrl.training.logs.shown import Shown
 from ddrl.training.minibatch import Minibatch, split
 from ddrl.training.rollout import Sampler
@@ -102,14 +102,10 @@ class Trainer:
         batch = Minibatch(anchor=anchor)
         if objective.policy != "none":
             found = self.collector.collect(hand, step=self.step, clock=clock)
-            scores, rollouts, self.shown = found.scores, found.trajectory, found.shown
-            group = rollouts.group.cpu()
-            advantages = self.advantage(scores.combined, group, scores.valid, hand.prompt_id)
-            metrics = reward_metrics(
-                scores, advantages, group, rollouts.final, gradient.effective_beta
-            )
-            correction = gradient.return_correction(rollouts, advantages)
-            batch = Minibatch(rollouts, advantages, anchor, correction=correction)
+            advantages = self.advantage(*found.rewards, hand.prompt_id)
+            correction = gradient.return_correction(found.trajectory, advantages)
+            batch = Minibatch(found.trajectory, advantages, anchor, correction=correction)
+            metrics, self.shown = found.metrics(advantages, gradient.effective_beta), found.shown
         with clock("update"):
             for part in split(batch, self.num_updates):
                 updates.append(self.learner.update(part, size=hand.size, step=self.step))
