@@ -1,4 +1,4 @@
-"""What an iteration learns from: samples of the policy, and their rewards.
+"""Collects what an iteration learns from: samples of the policy, and their rewards.
 
 With micro-batches the two overlap: while one is rolled out, those before it are scored.
 """
@@ -43,11 +43,11 @@ class Collected:
         return self.scores.combined, self.trajectory.group.cpu(), self.scores.valid
 
     def metrics(self, advantages: Advantages, beta: float) -> dict[str, float]:
-        """What is logged about the rewards.
+        """Return the metrics of samples and rewards.
 
         Args:
-            advantages: what they became.
-            beta: strength of the regularizer by its gradient, see ``effective_beta``.
+            advantages: advantages of the samples.
+            beta: strength of the regularizer by its gradient.
         """
         group, latents = self.trajectory.group.cpu(), self.trajectory.final
         return reward_metrics(self.scores, advantages, group, latents, beta)
@@ -61,9 +61,9 @@ class Collector:
         samplers: the sampler of each size.
         pool: prompts and data.
         scorer: rewards.
-        inspector: sees a rollout before its rewards are asked for.
+        inspector: checks each rollout before it is learned from.
         group_size: members per prompt.
-        overlap: whether micro-batches are scored while the next ones are rolled out.
+        overlap: whether to score micro-batches while the next ones are rolled out.
     """
 
     samplers: Sequence[Sampler]
@@ -83,21 +83,21 @@ class Collector:
         Args:
             hand: their prompts and size.
             step: iterations finished.
-            clock: takes the seconds until the last sample is there and inspected (``rollout``),
-                and from then until the last reward is (``reward``).
+            clock: takes the seconds of ``rollout``, until the last sample is there and inspected,
+                and of ``reward``, from then until the last reward is there.
 
         Raises:
             RewardError: a reward failed where that is not allowed.
             GuardStop: the samples have exploded.
             ReplayMismatch: the update would see other log-probabilities.
-            WeightsError: the decoder has made pixels that are no numbers.
+            WeightsError: the decoder has made pixels that are not finite.
         """
         sampler = self.samplers[hand.size]
         prompts = self.pool.prompts.select(hand.prompt_id.tolist())
         group = torch.arange(len(prompts)).repeat_interleave(self.group_size)
         overlaps = self.overlap and 0 < sampler.micro_batch < len(group)
         pictures: list[Tensor] = []
-        # Whatever stops the rollout, calls of rewards that are on their way are not waited for.
+        # Whatever stops the rollout, nothing waits for calls of rewards that are under way.
         asked = prompts.select(group.tolist())
         with self.scorer.begin(asked, group, part_size=overlaps * sampler.micro_batch) as scoring:
 
@@ -127,7 +127,7 @@ class Collector:
     def _decoded(
         self, trajectory: Trajectory, rows: slice, prompts: Prompts, pictures: list[Tensor]
     ) -> Tensor:
-        """Pixels of some samples; the few that are shown are added to ``pictures``, small."""
+        """Decode some samples, and add small pictures of the few that are shown."""
         media, size = self._decode(trajectory, rows, prompts), self.group_size
         first = [row - rows.start for row in range(0, SHOWN * size, size)]
         if few := [row for row in first if 0 <= row < len(media)]:
@@ -136,7 +136,7 @@ class Collector:
 
     @torch.no_grad()
     def _decode(self, trajectory: Trajectory, rows: slice, prompts: Prompts) -> Tensor:
-        """Pixels of some samples; on the CPU, since an iteration's may be more than its latents."""
+        """Decode some samples to the CPU: pixels may take more memory than latents."""
         model = self.samplers[0].forward.model  # which sizes share
         condition = trajectory.condition[trajectory.group[rows]]
         return decode_samples(

@@ -3,10 +3,10 @@
 A step is recorded in this order, so that a kill or a failure between any two lines costs work at
 most, and a run that is resumed ends with the weights, rows and audits of one that nothing stopped:
 
-    1. the iteration, which touches weights after all of its rewards are there
+    1. the iteration; it touches weights only after all of its rewards are there
     2. its row in the metrics; the guard checks it
     3. its audit where one is due and training waits for it; a row of the same step; the guard
-    4. a checkpoint where one is due, whose notes say which step was audited last
+    4. a checkpoint where one is due; its notes say which step was audited last
     5. its audit where one is due and training goes on; when that is done a row of the same step,
        the guard, and the checkpoint's notes; the next checkpoint waits for this
 
@@ -52,24 +52,24 @@ def train(
     """Iterate until ``num_steps`` iterations are finished.
 
     Args:
-        trainer: what to run; it may have been restored.
-        num_steps: iterations in all, those before a resume included.
+        trainer: the trainer to run; it may have been restored.
+        num_steps: iterations in all, including those before a resume.
         sinks: take the metrics of every iteration, and those of audits as rows of their own.
         checkpoints: where to save; also at the end, when asked to stop, and when a reward fails.
         checkpoint_every: iterations between checkpoints; 0 is at the end only.
-        recipe: stored in checkpoints.
-        notes: stored in checkpoints, as JSON.
-        on_step: called after each iteration.
-        should_stop: asked after each iteration.
+        recipe: recipe that checkpoints store, as TOML.
+        notes: notes that checkpoints store, as JSON.
+        on_step: called after each iteration with its number and metrics.
+        should_stop: asked after each iteration; true saves and returns.
 
     Returns:
-        Whether all iterations were finished (false: it was asked to stop).
+        True where all iterations are finished, false where it was asked to stop.
 
     Raises:
         GuardStop: the run went wrong; the iteration at fault is not saved.
         RewardError: a reward failed where that is not allowed; the iterations before are saved.
         CheckpointError: a checkpoint can't be written.
-        UsageError: audits beside training have no checkpoints to audit.
+        UsageError: audits in another process have no checkpoints to audit.
     """
     watch = trainer.watch
     book = _Book(trainer, sinks, checkpoints, recipe, dict(notes or {}), trainer.step)
@@ -102,7 +102,7 @@ class _Book:
 
     Attributes:
         saved: the step of the newest checkpoint.
-        begun: the step of a checkpoint whose audit beside training is not recorded yet; or 0.
+        begun: the step whose checkpoint is being audited while training goes on; or 0.
     """
 
     trainer: Trainer
@@ -138,14 +138,14 @@ class _Book:
         return self._record(trainer.audit(), is_saved=is_saved)
 
     def begin(self) -> None:
-        """Begin to audit the newest checkpoint beside training."""
+        """Begin to audit the newest checkpoint while training goes on."""
         auditor = self.trainer.watch.auditor
         assert auditor is not None
         self.begun = self.trainer.step
         auditor.begin(self.begun)
 
     def take(self, *, wait: bool) -> Mapping[str, float]:
-        """Record the audit beside training that is done; empty where none is."""
+        """Record the audit that was begun, once it is done; empty where none is."""
         auditor = self.trainer.watch.auditor
         audit = None if auditor is None else auditor.collect(wait=wait)
         return {} if audit is None else self._record(audit, is_saved=True)
@@ -205,10 +205,10 @@ def save(
     """Write a checkpoint of everything that the next iteration depends on.
 
     Args:
-        trainer: whose.
-        checkpoints: where.
-        recipe: stored with it.
-        notes: stored with it, beside what is known of the audits.
+        trainer: the trainer to save.
+        checkpoints: the folder to save it to.
+        recipe: recipe to store with it, as TOML.
+        notes: notes to store with it; the record of the audits is added.
 
     Raises:
         CheckpointError: it can't be written.
@@ -255,8 +255,8 @@ def _check_finite(weights: Mapping[str, Tensor], *, step: int) -> None:
 def restore(trainer: Trainer, checkpoint: Checkpoint) -> None:
     """Continue from a checkpoint as if the run had never stopped.
 
-    Bitwise on a CPU, on the same machine with the same versions and as many threads: elsewhere
-    sums are taken in another order, and the last bits differ.
+    The results are bitwise the same on a CPU of the same machine with the same versions and as
+    many threads. Elsewhere sums are taken in another order, and the last bits differ.
 
     Raises:
         CheckpointError: it is of another network, or can't be read.

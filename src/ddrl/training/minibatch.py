@@ -1,4 +1,4 @@
-"""What one optimizer step learns from, and how a rollout is split into several."""
+"""The samples and data of one optimizer step, and the split of a rollout into several."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ddrl.records import Advantages, Anchor, Trajectory
 
 @dataclass(frozen=True)
 class Minibatch:
-    """What one optimizer step learns from.
+    """The samples and data of one optimizer step.
 
     Attributes:
         trajectory: rollouts; None where there is no policy term.

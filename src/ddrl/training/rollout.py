@@ -19,18 +19,18 @@ from ddrl.training.forward import Forward
 
 
 def batches(length: int, size: int) -> Iterator[slice]:
-    """Slices of at most ``size`` (0: everything at once) that cover ``range(length)``."""
+    """Cover ``range(length)`` by slices of at most ``size`` (0: everything at once)."""
     size = size or length
     for start in range(0, length, size):
         yield slice(start, min(start + size, length))
 
 
 def rows_by_size(size_id: Tensor, size: int) -> Iterator[Tensor]:
-    """Row numbers of one size each, at most ``size`` (0: all of a size), that cover all rows.
+    """Cover all rows by row numbers of one size each, at most ``size`` (0: all of a size).
 
     Args:
-        size_id: the size of every row, shape (N,).
-        size: rows of a batch.
+        size_id: size of every row, shape (N,).
+        size: largest number of rows in a batch.
     """
     for one in sorted(set(size_id.tolist())):
         rows = (size_id == one).nonzero().flatten()
@@ -181,10 +181,10 @@ def sample_ode(
     """Sample deterministically, for evaluation.
 
     Args:
-        velocity: a :class:`Forward`, usually.
-        condition: one row per sample.
-        noise: the latents at times[0], shape (B, ...).
-        times: descending to 0.
+        velocity: velocity of (x_t, t, condition), usually a :class:`Forward`.
+        condition: encoded prompts, one row per sample.
+        noise: latents at times[0], shape (B, ...).
+        times: times, descending to 0, shape (K + 1,).
         solver: see :func:`ddrl.diffusion.solvers.solve`.
         micro_batch: samples per forward pass, 0 for all.
 
@@ -209,18 +209,18 @@ def decode_samples(
     *,
     name: Callable[[int], str],
 ) -> Tensor:
-    """Pixels of samples, on the CPU, before anything judges them.
+    """Decode samples to pixels on the CPU, and check the pixels.
 
-    Samples whose latents are not finite are left to the guard: they are the policy's.
+    Samples whose latents are not finite are the policy's fault, and are left to the guard.
 
     Args:
-        model: whose decoder.
-        latents: shape (B, ...).
-        condition: of the samples.
-        name: what to call a sample, by its row.
+        model: model with the decoder.
+        latents: finished latents, shape (B, ...).
+        condition: conditions of the samples, length B.
+        name: returns the words for the sample of a row.
 
     Raises:
-        WeightsError: finite latents became pixels that are not.
+        WeightsError: finite latents became pixels that are not finite.
     """
     pixels = model.decode(latents, condition).cpu()
     # Pixels are in [0, 1], so that only what is no number makes a sum that isn't; the CPU has them.

@@ -8,8 +8,7 @@ for each iteration:
         average the weights
     where drift has a budget, now and then: measure it, and correct beta
 
-What else is measured of the weights is an audit, which the loop asks for when the iteration is
-recorded.
+Audits measure the weights further; the loop asks for them when the iteration is recorded.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ AdvantageFunction = Callable[[Tensor, Tensor, Tensor, Tensor], Advantages]
 
 @contextmanager
 def _undone_if_it_fails() -> Iterator[None]:
-    """Put torch's global generator back, so that what is saved then goes on as if not begun.
+    """Put torch's global generator back where a step fails, so that it can be made again.
 
     A reward may draw from it before it fails, or before another one does.
     """

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ddrl.diffusion.schedule import select_steps
 from ddrl.diffusion.transition import step_log_prob
 from ddrl.errors import UsageError
 from ddrl.objective.loss import Objective, effective_beta, step_weights
@@ -28,20 +29,21 @@ class Gradient:
     """Accumulates the gradient of eq. (L1) in passes of bounded size.
 
     The unit of work is a (sample, step) pair. Passes go step by step over the same micro-batches
-    as the rollout, so that a fresh rollout is replayed exactly; ``steps_per_pass`` folds several
-    steps into one pass where the model is small and calls are what costs.
+    as the rollout, so a fresh rollout is replayed exactly. ``steps_per_pass`` folds several steps
+    into one pass, for small models whose calls cost more than their computation.
 
     Args:
-        sampler: what makes the rollouts: the policy, its steps, and the size of a pass.
+        sampler: sampler of the rollouts; it has the policy, the trained steps and micro-batches.
         objective: the loss; its ``reduction`` is the sampler's.
-        steps_per_pass: steps folded into one pass.
+        steps_per_pass: number of steps folded into one pass.
         reference: the frozen start, for the reference regularizer and for teacher targets.
 
     Attributes:
         beta: strength of the regularizer now.
 
     Raises:
-        UsageError: sampler and objective reduce log-probabilities in two ways.
+        UsageError: sampler and objective reduce log-probabilities in two ways, or a step that is
+            to be trained has no density.
     """
 
     def __init__(
@@ -60,7 +62,8 @@ class Gradient:
             )
         self.sampler, self.objective, self.reference = sampler, objective, reference
         self.forward, self.transitions = sampler.forward, sampler.transitions
-        self.trained = sampler.trained
+        allowed = self.transitions.stochastic.tolist()
+        self.trained = select_steps(sampler.trained or "all", allowed)
         self._device, self.steps_per_pass = sampler.device, steps_per_pass
         kl_weight = self.transitions.kl_weight
         omega = step_weights(kl_weight, self.trained, name=objective.step_weight)
@@ -71,13 +74,13 @@ class Gradient:
         self.set_beta(objective.beta)
 
     def set_beta(self, beta: float) -> None:
-        """Give the regularizer another strength than the objective's, from now on."""
+        """Replace the objective's strength of the regularizer from now on."""
         self.beta = beta
         self._regularizer_weight = (beta * self._unit_weight).float().to(self._device)
 
     @property
     def effective_beta(self) -> float:
-        """Strength of the regularizer by its gradient beside the policy term's."""
+        """Strength of the regularizer by its gradient, relative to the policy term's."""
         return effective_beta(self.objective, beta=self.beta, guidance=self.forward.guidance)
 
     def policy(
@@ -91,9 +94,9 @@ class Gradient:
 
         Args:
             trajectory: B rollouts.
-            advantages: of them.
-            correction: what :meth:`return_correction` gave for the whole groups, where these are
-                only a part of them. Default: taken over these rollouts.
+            advantages: advantages of the rollouts.
+            correction: result of :meth:`return_correction` for the whole groups, where these
+                rollouts are only a part of them. Default: taken over these rollouts.
 
         Returns:
             Metrics, as tensors that nothing has waited for.
@@ -124,8 +127,8 @@ class Gradient:
     def return_correction(self, trajectory: Trajectory, advantages: Advantages) -> Tensor | None:
         """Charge each step for the KL still to come, against the group's mean: shape (B, K).
 
-        None where the objective does not. Take it over whole groups, before they are split: the
-        mean of one sample is that sample, and nothing would be charged.
+        The result is None where the objective charges nothing. Take it over whole groups, before
+        they are split: the mean of one sample is that sample, and nothing would be charged.
         """
         if not self.objective.kl_in_return:
             return None
@@ -149,7 +152,7 @@ class Gradient:
         rows: slice,
         steps: Sequence[int],
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss of each (step, sample) pair of one pass, and sums of its metrics."""
+        """Return the loss of each (step, sample) pair of one pass, and sums of its metrics."""
         objective = self.objective
         size = rows.stop - rows.start
         index = torch.tensor(steps).repeat_interleave(size)
@@ -198,12 +201,12 @@ class Gradient:
         """Add the data term's gradient, eq. (T4).
 
         Its target is the data's velocity (P2), or with ``data_target="teacher"`` the velocity of
-        the frozen start at the same noised data: that holds the policy to its start where the data
-        are, and leaves few-step models, whose velocity is not that of any data, what they are.
+        the frozen start at the same noised data. A teacher holds the policy to its start where the
+        data are. It keeps few-step models intact, whose velocity is not that of any data.
 
         Args:
             anchor: M clean samples.
-            step: the iteration, which names the randomness.
+            step: number of the iteration; it names the randomness.
             num_anchors: number of anchors in the whole iteration, above all sample ids; default: M.
 
         Returns:
@@ -237,7 +240,7 @@ class Gradient:
         }
 
     def _data_pass(self, anchor: Anchor, draws: DataDraws, rows: slice, columns: slice) -> Tensor:
-        """||v_theta - v||^2 of each (step, sample) pair of one pass."""
+        """Return ||v_theta - v||^2 of each (step, sample) pair of one pass."""
         objective, process = self.objective, self.forward.model.process
         repeat = columns.stop - columns.start
         t, eps = step_major(draws.time[rows, columns]), draws.noise(rows, columns)
@@ -258,7 +261,7 @@ class Gradient:
 
     @torch.no_grad()
     def _teacher(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
-        """The frozen start's velocity: never guided, like the data term."""
+        """Return the frozen start's velocity; like the data term it is never guided."""
         assert self.reference is not None
         return self.reference.plain(x_t, t, condition)
 

@@ -1,4 +1,4 @@
-"""Where the time of an iteration goes."""
+"""Measures the seconds of an iteration and of its parts."""
 
 from __future__ import annotations
 
@@ -26,6 +26,6 @@ class Clock:
         self.seconds[part] = self.seconds.get(part, 0.0) + time.perf_counter() - start
 
     def metrics(self) -> dict[str, float]:
-        """The seconds of the parts, and ``seconds`` since the clock was made."""
+        """Return the seconds of the parts, and ``seconds`` since the clock was made."""
         parts = {f"seconds/{part}": seconds for part, seconds in self.seconds.items()}
         return {**parts, "seconds": time.perf_counter() - self._start}

@@ -12,11 +12,12 @@ from ddrl.training.safety.guard import Guard
 
 @dataclass
 class Inspector:
-    """Replays the first rollout of each sampler, and finds samples that have exploded.
+    """Replays the first rollout of each sampler, and stops where samples have exploded.
 
     Attributes:
         guard: limits for the samples' latents.
-        tolerance: how far a replayed ratio may be from 1; infinity switches the replay's limit off.
+        tolerance: largest distance of a replayed ratio from 1; infinity is no limit.
+        replayed: samplers whose first rollout has passed.
     """
 
     guard: Guard
@@ -28,12 +29,12 @@ class Inspector:
 
         Args:
             trajectory: new samples.
-            sampler: what has made them; its first rollout is replayed.
+            sampler: sampler that made them.
             step: iterations finished, for the message.
 
         Raises:
             ReplayMismatch: a ratio of the replay is farther from 1 than the tolerance.
-            GuardStop: the samples have exploded, so that a replay can't tell anything.
+            GuardStop: the samples have exploded, so a replay says nothing.
         """
         if sampler in self.replayed:
             return
@@ -55,7 +56,7 @@ class Inspector:
         """Stop where the samples have exploded, before something else is blamed for it.
 
         Args:
-            trajectory: samples that a replay or a reward could not bear.
+            trajectory: samples for which a replay or a reward failed.
             step: iterations finished, for the message.
 
         Raises:

@@ -1,4 +1,4 @@
-"""What is measured of a run while it trains, and what follows from it."""
+"""Measures a run while it trains, and acts on what it finds."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ class Watch:
     """Watches a run: a guard, a drift budget, and audits.
 
     Attributes:
-        learner: what it watches.
+        learner: learner whose averaged weights are measured.
         budget: sets beta by the drift of the averaged weights; None: beta stays.
         every: iterations between audits; 0 is never.
         monitor: audits the averaged weights while training waits.
         auditor: audits checkpoints while training goes on, in place of the monitor.
-        audits: what is known of the audits so far.
+        audits: record of the audits so far.
     """
 
     learner: Learner
@@ -60,5 +60,5 @@ class Watch:
             return self.monitor(step)
 
     def is_due(self, step: int) -> bool:
-        """Whether a step is to be audited and has not been."""
+        """Return whether a step has to be audited and has not been."""
         return self.audits.is_due(step, self.every)
