@@ -325,7 +325,9 @@ def test_a_weight_of_no_block_that_is_missing(base: Path) -> None:
         save_file(state, file, metadata={"format": "pt"})
         if part == "text_encoder":
             assert inspect_base(str(base))[1] is None
-    refused(base, "transformer", "its files have no proj_out.bias", hint="one and the same download")
+    refused(
+        base, "transformer", "its files have no proj_out.bias", hint="one and the same download"
+    )
 
 
 def test_packed_weights_are_not_compared() -> None:

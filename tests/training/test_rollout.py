@@ -16,6 +16,7 @@ from ddrl.diffusion.process import RectifiedFlow
 from ddrl.diffusion.schedule import time_grid
 from ddrl.diffusion.solvers import Solver
 from ddrl.diffusion.transition import Reduction, Transitions
+from ddrl.errors import UsageError
 from ddrl.models.base import DiffusionModel
 from ddrl.models.tiny.config import TinyConfig
 from ddrl.models.tiny.model import TinyModel
@@ -216,6 +217,23 @@ def test_a_replay_of_some_steps_is_of_these(steps: list[int]) -> None:
     trajectory = roll(model)
     again = sampler_of(model).replay(trajectory, steps=steps)
     torch.testing.assert_close(again, trajectory.log_prob[:, steps], rtol=1e-5, atol=1e-5)
+
+
+def test_steps_without_a_density_are_not_trained() -> None:
+    """The last step of ddim has none: by default it is left out, and asked for it is refused."""
+    model = fake()
+    ddim = Transitions.build(make_kernel("ddim", eta=1.0), RectifiedFlow(), time_grid(4))
+    sampler = Sampler(Forward(model), ddim, latent_shape=(1, 2, 2), seed=3)
+    assert sampler.trained == (0, 1, 2)
+    trajectory = sampler.rollout(model.encode(["red", "green"]), GROUP, step=0)
+    assert sampler.replay(trajectory).shape == (len(GROUP), 3)
+    assert Gradient(sampler, Objective()).trained == (0, 1, 2)
+    everything = Sampler(Forward(model), ddim, latent_shape=(1, 2, 2), seed=3, trained=range(4))
+    with pytest.raises(UsageError, match="Step 3 is deterministic"):
+        Gradient(everything, Objective())
+    ode = Transitions.build(make_kernel("ode", eta=0.0), RectifiedFlow(), time_grid(4))
+    with pytest.raises(UsageError, match="nothing to train"):
+        Gradient(Sampler(Forward(model), ode, latent_shape=(1, 2, 2), seed=3), Objective())
 
 
 def test_the_mean_over_dimensions_is_the_sum_over_their_number() -> None:
