@@ -26,24 +26,24 @@ ROUNDS = 41
 
 def bare_passes(job: Job) -> Callable[[], None]:
     """The model's own work in one iteration, without anything around it."""
-    trainer, settings = job.trainer, job.trainer.settings
-    model = trainer.forward.model
-    size = settings.group_size * job.recipe.rollout.prompts_per_step
-    part = size // settings.num_updates
-    label = torch.arange(10).repeat_interleave(settings.group_size)
-    condition = trainer.pool.condition[label]
-    x, t = torch.randn(size, *settings.latent_shape), torch.rand(size)
-    terms = 2 if trainer.objective.regularizer == "data" else 1
-    fold = settings.steps_per_pass
-    num_passes = terms * len(settings.trained) // fold
+    trainer, sampler = job.trainer, job.trainer.sampler
+    model, group_size = trainer.forward.model, trainer.collector.group_size
+    size = group_size * job.recipe.rollout.prompts_per_step
+    part = size // trainer.num_updates
+    label = torch.arange(10).repeat_interleave(group_size)
+    condition = trainer.collector.pool.condition[label]
+    x, t = torch.randn(size, *sampler.latent_shape), torch.rand(size)
+    terms = 2 if trainer.learner.objective.regularizer == "data" else 1
+    fold = trainer.learner.gradients[0].steps_per_pass
+    num_passes = terms * len(sampler.trained) // fold
     rows = torch.arange(part).repeat(fold)
     x_part, t_part, condition_part = x[rows], t[rows], condition[rows]
 
     def run() -> None:
         with torch.no_grad():
-            for _ in range(len(settings.transitions)):
+            for _ in range(len(sampler.transitions)):
                 model.predict(x, t, condition)
-        for _ in range(settings.num_updates):
+        for _ in range(trainer.num_updates):
             for _ in range(num_passes):
                 velocity = model.predict(x_part, t_part, condition_part)
                 torch.autograd.backward(velocity, torch.ones_like(velocity))

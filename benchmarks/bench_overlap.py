@@ -22,10 +22,10 @@ from benchmarks.record import ROOT, write_result
 
 from ddrl.jobs.train.trainer import build_job
 from ddrl.recipe import load_recipe
-from ddrl.records import Prompts, Trajectory
+from ddrl.records import Prompts
 from ddrl.rewards.scoring.attempt import WeightedReward
 from ddrl.rewards.scoring.scorer import Scorer
-from ddrl.training.collect import Collector
+from ddrl.training.logs.clock import Clock
 
 ROUNDS = 9
 MICRO_BATCHES = (40, 20, 10)  # of 160 samples
@@ -47,37 +47,28 @@ class Waits:
         return value
 
 
-def nothing(trajectory: Trajectory) -> None:
-    """What the trainer would check."""
-
-
 def measure(micro_batch: int) -> dict[str, float]:
     """Median seconds of both, one after another and beside each other, and of the slower one."""
     overrides = ["evaluation.every=0", f"run.micro_batch={micro_batch}"]
     job = build_job(load_recipe(ROOT / "recipes/digits.toml", overrides))
     trainer, reward = job.trainer, Waits()
-    beside = Collector(
-        trainer.forward,
-        trainer.pool,
-        Scorer([WeightedReward("waits", reward)]),
-        trainer.settings,
-        trainer.seed,
-    )
-    after = dataclasses.replace(
-        beside, settings=dataclasses.replace(trainer.settings, overlap=False)
-    )
+    trainer.collector.inspector.replayed.add(trainer.sampler)  # which is no part of this
+    scorer = Scorer([WeightedReward("waits", reward)])
+    beside = dataclasses.replace(trainer.collector, scorer=scorer)
+    after = dataclasses.replace(beside, overlap=False)
     rows: list[tuple[float, float, float, float]] = []
     for number in range(ROUNDS + 2):
         hand = trainer.dealer.deal(number)
         reward.busy = 0.0
-        one = after.collect(hand, step=number, check=nothing, blame=nothing)
-        in_turn = one.rollout_seconds + one.reward_seconds
-        reward.seconds_per_sample = one.rollout_seconds / len(one.trajectory)
+        first, second = Clock(), Clock()
+        one = after.collect(hand, step=number, clock=first)
+        in_turn = sum(first.seconds.values())
+        reward.seconds_per_sample = first.seconds["rollout"] / len(one.trajectory)
         reward.busy = 0.0
-        two = beside.collect(hand, step=number, check=nothing, blame=nothing)
+        two = beside.collect(hand, step=number, clock=second)
         assert torch.equal(one.scores.combined, two.scores.combined)
-        both = two.rollout_seconds + two.reward_seconds
-        rows.append((in_turn, both, two.rollout_seconds, reward.busy))
+        both = sum(second.seconds.values())
+        rows.append((in_turn, both, second.seconds["rollout"], reward.busy))
     rows = rows[2:]
     ratios = [both / max(rollout, busy) for _, both, rollout, busy in rows]
     in_turn, both, rollout, busy = (statistics.median(column) for column in zip(*rows, strict=True))

@@ -40,10 +40,15 @@ from ddrl.records import Advantages, Condition, Prompts
 from ddrl.rewards.builtin.ink import Ink
 from ddrl.rewards.scoring.attempt import WeightedReward
 from ddrl.rewards.scoring.scorer import Scorer
-from ddrl.training.collect import RolloutSettings
+from ddrl.training.collect import Collector
 from ddrl.training.forward import Forward
+from ddrl.training.learner import Learner
 from ddrl.training.pool import Pool
+from ddrl.training.rollout import Sampler
+from ddrl.training.safety.inspector import Inspector
+from ddrl.training.safety.watch import Watch
 from ddrl.training.trainer import Trainer
+from ddrl.training.update import Gradient
 
 SAMPLES, STEPS, TOKENS, SIZE, ROUNDS = 8, 10, 205, 8, 5
 TRAINED = tuple(range(9))
@@ -125,31 +130,31 @@ def make_trainer(model: BenchModel) -> Trainer:
     def advantage(rewards: Tensor, group: Tensor, keep: Tensor, _: Tensor) -> Advantages:
         return group_advantage(rewards, group, keep)
 
+    shape = (4, SIZE, SIZE)
+    sampler = Sampler(Forward(model), transitions, latent_shape=shape, seed=0, trained=TRAINED)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda _: 1.0)
+    ema = EMA(model.transformer, decay=0.95)
+    learner = Learner([Gradient(sampler, Objective())], optimizer, scheduler, ema, grad_clip=1.0)
+    pool = Pool(Prompts.numbered(("a", "b")), model.encode(["a", "b"]), data, captions)
+    scorer = Scorer([WeightedReward("ink", Ink())])
     return Trainer(
-        forward=Forward(model),
-        pool=Pool(Prompts.numbered(("a", "b")), model.encode(["a", "b"]), data, captions),
-        dealer=Dealer(captions, num_prompts=2, seed=0, prompts_per_step=2, anchors_per_group=4),
-        scorer=Scorer([WeightedReward("ink", Ink())]),
-        advantage=advantage,
-        objective=Objective(),
-        settings=RolloutSettings(transitions, TRAINED, (4, SIZE, SIZE), group_size=4),
-        optimizer=optimizer,
-        scheduler=torch.optim.lr_scheduler.LambdaLR(optimizer, lambda _: 1.0),
-        ema=EMA(model.transformer, decay=0.95),
-        seed=0,
-        grad_clip=1.0,
+        Dealer(captions, num_prompts=2, seed=0, prompts_per_step=2, anchors_per_group=4),
+        Collector([sampler], pool, scorer, Inspector(learner.guard), group_size=4),
+        advantage,
+        learner,
+        Watch(learner),
     )
 
 
 def bare_loop(model: BenchModel, trainer: Trainer) -> Callable[[], None]:
     """The same mathematics by hand: no records, seeds by name, metrics, guard or averages."""
-    t = trainer.settings.transitions
+    t = trainer.sampler.transitions
     a, b, std = t.a.float(), t.b.float(), t.std.float()
     weight = t.kl_weight.float()
     times = t.times.float()
     parameters = [p for p in model.transformer.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=1e-4, fused=True)
-    condition = trainer.pool.condition[torch.arange(SAMPLES) // 4]
+    condition = trainer.collector.pool.condition[torch.arange(SAMPLES) // 4]
 
     def run() -> None:
         path, log_prob = [torch.randn(SAMPLES, 4, SIZE, SIZE)], []
@@ -163,7 +168,7 @@ def bare_loop(model: BenchModel, trainer: Trainer) -> Callable[[], None]:
             centred = reward - reward.mean(1, keepdim=True)
             advantage = (centred / (reward.std(1, keepdim=True) + 1e-4)).flatten()
         optimizer.zero_grad()
-        x0 = trainer.pool.x0[torch.randint(64, (SAMPLES,))]
+        x0 = trainer.collector.pool.x0[torch.randint(64, (SAMPLES,))]
         for k in TRAINED:
             v = model.predict(path[k], times[k].expand(SAMPLES), condition)
             error = path[k + 1] - a[k] * path[k] - b[k] * v
@@ -184,7 +189,7 @@ def bare_loop(model: BenchModel, trainer: Trainer) -> Callable[[], None]:
 
 def passes(model: BenchModel, trainer: Trainer) -> Callable[[], None]:
     """The model's own work."""
-    condition = trainer.pool.condition[torch.arange(SAMPLES) // 4]
+    condition = trainer.collector.pool.condition[torch.arange(SAMPLES) // 4]
     x, t = torch.randn(SAMPLES, 4, SIZE, SIZE), torch.rand(SAMPLES)
 
     def run() -> None:

@@ -20,35 +20,23 @@ def main(num_pretrain: int = 300, num_iterations: int = 20) -> tuple[float, floa
     ddrl.pretrain(model, x0, prompts, data.caption_id, settings=settings)
 
     kernel = ddrl.make_kernel("flow_sde", eta=0.7)
-    sampler = ddrl.Transitions.build(kernel, model.process, ddrl.time_grid(10))
-    gradient = ddrl.Gradient(
-        ddrl.Forward(model),
-        objective=ddrl.Objective(policy="grpo", regularizer="data", beta=1.0),
-        transitions=sampler,
-        trained=tuple(range(10)),
-        seed=0,
-    )
+    transitions = ddrl.Transitions.build(kernel, model.process, ddrl.time_grid(10))
+    sampler = ddrl.Sampler(ddrl.Forward(model), transitions, latent_shape=(1, 8, 8), seed=0)
+    objective = ddrl.Objective(policy="grpo", regularizer="data", beta=1.0)
+    gradient = ddrl.Gradient(sampler, objective)
     optimizer = torch.optim.AdamW(model.transformer.parameters(), lr=2e-4, weight_decay=0.0)
     group = torch.arange(10).repeat_interleave(8)  # ten prompts, eight samples each
     keep = torch.ones(len(group), dtype=torch.bool)
     rewards = []
     for step in range(num_iterations):
-        trajectory = ddrl.rollout(
-            gradient.forward,
-            prompts,
-            group,
-            transitions=sampler,
-            latent_shape=(1, 8, 8),
-            seed=0,
-            step=step,
-        )
+        trajectory = sampler.rollout(prompts, group, step=step)
         reward = -model.decode(trajectory.final).flatten(1).mean(1)  # less ink is better
         rows = torch.randint(len(x0), (80,), generator=torch.Generator().manual_seed(step))
         anchor = ddrl.Anchor(x0[rows], prompts[data.caption_id[rows]], torch.arange(80))
 
         optimizer.zero_grad()
         gradient.policy(trajectory, ddrl.group_advantage(reward, group, keep))
-        gradient.data(anchor, step=step, num_anchors=80)
+        gradient.data(anchor, step=step)
         torch.nn.utils.clip_grad_norm_(model.transformer.parameters(), 1.0)
         optimizer.step()
         rewards.append(float(reward.mean()))

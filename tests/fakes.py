@@ -13,6 +13,7 @@ from ddrl.diffusion.kernels import make_kernel
 from ddrl.diffusion.process import RectifiedFlow
 from ddrl.diffusion.schedule import select_steps, time_grid
 from ddrl.diffusion.transition import Transitions
+from ddrl.models.base import DiffusionModel
 from ddrl.models.ema import EMA
 from ddrl.objective.advantage import group_advantage
 from ddrl.objective.loss import Objective
@@ -20,12 +21,17 @@ from ddrl.records import Advantages, Condition, Prompts
 from ddrl.rewards.base import Reward
 from ddrl.rewards.scoring.attempt import WeightedReward
 from ddrl.rewards.scoring.scorer import FailurePolicy, Scorer
-from ddrl.training.collect import RolloutSettings
+from ddrl.training.collect import Collector
 from ddrl.training.forward import Forward
+from ddrl.training.learner import Learner
 from ddrl.training.logs.shown import Shown
 from ddrl.training.pool import Pool
+from ddrl.training.rollout import Sampler
 from ddrl.training.safety.guard import Guard
+from ddrl.training.safety.inspector import Inspector
+from ddrl.training.safety.watch import Watch
 from ddrl.training.trainer import Trainer
+from ddrl.training.update import Gradient
 
 PROMPTS = ("red", "green", "blue")
 
@@ -131,6 +137,7 @@ class Toy:
     steps_per_pass: int = 1
     storage_dtype: torch.dtype = torch.float32
     replay_tolerance: float = 1e-3
+    overlap: bool = True
     learning_rate: float = 1e-2
     dropout: float = 0.0
     reward: Reward = field(default_factory=FakeReward)
@@ -150,9 +157,36 @@ class Toy:
         allowed = self.transitions.stochastic.tolist()
         return select_steps("all" if self.trained is None else self.trained, allowed)
 
-    def trainer(self) -> Trainer:
-        """A fresh trainer: equal settings give equal trainers."""
-        model = FakeModel(dropout=self.dropout)
+    def sampler(
+        self,
+        model: DiffusionModel,
+        *,
+        seed: int = 5,
+        reference: Forward | None = None,
+    ) -> Sampler:
+        """Samples a model, which may take the KL to a reference."""
+        return Sampler(
+            Forward(model, guidance=self.guidance),
+            self.transitions,
+            latent_shape=(1, 2, 2),
+            seed=seed,
+            trained=self.trained_steps,
+            micro_batch=self.micro_batch,
+            reduction=self.objective.reduction,
+            storage_dtype=self.storage_dtype,
+            reference=reference if self.objective.kl_in_return else None,
+        )
+
+    def trainer(self, model: FakeModel | None = None) -> Trainer:
+        """A fresh trainer: equal settings give equal trainers.
+
+        A planted model takes the weights that the trainer would have had.
+        """
+        weights = FakeModel(dropout=self.dropout)
+        if model is None:
+            model = weights
+        else:
+            model.transformer = weights.transformer
         captions = torch.arange(30) % len(PROMPTS)
         media = torch.rand((30, 3, 2, 2), generator=torch.Generator().manual_seed(1))
         pool = Pool(
@@ -162,9 +196,23 @@ class Toy:
         reference = None
         if self.objective.data_target == "teacher" or self.objective.regularizer == "reference":
             reference = Forward(FakeModel(seed=7), guidance=self.guidance)
+        sampler = self.sampler(model, reference=reference)
+        learner = Learner(
+            [
+                Gradient(
+                    sampler,
+                    self.objective,
+                    steps_per_pass=self.steps_per_pass,
+                    reference=reference,
+                )
+            ],
+            optimizer,
+            torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 / (1 + step)),
+            EMA(model.transformer, decay=0.9),
+            grad_clip=1.0,
+            guard=self.guard,
+        )
         return Trainer(
-            forward=Forward(model, guidance=self.guidance),
-            pool=pool,
             dealer=Dealer(
                 captions,
                 num_prompts=len(PROMPTS),
@@ -172,27 +220,18 @@ class Toy:
                 prompts_per_step=self.num_prompts,
                 anchors_per_group=self.anchors_per_group,
             ),
-            scorer=Scorer([WeightedReward("fake", self.reward)], on_failure=self.on_failure),
-            advantage=advantage,
-            objective=self.objective,
-            settings=RolloutSettings(
-                transitions=self.transitions,
-                trained=self.trained_steps,
-                latent_shape=(1, 2, 2),
+            collector=Collector(
+                [sampler],
+                pool,
+                Scorer([WeightedReward("fake", self.reward)], on_failure=self.on_failure),
+                Inspector(self.guard, self.replay_tolerance),
                 group_size=self.group_size,
-                num_updates=self.num_updates,
-                micro_batch=self.micro_batch,
-                steps_per_pass=self.steps_per_pass,
-                storage_dtype=self.storage_dtype,
-                replay_tolerance=self.replay_tolerance,
+                overlap=self.overlap,
             ),
-            optimizer=optimizer,
-            scheduler=torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 / (1 + step)),
-            ema=EMA(model.transformer, decay=0.9),
-            seed=5,
-            grad_clip=1.0,
-            reference=reference,
-            guard=self.guard,
+            advantage=advantage,
+            learner=learner,
+            watch=Watch(learner),
+            num_updates=self.num_updates,
         )
 
 

@@ -4,7 +4,7 @@ The public names, from the order in which an iteration uses them:
 
     TinyModel, digit_splits                       a model and data to try everything on
     Transitions, make_kernel, time_grid           the sampler, eq. (T1)
-    rollout, Prompts, Trajectory                  samples with the log-probability of every step
+    Sampler, Forward, Trajectory                  samples with the log-probability of every step
     group_advantage, ... , Advantages             rewards to advantages, eqs. (A1) to (A4)
     Objective, Gradient, Anchor                   the one loss, eq. (L1)
     sample_ode                                    deterministic samples
@@ -69,8 +69,7 @@ if TYPE_CHECKING:
     from ddrl.training.forward import Forward as Forward
     from ddrl.training.pretrain import PretrainSettings as PretrainSettings
     from ddrl.training.pretrain import pretrain as pretrain
-    from ddrl.training.rollout import replay as replay
-    from ddrl.training.rollout import rollout as rollout
+    from ddrl.training.rollout import Sampler as Sampler
     from ddrl.training.rollout import sample_ode as sample_ode
     from ddrl.training.update import Gradient as Gradient
 
@@ -98,7 +97,7 @@ _NAMES = {
     "ddrl.rewards.scoring.scorer": "Scorer",
     "ddrl.training.forward": "Forward",
     "ddrl.training.pretrain": "PretrainSettings pretrain",
-    "ddrl.training.rollout": "replay rollout sample_ode",
+    "ddrl.training.rollout": "Sampler sample_ode",
     "ddrl.training.update": "Gradient",
 }
 """What is public, by the module that it is in."""

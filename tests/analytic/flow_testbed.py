@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from ddrl.diffusion.kernels import make_kernel
 from ddrl.diffusion.process import RectifiedFlow
-from ddrl.diffusion.schedule import select_steps, time_grid
+from ddrl.diffusion.schedule import time_grid
 from ddrl.diffusion.transition import Transitions
 from ddrl.models.ema import EMA
 from ddrl.objective.advantage import center_advantage, log_partition, tilt_advantage
@@ -27,7 +27,7 @@ from ddrl.records import Anchor, Condition
 from ddrl.seeding import generator
 from ddrl.training.forward import Forward
 from ddrl.training.pretrain import PretrainSettings, pretrain
-from ddrl.training.rollout import rollout
+from ddrl.training.rollout import Sampler
 from ddrl.training.update import Gradient
 
 Mixture = tuple[tuple[float, float, float], ...]
@@ -162,18 +162,17 @@ class Setup:
 def train(model: LineModel, setup: Setup, *, reference: LineModel | None = None) -> LineModel:
     """Post-train a copy of the model; its averaged weights are returned."""
     model = copy.deepcopy(model)
-    transitions = setup.transitions
-    trained = select_steps("all", transitions.stochastic.tolist())
     objective = setup.objective
-    gradient = Gradient(
+    held_to = None if reference is None else Forward(reference)
+    sampler = Sampler(
         Forward(model),
-        objective=objective,
-        transitions=transitions,
-        trained=trained,
+        setup.transitions,
+        latent_shape=(1,),
         seed=setup.seed,
-        steps_per_pass=len(trained),
-        reference=None if reference is None else Forward(reference),
+        reference=held_to if objective.kl_in_return else None,
     )
+    fold = len(sampler.trained)
+    gradient = Gradient(sampler, objective, steps_per_pass=fold, reference=held_to)
     if setup.plain_velocity_coefficient is not None:
         coefficient = setup.plain_velocity_coefficient
         gradient._regularizer_weight = torch.full((setup.num_steps,), coefficient)
@@ -188,16 +187,7 @@ def train(model: LineModel, setup: Setup, *, reference: LineModel | None = None)
     num_anchors = 8 * setup.num_samples
     rng = generator(setup.seed, "rows")
     for step in range(setup.iterations):
-        trajectory = rollout(
-            gradient.forward,
-            condition,
-            group,
-            transitions=transitions,
-            latent_shape=(1,),
-            seed=setup.seed,
-            step=step,
-            reference=gradient.reference if objective.kl_in_return else None,
-        )
+        trajectory = sampler.rollout(condition, group, step=step)
         rewards = reward(trajectory.final[:, 0])
         if objective.regularizer == "reference":
             # The reverse KL's optimum is a tilt of the reference for the plain reward.
@@ -210,7 +200,7 @@ def train(model: LineModel, setup: Setup, *, reference: LineModel | None = None)
             rows = torch.randint(len(data), (num_anchors,), generator=rng)
             nothing = Nothing(torch.zeros(num_anchors))
             anchor = Anchor(data[rows], nothing, torch.arange(num_anchors))
-            gradient.data(anchor, step=step, num_anchors=num_anchors)
+            gradient.data(anchor, step=step)
         torch.nn.utils.clip_grad_norm_(model.transformer.parameters(), 5.0)
         optimizer.step()
         schedule.step()

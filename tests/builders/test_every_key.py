@@ -107,7 +107,9 @@ class Jobs:
             return f"{type(error).__name__}: {error.message}"
         network = trainer.forward.model.transformer
         weights = {n: p.detach() for n, p in network.named_parameters() if p.requires_grad}
-        averages = {f"average of {name}": value for name, value in trainer.ema.state_dict().items()}
+        averages = {
+            f"average of {name}": value for name, value in trainer.learner.ema.state_dict().items()
+        }
         return {name: value.clone() for name, value in (weights | averages).items()}
 
 

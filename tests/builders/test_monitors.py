@@ -33,7 +33,7 @@ def make_job(folder: Path, factory: pytest.TempPathFactory, options: list[str]) 
 
 def spoil(job: Job, value: float) -> None:
     """Have the averaged weights alone be what an update that exploded leaves."""
-    for average in job.trainer.ema.state_dict().values():
+    for average in job.trainer.learner.ema.state_dict().values():
         average.fill_(value)
 
 
@@ -97,7 +97,7 @@ def test_drift_is_a_share_of_the_base_s_loss(
 ) -> None:
     """For the monitor, the panel and the budget alike."""
     job = make_job(tmp_path, tmp_path_factory, BUDGET)
-    monitor, budget = job.trainer.monitor, job.trainer.budget
+    monitor, budget = job.trainer.watch.monitor, job.trainer.watch.budget
     assert monitor is not None
     assert budget is not None
     panel = make_job(tmp_path, tmp_path_factory, PANEL).trainer
@@ -113,8 +113,8 @@ def test_drift_is_a_share_of_the_base_s_loss(
     assert moved["heldout_loss_change"] == pytest.approx(expected)
     assert budget.correct()["budget_drift"] == pytest.approx(expected)
     assert [budget.is_due(step) for step in (1, 2, 3, 4)] == [False, False, True, False]
-    assert panel.monitor is not None
-    found = panel.monitor(1).metrics
+    assert panel.watch.monitor is not None
+    found = panel.watch.monitor(1).metrics
     assert found["heldout_loss_change"] == pytest.approx(expected, rel=1e-4)
 
 
@@ -132,7 +132,7 @@ def test_the_panel_has_as_many_samples_as_the_recipe_says(
     monkeypatch.setattr(Bench, "sample", counted)
     job = make_job(tmp_path, tmp_path_factory, [*PANEL, "evaluation.panel_samples=30"])
     assert asked == [30]
-    monitor = job.trainer.monitor
+    monitor = job.trainer.watch.monitor
     assert monitor is not None
     shown = monitor(3).shown
     assert shown is not None

@@ -66,6 +66,6 @@ def test_the_plan_has_the_pipelines_times(root: Path, steps: int) -> None:
 
 
 def test_rollouts_have_the_pipelines_times(root: Path) -> None:
-    times = build_job(recipe(root, 4)).trainer.settings.transitions.times
+    times = build_job(recipe(root, 4)).trainer.sampler.transitions.times
     torch.testing.assert_close(times, own_times(root, 4), rtol=0, atol=1e-6)
     assert not torch.allclose(times, own_times(root, 50)[[0, 12, 25, 37, 50]], atol=1e-2)

@@ -102,17 +102,17 @@ def test_each_step_has_one_size_with_its_own_times_and_replays_exactly(
         trainer = build_job(recipe(root)).trainer
     assert "samples by size: 16x16 4, 32x16 4, 16x32 4" in caplog.text
     assert "steps of the run by size: " in caplog.text
-    assert [one.latent_shape for one in trainer.by_size] == list(SHAPES)
+    assert [one.latent_shape for one in trainer.collector.samplers] == list(SHAPES)
     model = trainer.forward.model
-    for one in trainer.by_size:
+    for one in trainer.collector.samplers:
         expected = time_grid(2, shift=model.time_shift(one.latent_shape, 2))
         assert torch.equal(one.transitions.times, expected)
-    square, wide, tall = (one.transitions.times.tolist() for one in trainer.by_size)
+    square, wide, tall = (one.transitions.times.tolist() for one in trainer.collector.samplers)
     assert wide == tall != square
     seen = []
     for step in range(5):
         hand = trainer.dealer.deal(step)
-        anchor = trainer.pool.anchor(hand.anchor_row, device=CPU)
+        anchor = trainer.collector.pool.anchor(hand.anchor_row, device=CPU)
         assert anchor.x0.shape[1:] == SHAPES[hand.size]
         metrics = trainer.iteration()
         assert metrics["size"] == hand.size
@@ -122,7 +122,8 @@ def test_each_step_has_one_size_with_its_own_times_and_replays_exactly(
         assert trainer.shown.pictures.shape[1:] == (height, width, 3)
         seen.append(hand.size)
     assert len(set(seen)) > 1
-    assert trainer._replay_checked == set(seen)
+    collector = trainer.collector
+    assert collector.inspector.replayed == {collector.samplers[size] for size in seen}
 
 
 def test_passes_change_no_gradient(root: Path) -> None:
@@ -144,7 +145,7 @@ def test_anchors_of_any_prompt_have_the_step_s_size(root: Path) -> None:
     trainer = build_job(recipe(root, "data.anchor=independent")).trainer
     for step in range(4):
         hand = trainer.dealer.deal(step)
-        anchor = trainer.pool.anchor(hand.anchor_row, device=CPU)
+        anchor = trainer.collector.pool.anchor(hand.anchor_row, device=CPU)
         assert anchor.x0.shape[1:] == SHAPES[hand.size]
     assert math_is_finite(trainer.iteration())
 
@@ -157,7 +158,8 @@ def test_one_size_by_name_is_that_of_height_and_width(root: Path) -> None:
     named = build_job(recipe(root, 'data.sizes=["32x16"]')).trainer
     sides = ["data.height=16", "data.width=32"]
     by_sides = build_job(parse_recipe(TEXT.format(root=root), overrides=sides)).trainer
-    assert named.by_size == by_sides.by_size == ()
+    for trainer in (named, by_sides):
+        assert len(trainer.collector.samplers) == 1
     rows = [[trainer.iteration() for _ in range(2)] for trainer in (named, by_sides)]
     kept = [[{k: v for k, v in m.items() if "seconds" not in k} for m in row] for row in rows]
     assert kept[0] == kept[1]
@@ -326,13 +328,13 @@ def test_pictures_and_clips_of_several_lengths(mixed: Path) -> None:
     )
     assert made.data.shapes == ((32, 32, 1), (16, 32, 5), (16, 32, 9))
     trainer = build_job(made).trainer
-    latents = [one.latent_shape[1:] for one in trainer.by_size]
+    latents = [one.latent_shape[1:] for one in trainer.collector.samplers]
     factor = 32 // latents[0][1]
     side = 32 // factor
     assert latents == [(1, side, side), (2, side // 2, side), (3, side // 2, side)]
     sizes = {trainer.iteration()["size"] for _ in range(6)}
     assert len(sizes) >= 2
-    panel = trainer.monitor
+    panel = trainer.watch.monitor
     assert isinstance(panel, Panel)
     held = panel._bench.corpus.heldout.prompt_sizes().tolist()
     assert len(set(held)) == 2

@@ -283,20 +283,20 @@ def test_the_pool_of_a_job(tmp_path: Path) -> None:
         return build_job(parse_recipe(SMALL, overrides=[*where, *overrides])).trainer
 
     paired = trainer()
-    num_real = len(paired.pool.x0)
+    num_real = len(paired.collector.pool.x0)
     made_of = trainer("data.anchor=synthetic", "data.synthetic.per_prompt=5")
-    assert made_of.pool.x0.shape == (50, 1, 8, 8)
+    assert made_of.collector.pool.x0.shape == (50, 1, 8, 8)
     mixed = trainer("data.anchor=mixed", "data.synthetic.per_prompt=5", "data.synthetic_share=0.25")
-    assert len(mixed.pool.x0) == num_real + 50
-    assert torch.equal(mixed.pool.x0[slice(num_real, None)], made_of.pool.x0[:])
-    assert torch.equal(mixed.pool.x0[slice(num_real)], paired.pool.x0[:])
+    assert len(mixed.collector.pool.x0) == num_real + 50
+    assert torch.equal(mixed.collector.pool.x0[slice(num_real, None)], made_of.collector.pool.x0[:])
+    assert torch.equal(mixed.collector.pool.x0[slice(num_real)], paired.collector.pool.x0[:])
     kinds = mixed.dealer.deal(0).anchor_row.reshape(3, 4) >= num_real
     assert kinds.sum(1).tolist() == [1, 1, 1]
     for one in (made_of, mixed):
         assert one.iteration()["data_loss"] > 0
     alone = trainer("data.anchor=synthetic", "objective.regularizer=none")
-    assert len(alone.pool.x0) == num_real  # nothing is sampled that nobody looks at
+    assert len(alone.collector.pool.x0) == num_real  # nothing is sampled that nobody looks at
     assert "data_loss" not in alone.iteration()
     tilt = trainer("data.anchor=synthetic", "objective.advantage=tilt")
-    assert len(tilt.pool.x0) == 90  # 150 steps of 12 anchors, each sample about 20 times
+    assert len(tilt.collector.pool.x0) == 90  # 150 steps of 12 anchors, each sample about 20 times
     tilt.iteration()

@@ -107,20 +107,20 @@ def test_geometry_and_settings_are_the_recipes(cache: Path) -> None:
         "optimizer.grad_clip=0.25",
         "guard.max_ratio=7.0",
     ).trainer
-    settings = trainer.settings
-    assert (settings.micro_batch, settings.steps_per_pass, settings.num_updates) == (5, 2, 2)
-    assert settings.trained == (0, 2)
-    assert (settings.group_size, settings.latent_shape) == (4, (1, 8, 8))
+    sampler, fold = trainer.sampler, trainer.learner.gradients[0].steps_per_pass
+    assert (sampler.micro_batch, fold, trainer.num_updates) == (5, 2, 2)
+    assert sampler.trained == (0, 2)
+    assert (trainer.collector.group_size, sampler.latent_shape) == (4, (1, 8, 8))
     assert trainer.forward.guidance == 1.5
-    assert trainer.grad_clip == 0.25
-    assert trainer.guard.max_ratio == 7.0
+    assert trainer.learner.grad_clip == 0.25
+    assert trainer.watch.guard.max_ratio == 7.0
     hand = trainer.dealer.deal(0)
     assert (len(hand.prompt_id), len(hand.anchor_row)) == (3, 6)
     assert job(cache).trainer.dealer.deal(0).anchor_row.shape == (12,)
 
 
 def test_the_anchor_is_the_training_data_and_never_the_held_out(cache: Path) -> None:
-    pool = job(cache).trainer.pool
+    pool = job(cache).trainer.collector.pool
     train = digit_splits().train
     assert torch.equal(pool.x0[:], 2 * train.media[:, :1] - 1)
     assert torch.equal(pool.caption_id, train.caption_id)
@@ -129,8 +129,8 @@ def test_the_anchor_is_the_training_data_and_never_the_held_out(cache: Path) -> 
 
 def test_the_reference_is_the_base_and_frozen(cache: Path) -> None:
     trainer = job(cache, "objective.regularizer=reference").trainer
-    assert trainer.reference is not None
-    frozen = trainer.reference.model.transformer
+    assert trainer.learner.reference is not None
+    frozen = trainer.learner.reference.model.transformer
     assert not any(parameter.requires_grad for parameter in frozen.parameters())
     assert all(p.requires_grad for p in trainer.forward.model.transformer.parameters())
     before = {name: value.clone() for name, value in frozen.state_dict().items()}
@@ -139,16 +139,16 @@ def test_the_reference_is_the_base_and_frozen(cache: Path) -> None:
     trainer.iteration()
     assert all(torch.equal(value, before[n]) for n, value in frozen.state_dict().items())
     assert any(not torch.equal(value, before[n]) for n, value in policy.items())
-    assert job(cache).trainer.reference is None
+    assert job(cache).trainer.learner.reference is None
 
 
 def test_drift_is_0_before_training(cache: Path) -> None:
     trainer = job(cache, "evaluation.every=5").trainer
-    assert trainer.monitor_every == 5
+    assert trainer.watch.every == 5
     metrics = trainer.audit().metrics
     assert metrics["heldout_loss_change"] == pytest.approx(0, abs=1e-6)
     assert metrics["heldout_loss"] > 0
-    assert job(cache, "evaluation.every=0").trainer.monitor is None
+    assert job(cache, "evaluation.every=0").trainer.watch.monitor is None
 
 
 @pytest.mark.parametrize(
@@ -175,7 +175,7 @@ def test_deterministic_steps_follow_the_ode(cache: Path) -> None:
     assert transitions.stochastic.tolist() == [False, True, True, False]
     assert transitions.a[[0, 3]].tolist() == [1, 1]
     trainer = job(cache, "rollout.stochastic_steps=[1,2]").trainer
-    assert trainer.settings.trained == (1, 2)
+    assert trainer.sampler.trained == (1, 2)
 
 
 def test_times_are_shifted_as_the_model_has_it_unless_the_recipe_says_otherwise(
@@ -229,7 +229,7 @@ def test_data_for_the_tilt_are_decoded_as_many_at_once_as_samples(
     monkeypatch.setattr(TinyModel, "decode", counted)
     trainer = job(cache, "objective.advantage=tilt", f"run.micro_batch={micro_batch}").trainer
     assert max(sizes) == most
-    assert sum(sizes) == len(trainer.pool.caption_id)
+    assert sum(sizes) == len(trainer.collector.pool.caption_id)
 
 
 def test_the_judge_is_built_otherwise_and_elsewhere(

@@ -127,9 +127,9 @@ def test_it_trains(job: Job, tmp_path: Path, overrides: tuple[str, ...]) -> None
 
 def test_the_reference_is_the_model_without_its_adapter(job: Job, tmp_path: Path) -> None:
     trainer = built(job, tmp_path, "objective.regularizer=reference")
-    assert trainer.reference is not None
-    assert isinstance(trainer.reference.model, WithoutLoRA)
-    assert trainer.reference.model.transformer is trainer.forward.model.transformer
+    assert trainer.learner.reference is not None
+    assert isinstance(trainer.learner.reference.model, WithoutLoRA)
+    assert trainer.learner.reference.model.transformer is trainer.forward.model.transformer
     assert has_lora(trainer.forward.model.transformer)
     trained(trainer)
 
@@ -138,8 +138,8 @@ def test_the_reference_of_all_weights_is_a_copy_of_the_network_alone(
     job: Job, tmp_path: Path
 ) -> None:
     trainer = built(job, tmp_path, "objective.regularizer=reference", *FULL)
-    assert trainer.reference is not None
-    frozen, model = trainer.reference.model, trainer.forward.model
+    assert trainer.learner.reference is not None
+    frozen, model = trainer.learner.reference.model, trainer.forward.model
     assert isinstance(frozen, SD3)
     assert isinstance(model, SD3)
     assert frozen.transformer is not model.transformer

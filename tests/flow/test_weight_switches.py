@@ -70,8 +70,8 @@ def test_distilled_models_are_warned_of(
 
 def test_the_teacher_of_an_adapter_is_the_base(job: Job, tmp_path: Path) -> None:
     trainer = built(job, tmp_path, TEACHER)
-    assert trainer.reference is not None
-    assert isinstance(trainer.reference.model, WithoutLoRA)
+    assert trainer.learner.reference is not None
+    assert isinstance(trainer.learner.reference.model, WithoutLoRA)
     trained(trainer)
 
 
@@ -79,8 +79,8 @@ def test_the_teacher_of_an_adapter_is_the_base(job: Job, tmp_path: Path) -> None
 def test_the_teacher_of_all_weights_is_a_copy(job: Job, tmp_path: Path, dtype: str) -> None:
     precision = (f"run.precision={dtype}", "guard.replay_tolerance=0.05")
     trainer = built(job, tmp_path, TEACHER, *FULL, *precision)
-    assert trainer.reference is not None
-    frozen = trainer.reference.model
+    assert trainer.learner.reference is not None
+    frozen = trainer.learner.reference.model
     assert isinstance(frozen, SD3)
     assert frozen.transformer is not trainer.forward.model.transformer
     assert trainer.iteration()["data_loss"] == 0

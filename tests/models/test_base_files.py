@@ -284,7 +284,7 @@ def test_the_index_is_a_pointer(base: Path) -> None:
     assert "git lfs pull" in caught.value.hint
 
 
-@pytest.mark.parametrize(("layers", "words"), [(1, "no place for"), (3, "its files lack")])
+@pytest.mark.parametrize(("layers", "words"), [(1, "no place for"), (3, "its files have no")])
 def test_a_block_more_or_less_of_the_network(base: Path, layers: int, words: str) -> None:
     edit(base / "transformer" / "config.json", num_layers=layers)
     refused(
@@ -301,7 +301,7 @@ def test_a_block_more_or_less_of_the_network(base: Path, layers: int, words: str
 def test_a_block_that_a_text_encoder_lacks(base: Path, part: str) -> None:
     key = "num_layers" if part.endswith("3") else "num_hidden_layers"
     edit(base / part / "config.json", **{key: 3})
-    refused(base, f"Config and weights of the {part}", "its files lack", hint="same download")
+    refused(base, f"Config and weights of the {part}", "its files have no", hint="same download")
 
 
 def test_other_shapes(base: Path) -> None:
@@ -325,7 +325,9 @@ def test_a_weight_of_no_block_that_is_missing(base: Path) -> None:
         save_file(state, file, metadata={"format": "pt"})
         if part == "text_encoder":
             assert inspect_base(str(base))[1] is None
-    refused(base, "transformer", "its files lack proj_out.bias", hint="one and the same download")
+    refused(
+        base, "transformer", "its files have no proj_out.bias", hint="one and the same download"
+    )
 
 
 def test_packed_weights_are_not_compared() -> None:

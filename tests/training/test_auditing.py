@@ -25,7 +25,6 @@ class Slow:
     """Audits a checkpoint that must be there, and is done after it was asked a few times."""
 
     folder: Path
-    every: int = 2
     patience: int = 100
     scores: dict[int, float] = field(default_factory=dict)
     drift: float = 0.0
@@ -62,7 +61,7 @@ class Slow:
 
 def audited(folder: Path, auditor: Slow, *, guard: Guard | None = None) -> Trainer:
     trainer = Toy(guard=guard or Guard()).trainer()
-    trainer.auditor = auditor
+    trainer.watch.auditor, trainer.watch.every = auditor, 2
     return trainer
 
 
@@ -173,7 +172,7 @@ def test_a_reward_that_fails_waits_for_the_audit_under_way(tmp_path: Path) -> No
     """Iterations 1 to 3 are saved, and with them the audit of step 2 that had only begun."""
     sink, folder = FakeSink(), CheckpointFolder(tmp_path)
     trainer = Toy(reward=FailsAt(4)).trainer()
-    trainer.auditor = Slow(tmp_path)
+    trainer.watch.auditor, trainer.watch.every = Slow(tmp_path), 2
     with pytest.raises(RewardError, match="server is down"):
         train(trainer, 9, sinks=[sink], checkpoints=folder)
     newest = folder.latest()

@@ -15,7 +15,6 @@ from ddrl.objective.loss import Objective
 from ddrl.recipe.plan.lines import plan_lines
 from ddrl.records import Advantages, Anchor, Condition
 from ddrl.training.forward import Forward
-from ddrl.training.rollout import rollout
 from ddrl.training.update import Gradient
 
 BETA, STEP = 0.7, 1
@@ -55,23 +54,9 @@ class Bench:
         self.held_to = Forward(self.reference, guidance=guidance)
         self.transitions = toy.transitions
         chosen = Objective(policy="reinforce", regularizer=regularizer, beta=BETA)
-        self.gradient = Gradient(
-            self.forward,
-            objective=chosen,
-            transitions=self.transitions,
-            trained=(STEP,),
-            seed=1,
-            reference=self.held_to,
-        )
-        self.trajectory = rollout(
-            self.forward,
-            FakeCondition(torch.tensor([1])),
-            GROUP,
-            transitions=self.transitions,
-            latent_shape=(1, 2, 2),
-            seed=2,
-            step=0,
-        )
+        self.gradient = Gradient(toy.sampler(self.model, seed=1), chosen, reference=self.held_to)
+        sampler = toy.sampler(self.model, seed=2)
+        self.trajectory = sampler.rollout(FakeCondition(torch.tensor([1])), GROUP, step=0)
 
     def measured(self) -> Tensor:
         """The gradient that has been added up, and is then forgotten."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
+import time
 
 import pytest
 import torch
@@ -12,12 +12,14 @@ from torch import Tensor
 
 from ddrl.errors import ReplayMismatch
 from ddrl.objective.loss import Objective
-from ddrl.records import Advantages, Anchor, Trajectory
+from ddrl.records import Advantages, Anchor, Prompts, Trajectory
 from ddrl.rewards.scoring.attempt import WeightedReward
 from ddrl.rewards.scoring.scorer import Scorer
-from ddrl.training import rollout
-from ddrl.training import trainer as module
+from ddrl.training.logs.clock import Clock
+from ddrl.training.rollout import Sampler
 from ddrl.training.safety.budget import DriftBudget
+from ddrl.training.safety.guard import Guard
+from ddrl.training.safety.inspector import Inspector
 from ddrl.training.trainer import Trainer
 
 N = 8  # samples of a Toy
@@ -48,7 +50,7 @@ def test_the_advantage_is_of_the_combined_reward(monkeypatch: pytest.MonkeyPatch
         WeightedReward("large", FakeReward(plant=1000 * ramp.flip(0)), weight=0.5),
     ]
     trainer = Toy().trainer()
-    trainer.scorer = Scorer(rewards, combination="normalized")
+    trainer.collector.scorer = Scorer(rewards, combination="normalized")
     ((found, _),) = asked(trainer, monkeypatch)
     expected = (1 - 0.5) * (ramp - 3.5) / math.sqrt(5.25)
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
@@ -76,12 +78,12 @@ def test_effective_beta_is_0_without_a_regularizer(regularizer: str, beta: float
 
 def replayed_with(toy: Toy, patch: pytest.MonkeyPatch, off: Tensor) -> None:
     """One iteration whose replay is off by these log-ratios, (N, trained steps)."""
-    original = rollout.replay
+    original = Sampler.replay
 
-    def planted(*arguments: object, **options: object) -> Tensor:
-        return original(*arguments, **options) + off  # type: ignore[arg-type]
+    def planted(sampler: Sampler, trajectory: Trajectory) -> Tensor:
+        return original(sampler, trajectory) + off
 
-    patch.setattr(module, "replay", planted)
+    patch.setattr(Sampler, "replay", planted)
     toy.trainer().iteration()
 
 
@@ -124,9 +126,11 @@ def test_a_step_is_no_longer_than_grad_clip(grad_clip: float, clips: bool) -> No
     """Plain descent at a rate of 1 goes as far as the gradient is long."""
     trainer = Toy().trainer()
     model = fake_model(trainer)
-    trainer.optimizer = torch.optim.SGD(model.transformer.parameters(), lr=1.0)
-    trainer.scheduler = torch.optim.lr_scheduler.ConstantLR(trainer.optimizer, factor=1.0)
-    trainer.grad_clip = grad_clip
+    trainer.learner.optimizer = torch.optim.SGD(model.transformer.parameters(), lr=1.0)
+    trainer.learner.scheduler = torch.optim.lr_scheduler.ConstantLR(
+        trainer.learner.optimizer, factor=1.0
+    )
+    trainer.learner.grad_clip = grad_clip
     before = weights(model)
     metrics = trainer.iteration()
     assert metrics["grad_norm"] > 0.1
@@ -136,13 +140,13 @@ def test_a_step_is_no_longer_than_grad_clip(grad_clip: float, clips: bool) -> No
 
 def test_the_data_term_draws_anew_in_every_iteration(monkeypatch: pytest.MonkeyPatch) -> None:
     trainer, steps = Toy().trainer(), []
-    data = trainer._gradients[0].data
+    data = trainer.learner.gradients[0].data
 
     def spy(anchor: Anchor, *, step: int, num_anchors: int) -> dict[str, Tensor]:
         steps.append((step, len(anchor), num_anchors))
         return data(anchor, step=step, num_anchors=num_anchors)
 
-    monkeypatch.setattr(trainer._gradients[0], "data", spy)
+    monkeypatch.setattr(trainer.learner.gradients[0], "data", spy)
     for _ in range(3):
         trainer.iteration()
     assert steps == [(0, 8, 8), (1, 8, 8), (2, 8, 8)]
@@ -150,7 +154,7 @@ def test_the_data_term_draws_anew_in_every_iteration(monkeypatch: pytest.MonkeyP
 
 def test_another_beta_is_the_next_iteration_s() -> None:
     trainer, other = Toy().trainer(), Toy().trainer()
-    other.set_beta(3.0)
+    other.learner.set_beta(3.0)
     mine, theirs = trainer.iteration(), other.iteration()
     assert theirs["data_term"] == pytest.approx(3 * mine["data_term"], rel=1e-5)
     assert theirs["effective_beta"] == pytest.approx(3 * mine["effective_beta"])
@@ -161,11 +165,11 @@ def test_the_budget_measures_the_averaged_weights_and_sets_the_next_beta() -> No
 
     def drift() -> float:
         network = dict(fake_model(trainer).transformer.named_parameters())
-        averages = trainer.ema.state_dict()
+        averages = trainer.learner.ema.state_dict()
         same.append(all(torch.equal(network[name], averages[name]) for name in averages))
         return 0.06
 
-    trainer.budget = DriftBudget(drift, 0.03, 1.0, every=2)
+    trainer.watch.budget = DriftBudget(drift, 0.03, 1.0, every=2)
     fixed = Toy().trainer()
     rows, others = ([each.iteration() for _ in range(3)] for each in (trainer, fixed))
     assert same == [True]
@@ -194,7 +198,13 @@ def test_members_of_a_group_are_neighbours(micro_batch: int) -> None:
     model.__class__ = Spy
     hand = trainer.dealer.deal(0)
     checked: list[Trajectory] = []
-    found = trainer._collector(0).collect(hand, step=0, check=checked.append, blame=lambda _: None)
+
+    class Sees(Inspector):
+        def check(self, trajectory: Trajectory, sampler: Sampler, *, step: int) -> None:
+            checked.append(trajectory)
+
+    trainer.collector.inspector = Sees(Guard())
+    found = trainer.collector.collect(hand, step=0, clock=Clock())
     (trajectory,) = checked
     assert trajectory is found.trajectory
     assert trajectory.group.tolist() == [0, 0, 0, 0, 1, 1, 1, 1]
@@ -212,13 +222,22 @@ def test_a_reward_is_asked_about_each_sample_s_own_prompt() -> None:
             return super().score(media, prompts)  # type: ignore[arg-type]
 
     trainer = Toy(reward=Asked()).trainer()
-    texts = [trainer.pool.prompts.text[i] for i in trainer.dealer.deal(0).prompt_id.tolist()]
+    texts = [
+        trainer.collector.pool.prompts.text[i] for i in trainer.dealer.deal(0).prompt_id.tolist()
+    ]
     trainer.iteration()
     assert asked_of == [texts[0]] * 4 + [texts[1]] * 4
     assert texts[0] != texts[1]
 
 
-def test_seconds_of_rollout_and_reward_are_apart() -> None:
-    metrics = dataclasses.replace(Toy().trainer()).iteration()
-    parts = [metrics[f"seconds/{part}"] for part in ("rollout", "reward", "update")]
-    assert sum(parts) == pytest.approx(metrics["seconds"], abs=0.02)
+def test_seconds_of_rollout_reward_and_update_do_not_overlap() -> None:
+    class Sleeps(FakeReward):
+        def score(self, media: Tensor, prompts: Prompts) -> Tensor:
+            time.sleep(0.1)
+            return super().score(media, prompts)
+
+    metrics = Toy(reward=Sleeps()).trainer().iteration()
+    parts = {part: metrics[f"seconds/{part}"] for part in ("rollout", "reward", "update")}
+    assert all(seconds > 0 for seconds in parts.values())
+    assert parts["reward"] >= 0.1
+    assert sum(parts.values()) <= metrics["seconds"]

@@ -15,7 +15,6 @@ from ddrl.objective.loss import Objective
 from ddrl.training.checkpoint import Best, CheckpointFolder
 from ddrl.training.loop import restore, save, train
 from ddrl.training.manifest import read_manifest
-from ddrl.training.rollout import rollout
 from ddrl.training.safety.auditing import Audit, AuditRecord, Monitor
 from ddrl.training.safety.budget import DriftBudget
 from ddrl.training.safety.guard import Guard
@@ -30,29 +29,22 @@ def without_seconds(lines: list[Line]) -> list[Line]:
 
 
 def next_samples(trainer: Trainer) -> Tensor:
-    return rollout(
-        trainer.forward,
-        trainer.pool.condition[torch.arange(3)],
-        torch.tensor([0, 1, 2]),
-        transitions=trainer.settings.transitions,
-        latent_shape=(1, 2, 2),
-        seed=trainer.seed,
-        step=trainer.step,
-    ).latents
+    condition = trainer.collector.pool.condition[torch.arange(3)]
+    return trainer.sampler.rollout(condition, torch.tensor([0, 1, 2]), step=trainer.step).latents
 
 
 def assert_same_state(one: Trainer, two: Trainer) -> None:
     assert one.step == two.step
     assert torch.equal(weights(fake_model(one)), weights(fake_model(two)))
-    averages = two.ema.state_dict()
-    assert all(torch.equal(value, averages[n]) for n, value in one.ema.state_dict().items())
-    state, other = one.optimizer.state_dict(), two.optimizer.state_dict()
+    averages = two.learner.ema.state_dict()
+    assert all(torch.equal(value, averages[n]) for n, value in one.learner.ema.state_dict().items())
+    state, other = one.learner.optimizer.state_dict(), two.learner.optimizer.state_dict()
     assert state["param_groups"] == other["param_groups"]
     assert state["state"].keys() == other["state"].keys()
     assert state["state"]
     for index, moments in state["state"].items():
         assert all(torch.equal(v, other["state"][index][name]) for name, v in moments.items())
-    assert one.scheduler.state_dict() == two.scheduler.state_dict()
+    assert one.learner.scheduler.state_dict() == two.learner.scheduler.state_dict()
     assert torch.equal(next_samples(one), next_samples(two))
 
 
@@ -92,7 +84,9 @@ def test_resume_is_the_straight_run(
 
     resumed = toy(policy).trainer()
     restore(resumed, checkpoint)
-    assert resumed.ema.num_updates == interrupted.ema.num_updates >= stop  # its warm-up goes on
+    assert (
+        resumed.learner.ema.num_updates == interrupted.learner.ema.num_updates >= stop
+    )  # its warm-up goes on
     assert_same_state(resumed, interrupted)
     assert train(resumed, NUM_STEPS, sinks=[second], checkpoints=checkpoints)
     assert_same_state(resumed, expected)
@@ -187,8 +181,8 @@ def test_a_finished_run_does_nothing(tmp_path: Path) -> None:
 
 def test_the_iteration_at_fault_is_not_saved(tmp_path: Path) -> None:
     trainer = Toy(guard=Guard(max_drift=0.25)).trainer()
-    trainer.monitor = lambda step: Audit(step, {"heldout_loss_change": 0.1 * step})
-    trainer.monitor_every = 1
+    trainer.watch.monitor = lambda step: Audit(step, {"heldout_loss_change": 0.1 * step})
+    trainer.watch.every = 1
     sink, folder = FakeSink(), CheckpointFolder(tmp_path)
     with pytest.raises(GuardStop):
         train(trainer, 5, sinks=[sink], checkpoints=folder, checkpoint_every=1)
@@ -245,7 +239,7 @@ def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path) -> None:
 
 def with_budget(drift: float = 0.06) -> Trainer:
     trainer = toy("grpo").trainer()
-    trainer.budget = DriftBudget(lambda: drift, 0.03, trainer.objective.beta, every=2)
+    trainer.watch.budget = DriftBudget(lambda: drift, 0.03, trainer.learner.objective.beta, every=2)
     return trainer
 
 
@@ -254,9 +248,9 @@ def test_a_resumed_run_takes_the_beta_that_its_budget_had(tmp_path: Path) -> Non
     train(with_budget(), 5, sinks=[whole])
     begun, resumed = with_budget(), with_budget()
     train(begun, 3, sinks=[first])
-    assert begun._gradients[0].beta != begun.objective.beta
+    assert begun.learner.gradients[0].beta != begun.learner.objective.beta
     restore(resumed, save(begun, CheckpointFolder(tmp_path)))
-    assert resumed._gradients[0].beta == begun._gradients[0].beta
+    assert resumed.learner.gradients[0].beta == begun.learner.gradients[0].beta
     train(resumed, 5, sinks=[second])
     assert without_seconds(first.lines + second.lines) == without_seconds(whole.lines)
 
@@ -285,7 +279,7 @@ def audit(step: int, *, hacked: bool = False) -> Audit:
 
 def audited(monitor: Monitor, *, guard: Guard | None = None) -> Trainer:
     trainer = Toy(guard=guard or Guard()).trainer()
-    trainer.monitor, trainer.monitor_every = monitor, 2
+    trainer.watch.monitor, trainer.watch.every = monitor, 2
     return trainer
 
 
@@ -315,14 +309,14 @@ def test_an_audit_that_failed_is_made_before_training_goes_on(at: int, tmp_path:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         whole, expected = FakeSink(), settings.trainer()
-        expected.monitor, expected.monitor_every = Fails(99), 2
+        expected.watch.monitor, expected.watch.every = Fails(99), 2
         train(expected, 6, sinks=[whole])
     folder, sink, monitor = CheckpointFolder(tmp_path), FakeSink(), Fails(at)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         first, resumed = settings.trainer(), settings.trainer()
-        first.monitor = resumed.monitor = monitor
-        first.monitor_every = resumed.monitor_every = 2
+        first.watch.monitor = resumed.watch.monitor = monitor
+        first.watch.every = resumed.watch.every = 2
         with pytest.raises(RewardError, match="server is down"):
             train(first, 6, sinks=[sink], checkpoints=folder)
         checkpoint = folder.latest()
@@ -337,7 +331,7 @@ def test_an_audit_that_failed_is_made_before_training_goes_on(at: int, tmp_path:
     assert torch.equal(weights(fake_model(resumed)), weights(fake_model(expected)))
     newest = folder.latest()
     assert newest is not None
-    assert AuditRecord.of(newest) == expected.audits
+    assert AuditRecord.of(newest) == expected.watch.audits
     assert folder.best() == Best(4, 2.0)
 
 
@@ -354,7 +348,7 @@ def test_a_resumed_run_remembers_hacked_audits(tmp_path: Path) -> None:
     assert newest is not None
     resumed = audited(monitor, guard=guard)
     restore(resumed, newest)
-    assert resumed.audits.hacked == 1
+    assert resumed.watch.audits.hacked == 1
     with pytest.raises(GuardStop, match="at 2 audits in a row: hacked: look at it") as caught:
         train(resumed, 20, checkpoints=folder)
     assert resumed.step == 10

@@ -15,7 +15,8 @@ from ddrl.errors import GuardStop, RewardError
 from ddrl.records import Condition, Prompts
 from ddrl.rewards.scoring.attempt import WeightedReward
 from ddrl.rewards.scoring.scorer import Scorer
-from ddrl.training.collect import Collected, Collector
+from ddrl.training.collect import Collected
+from ddrl.training.logs.clock import Clock
 from ddrl.training.trainer import Trainer
 
 TOY = Toy(group_size=16, micro_batch=3)  # 32 samples in 11 micro-batches
@@ -44,27 +45,27 @@ class SlowModel(FakeModel):
 
 
 def collect(
-    toy: Toy, *rewards: WeightedReward, slow: bool = False, overlap: bool = True
+    toy: Toy,
+    *rewards: WeightedReward,
+    slow: bool = False,
+    overlap: bool = True,
+    clock: Clock | None = None,
 ) -> Collected:
-    trainer = toy.trainer()
-    forward = trainer.forward
-    if slow:
-        forward = dataclasses.replace(forward, model=SlowModel())
-    scorer = Scorer(rewards) if rewards else trainer.scorer
-    settings = dataclasses.replace(trainer.settings, overlap=overlap)
-    collector = Collector(forward, trainer.pool, scorer, settings, 5)
-    return collector.collect(
-        trainer.dealer.deal(0), step=0, check=lambda _: None, blame=lambda _: None
-    )
+    trainer = toy.but(overlap=overlap).trainer(SlowModel() if slow else None)
+    collector = trainer.collector
+    if rewards:
+        collector.scorer = Scorer(rewards)
+    collector.inspector.replayed.update(collector.samplers)
+    return collector.collect(trainer.dealer.deal(0), step=0, clock=clock or Clock())
 
 
 def share(*, overlap: bool) -> float:
     """Time of rollout and reward in parts of the slower one, where both are as slow."""
-    reward = Slow(11 * 4 * PASS / 32)
-    found = collect(TOY, WeightedReward("slow", reward), slow=True, overlap=overlap)
+    reward, clock = Slow(11 * 4 * PASS / 32), Clock()
+    collect(TOY, WeightedReward("slow", reward), slow=True, overlap=overlap, clock=clock)
     assert reward.calls == (11 if overlap else 1)
-    slower = max(found.rollout_seconds, reward.busy)
-    return (found.rollout_seconds + found.reward_seconds) / slower
+    slower = max(clock.seconds["rollout"], reward.busy)
+    return (clock.seconds["rollout"] + clock.seconds["reward"]) / slower
 
 
 def test_a_reward_as_slow_as_the_rollout_costs_no_more_than_a_sixth() -> None:
@@ -125,10 +126,9 @@ class Refuses(FakeReward):
 
 
 def trainer_of(model: FakeModel, reward: FakeReward) -> Trainer:
-    trainer = TOY.but(reward=reward).trainer()
-    model.transformer = trainer.forward.model.transformer
-    forward = dataclasses.replace(trainer.forward, model=model)
-    return dataclasses.replace(trainer, forward=forward, _replay_checked={0})
+    trainer = TOY.but(reward=reward).trainer(model)
+    trainer.collector.inspector.replayed.add(trainer.sampler)
+    return trainer
 
 
 def test_samples_that_exploded_in_the_midst_are_blamed_on_the_policy() -> None:

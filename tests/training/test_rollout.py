@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from ddrl.diffusion.process import RectifiedFlow
 from ddrl.diffusion.schedule import time_grid
 from ddrl.diffusion.solvers import Solver
 from ddrl.diffusion.transition import Reduction, Transitions
+from ddrl.errors import UsageError
 from ddrl.models.base import DiffusionModel
 from ddrl.models.tiny.config import TinyConfig
 from ddrl.models.tiny.model import TinyModel
@@ -22,7 +24,7 @@ from ddrl.objective.loss import Objective
 from ddrl.records import Advantages, Condition, Trajectory
 from ddrl.seeding import sample_noise
 from ddrl.training.forward import Forward
-from ddrl.training.rollout import batches, replay, rollout, sample_ode
+from ddrl.training.rollout import Sampler, batches, sample_ode
 from ddrl.training.update import Gradient
 
 NUM_STEPS = 5
@@ -59,6 +61,12 @@ def transitions(kernel: str = "flow_sde") -> Transitions:
     return Transitions.build(make_kernel(kernel, eta=0.7), RectifiedFlow(), time_grid(NUM_STEPS))
 
 
+def sampler_of(model: DiffusionModel, *, guidance: float = 1.0, **options: Any) -> Sampler:
+    shape = (1, 2, 2) if isinstance(model, FakeModel) else (1, 4, 4)
+    forward = Forward(model, guidance=guidance)
+    return Sampler(forward, transitions(), latent_shape=shape, seed=3, **options)
+
+
 def roll(
     model: DiffusionModel,
     *,
@@ -70,33 +78,22 @@ def roll(
     reference: Forward | None = None,
     group: Tensor = GROUP,
 ) -> Trajectory:
-    shape = (1, 2, 2) if isinstance(model, FakeModel) else (1, 4, 4)
-    return rollout(
-        Forward(model, guidance=guidance),
-        model.encode(["red", "green"]),
-        group,
-        transitions=transitions(),
-        latent_shape=shape,
-        seed=3,
-        step=9,
-        sample_ids=sample_ids,
+    sampler = sampler_of(
+        model,
         micro_batch=micro_batch,
+        guidance=guidance,
         storage_dtype=dtype,
         reduction=reduction,
         reference=reference,
     )
+    condition = model.encode(["red", "green"])
+    return sampler.rollout(condition, group, step=9, sample_ids=sample_ids)
 
 
 def ratio_deviation(
     model: DiffusionModel, trajectory: Trajectory, *, micro_batch: int, guidance: float = 1.0
 ) -> float:
-    again = replay(
-        Forward(model, guidance=guidance),
-        trajectory,
-        transitions=transitions(),
-        steps=range(NUM_STEPS),
-        micro_batch=micro_batch,
-    )
+    again = sampler_of(model, guidance=guidance, micro_batch=micro_batch).replay(trajectory)
     return float(((again - trajectory.log_prob).exp() - 1).abs().max())
 
 
@@ -143,14 +140,8 @@ def test_the_update_sees_ratio_1_too(make: Make, guidance: float) -> None:
     """The gradient's own pass, which records for autograd, gives the rollout's log-probability."""
     model = make()
     trajectory = roll(model, micro_batch=5, guidance=guidance)
-    gradient = Gradient(
-        Forward(model, guidance=guidance),
-        objective=Objective(regularizer="none"),
-        transitions=transitions(),
-        trained=tuple(range(NUM_STEPS)),
-        seed=3,
-        micro_batch=5,
-    )
+    sampler = sampler_of(model, guidance=guidance, micro_batch=5)
+    gradient = Gradient(sampler, Objective(regularizer="none"))
     size = len(trajectory)
     advantages = Advantages(
         torch.ones(size), torch.ones(size) > 0, 0, torch.ones(size), torch.zeros(size) > 0
@@ -224,17 +215,32 @@ def test_a_sample_does_not_depend_on_its_neighbours() -> None:
 def test_a_replay_of_some_steps_is_of_these(steps: list[int]) -> None:
     model = fake()
     trajectory = roll(model)
-    again = replay(Forward(model), trajectory, transitions=transitions(), steps=steps)
+    again = sampler_of(model).replay(trajectory, steps=steps)
     torch.testing.assert_close(again, trajectory.log_prob[:, steps], rtol=1e-5, atol=1e-5)
+
+
+def test_steps_without_a_density_are_not_trained() -> None:
+    """The last step of ddim has none: by default it is left out, and asked for it is refused."""
+    model = fake()
+    ddim = Transitions.build(make_kernel("ddim", eta=1.0), RectifiedFlow(), time_grid(4))
+    sampler = Sampler(Forward(model), ddim, latent_shape=(1, 2, 2), seed=3)
+    assert sampler.trained == (0, 1, 2)
+    trajectory = sampler.rollout(model.encode(["red", "green"]), GROUP, step=0)
+    assert sampler.replay(trajectory).shape == (len(GROUP), 3)
+    assert Gradient(sampler, Objective()).trained == (0, 1, 2)
+    everything = Sampler(Forward(model), ddim, latent_shape=(1, 2, 2), seed=3, trained=range(4))
+    with pytest.raises(UsageError, match="Step 3 is deterministic"):
+        Gradient(everything, Objective())
+    ode = Transitions.build(make_kernel("ode", eta=0.0), RectifiedFlow(), time_grid(4))
+    with pytest.raises(UsageError, match="nothing to train"):
+        Gradient(Sampler(Forward(model), ode, latent_shape=(1, 2, 2), seed=3), Objective())
 
 
 def test_the_mean_over_dimensions_is_the_sum_over_their_number() -> None:
     model = fake()
     whole, mean = roll(model), roll(model, reduction="mean")
     torch.testing.assert_close(4 * mean.log_prob, whole.log_prob, rtol=1e-5, atol=1e-5)
-    again = replay(
-        Forward(model), mean, transitions=transitions(), steps=range(5), reduction="mean"
-    )
+    again = sampler_of(model, reduction="mean").replay(mean)
     torch.testing.assert_close(again, mean.log_prob, rtol=1e-5, atol=1e-5)
 
 

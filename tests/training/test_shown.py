@@ -87,8 +87,10 @@ def test_an_iteration_keeps_the_first_sample_of_each_group(micro_batch: int) -> 
 def test_sinks_are_shown_samples_and_verdicts_at_audits() -> None:
     trainer, sink = Toy().trainer(), FakeSink()
     mine = as_shown(2, "audit", ["red"], torch.zeros(1, 3, 2, 2, dtype=torch.uint8))
-    trainer.monitor = lambda step: Audit(step, {}, f"verdict {step}", mine if step == 2 else None)
-    trainer.monitor_every = 2
+    trainer.watch.monitor = lambda step: Audit(
+        step, {}, f"verdict {step}", mine if step == 2 else None
+    )
+    trainer.watch.every = 2
     train(trainer, 5, sinks=[sink])
     assert [(step, sentence) for step, _, sentence in sink.shown] == [
         (2, "verdict 2"),

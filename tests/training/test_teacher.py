@@ -20,16 +20,8 @@ TEACHER = Objective(data_target="teacher", condition_dropout=0.4, data_times="un
 
 
 def gradient_of(model: FakeModel, teacher: FakeModel, objective: Objective) -> Gradient:
-    toy = Toy(num_steps=4)
-    return Gradient(
-        Forward(model),
-        objective=objective,
-        transitions=toy.transitions,
-        trained=toy.trained_steps,
-        seed=3,
-        micro_batch=2,
-        reference=Forward(teacher),
-    )
+    toy = Toy(num_steps=4, micro_batch=2)
+    return Gradient(toy.sampler(model, seed=3), objective, reference=Forward(teacher))
 
 
 def anchor() -> Anchor:
@@ -87,8 +79,8 @@ def test_a_few_step_model_stays_under_teacher_targets_and_moves_under_data_targe
 def test_the_reward_moves_the_policy_and_the_teacher_holds_it() -> None:
     def distance(beta: float) -> float:
         trainer = Toy(objective=Objective(data_target="teacher", beta=beta)).trainer()
-        assert trainer.reference is not None
-        teacher = trainer.reference.model
+        assert trainer.learner.reference is not None
+        teacher = trainer.learner.reference.model
         assert isinstance(teacher, FakeModel)
         teacher.transformer.load_state_dict(fake_model(trainer).transformer.state_dict())
         start = weights(teacher)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from typing import Literal
 
@@ -44,20 +43,22 @@ TOYS = pytest.mark.parametrize("toy", toys(), ids=["ddrl", "reinforce", "referen
 @TOYS
 def test_an_iteration_learns_and_counts(toy: Toy) -> None:
     trainer = toy.trainer()
-    before, average = weights(fake_model(trainer)), dict(trainer.ema.state_dict())
+    before, average = weights(fake_model(trainer)), dict(trainer.learner.ema.state_dict())
     average = {name: value.clone() for name, value in average.items()}
     metrics = trainer.iteration()
     assert trainer.step == 1
     assert not torch.equal(before, weights(fake_model(trainer)))
-    assert any(not torch.equal(average[n], v) for n, v in trainer.ema.state_dict().items())
+    assert any(not torch.equal(average[n], v) for n, v in trainer.learner.ema.state_dict().items())
     assert all(math.isfinite(value) for value in metrics.values())
-    assert trainer.scheduler.last_epoch == toy.num_updates
+    assert trainer.learner.scheduler.last_epoch == toy.num_updates
 
 
 @TOYS
 def test_every_metric_is_in_the_glossary(toy: Toy) -> None:
     trainer = toy.trainer()
-    trainer.monitor = lambda step: Audit(step, {"heldout_loss": 1.0, "heldout_loss_change": 0.0})
+    trainer.watch.monitor = lambda step: Audit(
+        step, {"heldout_loss": 1.0, "heldout_loss_change": 0.0}
+    )
     metrics = {**trainer.iteration(), **trainer.audit().metrics}
     for name in metrics:
         assert spec_of(name).description
@@ -92,8 +93,8 @@ def second_iteration(toy: Toy) -> Trainer:
     trainer = toy.trainer()
     trainer.iteration()
     fake_model(trainer).calls.clear()
-    if trainer.reference is not None:
-        reference = trainer.reference.model
+    if trainer.learner.reference is not None:
+        reference = trainer.learner.reference.model
         assert isinstance(reference, FakeModel)
         reference.calls.clear()
     trainer.iteration()
@@ -111,7 +112,7 @@ def test_ddrl_calls_the_model_as_often_as_it_must(
     calls, k = fake_model(trainer).calls, len(toy.trained_steps)
     assert rows(calls, recorded=False) == N * toy.num_steps
     assert rows(calls, recorded=True) == k * (N + ANCHORS)
-    assert trainer.reference is None
+    assert trainer.learner.reference is None
     if micro_batch == 0:
         passes = -(-k // steps_per_pass)
         assert len(calls) == toy.num_steps + 2 * passes
@@ -137,8 +138,8 @@ def test_data_alone_does_not_sample() -> None:
 def test_the_reference_is_called_for_the_reference_term_alone(kl_in_return: bool) -> None:
     objective = Objective(regularizer="reference", kl_in_return=kl_in_return)
     trainer = second_iteration(Toy(objective=objective, trained=(0, 1, 2)))
-    assert trainer.reference is not None
-    reference = trainer.reference.model
+    assert trainer.learner.reference is not None
+    reference = trainer.learner.reference.model
     assert isinstance(reference, FakeModel)
     assert rows(reference.calls, recorded=True) == 0
     assert rows(reference.calls, recorded=False) == N * (3 + (4 if kl_in_return else 0))
@@ -250,15 +251,8 @@ class OddAtOneStep(FakeModel):
         return velocity
 
 
-def with_model(trainer: Trainer, model: FakeModel) -> Trainer:
-    """The trainer around a planted model, which keeps the trained weights."""
-    model.transformer = trainer.forward.model.transformer
-    forward = dataclasses.replace(trainer.forward, model=model)
-    return dataclasses.replace(trainer, forward=forward)
-
-
 def test_the_replay_names_its_step_and_by_how_much_it_is_off() -> None:
-    trainer = with_model(Toy().trainer(), OddAtOneStep())
+    trainer = Toy().trainer(OddAtOneStep())
     with pytest.raises(
         ReplayMismatch, match=r"off by \d.* at step 3, above the tolerance of 0\.001"
     ):
@@ -277,15 +271,15 @@ class NaNModel(FakeModel):
 def test_a_loss_that_is_not_finite_stops_before_the_step(
     policy: Literal["grpo", "reinforce", "none"],
 ) -> None:
-    trainer = with_model(Toy(objective=Objective(policy=policy)).trainer(), NaNModel())
+    trainer = Toy(objective=Objective(policy=policy)).trainer(NaNModel())
     model = fake_model(trainer)
     before = weights(model)
-    average = {name: value.clone() for name, value in trainer.ema.state_dict().items()}
+    average = {name: value.clone() for name, value in trainer.learner.ema.state_dict().items()}
     with pytest.raises(GuardStop, match=r"(loss|data_loss|grad_norm) is nan at step 1"):
         trainer.iteration()
     assert torch.equal(before, weights(model))
-    assert not trainer.optimizer.state
-    assert all(torch.equal(average[n], v) for n, v in trainer.ema.state_dict().items())
+    assert not trainer.learner.optimizer.state
+    assert all(torch.equal(average[n], v) for n, v in trainer.learner.ema.state_dict().items())
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
@@ -313,7 +307,7 @@ class NaNDecoder(FakeModel):
 @pytest.mark.parametrize("micro_batch", [0, 4])
 def test_the_decoder_is_blamed_before_any_reward_is_asked(micro_batch: int) -> None:
     reward = FakeReward()
-    trainer = with_model(Toy(reward=reward, micro_batch=micro_batch).trainer(), NaNDecoder())
+    trainer = Toy(reward=reward, micro_batch=micro_batch).trainer(NaNDecoder())
     before = weights(fake_model(trainer))
     with pytest.raises(WeightsError, match=r"The decoder \(NaNDecoder, float16\)") as caught:
         trainer.iteration()
@@ -356,7 +350,7 @@ def test_a_ratio_that_runs_away_stops_before_the_step() -> None:
     trainer = toy.trainer()
     with pytest.raises(GuardStop, match="ratio_max"):
         trainer.iteration()
-    assert trainer.scheduler.last_epoch == 1
+    assert trainer.learner.scheduler.last_epoch == 1
 
 
 def test_samples_that_explode_stop_the_run() -> None:
@@ -366,8 +360,8 @@ def test_samples_that_explode_stop_the_run() -> None:
 
 def test_drift_stops_the_run() -> None:
     trainer = Toy(guard=Guard(max_drift=0.2)).trainer()
-    trainer.monitor = lambda step: Audit(step, {"heldout_loss_change": 0.1 * step})
-    trainer.monitor_every = 1
+    trainer.watch.monitor = lambda step: Audit(step, {"heldout_loss_change": 0.1 * step})
+    trainer.watch.every = 1
     with pytest.raises(GuardStop, match=r"heldout_loss_change is 0\.3 at step 3"):
         train(trainer, 9)
     assert trainer.step == 3
@@ -375,7 +369,7 @@ def test_drift_stops_the_run() -> None:
 
 def has_averages(trainer: Trainer) -> bool:
     """Whether the network's weights are the averaged ones now, and these are not the raw ones."""
-    averages = trainer.ema.state_dict()
+    averages = trainer.learner.ema.state_dict()
     network = dict(fake_model(trainer).transformer.named_parameters())
     return all(torch.equal(network[name], averages[name]) for name in averages)
 
@@ -387,7 +381,7 @@ def test_the_monitor_sees_the_averaged_weights_now_and_then() -> None:
         seen.append((step, trainer.step, has_averages(trainer)))
         return Audit(step, {"heldout_loss": 1.0})
 
-    trainer.monitor, trainer.monitor_every = monitor, 2
+    trainer.watch.monitor, trainer.watch.every = monitor, 2
     train(trainer, 4, sinks=[sink])
     assert seen == [(2, 2, True), (4, 4, True)]
     assert [line["step"] for line in sink.lines if "heldout_loss" in line] == [2, 4]
@@ -401,7 +395,7 @@ def test_the_budget_is_of_the_averaged_weights_drift() -> None:
         seen.append(has_averages(trainer))
         return 0.06
 
-    trainer.budget = DriftBudget(drift, 0.03, 1.0, every=2)
+    trainer.watch.budget = DriftBudget(drift, 0.03, 1.0, every=2)
     rows = [trainer.iteration() for _ in range(3)]
     assert seen == [True]
     assert not has_averages(trainer)
@@ -455,10 +449,10 @@ def test_a_dropped_sample_is_left_out_of_the_update() -> None:
 def test_the_anchor_has_the_prompts_captions() -> None:
     trainer = Toy(num_prompts=3, anchors_per_group=2).trainer()
     hand = trainer.dealer.deal(0)
-    captions = trainer.pool.caption_id[hand.anchor_row]
+    captions = trainer.collector.pool.caption_id[hand.anchor_row]
     assert captions.tolist() == hand.prompt_id.repeat_interleave(2).tolist()
-    anchor = trainer.pool.anchor(hand.anchor_row, device="cpu")
-    assert torch.equal(anchor.x0, trainer.pool.x0[hand.anchor_row])
+    anchor = trainer.collector.pool.anchor(hand.anchor_row, device="cpu")
+    assert torch.equal(anchor.x0, trainer.collector.pool.x0[hand.anchor_row])
     rows = anchor.condition[:]
     assert isinstance(rows, FakeCondition)
     assert rows.label.tolist() == (captions + 1).tolist()
@@ -470,7 +464,7 @@ def test_the_kl_to_come_is_charged_in_every_update_of_a_rollout(
     """With one member of a group per update, a baseline of the update's own would charge 0."""
     objective = Objective(regularizer="reference", kl_in_return=True)
     trainer = Toy(objective=objective, num_updates=4).trainer()
-    policy, charged = trainer._gradients[0].policy, []
+    policy, charged = trainer.learner.gradients[0].policy, []
 
     def spy(
         trajectory: Trajectory, advantages: Advantages, *, correction: Tensor | None = None
@@ -479,7 +473,7 @@ def test_the_kl_to_come_is_charged_in_every_update_of_a_rollout(
         charged.append(correction)
         return policy(trajectory, advantages, correction=correction)
 
-    monkeypatch.setattr(trainer._gradients[0], "policy", spy)
+    monkeypatch.setattr(trainer.learner.gradients[0], "policy", spy)
     trainer.iteration()
     assert len(charged) == 4
     assert all(float(correction[:, :-1].abs().min()) > 0 for correction in charged)
@@ -500,8 +494,8 @@ class ExplodedModel(FakeModel):
 def test_an_exploded_policy_is_not_blamed_on_others(is_resumed: bool) -> None:
     """Its samples are not finite, so replay and reward fail: neither is the cause."""
     toy = Toy(reward=FakeReward(plant=torch.full((N,), math.nan)))
-    trainer = with_model(toy.trainer(), ExplodedModel())
-    trainer._replay_checked = set() if is_resumed else {0}
+    trainer = toy.trainer(ExplodedModel())
+    trainer.collector.inspector.replayed = set() if is_resumed else {trainer.sampler}
     with pytest.raises(GuardStop, match="latent_std is nan at step 1") as caught:
         trainer.iteration()
     assert not isinstance(caught.value, ReplayMismatch)

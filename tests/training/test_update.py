@@ -12,12 +12,12 @@ from tests.fakes import FakeCondition, FakeModel, Toy, gradients
 from tests.training.slow_loss import SlowLoss
 from torch import Tensor
 
+from ddrl.errors import UsageError
 from ddrl.objective.loss import Objective, StepWeight
 from ddrl.objective.regularizer import TimeLaw
 from ddrl.records import Advantages, Anchor, Trajectory
 from ddrl.training.forward import Forward
 from ddrl.training.minibatch import Minibatch, split
-from ddrl.training.rollout import rollout
 from ddrl.training.update import Gradient
 
 SEED, STEP = 11, 3
@@ -57,18 +57,9 @@ class Case:
             for parameter in self.model.transformer.parameters():
                 parameter.add_(moved * torch.randn(parameter.shape, generator=rng))
         self.reference = FakeModel(seed=3)
-        self.trajectory = rollout(
-            Forward(self.behaviour, guidance=toy.guidance),
-            FakeCondition(LABELS),
-            GROUP,
-            transitions=toy.transitions,
-            latent_shape=(1, 2, 2),
-            seed=SEED,
-            step=STEP,
-            storage_dtype=toy.storage_dtype,
-            reduction=toy.objective.reduction,
-            reference=self.held_to if toy.objective.kl_in_return else None,
-        )
+        # The update's micro-batches are not the rollout's.
+        sampler = toy.but(micro_batch=0).sampler(self.behaviour, seed=SEED, reference=self.held_to)
+        self.trajectory = sampler.rollout(FakeCondition(LABELS), GROUP, step=STEP)
         # The fifth sample's reward failed.
         self.advantages = Advantages(
             value=torch.tensor([1.3, -0.8, -0.5, 0.9, 0.0, -0.9]),
@@ -90,12 +81,8 @@ class Case:
     @property
     def gradient(self) -> Gradient:
         return Gradient(
-            Forward(self.model, guidance=self.toy.guidance),
-            objective=self.toy.objective,
-            transitions=self.toy.transitions,
-            trained=self.toy.trained_steps,
-            seed=SEED,
-            micro_batch=self.toy.micro_batch,
+            self.toy.sampler(self.model, seed=SEED),
+            self.toy.objective,
             steps_per_pass=self.toy.steps_per_pass,
             reference=self.held_to,
         )
@@ -316,7 +303,6 @@ def case_of_four() -> Case:
 def test_a_split_has_members_of_every_group_and_keeps_advantages() -> None:
     case = case_of_four()
     parts = parts_of(case, 2)
-    assert [part.index for *_, part in parts] == [0, 1]
     seen = []
     for trajectory, advantages, anchor, _ in parts:
         assert trajectory.group.tolist() == [0, 0, 1, 1]
@@ -339,6 +325,25 @@ def test_a_split_keeps_the_groups_baseline_of_the_return() -> None:
     for trajectory, _, _, part in parts_of(case, 4):
         assert part.correction is not None
         assert torch.equal(part.correction, correction[trajectory.sample_id])
+
+
+def test_a_part_knows_how_many_anchors_there_are() -> None:
+    """Random draws are a table of all of them: a part alone would read other rows, or none."""
+    case = Case(TOY.but(objective=objective()))
+    whole = Minibatch(anchor=case.anchor)
+    part = split(whole, 2)[1]
+    assert part.anchor is not None
+    assert part.num_anchors == len(case.anchor) == 5
+    case.gradient.data(part.anchor, step=STEP, num_anchors=part.num_anchors)
+    with pytest.raises(IndexError):
+        case.gradient.data(part.anchor, step=STEP)
+
+
+def test_two_reductions_are_refused() -> None:
+    """The ratio of a sum and a mean is no ratio of densities."""
+    sampler = Toy().sampler(FakeModel())
+    with pytest.raises(UsageError, match=r"takes the sum .* and the objective the mean"):
+        Gradient(sampler, Objective(reduction="mean"))
 
 
 def test_the_updates_of_a_split_add_up_to_the_whole() -> None:

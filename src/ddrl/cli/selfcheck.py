@@ -160,28 +160,14 @@ def _kernels() -> str:
 
 def _replay() -> str:
     """Log-probabilities taken again on untouched weights give ratio 1."""
-    from ddrl.training.rollout import replay, rollout
-
     with tempfile.TemporaryDirectory() as folder:
         trainer = _tiny_trainer(folder)
-    settings = trainer.settings
-    hand = trainer.dealer.deal(0)
-    group = hand.prompt_id.new_tensor(range(len(hand.prompt_id))).repeat_interleave(4)
-    trajectory = rollout(
-        trainer.forward,
-        trainer.pool.condition[hand.prompt_id].to(trainer.device),
-        group,
-        transitions=settings.transitions,
-        latent_shape=settings.latent_shape,
-        seed=0,
-        step=0,
-        device=trainer.device,
-    )
-    again = replay(
-        trainer.forward, trajectory, transitions=settings.transitions, steps=settings.trained
-    )
-    stored = trajectory.log_prob[:, list(settings.trained)]
-    off = float(((again - stored).exp() - 1).abs().max())
+    sampler, prompt_id = trainer.sampler, trainer.dealer.deal(0).prompt_id
+    group = prompt_id.new_tensor(range(len(prompt_id))).repeat_interleave(4)
+    condition = trainer.collector.pool.condition[prompt_id].to(sampler.device)
+    trajectory = sampler.rollout(condition, group, step=0)
+    stored = trajectory.log_prob[:, list(sampler.trained)]
+    off = float(((sampler.replay(trajectory) - stored).exp() - 1).abs().max())
     if not off < 1e-3:
         raise DDRLError(f"The ratio is off from 1 by {off:.2g} on untouched weights.")
     return f"ratio 1 to {off:.1g}"
@@ -200,7 +186,7 @@ def _two_steps() -> str:
     )
     if not (moved > 0 and all(math.isfinite(loss) for loss in losses)):
         raise DDRLError(f"The weights moved by {moved}, with data losses {losses}.")
-    return f"weights moved by {moved:.1g} on {trainer.device}, data loss {losses[-1]:.2f}"
+    return f"weights moved by {moved:.1g} on {trainer.sampler.device}, data loss {losses[-1]:.2f}"
 
 
 def _tiny_trainer(cache: str) -> Trainer:

@@ -26,7 +26,7 @@ Coefficients = tuple[Tensor, Tensor, Tensor]
 
 @runtime_checkable  # so that shape checking can meet it in a signature
 class Kernel(Protocol):
-    """What turns a pair of times into the coefficients of eq. (T1)."""
+    """Turns a pair of times into the coefficients of eq. (T1)."""
 
     def coefficients(self, process: Process, t: Tensor, s: Tensor) -> Coefficients:
         """Return (a, b, std), each of the shape of ``t``, for steps from ``t`` to ``s < t``."""
@@ -123,8 +123,8 @@ class DDIM:
 class CPS:
     """Coefficients-preserving sampling: std = sigma_s sin(eta pi / 2). Source: arXiv 2509.05952.
 
-    Exact for one x0, eq. (T4), but not a discretised SDE: std does not shrink with the step, so
-    that more steps do not remove its error. With K the spread of Gaussian samples tends to
+    Exact for one x0, eq. (T4), but not a discretised SDE: std does not shrink with the step, and
+    more steps do not remove its error. With K the spread of Gaussian samples tends to
     cos(eta pi / 4) times the truth, so keep eta small where fidelity counts.
 
     Attributes:

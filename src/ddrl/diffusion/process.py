@@ -23,7 +23,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 Prediction = Literal["velocity", "noise", "x0", "v"]
-"""What a network predicts. ``"v"`` is v-prediction of VP models, alpha noise - sigma x0."""
+"""The output of a network. ``"v"`` is v-prediction of VP models, alpha noise - sigma x0."""
 
 
 def per_row(t: Tensor, x: Tensor) -> Tensor:

@@ -86,7 +86,7 @@ class Transitions:
 
     @property
     def stochastic(self) -> Bool[Tensor, "K"]:
-        """Which steps have a density."""
+        """True for each step that has a density."""
         return self.std > 0
 
     @property

@@ -1,4 +1,4 @@
-"""What the rest of ddrl asks of a model."""
+"""The protocol of a model, as the rest of ddrl uses it."""
 
 from __future__ import annotations
 
@@ -41,25 +41,25 @@ class DiffusionModel(Protocol):
         Args:
             x_t: latents, shape (B, ...).
             t: times in [0, 1], 1 is noise, shape (B,).
-            condition: length B.
+            condition: conditions of the samples, length B.
         """
         ...
 
     def encode_media(self, media: Tensor) -> Tensor:
-        """Pixels to latents."""
+        """Encode pixels to latents, shape (B, ...)."""
         ...
 
     def decode(self, latents: Tensor, condition: Condition | None = None) -> Tensor:
-        """Latents to pixels.
+        """Decode latents to pixels in [0, 1].
 
         Args:
-            latents: shape (B, ...).
-            condition: length B; needed where it holds what is given (first frames).
+            latents: latents, shape (B, ...).
+            condition: conditions of the samples, length B; needed where it holds first frames.
         """
         ...
 
     def latent_shape(self, height: int, width: int, frames: int = 1) -> tuple[int, ...]:
-        """The shape of one sample's latents for media of this size.
+        """Return the shape of one sample's latents for media of this size, in pixels and frames.
 
         Raises:
             DataError: the model can't make media of this size.
@@ -67,10 +67,10 @@ class DiffusionModel(Protocol):
         ...
 
     def time_shift(self, latent_shape: Sequence[int], num_steps: int | None = None) -> float:
-        """The family's own shift of the time grid; 1 is none.
+        """Return the family's own shift of the time grid; 1 is none.
 
         Args:
-            latent_shape: of one sample.
-            num_steps: of the grid, for families whose shift depends on it; they have a default.
+            latent_shape: shape of one sample's latents.
+            num_steps: steps of the grid, for families whose shift depends on it; None: a default.
         """
         ...

@@ -13,13 +13,13 @@ def compile_blocks(network: nn.Module, *, backend: str = "inductor") -> int:
     """Compile the blocks that a network repeats, each with one graph for all of its kind.
 
     Names of parameters stay what they are, and so do checkpoints and exports. Call it after an
-    adapter is added. Each shape is compiled by itself, when it first comes: what is computed for it
-    then doesn't depend on the shapes before, so that a resumed run is the straight run.
+    adapter is added. Each shape is compiled by itself when it first comes. Its results then don't
+    depend on the shapes before, and a resumed run is the straight run.
 
     Args:
-        network: of diffusers, which name their blocks; others' blocks are those in lists of
-            modules (not single layers), and a network without any is compiled as a whole.
-        backend: of ``torch.compile``; ``inductor`` needs a C++ compiler on the CPU.
+        network: network to compile. Those of diffusers name their blocks; others' blocks are those
+            in lists of modules (not single layers). One without blocks is compiled as a whole.
+        backend: backend of ``torch.compile``; ``inductor`` needs a C++ compiler on the CPU.
 
     Returns:
         The number of modules compiled.

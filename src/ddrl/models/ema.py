@@ -12,12 +12,12 @@ from ddrl.errors import CheckpointError
 
 
 def decay_at(update: int, *, decay: float, warmup: bool) -> float:
-    """The decay of an update, counted from 1: min(decay, (1 + n) / (10 + n)) with a warm-up."""
+    """Return the decay of an update, from 1 on: min(decay, (1 + n) / (10 + n)) with a warm-up."""
     return min(decay, (1 + update) / (10 + update)) if warmup else decay
 
 
 def share_followed(num_updates: int, *, decay: float, warmup: bool) -> float:
-    """How much of a change at constant speed the average has followed after so many updates.
+    """Return the share of a change at constant speed that the average has followed.
 
     Returns:
         In [0, 1]; near 1 where there were many more updates than the average is long.
@@ -35,12 +35,12 @@ class EMA:
     """Averages a network's trainable parameters in float32.
 
     Args:
-        network: whose parameters with ``requires_grad`` are averaged.
-        decay: in [0, 1); 0 follows the parameters exactly.
+        network: network whose parameters with ``requires_grad`` are averaged.
+        decay: decay of an update, in [0, 1); 0 follows the parameters exactly.
         warmup: whether the average begins shorter, see :func:`decay_at`.
 
     Attributes:
-        num_updates: so far; the warm-up depends on it.
+        num_updates: number of updates so far; the warm-up depends on it.
     """
 
     def __init__(self, network: nn.Module, *, decay: float, warmup: bool = False) -> None:

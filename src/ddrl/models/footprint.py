@@ -1,4 +1,4 @@
-"""How much memory a computation takes: bytes of the tensors that are alive, and their peak."""
+"""Measures the memory of a computation: bytes of the tensors that are alive, and their peak."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from torch.utils._pytree import tree_leaves
 class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the bytes of the storages that are made within it and not yet freed.
 
-    It counts fake tensors as real ones, so that a computation is measured without being done.
-    What kernels use inside themselves is not seen: workspaces of convolutions and matrix products.
+    It counts fake tensors as real ones, so a computation can be measured without being done. It
+    does not see workspaces inside kernels, as convolutions and matrix products use them.
 
     Attributes:
         current: bytes alive now.

@@ -41,15 +41,15 @@ def load_model(
 
     Args:
         path: a folder written by ``save_pretrained``, a hub id, or ``id@revision``.
-        dtype: of all weights.
-        variant: of the weights, see :func:`~ddrl.models.files.base_files.read_base`.
-        family: the adapter; None: that of ddrl for the pipeline's class.
+        dtype: dtype of all weights.
+        variant: variant of the weights, see :func:`~ddrl.models.files.base_files.read_base`.
+        family: adapter of the pipeline; None: ddrl's own for the pipeline's class.
 
     Raises:
-        UsageError: diffusers is not installed, or a package that the pipeline needs, or ``family``
-            is of other pipelines.
-        WeightsError: it is not a pipeline of a family that ddrl knows, files are missing, cut or
-            of another network than the configs, or it can't be had from the hub.
+        UsageError: diffusers or a package of the pipeline is not installed, or ``family`` is for
+            other pipelines.
+        WeightsError: it is not a pipeline of a family that ddrl knows, the hub does not give it,
+            or files are missing, cut, or of another network than the configs.
     """
     if opens_itself(family):
         return open_own(family, path, dtype=dtype)
@@ -91,7 +91,7 @@ def load_model(
 def look_into(
     path: str | Path, *, variant: str = "", family: Family | None = None
 ) -> tuple[Callable[[Any], DiffusersModel], BaseFiles]:
-    """What wraps a pipeline, and what its files are; no weight is read.
+    """Find the adapter and the files of a pipeline; no weight is read.
 
     Raises:
         UsageError: diffusers is not installed.

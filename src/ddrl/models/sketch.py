@@ -42,7 +42,7 @@ def sketch_model(
 
     Args:
         path: a folder with the configs of a pipeline, a hub id, or a release that ddrl knows.
-        dtype: of all weights.
+        dtype: dtype of all weights.
         family: see :func:`~ddrl.models.pretrained.load_model`.
 
     Raises:
@@ -120,7 +120,7 @@ def _cast(module: nn.Module, dtype: torch.dtype) -> nn.Module:
 
 @contextmanager
 def _torchvision_stand_in() -> Iterator[None]:
-    """Let Cosmos be built without torchvision: of it, the network takes one resizing of a mask."""
+    """Let Cosmos be built without torchvision, of which it only uses one resizing of a mask."""
     module: Any = sys.modules.get("diffusers.models.transformers.transformer_cosmos")
     if module is None or hasattr(module, "transforms"):
         yield

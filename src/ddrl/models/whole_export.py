@@ -21,13 +21,13 @@ _NAMES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 
 
 def save_whole(model: DiffusersModel, folder: Path, *, dtype: torch.dtype | None = None) -> None:
-    """Write the pipeline, with its adapter merged if it has one; the model is changed for it.
+    """Write the pipeline with its adapter merged, if it has one; this changes the model.
 
     Args:
-        model: the trained one.
-        folder: made if it is missing.
-        dtype: of what was trained; default: that of the base's own files. Frozen parts keep
-            theirs.
+        model: the trained model.
+        folder: folder to write to; made if it is missing.
+        dtype: dtype of the trained weights; default: that of the base's own files. Frozen parts
+            keep theirs.
     """
     network = model.transformer
     if has_lora(network):

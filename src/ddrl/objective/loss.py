@@ -31,17 +31,17 @@ class Objective:
     Attributes:
         policy: the policy term: ``reinforce``, ``grpo`` (clipped ratio), or ``none``.
         regularizer: ``data`` (T4), ``reference`` (T3) or ``none``.
-        beta: of (O1), in the unit of the advantage.
-        step_weight: omega_k.
-        clip_low: of the ratio.
-        clip_high: of the ratio.
-        reduction: over latent dimensions, for both terms.
-        data_times: how the data term's times are chosen.
-        data_target: what the data term's velocity is compared with: that of the ``data``, or of a
+        beta: strength of the regularizer in (O1), in the unit of the advantage.
+        step_weight: rule of omega_k.
+        clip_low: how far the ratio may fall below 1.
+        clip_high: how far the ratio may rise above 1.
+        reduction: sum or mean over latent dimensions, for both terms.
+        data_times: law of the data term's times.
+        data_target: target of the data term's velocity: that of the ``data``, or of a
             ``teacher``, the frozen start, at the same noised data.
         data_per_step: data rows per sample: one for every trained step, or one for all.
         condition_dropout: share of data rows whose text is dropped.
-        kl_in_return: for ``reference``: charge each step for the KL to come, too.
+        kl_in_return: whether ``reference`` also charges each step for the KL to come.
     """
 
     policy: Literal["reinforce", "grpo", "none"] = "grpo"
@@ -59,16 +59,16 @@ class Objective:
 
 
 def effective_beta(objective: Objective, *, beta: float, guidance: float) -> float:
-    """Beta as the gradients of the two terms have it, for the conditional velocity v_c.
+    """Return beta by the gradients of the two terms, for the conditional velocity v_c.
 
     The policy's velocity is v = v_0 + w (v_c - v_0) with guidance w, and v_0 is out of the graph:
     the policy term's gradient with respect to v_c is w times that with respect to v. The data term
-    looks at v_c itself, so that it weighs beta / w; the reference term, which compares guided
-    velocities, gains the same w and weighs beta.
+    compares v_c itself and weighs beta / w; the reference term compares guided velocities, gains
+    the same w and weighs beta.
 
     Args:
-        objective: which regularizer.
-        beta: its strength now.
+        objective: the loss with the regularizer.
+        beta: strength of the regularizer now.
         guidance: w, above 0.
     """
     if objective.regularizer == "none":

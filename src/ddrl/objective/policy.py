@@ -20,7 +20,7 @@ def is_clipped(
     clip_low: float,
     clip_high: float,
 ) -> Bool[Tensor, "B"]:
-    """Where the clip binds, so that the sample gives no gradient."""
+    """Return where the clip binds: the sample then gives no gradient. Shape (B,)."""
     return ((ratio > 1 + clip_high) & (advantage > 0)) | ((ratio < 1 - clip_low) & (advantage < 0))
 
 
@@ -35,7 +35,7 @@ def clipped_ratio_loss(
 
     Args:
         ratio: rho = exp(log p_theta - log p_behaviour), differentiable.
-        advantage: per sample.
+        advantage: advantage of each sample.
         clip_low: how far rho may fall below 1.
         clip_high: how far it may rise above 1 (asymmetric: arXiv 2503.14476).
     """
@@ -46,7 +46,7 @@ def clipped_ratio_loss(
 def return_correction(
     reference_kl: Float[Tensor, "B K"], group_mean: Float[Tensor, "B K"], *, beta: float
 ) -> Float[Tensor, "B K"]:
-    """What the KL still to come takes from the return of step k: -beta (C_k - group mean of C_k).
+    """Return the charge on step k for the KL still to come: -beta (C_k - group mean of C_k).
 
     C_k is the sum of the KL, eq. (T3), over the steps after k: it depends on where step k went.
     A per-step penalty alone leaves this out and is biased. Add the result to the advantage.
@@ -54,7 +54,7 @@ def return_correction(
     Args:
         reference_kl: KL at every step of every rollout.
         group_mean: :func:`kl_to_come` averaged over the sample's group, the baseline.
-        beta: in the unit of the advantage.
+        beta: strength of the KL, in the unit of the advantage.
     """
     return -beta * (kl_to_come(reference_kl) - group_mean)
 

@@ -27,9 +27,9 @@ def velocity_error(
     """||v_theta - v||^2 per sample, in float32: times W it is the KL of (T3) or (T4).
 
     Args:
-        velocity: the policy's.
-        target: the data's velocity (P2) for (T4), or a teacher's; the reference policy's for (T3).
-        reduction: as of the log-probability, so that beta keeps its meaning.
+        velocity: velocity of the policy.
+        target: velocity of the data (P2) or of a teacher for (T4), of the reference for (T3).
+        reduction: reduction of the log-probability, so that beta keeps its meaning.
     """
     return reduce_dimensions((velocity.float() - target.float()) ** 2, reduction)
 
@@ -61,7 +61,7 @@ def draw_times(
     """Choose the data term's times: M data samples with R rows each, flattened to M R.
 
     ``grid`` uses the trained steps' own times: all of them, or with ``per_sample="one"`` a step
-    drawn uniformly. The other laws draw t anew from the union of the trained steps' intervals
+    drawn uniformly. The other laws draw new t from the union of the trained steps' intervals
     (t_{k+1}, t_k]; a row in interval k counts 1 / P_k per row, with P_k the probability of that
     interval and its W_k: the importance weight that leaves sum_k omega_k W_k (mean over interval
     k, under the law). W is not made a function of t, which has no finite mean (it goes as 1/t);
@@ -69,9 +69,9 @@ def draw_times(
 
     Args:
         times: the sampler's grid.
-        trained: trained steps.
+        trained: numbers of the trained steps.
         uniform: numbers in [0, 1); R = len(trained) for ``all``, 1 for ``one``.
-        law: how times are drawn.
+        law: law of the times.
         per_sample: rows per data sample: every trained step, or one that stands for all.
     """
     num_samples, num_rows = uniform.shape

@@ -24,7 +24,7 @@ from ddrl.testing.given_frames import check_given_frames
 from ddrl.testing.inputs import check_sizes, check_smallest, check_text_lengths
 from ddrl.testing.require import require
 from ddrl.training.forward import Forward
-from ddrl.training.rollout import replay, rollout, sample_ode
+from ddrl.training.rollout import Sampler, sample_ode
 
 
 @dataclass(frozen=True)
@@ -216,17 +216,10 @@ def _check_kernel(case: AdapterCase, noise: Tensor) -> None:
 def _check_replay(case: AdapterCase) -> None:
     times = time_grid(3, shift=case.model.time_shift(case.latent_shape))
     transitions = Transitions.build(FlowSDE(eta=0.7), case.model.process, times)
-    forward = Forward(case.model)
-    trajectory = rollout(
-        forward,
-        case.condition,
-        torch.arange(len(case.condition)),
-        transitions=transitions,
-        latent_shape=case.latent_shape,
-        seed=0,
-        step=0,
-    )
-    again = replay(forward, trajectory, transitions=transitions, steps=range(3))
+    sampler = Sampler(Forward(case.model), transitions, latent_shape=case.latent_shape, seed=0)
+    group = torch.arange(len(case.condition))
+    trajectory = sampler.rollout(case.condition, group, step=0)
+    again = sampler.replay(trajectory, steps=range(3))
     off = float(((again - trajectory.log_prob).exp() - 1).abs().max())
     require(off <= 1e-6, f"replaying a rollout gives a ratio that is off by {off:.2g}.")
 

@@ -1,12 +1,12 @@
 """Checkpoints that a killed run can trust.
 
-A checkpoint is a folder ``step-00000150``, written beside under another name and renamed when it
-is whole; its manifest, written last, holds a hash of every file. A reader takes the newest one
+A checkpoint is a folder ``step-00000150``, written under another name and renamed when it is
+whole; its manifest, written last, holds a hash of every file. A reader takes the newest one
 whose hashes are right and says which ones it passed over. Whatever else lies in the folder, under
 any other name, is the user's: it is never read and never removed.
 
-The manifest also holds notes, plain JSON: what is known about the checkpoint beside its tensors.
-They can be changed later, since a manifest is replaced at once.
+The manifest also holds notes, plain JSON. They can be changed later, since a manifest is replaced
+at once.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ from ddrl.errors import CheckpointError
 from ddrl.training.manifest import Checkpoint, read_manifest, replace_json, step_of, write_manifest
 
 HALF = re.compile(r"\.(writing|replaced)-[0-9]+")
-"""What a kill leaves of a checkpoint that was being written or replaced."""
+"""Name of a folder that a kill left while a checkpoint was written or replaced."""
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Best:
-    """Which checkpoint the audit prefers.
+    """The checkpoint that the audit prefers.
 
     Attributes:
-        step: of the checkpoint.
-        score: the audit's; more is better.
+        step: step of the checkpoint.
+        score: score of its audit; more is better.
     """
 
     step: int
@@ -51,9 +51,9 @@ class CheckpointFolder:
     """The checkpoints of one run.
 
     Args:
-        folder: made when the first checkpoint is written.
-        keep: how many to keep; at least 2, so that a damaged newest one is not the only one. The
-            best by the audit is kept beside them.
+        folder: folder of the checkpoints; made when the first is written.
+        keep: number to keep; at least 2, in case the newest is damaged. The best by the audit is
+            kept as well.
     """
 
     def __init__(self, folder: Path, *, keep: int = 2) -> None:
@@ -62,11 +62,11 @@ class CheckpointFolder:
         self._passed_over: set[int] = set()  # not whole: no substitute for one to keep
 
     def path(self, step: int) -> Path:
-        """Where the checkpoint of a step is, or would be."""
+        """Return the folder of a step's checkpoint, whether it is there or not."""
         return self.folder / f"step-{step:08d}"
 
     def steps(self) -> list[int]:
-        """Of the checkpoints that are there, whole or not, in order."""
+        """Return the steps of all checkpoints that are there, whole or not, in order."""
         if not self.folder.is_dir():
             return []
         found = ((step_of(path), path) for path in self.folder.iterdir())
@@ -87,8 +87,8 @@ class CheckpointFolder:
             step: iterations finished.
             tensors: file name (without suffix) to tensors by name.
             state: anything that ``torch.load(weights_only=True)`` reads back.
-            recipe: as TOML.
-            notes: what else is to be known about it, as JSON.
+            recipe: recipe of the run, as TOML.
+            notes: notes to store with it, as JSON.
 
         Raises:
             CheckpointError: it can't be written; earlier ones are untouched.
@@ -148,10 +148,10 @@ class CheckpointFolder:
             replace_json(path, manifest)
 
     def best(self) -> Best | None:
-        """The whole checkpoint whose audit scored best; None where none has a score.
+        """Return the whole checkpoint whose audit scored best; None where none has a score.
 
-        It is told by the notes, in which each checkpoint has the score of its own audit: so that
-        there is no moment at which the best one is saved and not yet known as the best.
+        Each checkpoint's notes hold the score of its own audit, so the best one is known as
+        the best from the moment at which it is saved.
         """
         for candidate in self._ranking():
             try:
@@ -194,7 +194,7 @@ class CheckpointFolder:
         if broken:
             raise CheckpointError(
                 f"No checkpoint in {self.folder} is whole: {broken[0]}",
-                hint="restore one, or start afresh in another run.folder",
+                hint="restore one, or start again in another run.folder",
             )
         return None
 

@@ -1,55 +1,26 @@
-"""What an iteration learns from: samples of the policy, and their rewards.
+"""Collects what an iteration learns from: samples of the policy, and their rewards.
 
 With micro-batches the two overlap: while one is rolled out, those before it are scored.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ddrl.data.groups import Hand
-from ddrl.diffusion.transition import Reduction, Transitions
 from ddrl.errors import RewardError
-from ddrl.records import Prompts, Scores, Trajectory
+from ddrl.records import Advantages, Anchor, Prompts, Scores, Trajectory
 from ddrl.rewards.scoring.scorer import Scorer
-from ddrl.training.forward import Forward
-from ddrl.training.logs.shown import SHOWN, small_pictures
+from ddrl.training.logs.clock import Clock
+from ddrl.training.logs.metrics import reward_metrics
+from ddrl.training.logs.shown import SHOWN, Shown, as_shown, small_pictures
 from ddrl.training.pool import Pool
-from ddrl.training.rollout import batches, decode_samples, rollout
-
-
-@dataclass(frozen=True)
-class RolloutSettings:
-    """How an iteration samples and learns.
-
-    Attributes:
-        transitions: the sampler.
-        trained: trained steps.
-        latent_shape: of one sample.
-        group_size: members per prompt.
-        num_updates: optimizer steps per rollout.
-        micro_batch: samples per pass, 0 for all.
-        steps_per_pass: see :class:`~ddrl.training.update.Gradient`.
-        storage_dtype: of stored latents.
-        replay_tolerance: how far the first iteration's ratio may be from 1.
-        overlap: whether micro-batches are scored while the next ones are rolled out.
-    """
-
-    transitions: Transitions
-    trained: tuple[int, ...]
-    latent_shape: tuple[int, ...]
-    group_size: int
-    num_updates: int = 1
-    micro_batch: int = 0
-    steps_per_pass: int = 1
-    storage_dtype: torch.dtype = torch.float32
-    replay_tolerance: float = 1e-3
-    overlap: bool = True
+from ddrl.training.rollout import Sampler, batches, decode_samples
+from ddrl.training.safety.inspector import Inspector
 
 
 @dataclass(frozen=True)
@@ -59,108 +30,105 @@ class Collected:
     Attributes:
         trajectory: the samples.
         scores: their rewards.
-        rollout_seconds: until the last sample was there, and had passed the check.
-        reward_seconds: from then until the last reward was.
-        pictures: small ones, uint8 (P, 3, h, w), of the first sample of the first P groups.
+        shown: small pictures of the first sample of the first groups.
     """
 
     trajectory: Trajectory
     scores: Scores
-    rollout_seconds: float
-    reward_seconds: float
-    pictures: Tensor
+    shown: Shown
+
+    @property
+    def rewards(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Reward, group and whether the reward is valid, of each sample, shape (B,), on the CPU."""
+        return self.scores.combined, self.trajectory.group.cpu(), self.scores.valid
+
+    def metrics(self, advantages: Advantages, beta: float) -> dict[str, float]:
+        """Return the metrics of samples and rewards.
+
+        Args:
+            advantages: advantages of the samples.
+            beta: strength of the regularizer by its gradient.
+        """
+        group, latents = self.trajectory.group.cpu(), self.trajectory.final
+        return reward_metrics(self.scores, advantages, group, latents, beta)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Collector:
     """Samples the policy and has the samples scored.
 
     Attributes:
-        forward: the policy.
-        pool: prompts.
+        samplers: the sampler of each size.
+        pool: prompts and data.
         scorer: rewards.
-        settings: how to sample.
-        seed: of the run.
-        reduction: of the log-probability over latent dimensions.
-        reference: also take the KL to this policy at every step, eq. (T3).
-        device: where the model is.
+        inspector: checks each rollout before it is learned from.
+        group_size: members per prompt.
+        overlap: whether to score micro-batches while the next ones are rolled out.
     """
 
-    forward: Forward
+    samplers: Sequence[Sampler]
     pool: Pool
     scorer: Scorer
-    settings: RolloutSettings
-    seed: int
-    reduction: Reduction = "sum"
-    reference: Forward | None = None
-    device: torch.device | str = "cpu"
+    inspector: Inspector
+    group_size: int
+    overlap: bool = True
 
-    def collect(
-        self,
-        hand: Hand,
-        *,
-        step: int,
-        check: Callable[[Trajectory], None],
-        blame: Callable[[Trajectory], None],
-    ) -> Collected:
+    def anchor(self, hand: Hand) -> Anchor:
+        """Read the data of an iteration, on the model's device."""
+        return self.pool.anchor(hand.anchor_row, device=self.samplers[hand.size].device)
+
+    def collect(self, hand: Hand, *, step: int, clock: Clock) -> Collected:
         """Roll out and score G groups.
 
         Args:
-            hand: their prompts.
-            step: the iteration.
-            check: sees the rollout before its rewards are asked for; may raise.
-            blame: sees the rollout when a reward has failed; raises if that was the samples' fault.
+            hand: their prompts and size.
+            step: iterations finished.
+            clock: takes the seconds of ``rollout``, until the last sample is there and inspected,
+                and of ``reward``, from then until the last reward is there.
 
         Raises:
             RewardError: a reward failed where that is not allowed.
-            WeightsError: the decoder has made pixels that are no numbers.
+            GuardStop: the samples have exploded.
+            ReplayMismatch: the update would see other log-probabilities.
+            WeightsError: the decoder has made pixels that are not finite.
         """
-        start, settings = time.perf_counter(), self.settings
+        sampler = self.samplers[hand.size]
         prompts = self.pool.prompts.select(hand.prompt_id.tolist())
-        group = torch.arange(len(prompts)).repeat_interleave(settings.group_size)
-        overlaps = settings.overlap and 0 < settings.micro_batch < len(group)
+        group = torch.arange(len(prompts)).repeat_interleave(self.group_size)
+        overlaps = self.overlap and 0 < sampler.micro_batch < len(group)
         pictures: list[Tensor] = []
-        # Whatever stops the rollout, calls of rewards that are on their way are not waited for.
+        # Whatever stops the rollout, nothing waits for calls of rewards that are under way.
         asked = prompts.select(group.tolist())
-        with self.scorer.begin(asked, group, part_size=overlaps * settings.micro_batch) as scoring:
+        with self.scorer.begin(asked, group, part_size=overlaps * sampler.micro_batch) as scoring:
 
             def score_rows(trajectory: Trajectory, rows: slice) -> None:
                 scoring.add(self._decoded(trajectory, rows, prompts, pictures))
 
-            trajectory = rollout(
-                self.forward,
-                self.pool.condition[hand.prompt_id].to(self.device),
-                group,
-                transitions=settings.transitions,
-                latent_shape=settings.latent_shape,
-                seed=self.seed,
-                step=step,
-                micro_batch=settings.micro_batch,
-                storage_dtype=settings.storage_dtype,
-                reduction=self.reduction,
-                reference=self.reference,
-                device=self.device,
-                finished=score_rows if overlaps else None,
-            )
-            check(trajectory)
-            rolled = time.perf_counter()
-            if not overlaps:
-                rows = batches(len(trajectory), settings.micro_batch)
-                decoded = [self._decoded(trajectory, r, prompts, pictures) for r in rows]
-                scoring.add(torch.cat(decoded))
-            try:
-                scores = scoring.result()
-            except RewardError:
-                blame(trajectory)
-                raise
-        reward_seconds = time.perf_counter() - rolled
-        return Collected(trajectory, scores, rolled - start, reward_seconds, torch.cat(pictures))
+            with clock("rollout"):
+                condition = self.pool.condition[hand.prompt_id].to(sampler.device)
+                trajectory = sampler.rollout(
+                    condition, group, step=step, finished=score_rows if overlaps else None
+                )
+                self.inspector.check(trajectory, sampler, step=step)
+            with clock("reward"):
+                if not overlaps:
+                    rows = batches(len(trajectory), sampler.micro_batch)
+                    decoded = [self._decoded(trajectory, r, prompts, pictures) for r in rows]
+                    scoring.add(torch.cat(decoded))
+                try:
+                    scores = scoring.result()
+                except RewardError:
+                    self.inspector.blame(trajectory, step=step)
+                    raise
+        few = torch.cat(pictures)
+        shown = as_shown(step + 1, "rollout", prompts.text[: len(few)], few)
+        return Collected(trajectory, scores, shown)
 
     def _decoded(
         self, trajectory: Trajectory, rows: slice, prompts: Prompts, pictures: list[Tensor]
     ) -> Tensor:
-        """Pixels of some samples; the few that are shown are added to ``pictures``, small."""
-        media, size = self._decode(trajectory, rows, prompts), self.settings.group_size
+        """Decode some samples, and add small pictures of the few that are shown."""
+        media, size = self._decode(trajectory, rows, prompts), self.group_size
         first = [row - rows.start for row in range(0, SHOWN * size, size)]
         if few := [row for row in first if 0 <= row < len(media)]:
             pictures.append(small_pictures(media[few]))
@@ -168,10 +136,11 @@ class Collector:
 
     @torch.no_grad()
     def _decode(self, trajectory: Trajectory, rows: slice, prompts: Prompts) -> Tensor:
-        """Pixels of some samples; on the CPU, since an iteration's may be more than its latents."""
+        """Decode some samples to the CPU: pixels may take more memory than latents."""
+        model = self.samplers[0].forward.model  # which sizes share
         condition = trajectory.condition[trajectory.group[rows]]
         return decode_samples(
-            self.forward.model,
+            model,
             trajectory.final[rows].float(),
             condition,
             name=lambda row: (

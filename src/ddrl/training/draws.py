@@ -49,12 +49,12 @@ class DataDraws:
 
         Args:
             anchor: M clean samples.
-            objective: says how times are drawn, and how many texts are dropped.
-            times: the sampler's grid.
-            trained: trained steps.
-            seed: of the run.
-            step: the iteration.
-            num_anchors: anchors of the whole iteration; sample ids are below it.
+            objective: the loss: the law of the times and the share of dropped texts.
+            times: the sampler's grid, shape (K + 1,).
+            trained: numbers of the trained steps.
+            seed: seed of the run.
+            step: number of the iteration.
+            num_anchors: number of anchors in the whole iteration, above all sample ids.
             device: where the model is.
         """
         num_rows = len(trained) if objective.data_per_step == "all" else 1
@@ -87,12 +87,12 @@ class DataDraws:
         )
 
     def noise(self, rows: slice, columns: slice) -> Tensor:
-        """Noise of these rows' next columns, shape (columns * rows, ...), step-major."""
+        """Draw the noise of these rows' next columns, shape (columns * rows, ...), step-major."""
         pin = self._device.type == "cuda"
         drawn = self._noise.draw(rows, columns, pin_memory=pin)
         return step_major(drawn.to(self._device, non_blocking=pin))
 
 
 def step_major(x: Tensor) -> Tensor:
-    """(samples, steps, ...) to (steps * samples, ...)."""
+    """Flatten (samples, steps, ...) to (steps * samples, ...)."""
     return x.transpose(0, 1).flatten(0, 1)

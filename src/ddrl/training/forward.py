@@ -19,7 +19,7 @@ class Forward:
     Attributes:
         model: the model.
         guidance: w of v = v_empty + w (v_condition - v_empty), in rollout and policy term alike;
-            1 is off, and costs nothing. The data term never uses guidance.
+            1 is off and costs nothing. The data term never uses guidance.
         autocast: dtype of the matrix products, or None for float32 throughout.
     """
 
@@ -29,22 +29,22 @@ class Forward:
 
     @cached_property
     def empty(self) -> Condition:
-        """The unconditional condition, one row: encoded once, where the model then is."""
+        """The encoded empty text, one row; encoded once, on the model's device at that time."""
         with torch.no_grad():
             return self.model.encode([""])
 
     def plain(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
-        """The velocity without guidance, float32, shape of ``x_t``."""
+        """Return the velocity without guidance, float32, shape of ``x_t``."""
         if self.autocast is None:
             return self.model.predict(x_t.float(), t, condition).float()
         with torch.autocast(x_t.device.type, dtype=self.autocast):
             return self.model.predict(x_t.float(), t, condition).float()
 
     def __call__(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
-        """The policy's velocity, float32, shape of ``x_t``.
+        """Return the policy's velocity, float32, shape of ``x_t``.
 
-        The unconditional branch is never in the autograd graph: it halves the memory, and the
-        guided policy is trained through its conditional branch.
+        The unconditional branch is never in the autograd graph, which halves the memory: the guided
+        policy is trained through its conditional branch.
         """
         velocity = self.plain(x_t, t, condition)
         if self.guidance == 1.0:

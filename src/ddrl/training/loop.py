@@ -3,10 +3,10 @@
 A step is recorded in this order, so that a kill or a failure between any two lines costs work at
 most, and a run that is resumed ends with the weights, rows and audits of one that nothing stopped:
 
-    1. the iteration, which touches weights after all of its rewards are there
+    1. the iteration; it touches weights only after all of its rewards are there
     2. its row in the metrics; the guard checks it
     3. its audit where one is due and training waits for it; a row of the same step; the guard
-    4. a checkpoint where one is due, whose notes say which step was audited last
+    4. a checkpoint where one is due; its notes say which step was audited last
     5. its audit where one is due and training goes on; when that is done a row of the same step,
        the guard, and the checkpoint's notes; the next checkpoint waits for this
 
@@ -52,40 +52,40 @@ def train(
     """Iterate until ``num_steps`` iterations are finished.
 
     Args:
-        trainer: what to run; it may have been restored.
-        num_steps: iterations in all, those before a resume included.
+        trainer: the trainer to run; it may have been restored.
+        num_steps: iterations in all, including those before a resume.
         sinks: take the metrics of every iteration, and those of audits as rows of their own.
         checkpoints: where to save; also at the end, when asked to stop, and when a reward fails.
         checkpoint_every: iterations between checkpoints; 0 is at the end only.
-        recipe: stored in checkpoints.
-        notes: stored in checkpoints, as JSON.
-        on_step: called after each iteration.
-        should_stop: asked after each iteration.
+        recipe: recipe that checkpoints store, as TOML.
+        notes: notes that checkpoints store, as JSON.
+        on_step: called after each iteration with its number and metrics.
+        should_stop: asked after each iteration; true saves and returns.
 
     Returns:
-        Whether all iterations were finished (false: it was asked to stop).
+        True where all iterations are finished, false where it was asked to stop.
 
     Raises:
         GuardStop: the run went wrong; the iteration at fault is not saved.
         RewardError: a reward failed where that is not allowed; the iterations before are saved.
         CheckpointError: a checkpoint can't be written.
-        UsageError: audits beside training have no checkpoints to audit.
+        UsageError: audits in another process have no checkpoints to audit.
     """
-    auditor = trainer.auditor
+    watch = trainer.watch
     book = _Book(trainer, sinks, checkpoints, recipe, dict(notes or {}), trainer.step)
-    with auditing(auditor, checkpoints=checkpoints), book.keeping():
+    with auditing(watch.auditor, checkpoints=checkpoints), book.keeping():
         book.make_up()
         while trainer.step < num_steps:
             metrics = trainer.iteration()
             book.write(metrics, step=trainer.step)
-            trainer.guard.check(metrics, step=trainer.step)
+            watch.guard.check(metrics, step=trainer.step)
             found = {**book.audit(), **book.take(wait=False)}
             if on_step is not None:
                 on_step(trainer.step, {**metrics, **found})
             stop = should_stop()
             due = checkpoint_every and trainer.step % checkpoint_every == 0
-            audited = auditor is not None and trainer.step % auditor.every == 0
-            best = trainer.audits.is_best and trainer.audits.step == trainer.step
+            audited = watch.auditor is not None and watch.is_due(trainer.step)
+            best = watch.audits.is_best and watch.audits.step == trainer.step
             if due or stop or best or audited or trainer.step == num_steps:
                 book.save()
                 if audited and not stop:
@@ -102,7 +102,7 @@ class _Book:
 
     Attributes:
         saved: the step of the newest checkpoint.
-        begun: the step of a checkpoint whose audit beside training is not recorded yet; or 0.
+        begun: the step whose checkpoint is being audited while training goes on; or 0.
     """
 
     trainer: Trainer
@@ -125,43 +125,42 @@ class _Book:
 
     def make_up(self) -> None:
         """Audit the checkpoint that was resumed from, if it still has to be."""
-        auditor, step = self.trainer.auditor, self.trainer.step
         self.audit(is_saved=True)
-        if auditor is not None and self.trainer.audits.is_due(step, auditor.every):
+        watch = self.trainer.watch
+        if watch.auditor is not None and watch.is_due(self.trainer.step):
             self.begin()
 
     def audit(self, *, is_saved: bool = False) -> Mapping[str, float]:
         """Audit the weights as they are, where that is due, while training waits."""
         trainer = self.trainer
-        if trainer.monitor is None:
-            return {}
-        if not trainer.audits.is_due(trainer.step, trainer.monitor_every):
+        if trainer.watch.monitor is None or not trainer.watch.is_due(trainer.step):
             return {}
         return self._record(trainer.audit(), is_saved=is_saved)
 
     def begin(self) -> None:
-        """Begin to audit the newest checkpoint beside training."""
-        assert self.trainer.auditor is not None
+        """Begin to audit the newest checkpoint while training goes on."""
+        auditor = self.trainer.watch.auditor
+        assert auditor is not None
         self.begun = self.trainer.step
-        self.trainer.auditor.begin(self.begun)
+        auditor.begin(self.begun)
 
     def take(self, *, wait: bool) -> Mapping[str, float]:
-        """Record the audit beside training that is done; empty where none is."""
-        auditor = self.trainer.auditor
+        """Record the audit that was begun, once it is done; empty where none is."""
+        auditor = self.trainer.watch.auditor
         audit = None if auditor is None else auditor.collect(wait=wait)
         return {} if audit is None else self._record(audit, is_saved=True)
 
     def _record(self, audit: Audit, *, is_saved: bool) -> Mapping[str, float]:
         """Write an audit's row, have the guard look at it, and note it in its checkpoint."""
-        trainer = self.trainer
-        record, metrics = trainer.audits.after(audit), dict(audit.metrics)
+        watch = self.trainer.watch
+        record, metrics = watch.audits.after(audit), dict(audit.metrics)
         if "audit/hacked" in metrics:
             metrics["audit/best"] = float(record.is_best)
         self.write(metrics, step=audit.step)
-        self.show(audit.shown or trainer.shown, sentence=audit.sentence, step=audit.step)
-        trainer.guard.check(metrics, step=audit.step)
-        trainer.guard.check_audits(record, audit.sentence)
-        trainer.audits = record
+        self.show(audit.shown or self.trainer.shown, sentence=audit.sentence, step=audit.step)
+        watch.guard.check(metrics, step=audit.step)
+        watch.guard.check_audits(record, audit.sentence)
+        watch.audits = record
         if is_saved and self.checkpoints is not None:
             self.checkpoints.annotate(audit.step, record.notes())
         self.begun = 0
@@ -173,7 +172,7 @@ class _Book:
             return
         self.take(wait=True)
         save(self.trainer, self.checkpoints, recipe=self.recipe, notes=self.notes)
-        if self.trainer.monitor is None and self.trainer.auditor is None:
+        if self.trainer.watch.monitor is None and self.trainer.watch.auditor is None:
             self.show(self.trainer.shown, sentence="", step=self.trainer.step)
         self.saved = self.trainer.step
 
@@ -206,34 +205,34 @@ def save(
     """Write a checkpoint of everything that the next iteration depends on.
 
     Args:
-        trainer: whose.
-        checkpoints: where.
-        recipe: stored with it.
-        notes: stored with it, beside what is known of the audits.
+        trainer: the trainer to save.
+        checkpoints: the folder to save it to.
+        recipe: recipe to store with it, as TOML.
+        notes: notes to store with it; the record of the audits is added.
 
     Raises:
         CheckpointError: it can't be written.
         GuardStop: a weight is not finite, so that nothing could go on from it.
     """
-    network = trainer.forward.model.transformer
+    network, learner, watch = trainer.forward.model.transformer, trainer.learner, trainer.watch
     trainable = {n: p for n, p in network.named_parameters() if p.requires_grad}
     _check_finite(trainable, step=trainer.step)
     state: dict[str, Any] = {
         # The position in the data, too: what is dealt is a function of the step.
         "step": trainer.step,
-        "optimizer": trainer.optimizer.state_dict(),
-        "scheduler": trainer.scheduler.state_dict(),
+        "optimizer": learner.optimizer.state_dict(),
+        "scheduler": learner.scheduler.state_dict(),
         # All of ddrl's own randomness is named; this is for rewards and models that use
         # the global generator.
         "torch_rng": torch.get_rng_state(),
-        "budget": None if trainer.budget is None else trainer.budget.state_dict(),
+        "budget": None if watch.budget is None else watch.budget.state_dict(),
     }
     return checkpoints.save(
         step=trainer.step,
-        tensors={"model": trainable, "ema": trainer.ema.state_dict()},
+        tensors={"model": trainable, "ema": learner.ema.state_dict()},
         state=state,
         recipe=recipe,
-        notes={**(notes or {}), **trainer.audits.notes()},
+        notes={**(notes or {}), **watch.audits.notes()},
     )
 
 
@@ -256,21 +255,22 @@ def _check_finite(weights: Mapping[str, Tensor], *, step: int) -> None:
 def restore(trainer: Trainer, checkpoint: Checkpoint) -> None:
     """Continue from a checkpoint as if the run had never stopped.
 
-    Bitwise on a CPU, on the same machine with the same versions and as many threads: elsewhere
-    sums are taken in another order, and the last bits differ.
+    The results are bitwise the same on a CPU of the same machine with the same versions and as
+    many threads. Elsewhere sums are taken in another order, and the last bits differ.
 
     Raises:
         CheckpointError: it is of another network, or can't be read.
     """
+    learner, watch = trainer.learner, trainer.watch
     load_weights(trainer.forward.model.transformer, checkpoint.tensors("model"))
-    trainer.ema.load_state_dict(checkpoint.tensors("ema"))
+    learner.ema.load_state_dict(checkpoint.tensors("ema"))
     state = checkpoint.state()
-    trainer.optimizer.load_state_dict(state["optimizer"])
-    trainer.scheduler.load_state_dict(state["scheduler"])
-    trainer.ema.num_updates = trainer.scheduler.last_epoch  # both take a step with the optimizer
+    learner.optimizer.load_state_dict(state["optimizer"])
+    learner.scheduler.load_state_dict(state["scheduler"])
+    learner.ema.num_updates = learner.scheduler.last_epoch  # both count optimizer steps
     torch.set_rng_state(state["torch_rng"])
-    if trainer.budget is not None:
-        trainer.budget.load_state_dict(state.get("budget") or {})
-        trainer.set_beta(trainer.budget.beta)
+    if watch.budget is not None:
+        watch.budget.load_state_dict(state.get("budget") or {})
+        learner.set_beta(watch.budget.beta)
     trainer.step = int(state["step"])
-    trainer.audits = AuditRecord.of(checkpoint)
+    watch.audits = AuditRecord.of(checkpoint)

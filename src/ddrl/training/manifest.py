@@ -1,4 +1,4 @@
-"""What a checkpoint is: the name of its folder, its manifest, its files."""
+"""The parts of a checkpoint: the name of its folder, its manifest, its files."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _NAME = re.compile(r"step-([0-9]{8}|[1-9][0-9]{8,})")
 
 
 def step_of(path: Path) -> int | None:
-    """The step that a checkpoint's folder is named after; None for any other name."""
+    """Return the step in the name of a checkpoint's folder; None for any other name."""
     name = _NAME.fullmatch(path.name)
     return int(name[1]) if name else None
 
@@ -34,10 +34,10 @@ class Checkpoint:
     """A whole checkpoint on disk.
 
     Attributes:
-        folder: where it is.
+        folder: folder of its files.
         step: iterations finished when it was written.
-        recipe: the recipe it was made with, as TOML.
-        notes: what else is known about it, as JSON.
+        recipe: recipe that it was made with, as TOML.
+        notes: notes stored with it, as JSON.
     """
 
     folder: Path
@@ -74,7 +74,7 @@ class Checkpoint:
 
 
 def write_manifest(folder: Path, checkpoint: Checkpoint) -> None:
-    """Write what a checkpoint is, with a hash of every file that its folder holds."""
+    """Write the manifest of a checkpoint, with a hash of every file in its folder."""
     files = {}
     for path in sorted(folder.iterdir()):
         with path.open("rb") as file:

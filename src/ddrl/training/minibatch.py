@@ -1,4 +1,4 @@
-"""What one optimizer step learns from, and how a rollout is split into several."""
+"""The samples and data of one optimizer step, and the split of a rollout into several."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from ddrl.records import Advantages, Anchor, Trajectory
 
 @dataclass(frozen=True)
 class Minibatch:
-    """What one optimizer step learns from.
+    """The samples and data of one optimizer step.
 
     Attributes:
-        trajectory: rollouts, or None where there is no policy term.
-        advantages: of the rollouts, or None likewise.
-        anchor: data, or None where there is no data term.
-        index: which of the rollout's updates this is.
+        trajectory: rollouts; None where there is no policy term.
+        advantages: advantages of the rollouts; None where there are no rollouts.
+        anchor: data; None where there is no data term.
+        num_anchors: number of anchors in the whole iteration; None: all are here.
         correction: see :meth:`ddrl.training.update.Gradient.return_correction`.
     """
 
-    trajectory: Trajectory | None
-    advantages: Advantages | None
-    anchor: Anchor | None
-    index: int = 0
+    trajectory: Trajectory | None = None
+    advantages: Advantages | None = None
+    anchor: Anchor | None = None
+    num_anchors: int | None = None
     correction: Tensor | None = None
 
 
@@ -34,6 +34,7 @@ def split(batch: Minibatch, num_updates: int) -> list[Minibatch]:
     Rows of a group are consecutive, so every num_updates-th row goes to one update. Advantages
     and corrections keep the statistics of the whole groups.
     """
+    num_anchors = None if batch.anchor is None else len(batch.anchor)
     parts = []
     for index in range(num_updates):
         rows = slice(index, None, num_updates)
@@ -42,7 +43,7 @@ def split(batch: Minibatch, num_updates: int) -> list[Minibatch]:
                 None if batch.trajectory is None else batch.trajectory.select(rows),
                 None if batch.advantages is None else batch.advantages.select(rows),
                 None if batch.anchor is None else batch.anchor.select(rows),
-                index,
+                num_anchors,
                 None if batch.correction is None else batch.correction[rows],
             )
         )

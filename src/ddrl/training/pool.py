@@ -1,4 +1,4 @@
-"""Prompts and data that iterations are dealt from."""
+"""The prompts and data of a run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Pool:
     Attributes:
         prompts: every prompt, in the order of its id; a text may be there twice, with other first
             frames.
-        condition: their encodings, one row per prompt.
+        condition: encoded prompts, one row per prompt.
         x0: clean latents of the data, shape (N, ...).
         caption_id: the prompt of each latent, shape (N,), on the CPU.
     """

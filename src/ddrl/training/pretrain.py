@@ -1,4 +1,4 @@
-"""Plain flow matching from nothing, for the embedded models."""
+"""Trains the embedded models from random weights, with plain flow matching."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ Complete = Callable[[Condition, Tensor], Condition]
 
 @dataclass(frozen=True)
 class PretrainSettings:
-    """How the base is made.
+    """Settings of the training of a base.
 
     Attributes:
         steps: optimizer steps.
         batch_size: samples per step.
-        learning_rate: peak, with a warm-up and a cosine to 0.
-        label_noise: share of captions replaced by random ones, so that RL has something to do.
-        condition_dropout: share of captions dropped.
+        learning_rate: peak of the rate, between a warm-up and a cosine to 0.
+        label_noise: share of captions to replace by random ones, so that RL has something to do.
+        condition_dropout: share of captions to drop.
         ema: decay of the averaged weights, which become the base.
-        seed: of batches and noise.
+        seed: seed of batches and noise.
     """
 
     steps: int = 3000
@@ -54,12 +54,12 @@ def pretrain(
     """Train with the velocity loss at uniform times; the averaged weights are left in the model.
 
     Args:
-        model: trained in place, on the device where it is.
+        model: model to train in place, on the device where it is.
         x0: clean latents, shape (N, ...).
         condition: one row per caption.
         caption_id: the caption of each latent, shape (N,).
-        settings: how.
-        complete: adds to a condition what belongs to the latents at these rows (first frames).
+        settings: settings of the training.
+        complete: adds to a condition the first frames of the latents at these rows.
         progress: called with the step and its loss, now and then.
 
     Returns:
@@ -113,7 +113,7 @@ def _loss(
     rng: torch.Generator,
     complete: Complete | None,
 ) -> Tensor:
-    """The velocity loss of one batch, per dimension."""
+    """Return the velocity loss of one batch, per dimension."""
     rows = torch.randint(len(x0), (settings.batch_size,), generator=rng)
     noise = torch.randn(x0[rows].shape, generator=rng)
     t = torch.rand(len(rows), generator=rng)

@@ -1,4 +1,4 @@
-"""The sampling loop: prompts to a Trajectory, with the log-probability of every step."""
+"""Sampling: prompts to a Trajectory with the log-probability of every step, or to x0 alone."""
 
 from __future__ import annotations
 
@@ -19,111 +19,153 @@ from ddrl.training.forward import Forward
 
 
 def batches(length: int, size: int) -> Iterator[slice]:
-    """Slices of at most ``size`` (0: everything at once) that cover ``range(length)``."""
+    """Cover ``range(length)`` by slices of at most ``size`` (0: everything at once)."""
     size = size or length
     for start in range(0, length, size):
         yield slice(start, min(start + size, length))
 
 
 def rows_by_size(size_id: Tensor, size: int) -> Iterator[Tensor]:
-    """Row numbers of one size each, at most ``size`` (0: all of a size), that cover all rows.
+    """Cover all rows by row numbers of one size each, at most ``size`` (0: all of a size).
 
     Args:
-        size_id: the size of every row, shape (N,).
-        size: rows of a batch.
+        size_id: size of every row, shape (N,).
+        size: largest number of rows in a batch.
     """
     for one in sorted(set(size_id.tolist())):
         rows = (size_id == one).nonzero().flatten()
         yield from (rows[some] for some in batches(len(rows), size))
 
 
-@torch.no_grad()
-def rollout(
-    forward: Forward,
-    condition: Condition,
-    group: Tensor,
-    *,
-    transitions: Transitions,
-    latent_shape: Sequence[int],
-    seed: int,
-    step: int,
-    sample_ids: Sequence[int] | None = None,
-    micro_batch: int = 0,
-    storage_dtype: torch.dtype = torch.float32,
-    reduction: Reduction = "sum",
-    reference: Forward | None = None,
-    device: torch.device | str = "cpu",
-    finished: Callable[[Trajectory, slice], None] | None = None,
-) -> Trajectory:
-    """Sample B trajectories.
-
-    Each sample's noise is named by (seed, step, sample id), so it does not depend on the batch.
-    A new latent is rounded to ``storage_dtype`` before its log-probability is taken and before
-    the next step starts from it: what is stored is what happened.
+class Sampler:
+    """Samples trajectories of one size, and takes the log-probabilities of their steps again.
 
     Args:
         forward: the policy.
-        condition: one row per group.
-        group: the group of each sample, shape (B,).
-        transitions: the sampler's coefficients.
-        latent_shape: of one sample.
-        seed: of the run.
-        step: the iteration.
-        sample_ids: names of the samples; default 0..B-1.
+        transitions: coefficients of all K steps.
+        latent_shape: shape of one sample's latents.
+        seed: seed of the run; with step and sample number it names all noise.
+        trained: numbers of the steps to learn from; default: every step that has a density.
         micro_batch: samples per forward pass, 0 for all.
-        storage_dtype: of the stored latents.
-        reduction: of the log-probability over latent dimensions.
-        reference: also take the KL to this policy at every step, eq. (T3).
+        reduction: how log-probabilities go over the latent dimensions, as the objective has it.
+        storage_dtype: dtype of stored latents.
+        reference: policy to which :meth:`rollout` also takes the KL of every step, eq. (T3).
         device: where the model is.
-        finished: told after each micro-batch which rows are sampled; those behind are not yet.
     """
-    group = group.to(device)
-    ids = list(range(len(group))) if sample_ids is None else list(sample_ids)
-    names = torch.tensor(ids, device=device)
-    shape = (len(transitions) + 1, *latent_shape)
-    noise = sample_noise(shape, run_seed=seed, purpose="rollout", step=step, sample_ids=ids)
-    noise = noise.to(device)
-    latents = noise.to(storage_dtype, copy=True)  # all but the first are written over
-    log_prob = torch.zeros((len(group), len(transitions)), device=device)
-    reference_kl = None if reference is None else torch.zeros_like(log_prob)
-    trajectory = Trajectory(
-        latents, transitions.times, log_prob, group, names, condition, reference_kl
-    )
-    for rows in batches(len(group), micro_batch):
-        _sample_rows(trajectory, rows, noise[rows], forward, transitions, reduction, reference)
-        if finished is not None:
-            finished(trajectory, rows)
-    return trajectory
 
+    def __init__(
+        self,
+        forward: Forward,
+        transitions: Transitions,
+        *,
+        latent_shape: Sequence[int],
+        seed: int,
+        trained: Sequence[int] | None = None,
+        micro_batch: int = 0,
+        reduction: Reduction = "sum",
+        storage_dtype: torch.dtype = torch.float32,
+        reference: Forward | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.forward, self.reference = forward, reference
+        self.transitions, self.latent_shape = transitions, tuple(latent_shape)
+        with_density = transitions.stochastic.nonzero().flatten().tolist()
+        self.trained: tuple[int, ...] = tuple(with_density if trained is None else trained)
+        self.seed, self.micro_batch, self.reduction = seed, micro_batch, reduction
+        self.storage_dtype, self.device = storage_dtype, device
 
-def _sample_rows(
-    trajectory: Trajectory,
-    rows: slice,
-    noise: Tensor,
-    forward: Forward,
-    transitions: Transitions,
-    reduction: Reduction,
-    reference: Forward | None,
-) -> None:
-    """Go through all steps with some rows, and write them into the trajectory."""
-    latents, device = trajectory.latents, trajectory.latents.device
-    size = rows.stop - rows.start
-    condition = trajectory.condition[trajectory.group[rows]]
-    times = transitions.times.float().to(device)
-    kl_weight = transitions.kl_weight.float().to(device)
-    for k in range(len(transitions)):
-        x_t = latents[rows, k].float()
-        t = times[k].expand(size)
-        velocity = forward(x_t, t, condition)
-        coefficients = transitions.step(torch.full((size,), k), device=device)
-        x_s = step_sample(coefficients, x_t, velocity, noise[:, k + 1])
-        latents[rows, k + 1] = x_s.to(latents.dtype)
-        trajectory.log_prob[rows, k] = step_log_prob(
-            coefficients, latents[rows, k + 1], x_t, velocity, reduction=reduction
-        )
-        if reference is not None and trajectory.reference_kl is not None:
-            error = velocity_error(velocity, reference(x_t, t, condition), reduction=reduction)
-            trajectory.reference_kl[rows, k] = kl_weight[k] * error
+    @torch.no_grad()
+    def rollout(
+        self,
+        condition: Condition,
+        group: Tensor,
+        *,
+        step: int,
+        sample_ids: Sequence[int] | None = None,
+        finished: Callable[[Trajectory, slice], None] | None = None,
+    ) -> Trajectory:
+        """Sample B trajectories.
+
+        Each sample's noise is named by (seed, step, sample id), so it does not depend on the
+        batch. A new latent is rounded to ``storage_dtype`` before its log-probability is taken and
+        before the next step starts from it: what is stored is what happened.
+
+        Args:
+            condition: encoded prompts, one row per group.
+            group: group of each sample, shape (B,).
+            step: number of the iteration.
+            sample_ids: numbers that name the samples; default 0..B-1.
+            finished: called after each micro-batch with its rows; later rows are not sampled yet.
+        """
+        group, steps = group.to(self.device), self.transitions
+        ids = list(range(len(group))) if sample_ids is None else list(sample_ids)
+        names = torch.tensor(ids, device=self.device)
+        shape = (len(steps) + 1, *self.latent_shape)
+        noise = sample_noise(
+            shape, run_seed=self.seed, purpose="rollout", step=step, sample_ids=ids
+        ).to(self.device)
+        latents = noise.to(self.storage_dtype, copy=True)  # all but the first are written over
+        log_prob = torch.zeros((len(group), len(steps)), device=self.device)
+        kl = None if self.reference is None else torch.zeros_like(log_prob)
+        trajectory = Trajectory(latents, steps.times, log_prob, group, names, condition, kl)
+        for rows in batches(len(group), self.micro_batch):
+            self._sample_rows(trajectory, rows, noise[rows])
+            if finished is not None:
+                finished(trajectory, rows)
+        return trajectory
+
+    def _sample_rows(self, trajectory: Trajectory, rows: slice, noise: Tensor) -> None:
+        """Go through all steps with some rows, and write them into the trajectory."""
+        latents, transitions, size = trajectory.latents, self.transitions, rows.stop - rows.start
+        condition = trajectory.condition[trajectory.group[rows]]
+        times = transitions.times.float().to(self.device)
+        kl_weight = transitions.kl_weight.float().to(self.device)
+        for k in range(len(transitions)):
+            x_t = latents[rows, k].float()
+            t = times[k].expand(size)
+            velocity = self.forward(x_t, t, condition)
+            coefficients = transitions.step(torch.full((size,), k), device=self.device)
+            x_s = step_sample(coefficients, x_t, velocity, noise[:, k + 1])
+            latents[rows, k + 1] = x_s.to(latents.dtype)
+            trajectory.log_prob[rows, k] = step_log_prob(
+                coefficients, latents[rows, k + 1], x_t, velocity, reduction=self.reduction
+            )
+            if self.reference is not None and trajectory.reference_kl is not None:
+                other = self.reference(x_t, t, condition)
+                error = velocity_error(velocity, other, reduction=self.reduction)
+                trajectory.reference_kl[rows, k] = kl_weight[k] * error
+
+    @torch.no_grad()
+    def replay(self, trajectory: Trajectory, *, steps: Sequence[int] | None = None) -> Tensor:
+        """Take the log-probabilities of stored steps again, as the update does.
+
+        On untouched weights the ratio to the stored ones is 1: exactly in the same micro-batches,
+        and up to the summation order of matrix products in others.
+
+        Args:
+            trajectory: B rollouts.
+            steps: numbers of the steps; default: the trained ones.
+
+        Returns:
+            log p of these steps, shape (B, len(steps)).
+        """
+        steps = self.trained if steps is None else steps
+        times = self.transitions.times.float().to(self.device)
+        result = torch.empty((len(trajectory), len(steps)), device=self.device)
+        for rows in batches(len(trajectory), self.micro_batch):
+            condition = trajectory.condition[trajectory.group[rows]]
+            size = rows.stop - rows.start
+            for column, k in enumerate(steps):
+                x_t = trajectory.latents[rows, k].float()
+                velocity = self.forward(x_t, times[k].expand(size), condition)
+                result[rows, column] = step_log_prob(
+                    self.transitions.step(torch.full((size,), k), device=self.device),
+                    trajectory.latents[rows, k + 1],
+                    x_t,
+                    velocity,
+                    reduction=self.reduction,
+                )
+        return result
 
 
 @torch.no_grad()
@@ -139,10 +181,10 @@ def sample_ode(
     """Sample deterministically, for evaluation.
 
     Args:
-        velocity: a :class:`Forward`, usually.
-        condition: one row per sample.
-        noise: the latents at times[0], shape (B, ...).
-        times: descending to 0.
+        velocity: velocity of (x_t, t, condition), usually a :class:`Forward`.
+        condition: encoded prompts, one row per sample.
+        noise: latents at times[0], shape (B, ...).
+        times: times, descending to 0, shape (K + 1,).
         solver: see :func:`ddrl.diffusion.solvers.solve`.
         micro_batch: samples per forward pass, 0 for all.
 
@@ -160,43 +202,6 @@ def sample_ode(
     return torch.cat(done)
 
 
-@torch.no_grad()
-def replay(
-    forward: Forward,
-    trajectory: Trajectory,
-    *,
-    transitions: Transitions,
-    steps: Sequence[int],
-    micro_batch: int = 0,
-    reduction: Reduction = "sum",
-) -> Tensor:
-    """Take the log-probabilities of stored steps again, as the update does.
-
-    On untouched weights the ratio to the stored ones is 1: exactly in the same micro-batches, and
-    up to the summation order of matrix products in others.
-
-    Returns:
-        log p of the chosen steps, shape (B, len(steps)).
-    """
-    device = trajectory.latents.device
-    times = transitions.times.float().to(device)
-    result = torch.empty((len(trajectory), len(steps)), device=device)
-    for rows in batches(len(trajectory), micro_batch):
-        condition = trajectory.condition[trajectory.group[rows]]
-        size = rows.stop - rows.start
-        for column, k in enumerate(steps):
-            x_t = trajectory.latents[rows, k].float()
-            velocity = forward(x_t, times[k].expand(size), condition)
-            result[rows, column] = step_log_prob(
-                transitions.step(torch.full((size,), k), device=device),
-                trajectory.latents[rows, k + 1],
-                x_t,
-                velocity,
-                reduction=reduction,
-            )
-    return result
-
-
 def decode_samples(
     model: DiffusionModel,
     latents: Tensor,
@@ -204,18 +209,18 @@ def decode_samples(
     *,
     name: Callable[[int], str],
 ) -> Tensor:
-    """Pixels of samples, on the CPU, before anything judges them.
+    """Decode samples to pixels on the CPU, and check the pixels.
 
-    Samples whose latents are not finite are left to the guard: they are the policy's.
+    Samples whose latents are not finite are the policy's fault, and are left to the guard.
 
     Args:
-        model: whose decoder.
-        latents: shape (B, ...).
-        condition: of the samples.
-        name: what to call a sample, by its row.
+        model: model with the decoder.
+        latents: finished latents, shape (B, ...).
+        condition: conditions of the samples, length B.
+        name: returns the words for the sample of a row.
 
     Raises:
-        WeightsError: finite latents became pixels that are not.
+        WeightsError: finite latents became pixels that are not finite.
     """
     pixels = model.decode(latents, condition).cpu()
     # Pixels are in [0, 1], so that only what is no number makes a sum that isn't; the CPU has them.

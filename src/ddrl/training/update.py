@@ -1,4 +1,4 @@
-"""One optimizer step from a Trajectory, Advantages and an Anchor: eq. (L1)."""
+"""The gradient of eq. (L1), from a Trajectory, Advantages and an Anchor."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ddrl.diffusion.transition import Transitions, step_log_prob
+from ddrl.diffusion.schedule import select_steps
+from ddrl.diffusion.transition import step_log_prob
+from ddrl.errors import UsageError
 from ddrl.objective.loss import Objective, effective_beta, step_weights
 from ddrl.objective.policy import (
     clipped_ratio_loss,
@@ -20,61 +22,65 @@ from ddrl.objective.regularizer import velocity_error
 from ddrl.records import Advantages, Anchor, Condition, Trajectory
 from ddrl.training.draws import DataDraws, step_major
 from ddrl.training.forward import Forward
-from ddrl.training.rollout import batches
+from ddrl.training.rollout import Sampler, batches
 
 
 class Gradient:
     """Accumulates the gradient of eq. (L1) in passes of bounded size.
 
     The unit of work is a (sample, step) pair. Passes go step by step over the same micro-batches
-    as the rollout, so that a fresh rollout is replayed exactly; ``steps_per_pass`` folds several
-    steps into one pass where the model is small and calls are what costs.
+    as the rollout, so a fresh rollout is replayed exactly. ``steps_per_pass`` folds several steps
+    into one pass, for small models whose calls cost more than their computation.
 
     Args:
-        forward: the policy.
-        objective: the loss.
-        transitions: the rollout's.
-        trained: trained steps.
-        seed: of the run; names the data term's noise, times and text dropout.
-        micro_batch: samples per pass, 0 for all.
-        steps_per_pass: steps folded into one pass.
+        sampler: sampler of the rollouts; it has the policy, the trained steps and micro-batches.
+        objective: the loss; its ``reduction`` is the sampler's.
+        steps_per_pass: number of steps folded into one pass.
         reference: the frozen start, for the reference regularizer and for teacher targets.
-        device: where the model is.
+
+    Attributes:
+        beta: strength of the regularizer now.
+
+    Raises:
+        UsageError: sampler and objective reduce log-probabilities in two ways, or a step that is
+            to be trained has no density.
     """
 
     def __init__(
         self,
-        forward: Forward,
-        *,
+        sampler: Sampler,
         objective: Objective,
-        transitions: Transitions,
-        trained: tuple[int, ...],
-        seed: int,
-        micro_batch: int = 0,
+        *,
         steps_per_pass: int = 1,
         reference: Forward | None = None,
-        device: torch.device | str = "cpu",
     ) -> None:
-        self.forward, self.objective, self.reference = forward, objective, reference
-        self.transitions, self.trained = transitions, trained
-        self._seed, self._device = seed, device
-        self._micro_batch, self._steps_per_pass = micro_batch, steps_per_pass
-        kl_weight = transitions.kl_weight
-        omega = step_weights(kl_weight, trained, name=objective.step_weight)
-        self._omega = omega.float().to(device)
-        self._kl_weight = kl_weight.float().to(device)
+        if sampler.reduction != objective.reduction:
+            raise UsageError(
+                f"The sampler takes the {sampler.reduction} of a log-probability over dimensions, "
+                f"and the objective the {objective.reduction}.",
+                hint="pass Sampler(..., reduction=objective.reduction)",
+            )
+        self.sampler, self.objective, self.reference = sampler, objective, reference
+        self.forward, self.transitions = sampler.forward, sampler.transitions
+        allowed = self.transitions.stochastic.tolist()
+        self.trained = select_steps(sampler.trained or "all", allowed)
+        self._device, self.steps_per_pass = sampler.device, steps_per_pass
+        kl_weight = self.transitions.kl_weight
+        omega = step_weights(kl_weight, self.trained, name=objective.step_weight)
+        self._omega = omega.float().to(self._device)
+        self._kl_weight = kl_weight.float().to(self._device)
         self._unit_weight = omega * kl_weight
-        self._times = transitions.times.float().to(device)
+        self._times = self.transitions.times.float().to(self._device)
         self.set_beta(objective.beta)
 
     def set_beta(self, beta: float) -> None:
-        """Give the regularizer another strength than the objective's, from now on."""
+        """Replace the objective's strength of the regularizer from now on."""
         self.beta = beta
         self._regularizer_weight = (beta * self._unit_weight).float().to(self._device)
 
     @property
     def effective_beta(self) -> float:
-        """Strength of the regularizer by its gradient beside the policy term's."""
+        """Strength of the regularizer by its gradient, relative to the policy term's."""
         return effective_beta(self.objective, beta=self.beta, guidance=self.forward.guidance)
 
     def policy(
@@ -88,9 +94,9 @@ class Gradient:
 
         Args:
             trajectory: B rollouts.
-            advantages: of them.
-            correction: what :meth:`return_correction` gave for the whole groups, where these are
-                only a part of them. Default: taken over these rollouts.
+            advantages: advantages of the rollouts.
+            correction: result of :meth:`return_correction` for the whole groups, where these
+                rollouts are only a part of them. Default: taken over these rollouts.
 
         Returns:
             Metrics, as tensors that nothing has waited for.
@@ -101,9 +107,9 @@ class Gradient:
         advantage = advantages.value.to(self._device)[:, None].expand(-1, len(self.transitions))
         if correction is not None:
             advantage = advantage + correction
-        rows_of = list(batches(len(trajectory), self._micro_batch))
+        rows_of = list(batches(len(trajectory), self.sampler.micro_batch))
         parts: list[dict[str, Tensor]] = []
-        for steps in _chunks(self.trained, self._steps_per_pass):
+        for steps in _chunks(self.trained, self.steps_per_pass):
             for rows in rows_of:
                 loss, metrics = self._policy_pass(trajectory, advantage, advantages, rows, steps)
                 torch.autograd.backward(loss.sum() / count)
@@ -121,8 +127,8 @@ class Gradient:
     def return_correction(self, trajectory: Trajectory, advantages: Advantages) -> Tensor | None:
         """Charge each step for the KL still to come, against the group's mean: shape (B, K).
 
-        None where the objective does not. Take it over whole groups, before they are split: the
-        mean of one sample is that sample, and nothing would be charged.
+        The result is None where the objective charges nothing. Take it over whole groups, before
+        they are split: the mean of one sample is that sample, and nothing would be charged.
         """
         if not self.objective.kl_in_return:
             return None
@@ -146,7 +152,7 @@ class Gradient:
         rows: slice,
         steps: Sequence[int],
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss of each (step, sample) pair of one pass, and sums of its metrics."""
+        """Return the loss of each (step, sample) pair of one pass, and sums of its metrics."""
         objective = self.objective
         size = rows.stop - rows.start
         index = torch.tensor(steps).repeat_interleave(size)
@@ -189,17 +195,19 @@ class Gradient:
             metrics["reference_kl"] = (self._kl_weight[index] * error.detach() * keep).sum()
         return loss * keep, metrics
 
-    def data(self, anchor: Anchor, *, step: int, num_anchors: int) -> dict[str, Tensor]:
+    def data(
+        self, anchor: Anchor, *, step: int, num_anchors: int | None = None
+    ) -> dict[str, Tensor]:
         """Add the data term's gradient, eq. (T4).
 
         Its target is the data's velocity (P2), or with ``data_target="teacher"`` the velocity of
-        the frozen start at the same noised data: that holds the policy to its start where the data
-        are, and leaves few-step models, whose velocity is not that of any data, what they are.
+        the frozen start at the same noised data. A teacher holds the policy to its start where the
+        data are. It keeps few-step models intact, whose velocity is not that of any data.
 
         Args:
             anchor: M clean samples.
-            step: the iteration, which names the randomness.
-            num_anchors: anchors of the whole iteration; sample ids are below it.
+            step: number of the iteration; it names the randomness.
+            num_anchors: number of anchors in the whole iteration, above all sample ids; default: M.
 
         Returns:
             Metrics, as tensors that nothing has waited for.
@@ -209,15 +217,15 @@ class Gradient:
             self.objective,
             times=self.transitions.times,
             trained=self.trained,
-            seed=self._seed,
+            seed=self.sampler.seed,
             step=step,
-            num_anchors=num_anchors,
+            num_anchors=len(anchor) if num_anchors is None else num_anchors,
             device=self._device,
         )
         num_rows = draws.time.shape[1]
         sums, weighted_sums = [], []
-        for columns in batches(num_rows, self._steps_per_pass):
-            for rows in batches(len(anchor), self._micro_batch):
+        for columns in batches(num_rows, self.steps_per_pass):
+            for rows in batches(len(anchor), self.sampler.micro_batch):
                 error = self._data_pass(anchor, draws, rows, columns)
                 weight = draws.weight[rows, columns]
                 weight = weight * self._regularizer_weight[draws.step[rows, columns]]
@@ -232,7 +240,7 @@ class Gradient:
         }
 
     def _data_pass(self, anchor: Anchor, draws: DataDraws, rows: slice, columns: slice) -> Tensor:
-        """||v_theta - v||^2 of each (step, sample) pair of one pass."""
+        """Return ||v_theta - v||^2 of each (step, sample) pair of one pass."""
         objective, process = self.objective, self.forward.model.process
         repeat = columns.stop - columns.start
         t, eps = step_major(draws.time[rows, columns]), draws.noise(rows, columns)
@@ -253,7 +261,7 @@ class Gradient:
 
     @torch.no_grad()
     def _teacher(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
-        """The frozen start's velocity: never guided, like the data term."""
+        """Return the frozen start's velocity; like the data term it is never guided."""
         assert self.reference is not None
         return self.reference.plain(x_t, t, condition)
 

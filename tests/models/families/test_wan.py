@@ -117,5 +117,5 @@ def test_a_missing_network_is_named(folder: Path, tmp_path: Path) -> None:
         transformer=None, vae=wan_parts.vae(), boundary_ratio=None, **wan_parts.text_parts()
     )
     pipeline.save_pretrained(tmp_path)
-    with pytest.raises(WeightsError, match="lacks one of its networks"):
+    with pytest.raises(WeightsError, match="has only one of its two networks"):
         load_model(tmp_path)

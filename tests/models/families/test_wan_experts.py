@@ -172,5 +172,5 @@ def test_a_missing_expert_is_named(tmp_path: Path) -> None:
         **wan_parts.text_parts(),
     )
     pipeline.save_pretrained(tmp_path)
-    with pytest.raises(WeightsError, match="lacks one of its networks"):
+    with pytest.raises(WeightsError, match="has only one of its two networks"):
         load_model(tmp_path)

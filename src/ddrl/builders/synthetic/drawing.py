@@ -35,7 +35,7 @@ from ddrl.recipe import Recipe
 from ddrl.records import Condition, LatentRows
 from ddrl.seeding import derive_seed, sample_noise
 from ddrl.training.forward import Forward
-from ddrl.training.rollout import batches, rollout, sample_ode
+from ddrl.training.rollout import Sampler, batches, sample_ode
 
 FORMAT = "ddrl-synthetic/1"  # part of every key: raise it when the making of samples changes
 _IN_MEMORY = 2**28  # bytes: up to here, latents are read once and kept
@@ -235,21 +235,15 @@ def _sde(recipe: Recipe, forward: Forward, shape: tuple[int, ...]) -> tuple[Draw
     )
     seed = derive_seed(section.seed, "synthetic")  # not the noise of a run's own rollouts
     device = next(model.transformer.parameters()).device
+    dtype = getattr(torch, run.storage_dtype)
+    sampler = Sampler(
+        forward, transitions, latent_shape=shape, seed=seed, storage_dtype=dtype, device=device
+    )
 
     def draw(name: int, condition: Condition, samples: Sequence[int]) -> Tensor:
-        trajectory = rollout(
-            forward,
-            condition.to(device),
-            torch.zeros(len(samples), dtype=torch.int64),
-            transitions=transitions,
-            latent_shape=shape,
-            seed=seed,
-            step=name,
-            sample_ids=samples,
-            storage_dtype=getattr(torch, run.storage_dtype),
-            device=device,
-        )
-        return trajectory.final.cpu()
+        group = torch.zeros(len(samples), dtype=torch.int64)
+        drawn = sampler.rollout(condition.to(device), group, step=name, sample_ids=samples)
+        return drawn.final.cpu()
 
     columns = (transitions.times, transitions.a, transitions.b, transitions.std)
     return draw, {

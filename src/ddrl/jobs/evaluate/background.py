@@ -63,11 +63,10 @@ class BackgroundPanel:
     input. It ends when that is closed: when training ends, however it ends.
 
     Args:
-        recipe: of the run; ``evaluation.every`` is above 0.
+        recipe: recipe of the run.
     """
 
     def __init__(self, recipe: Recipe) -> None:
-        self.every = recipe.evaluation.every
         self._recipe = recipe
         token = f"{os.getpid()}-{time.time_ns()}"
         self._folder = PanelFolder(RunFolder(Path(recipe.run.folder)), token)

@@ -221,7 +221,7 @@ class TrainingRun:
             logger.info("resuming after step %d", checkpoint.step)
         logger.info(
             "training on %s: %d steps, into %s",
-            job.trainer.device,
+            job.trainer.sampler.device,
             self._recipe.run.steps,
             self._folder.path,
         )
@@ -255,7 +255,7 @@ class TrainingRun:
 
     def _sinks(self, trainer: Trainer) -> Iterator[MetricSink]:
         run, step = self._recipe.run, trainer.step
-        audited = trainer.audits.step
+        audited = trainer.watch.audits.step
         yield JSONLSink(self._folder.metrics, resume_at=step, audited_at=audited)
         yield SampleSheets(self._folder.shown, resume_at=step)
         if run.tensorboard:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,11 +27,16 @@ from ddrl.models.lora.adapter import WithoutLoRA, has_lora
 from ddrl.objective.loss import Objective
 from ddrl.recipe import Recipe
 from ddrl.recipe.sections.run import OptimizerSection
-from ddrl.training.collect import RolloutSettings
+from ddrl.training.collect import Collector
 from ddrl.training.forward import Forward
+from ddrl.training.learner import Learner
 from ddrl.training.manifest import Checkpoint
+from ddrl.training.rollout import Sampler
 from ddrl.training.safety.guard import Guard
+from ddrl.training.safety.inspector import Inspector
+from ddrl.training.safety.watch import Watch
 from ddrl.training.trainer import Trainer
+from ddrl.training.update import Gradient
 
 
 @dataclass(frozen=True)
@@ -62,37 +67,38 @@ def build_job(
     model, corpus = assets.model, assets.corpus
     forward, reference = _build_forwards(recipe, model)
     pool, dealer = build_pool(assets.task, model, corpus.train, assets.scorer, progress=progress)
-    optimizer, scheduler = _build_optimizer(recipe, model)
-    settings = [_build_settings(recipe, model, shape) for shape in assets.latent_shapes()]
+    samplers = [
+        _build_sampler(recipe, forward, reference, shape, device)
+        for shape in assets.latent_shapes()
+    ]
+    learner = _build_learner(recipe, samplers, reference)
     trainer = Trainer(
-        forward=forward,
-        pool=pool,
         dealer=dealer,
-        scorer=assets.scorer,
-        advantage=build_advantage(recipe, assets.scorer, pool, model),
-        objective=_build_objective(recipe),
-        settings=settings[0],
-        by_size=tuple(settings) if len(settings) > 1 else (),
-        optimizer=optimizer,
-        scheduler=scheduler,
-        ema=EMA(
-            model.transformer,
-            decay=recipe.optimizer.ema,
-            warmup=recipe.optimizer.ema_warmup,
+        collector=Collector(
+            samplers,
+            pool,
+            assets.scorer,
+            Inspector(learner.guard, recipe.guard.replay_tolerance or math.inf),
+            group_size=recipe.rollout.group_size,
+            overlap=recipe.scoring.overlap,
         ),
-        seed=recipe.run.seed,
-        grad_clip=recipe.optimizer.grad_clip,
-        reference=reference,
-        guard=_build_guard(recipe),
-        budget=build_budget(recipe, assets, forward, device),
-        device=device,
+        advantage=build_advantage(recipe, assets.scorer, pool, model),
+        learner=learner,
+        watch=_build_watch(recipe, assets, learner, device),
+        num_updates=recipe.objective.updates_per_rollout,
     )
-    if recipe.evaluation.every and recipe.evaluation.panel == "background":
-        trainer.auditor = BackgroundPanel(recipe)
-    elif recipe.evaluation.every:
-        trainer.monitor = build_monitor(recipe, assets, forward, device)
-        trainer.monitor_every = recipe.evaluation.every
     return Job(recipe, trainer, assets.notes)
+
+
+def _build_watch(recipe: Recipe, assets: Assets, learner: Learner, device: torch.device) -> Watch:
+    """What measures the run: made before any weight is moved or restored."""
+    forward, every = learner.forward, recipe.evaluation.every
+    watch = Watch(learner, build_budget(recipe, assets, forward, device), every)
+    if every and recipe.evaluation.panel == "background":
+        watch.auditor = BackgroundPanel(recipe)
+    elif every:
+        watch.monitor = build_monitor(recipe, assets, forward, device)
+    return watch
 
 
 def _build_guard(recipe: Recipe) -> Guard:
@@ -119,24 +125,44 @@ def _build_forwards(recipe: Recipe, model: DiffusionModel) -> tuple[Forward, For
     return forward, Forward(frozen, guidance=guidance, autocast=autocast)
 
 
-def _build_settings(
-    recipe: Recipe, model: DiffusionModel, latent_shape: tuple[int, ...]
-) -> RolloutSettings:
-    """How samples of one size are drawn, with the model's shift of times for that size."""
-    rollout = recipe.rollout
+def _build_sampler(
+    recipe: Recipe,
+    forward: Forward,
+    reference: Forward | None,
+    latent_shape: tuple[int, ...],
+    device: torch.device,
+) -> Sampler:
+    """Make the sampler of one size, with the model's shift of times for that size."""
+    rollout, model = recipe.rollout, forward.model
     shift = model.time_shift(latent_shape, rollout.steps)
     transitions = build_transitions(rollout, model.process, own_shift=shift)
-    return RolloutSettings(
-        transitions=transitions,
-        trained=select_steps(rollout.trained_steps, transitions.stochastic.tolist()),
+    return Sampler(
+        forward,
+        transitions,
         latent_shape=latent_shape,
-        group_size=rollout.group_size,
-        num_updates=recipe.objective.updates_per_rollout,
+        seed=recipe.run.seed,
+        trained=select_steps(rollout.trained_steps, transitions.stochastic.tolist()),
         micro_batch=recipe.run.micro_batch,
-        steps_per_pass=recipe.run.steps_per_pass,
+        reduction=recipe.objective.log_prob_reduction,
         storage_dtype=getattr(torch, rollout.storage_dtype),
-        replay_tolerance=recipe.guard.replay_tolerance or math.inf,
-        overlap=recipe.scoring.overlap,
+        reference=reference if recipe.objective.kl_in_return else None,
+        device=device,
+    )
+
+
+def _build_learner(
+    recipe: Recipe, samplers: Sequence[Sampler], reference: Forward | None
+) -> Learner:
+    objective, section = _build_objective(recipe), recipe.optimizer
+    fold, model = recipe.run.steps_per_pass, samplers[0].forward.model
+    optimizer, scheduler = _build_optimizer(recipe, model)
+    return Learner(
+        [Gradient(one, objective, steps_per_pass=fold, reference=reference) for one in samplers],
+        optimizer,
+        scheduler,
+        EMA(model.transformer, decay=section.ema, warmup=section.ema_warmup),
+        grad_clip=section.grad_clip,
+        guard=_build_guard(recipe),
     )
 
 

@@ -1,1 +1,1 @@
-"""What every adapter of a pipeline shares, and adapters of a user's own."""
+"""The common parts of all adapters of pipelines, and adapters of a user's own."""

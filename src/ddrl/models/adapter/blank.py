@@ -19,7 +19,7 @@ Fields = dict[str, Tensor]
 
 
 def blank_condition(model: DiffusersModel, rows: int, latent_shape: Size) -> Condition | None:
-    """A condition of the shapes that the family's ``encode`` gives, or None if it isn't known.
+    """Make a condition of the shapes that the family's ``encode`` gives; None if not known.
 
     A family of the user's own says it with a method ``blank(rows, latent_shape)``; one that leaves
     the encoding of texts to a family of ddrl has that one's.
@@ -27,9 +27,9 @@ def blank_condition(model: DiffusersModel, rows: int, latent_shape: Size) -> Con
     Texts are as long as the family's limit, where it does not pad them to it: an upper bound.
 
     Args:
-        model: a sketch, or loaded.
-        rows: B.
-        latent_shape: of one sample.
+        model: a sketch, or a loaded model.
+        rows: number of rows B.
+        latent_shape: shape of one sample's latents.
     """
     if hasattr(model, "blank"):
         asked: Condition | None = model.blank(rows, latent_shape)

@@ -1,4 +1,4 @@
-"""How a family's own pipeline is asked for what ddrl samples."""
+"""Arguments with which a family's own pipeline makes the samples that ddrl makes."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Any, ClassVar
 
 
 class Calling:
-    """Says what a pipeline is called with; families override what is theirs."""
+    """Knows the arguments of a pipeline's call; families override what differs."""
 
     pipeline: Any
     packages: ClassVar[tuple[str, ...]] = ()
-    """Those that the pipeline can't be loaded without, beside the extra ``models``."""
+    """Packages that the pipeline needs in addition to the extra ``models``."""
 
     def guidance_arguments(self, guidance: float) -> dict[str, object]:
-        """Arguments of the pipeline for u + w (c - u), in the pipeline's own meaning of guidance.
+        """Return arguments for u + w (c - u), in the pipeline's own meaning of guidance.
 
         Args:
             guidance: w; 1 is none.
@@ -25,23 +25,23 @@ class Calling:
         return found
 
     def size_arguments(self, height: int, width: int) -> dict[str, object]:  # noqa: ARG002
-        """Arguments of the pipeline, beside height and width, without which it would change them.
+        """Return further arguments that keep the pipeline from changing height and width.
 
         Args:
-            height: of the samples, in pixels.
-            width: likewise.
+            height: height of the samples in pixels.
+            width: width of the samples in pixels.
         """
         return {}
 
     def guidance_lines(self, guidance: float) -> list[str]:  # noqa: ARG002
-        """Lines of Python before the call, where guidance is no argument of it."""
+        """Return lines of Python before the call, where guidance is not one of its arguments."""
         return []
 
     def caller(self) -> Any:  # noqa: ANN401 - diffusers is untyped
-        """The class of the pipeline that makes what the model is set to make."""
+        """Return the class of the pipeline that makes what the model is set to make."""
         return type(self.pipeline)
 
     def call_parameters(self) -> dict[str, Any]:
-        """Names that the pipeline can be called with, and their defaults."""
+        """Return the names of the call's arguments, and their defaults."""
         found = inspect.signature(self.caller().__call__).parameters
         return {name: parameter.default for name, parameter in found.items()}

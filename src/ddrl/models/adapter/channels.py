@@ -1,4 +1,4 @@
-"""Whether a network of pictures takes the latents that its VAE makes, and nothing beside them."""
+"""Checks that a network of pictures takes the latents of its VAE, and no other channels."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _FAMILIES = ("StableDiffusionPipeline", "StableDiffusionXLPipeline", "StableDiff
 
 
 def check_channels(model: Any) -> None:  # noqa: ANN401 - an adapter, before it is whole
-    """Refuse networks that are given a masked picture, depth or the like beside the latents.
+    """Refuse networks that also take a masked picture, depth or the like with the latents.
 
     Raises:
-        WeightsError: it takes other channels than those of the VAE.
+        WeightsError: the network takes other channels than those of the VAE.
     """
     kind = type(model.pipeline).__name__
     if kind not in (*_FAMILIES, *_PACKED):

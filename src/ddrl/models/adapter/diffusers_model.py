@@ -1,4 +1,4 @@
-"""What all diffusers families share: components, dtype, text, VAE, time shift, trainable set."""
+"""The common part of all diffusers families: dtype, text, VAE, time shift, trainable set."""
 
 from __future__ import annotations
 
@@ -74,12 +74,12 @@ class DiffusersModel(GivenFrames, Offloading, FewStep, Calling, ABC):
 
     @property
     def device(self) -> torch.device:
-        """Where the network is."""
+        """Device of the network."""
         return next(self.transformer.parameters()).device
 
     @property
     def dtype(self) -> torch.dtype:
-        """What the network is fed in: the dtype of its weights, but of those that are quantised."""
+        """Dtype of the network's inputs: that of its weights that are not quantised."""
         return next(p.dtype for p in self.transformer.parameters() if p.is_floating_point())
 
     @property
@@ -99,7 +99,7 @@ class DiffusersModel(GivenFrames, Offloading, FewStep, Calling, ABC):
         return [p for p in parts if isinstance(p, nn.Module) and p is not self.transformer]
 
     def is_used(self, name: str) -> bool:
-        """Whether the velocity depends on the network's module or parameter of this name."""
+        """Return whether the velocity depends on the module or parameter of this name."""
         blocks = getattr(self.transformer, "transformer_blocks", ())
         last = f"transformer_blocks.{len(blocks) - 1}."
         return not name.startswith(tuple(last + part for part in self.dead_ends))
@@ -156,12 +156,12 @@ class DiffusersModel(GivenFrames, Offloading, FewStep, Calling, ABC):
     def encode_given(
         self, first_frames: Tensor, *, frames: int = 81, texts: Sequence[str] = ()
     ) -> dict[str, Tensor]:
-        """What the network is told of given frames: fields of the family's condition.
+        """Encode given frames to fields of the family's condition.
 
         Args:
             first_frames: pixels in [0, 1], shape (U, given_frames, 3, H, W).
-            frames: of the longest clip that they are for, these included.
-            texts: U of them, which count where the family ``reads_given_with_texts``.
+            frames: frames of the longest clip that they are for, including these.
+            texts: U texts, used where the family ``reads_given_with_texts``.
 
         Raises:
             DataError: the model takes none, or another number, or can't make this size.
@@ -255,7 +255,7 @@ class DiffusersModel(GivenFrames, Offloading, FewStep, Calling, ABC):
         return (channels, 1 + (frames - 1) // factor, *size)
 
     def is_video(self) -> bool:
-        """Whether latents have a time axis."""
+        """Return whether latents have a time axis."""
         return self.temporal_factor > 1
 
     def latent_channels(self) -> int:

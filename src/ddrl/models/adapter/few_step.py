@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 SCHEDULERS = ("LCMScheduler", "SCMScheduler", "TCDScheduler")
-"""Of consistency models and their kin: nothing else is released with them."""
+"""Schedulers that are only released with consistency models and their kin."""
 
 NAMES = re.compile(
     r"(?<![a-z0-9])(turbo|lightning|lightx2v|schnell|sprint|lcm|(step-?)?distill(ed)?|hyper-?sd|"
@@ -17,8 +17,8 @@ NAMES = re.compile(
 class FewStep:
     """Says why a checkpoint is thought to be distilled for few steps.
 
-    Their velocity is not the mean velocity of any data, so that a diffusion loss on data would undo
-    what the distillation did. Configs give away FLUX.1 [schnell], FLUX.2 [klein], SD and SDXL
+    Their velocity is not the mean velocity of any data, and a diffusion loss on data would undo the
+    distillation. Configs give away FLUX.1 [schnell], FLUX.2 [klein], SD and SDXL
     Turbo, Lightning and LCM, SANA-Sprint, Z-Image-Turbo and Qwen-Image-Lightning. Those of
     SD3.5-Large-Turbo and of distilled Wan, LTX-Video and Cosmos are like their teachers': there
     only a name can tell, see :func:`few_step_name`.
@@ -27,19 +27,19 @@ class FewStep:
     pipeline: Any
 
     def distilled(self) -> str:
-        """Why, as a clause; empty where nothing says so."""
+        """Return the reason as a clause; empty where nothing says so."""
         name = type(self.pipeline.scheduler).__name__
         if name in SCHEDULERS:
             return f"its scheduler is the {name}"
         return self._distilled()
 
     def _distilled(self) -> str:
-        """What gives a family's distilled checkpoints away."""
+        """Return what gives a family's distilled checkpoints away, as a clause."""
         return ""
 
 
 def few_step_name(path: str) -> str:
-    """Why the name of a folder or a hub id says so, as a clause; empty where it doesn't."""
+    """Return why the name of a folder or a hub id says so, as a clause; or an empty string."""
     name = path.rstrip("/").rpartition("/")[2]
     found = NAMES.search(name.lower())
     return f"its name is {name}" if found else ""

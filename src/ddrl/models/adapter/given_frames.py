@@ -11,7 +11,7 @@ from ddrl.errors import DataError
 
 
 class GivenFrames:
-    """How many frames of each sample a model is given: none, unless its family says otherwise.
+    """The frames of each sample that a model is given: none, unless its family says otherwise.
 
     A family that takes some names the numbers in ``allowed_given_frames``, and makes of their
     pixels those fields of its condition that are not about text, in ``_encode_given``. Where the
@@ -23,11 +23,11 @@ class GivenFrames:
     """
 
     shows_given: ClassVar[bool] = True
-    """Whether given frames that ``decode`` puts back look the same whatever follows them."""
+    """True where given frames that ``decode`` puts back look the same whatever follows them."""
     takes_sources: ClassVar[bool] = False
-    """Whether what is given is the source image of an edit, not the beginning of a clip."""
+    """True where the given frame is the source image of an edit, not the start of a clip."""
     reads_given_with_texts: ClassVar[bool] = False
-    """Whether what is given is encoded together with its text, so that it is one pair's alone."""
+    """True where a given frame is encoded together with its text, for this pair alone."""
     _given_frames: int | None = None
 
     @property

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 Task = Literal["text", "given", "pair", "media"]
-"""What parts are used for: to encode texts, given frames, or both together, or media; to decode."""
+"""Uses of parts: to encode texts, given frames, both together, or media; to decode."""
 
 PARTS: Mapping[Task, tuple[str, ...]] = {
     "text": ("text_encoder", "text_encoder_2", "text_encoder_3", "connectors"),

@@ -17,7 +17,7 @@ from ddrl.models.base import DiffusionModel
 from ddrl.records import Condition
 
 METHODS = ("open", "encode", "predict", "encode_media", "decode", "latent_shape", "time_shift")
-"""What a class needs, beside ``process`` and ``transformer`` of what it opens."""
+"""Methods of a class; the object that it opens also needs ``process`` and ``transformer``."""
 
 NETWORK_FILE = "network.safetensors"
 
@@ -25,9 +25,9 @@ NETWORK_FILE = "network.safetensors"
 class OpenedModel(DiffusersModel):
     """An object of the protocol :class:`~ddrl.models.base.DiffusionModel`, opened by its own class.
 
-    Its networks are those of its attributes that are modules; what is not ``transformer`` is
-    frozen. Its other attributes that are numbers, texts or truth values are its settings, which
-    count for what is cached.
+    Its networks are those of its attributes that are modules; all but ``transformer`` are frozen.
+    Its other attributes that are numbers, texts or truth values are its settings, and are part of
+    the keys of caches.
 
     Args:
         inner: the user's object.
@@ -96,12 +96,12 @@ class OpenedModel(DiffusersModel):
 
     @torch.no_grad()
     def decode(self, latents: Tensor, condition: Condition | None = None) -> Tensor:
-        """Latents to pixels in [0, 1], float32."""
+        """Decode latents to pixels in [0, 1], float32."""
         pixels: Tensor = self.inner.decode(latents, condition)
         return pixels.float()
 
     def latent_shape(self, height: int, width: int, frames: int = 1) -> tuple[int, ...]:
-        """Of one sample.
+        """Return the shape of one sample's latents.
 
         Raises:
             DataError: the model can't make media of this size.
@@ -109,15 +109,15 @@ class OpenedModel(DiffusersModel):
         return tuple(self.inner.latent_shape(height, width, frames))
 
     def time_shift(self, latent_shape: Sequence[int], num_steps: int | None = None) -> float:
-        """The model's own."""
+        """Return the model's own shift."""
         return float(self.inner.time_shift(latent_shape, num_steps))
 
     def is_used(self, name: str) -> bool:
-        """Whether the velocity depends on the network's module or parameter of this name."""
+        """Return whether the velocity depends on the module or parameter of this name."""
         return bool(self.inner.is_used(name)) if hasattr(self.inner, "is_used") else True
 
     def is_video(self) -> bool:
-        """Whether it makes clips: an attribute of the model; pictures, where it has none."""
+        """Return the model's attribute ``is_video``; without one it makes pictures."""
         return bool(getattr(self.inner, "makes_clips", False))
 
     def blank(self, rows: int, latent_shape: Sequence[int]) -> Condition | None:

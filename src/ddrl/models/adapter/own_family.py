@@ -61,7 +61,7 @@ def family_class(name: str) -> Family:
 
 
 def opens_itself(family: Family | None) -> bool:
-    """Whether a family opens its models, which need be no pipelines of diffusers."""
+    """Return whether a family opens its own models, which need not be pipelines of diffusers."""
     return family is not None and hasattr(family, "open")
 
 
@@ -69,8 +69,8 @@ def open_own(family: Any, path: object, *, dtype: torch.dtype) -> DiffusersModel
     """Have a family open a model.
 
     Raises:
-        WeightsError: it can't.
-        UsageError: what it opens is none.
+        WeightsError: the family can't open it.
+        UsageError: the opened object is no model.
     """
     hint = f"see what {family.__name__}.open({str(path)!r}, dtype=torch.float32) says"
     with building(f"{path} can't be opened", hint=hint), torch.random.fork_rng(devices=[]):
@@ -79,7 +79,7 @@ def open_own(family: Any, path: object, *, dtype: torch.dtype) -> DiffusersModel
 
 
 def files_of_own(family: Family, path: object) -> BaseFiles:
-    """What is known of the files of a model that its family opens: nothing."""
+    """Describe the files of a model that its family opens: nothing is known of them."""
     return BaseFiles(str(path), family.__name__)
 
 

@@ -152,7 +152,7 @@ class Cosmos(Standardized):
         return torch.cat([like_latents(given, latents, what="given"), latents], dim=2)
 
     def latent_channels(self) -> int:
-        """Of the VAE: the network takes one more, the mask of what is given."""
+        """Return the VAE's channels: the network takes one more, the mask of given frames."""
         return int(self.vae.config.z_dim)
 
     def latent_shape(self, height: int, width: int, frames: int = 1) -> tuple[int, ...]:

@@ -74,7 +74,7 @@ class Flux(DiffusersModel):
         return self.spatial_factor * 2
 
     def guidance_arguments(self, guidance: float) -> dict[str, object]:
-        """What the network is told is another number than that of two passes."""
+        """Return both guidances: the number that the network is told, and that of two passes."""
         found: dict[str, object] = {"guidance_scale": self.embedded_guidance}
         more = {"true_cfg_scale": guidance, "negative_prompt": ""} if guidance != 1 else {}
         return found | more

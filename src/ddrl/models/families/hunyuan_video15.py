@@ -39,8 +39,8 @@ class HunyuanVideo15Condition(Condition):
 class HunyuanVideo15(DiffusersModel):
     """HunyuanVideo-1.5 text-to-video; the network predicts the velocity and takes sigma x 1000.
 
-    It sees, beside the noisy latents, the channels in which image-to-video has the first frame,
-    which are 0 here. There is no guidance embedding: distilled models are used without guidance.
+    With the noisy latents it sees the channels in which image-to-video has the first frame; they
+    are 0 here. There is no guidance embedding: distilled models are used without guidance.
 
     Raises:
         WeightsError: the network also takes the time of the next step (few-step models).
@@ -98,13 +98,13 @@ class HunyuanVideo15(DiffusersModel):
     def _first_frame(
         self, x_t: Tensor, condition: HunyuanVideo15Condition
     ) -> tuple[Tensor, Tensor]:
-        """What the network sees of it: C + 1 channels of (T, H, W), and SigLIP tokens."""
+        """Return the network's view of the first frame: C + 1 channels of (T, H, W), and tokens."""
         num, width = self.pipeline.vision_num_semantic_tokens, self.pipeline.vision_states_dim
         seen = torch.zeros_like(torch.cat([x_t, x_t[:, :1]], dim=1))
         return seen, x_t.new_zeros((len(condition), num, width))
 
     def latent_channels(self) -> int:
-        """Of the VAE: the network takes the first frame and a mask beside them."""
+        """Return the VAE's channels: the network also takes the first frame and a mask."""
         return int(self.vae.config.latent_channels)
 
 

@@ -10,7 +10,7 @@ from ddrl.models.families.ltx_video import LTXCondition, LTXVideo
 from ddrl.records import Condition
 
 OTHER_PARTS = ("audio_", "av_cross_attn_", "video_to_audio_", "video_a2v_", "keyframes_")
-"""How names start of what the video does not pass through: the sound's stream, the attention
+"""Prefixes of modules that the video does not pass through: the sound's stream, the attention
 between the two, and a mark of key frames that text to video does not set."""
 
 
@@ -58,7 +58,7 @@ class LTX2(LTXVideo):
         }
 
     def is_used(self, name: str) -> bool:
-        """Whether the video's velocity depends on the module or parameter of this name."""
+        """Return whether the video's velocity depends on the module or parameter of this name."""
         return not any(part.startswith(OTHER_PARTS) for part in name.split("."))
 
     def _encode(self, texts: list[str]) -> LTXCondition:

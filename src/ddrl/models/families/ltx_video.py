@@ -110,7 +110,7 @@ class LTXVideo(FirstLatent, Standardized):
         return self.unpacked(cast(Tensor, output[0]), clip)
 
     def times(self, t: Tensor, clip: Tensor) -> Tensor:
-        """Of each clip where all tokens have one, else of each token."""
+        """Return the time of each clip where all its tokens have one, else of each token."""
         return self.token_times(t, clip) if self.given_latents else t
 
     def unpacked(self, tokens: Tensor, clip: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Qwen-Image-Edit: Qwen-Image beside a source image, which Qwen2.5-VL sees with the instruction."""
+"""Qwen-Image-Edit: Qwen-Image with a source image; Qwen2.5-VL sees it with the instruction."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which adapter a pipeline's class has."""
+"""The adapter of each class of pipelines."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def import_diffusers() -> Any:  # noqa: ANN401 - untyped
 def adapter_of(
     name: str, path: str | Path, family: Family | None = None
 ) -> Callable[[Any], DiffusersModel]:
-    """What wraps a pipeline of this class: an adapter of ddrl, or one that is given.
+    """Return the adapter for a pipeline's class: ddrl's own, or the one that is given.
 
     Raises:
         WeightsError: there is no such adapter.

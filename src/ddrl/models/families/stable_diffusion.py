@@ -123,7 +123,7 @@ class StableDiffusion(DiffusersModel):
         x_t: Tensor,  # noqa: ARG002 - SDXL's
         condition: StableDiffusionCondition,  # noqa: ARG002
     ) -> dict[str, Tensor] | None:
-        """What else the network is told."""
+        """Return further inputs of the network; None: there are none."""
         return None
 
 

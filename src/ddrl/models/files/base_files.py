@@ -1,4 +1,4 @@
-"""What lies in a pipeline's folder, part by part: files, variants, shapes; no weight is read."""
+"""Looks into a pipeline's folder, part by part: files, variants, shapes; reads no weight."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class BaseFiles:
     """A pipeline, as far as its files tell.
 
     Attributes:
-        path: as it was given.
-        class_name: of the pipeline.
-        parts: its components, in the order of the index.
-        variant: of the weights that are loaded where a part has it; empty: the plain ones.
+        path: path as it was given.
+        class_name: name of the pipeline's class.
+        parts: components of the pipeline, in the order of the index.
+        variant: variant to load where a part has it; empty: the plain weights.
         is_here: whether there is a folder to look into; if not, the hub is asked when it is loaded.
     """
 
@@ -47,7 +47,7 @@ def read_base(path: str | Path, *, variant: str = "") -> BaseFiles:
 
     Args:
         path: a folder, a hub id, or ``id@revision``; of a hub id, what the hub's cache holds.
-        variant: of the weights, such as "fp16"; empty: the plain ones, or the only variant there.
+        variant: variant of the weights, such as "fp16"; empty: plain, or the only one there.
 
     Raises:
         WeightsError: it is no pipeline, or has no such variant.
@@ -55,7 +55,7 @@ def read_base(path: str | Path, *, variant: str = "") -> BaseFiles:
     configs = PipelineConfigs.find(path)
     folder = local_folder(path)
     if folder is None or not (folder == Path(path) or is_offline()):
-        # What the hub's cache lacks is downloaded.
+        # Files that are not in the hub's cache are downloaded.
         return BaseFiles(str(path), configs.class_name, variant=variant, is_here=False)
     named = {
         name: (str(value[0]), str(value[1]))

@@ -45,7 +45,7 @@ MAY_BE_MISSING: Mapping[str, tuple[tuple[str, ...], ...]] = {
 
 
 def reason_of(error: BaseException) -> str:
-    """What a library says, as one line; a long text ends with one of its sentences."""
+    """Return a library's message as one line; a long text ends with one of its sentences."""
     said = " ".join(str(error).split()) or type(error).__name__
     if len(said) <= _LONGEST_REASON:
         return said
@@ -55,10 +55,10 @@ def reason_of(error: BaseException) -> str:
 
 @contextmanager
 def building(what: str, *, hint: str) -> Iterator[None]:
-    """Within this context a library builds from configs, which may hold anything.
+    """Turn the errors of a library that builds from configs, which may hold anything, into ours.
 
     Raises:
-        WeightsError: for whatever it raises but ddrl's own errors.
+        WeightsError: the library raised an error.
     """
     try:
         yield
@@ -70,11 +70,11 @@ def building(what: str, *, hint: str) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class PipelineConfigs:
-    """Where the configs of a pipeline are.
+    """The configs of a pipeline.
 
     Attributes:
         path: a folder, or a hub id.
-        index: ``model_index.json``.
+        index: content of ``model_index.json``.
         release: configs by part, of a release that ddrl knows; None: they are in files.
     """
 
@@ -98,7 +98,7 @@ class PipelineConfigs:
         return cls(name, index)
 
     def left_out(self) -> tuple[str, ...]:
-        """Parts that the model is without, and works without: null in the index, or no folder."""
+        """Return parts that the model does without: null in the index, or without a folder."""
         found = []
         for together in MAY_BE_MISSING.get(self.class_name, ()):
             first = together[0]
@@ -111,7 +111,7 @@ class PipelineConfigs:
 
     @property
     def class_name(self) -> str:
-        """Of the pipeline."""
+        """Name of the pipeline's class."""
         return str(self.index["_class_name"])
 
     def part(self, name: str, file: str = "config.json") -> Config:
@@ -162,7 +162,7 @@ def _read(path: str, file: str) -> Config:
     """A JSON file of a folder or, with what it names alone, of the hub.
 
     Raises:
-        WeightsError: it can't be had or read.
+        WeightsError: it is not there, or can't be read.
     """
     try:
         if Path(path).exists():

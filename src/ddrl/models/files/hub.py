@@ -35,12 +35,12 @@ def hub_client() -> Any:  # noqa: ANN401 - its names are loaded when they are as
 
 
 def is_offline() -> bool:
-    """Whether the hub is switched off, by ``HF_HUB_OFFLINE``."""
+    """Return whether ``HF_HUB_OFFLINE`` switches the hub off."""
     return bool(hub_client().constants.HF_HUB_OFFLINE)
 
 
 def local_folder(path: str | Path) -> Path | None:
-    """The folder of a pipeline on this machine: its own, or that of the hub's cache."""
+    """Return the folder of a pipeline on this machine: its own, or that of the hub's cache."""
     if Path(path).exists():
         return Path(path)
     name, revision = split_revision(str(path))
@@ -56,7 +56,7 @@ def ask_hub(path: str, file: str = "model_index.json") -> None:
     """See that the hub has a file of a model, or its cache does; one request, never repeated.
 
     Raises:
-        WeightsError: it can't be had.
+        WeightsError: the hub does not have it, does not give it, or can't be reached.
     """
     name, revision = split_revision(path)
     client = hub_client()
@@ -72,7 +72,7 @@ def ask_hub(path: str, file: str = "model_index.json") -> None:
 
 
 def hub_problem(error: BaseException, path: str) -> WeightsError | None:
-    """What the hub has refused, or that it can't be reached; None: it was something else."""
+    """Return an error for a refusal of the hub, or for no connection; None: something else."""
     name, revision = split_revision(path)
     kinds: set[str] = set()
     cause: BaseException | None = error
@@ -114,7 +114,7 @@ def unreachable(path: str) -> WeightsError:
     wanted = f" --revision {shlex.quote(revision)}" if revision else ""
     folder = name.rpartition("/")[2] or "model"
     return WeightsError(
-        f"{path} is not here: there is no such folder, the hub's cache lacks files of it, and the "
+        f"{path} is not here: there is no such folder, the hub's cache is incomplete, and the "
         "hub can't be reached.",
         hint=f"where there is a network, download it first: hf download {shlex.quote(name)}"
         f"{wanted} --local-dir {shlex.quote(folder)}, and set model.path to that folder",

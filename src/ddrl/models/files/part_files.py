@@ -37,14 +37,14 @@ class PartFiles:
     """One component of a pipeline, as far as its files tell.
 
     Attributes:
-        name: in ``model_index.json``.
-        kind: the name of its class; empty: the model is without it.
-        files: those with weights that would be loaded.
-        size: of them, in bytes.
+        name: name in ``model_index.json``.
+        kind: name of its class; empty: the model is without it.
+        files: files with weights that would be loaded.
+        size: size of these files in bytes.
         tensors: name -> shape and type, as the files' headers say.
-        quantized: the method, such as "bitsandbytes"; empty: its weights are plain numbers.
-        problem: why it can't be loaded, as a sentence; empty: it can.
-        hint: what to do about it.
+        quantized: method, such as "bitsandbytes"; empty: its weights are plain numbers.
+        problem: reason why it can't be loaded, as a sentence; empty: it can.
+        hint: next step for the user.
     """
 
     name: str
@@ -75,11 +75,11 @@ def read_part(folder: Path, name: str, library: str, class_name: str, variant: s
     """Look at one component: its folder, config, files and their headers.
 
     Args:
-        folder: of the pipeline.
-        name: of the component, and of its folder.
-        library: of its class, as ``model_index.json`` says.
-        class_name: likewise.
-        variant: of the weights, where the component has it.
+        folder: folder of the pipeline.
+        name: name of the component, and of its folder.
+        library: library of its class, as ``model_index.json`` says.
+        class_name: name of its class, as ``model_index.json`` says.
+        variant: variant of the weights, where the component has it.
     """
     part, place = PartFiles(name, class_name), folder / name
     try:
@@ -156,7 +156,7 @@ def _with_weights(part: PartFiles, place: Path, library: str, variant: str) -> P
     others = [name for name in names if Path(name).suffix in {".safetensors", ".bin", ".ckpt"}]
     if shards:
         problem = f"{place} has pieces of weights, such as {shards[0]}, and no index of them."
-        return replace(part, problem=problem, hint=f"{AGAIN}: the .index.json beside them, too")
+        return replace(part, problem=problem, hint=f"{AGAIN}: the .index.json next to them, too")
     wanted = "model" if library == "transformers" else "diffusion_pytorch_model"
     problem = f"The {part.name} has no weights: there is no {wanted}.safetensors in {place}."
     if others:

@@ -1,4 +1,4 @@
-"""A pipeline or a network in one file, as ComfyUI has them: the line that makes a folder of it."""
+"""Converts a pipeline or a network in one file, as ComfyUI has them: the line to a folder."""
 
 from __future__ import annotations
 
@@ -61,11 +61,11 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def to_convert(path: Path, tensors: Mapping[str, Tensor]) -> WeightsError:
-    """Say that a file is no folder of a pipeline, with the line that makes one of it.
+    """Return an error for a file in place of a folder, with the line that converts it.
 
     Args:
-        path: of the file.
-        tensors: of it, see :func:`read_tensors`; none where it is no safetensors file.
+        path: path of the file.
+        tensors: tensors of the file, see :func:`read_tensors`; none: no safetensors file.
     """
     kind = _kind(tensors)
     if "inpaint" in kind or kind in _OTHERS:
@@ -121,7 +121,7 @@ def _with_others(path: Path, made: Path, kind: str, dtype: str) -> str:
 
 
 def _is_whole(pipeline: str, tensors: Mapping[str, Tensor]) -> bool:
-    """Whether a file holds the VAE and every text encoder that the pipeline can't do without."""
+    """Return whether a file holds the VAE and every text encoder that the pipeline needs."""
     texts = _TEXTS.get(pipeline)
     has_texts = texts is not None and all(_holds(tensors, (text,)) for text in texts)
     return has_texts and _holds(tensors, _VAE)
@@ -141,7 +141,7 @@ def _dtype(tensors: Mapping[str, Tensor]) -> str:
 
 
 def _kind(tensors: Mapping[str, Tensor]) -> str:
-    """What diffusers takes a file for; empty: nothing that it knows."""
+    """Return the kind of model that diffusers takes a file for; empty: none that it knows."""
     try:
         from diffusers.loaders.single_file_utils import infer_diffusers_model_type
 

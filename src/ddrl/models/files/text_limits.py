@@ -1,4 +1,4 @@
-"""How much of a text a pipeline's encoders read: captions that are cut, and that become one."""
+"""Finds captions that a pipeline's encoders cut, and captions that they take for the same."""
 
 from __future__ import annotations
 
@@ -50,10 +50,10 @@ class TextLimits:
         return cls(limits)
 
     def notes(self, texts: Sequence[str]) -> list[str]:
-        """What is worth knowing of distinct texts, each as a clause: none, if all are read whole.
+        """Return a clause for texts that are cut, and one for texts that become the same.
 
-        A text is cut where no tokenizer takes it whole; texts are one where all take them for the
-        same tokens.
+        A text is cut where no tokenizer takes it whole; texts are the same where all tokenizers
+        give them the same tokens.
         """
         if not self.tokenizers:
             return []
@@ -82,7 +82,7 @@ class TextLimits:
     def _read(
         self, texts: list[str], longest: str
     ) -> Iterator[tuple[str, int, bool, tuple[object, ...]]]:
-        """Per text: its tokens by one tokenizer, whether all cut it, and what they make of it."""
+        """Yield each text, its tokens by one tokenizer, whether all cut it, and all tokens kept."""
         for start in range(0, len(texts), _AT_ONCE):
             some = texts[start : start + _AT_ONCE]
             lengths, is_cut = [0] * len(some), [True] * len(some)
@@ -98,7 +98,7 @@ class TextLimits:
 
 
 def read_limits(path: str | Path) -> TextLimits:
-    """Read the tokenizers of a pipeline, and nothing else of it.
+    """Read the tokenizers of a pipeline, and nothing else.
 
     Args:
         path: a folder, or a hub id whose files are in the hub's cache.

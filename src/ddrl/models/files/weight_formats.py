@@ -20,7 +20,7 @@ _SINGLE = {".safetensors", ".ckpt", ".pt", ".pth", ".bin", ".gguf"}
 
 
 def is_pointer(path: Path) -> bool:
-    """Whether a file is what git-lfs leaves in the place of one that it has not fetched."""
+    """Return whether a file is a pointer of git-lfs to one that is not fetched."""
     try:
         if not path.is_file() or path.stat().st_size > _LARGEST_POINTER:
             return False
@@ -31,8 +31,8 @@ def is_pointer(path: Path) -> bool:
 
 
 def pointer_problem(paths: list[Path]) -> tuple[str, str]:
-    """What to say of pointers, and what to do."""
-    more = f", as are {len(paths) - 1} more beside it" if len(paths) > 1 else ""
+    """Return the problem with pointers as a sentence, and a hint."""
+    more = f", as are {len(paths) - 1} more next to it" if len(paths) > 1 else ""
     return (
         f"{paths[0]} is a pointer of git-lfs, not the file itself{more}.",
         "run `git lfs pull` in the model's folder, or download it again",
@@ -40,7 +40,7 @@ def pointer_problem(paths: list[Path]) -> tuple[str, str]:
 
 
 def not_a_pipeline(path: Path) -> WeightsError | None:
-    """What a file or folder without a ``model_index.json`` is; None: nothing that is known."""
+    """Return an error that says what a path without ``model_index.json`` is; None: not known."""
     index = path / "model_index.json"
     if is_pointer(index):
         problem, hint = pointer_problem([index])

@@ -1,4 +1,4 @@
-"""Whether a pipeline's files hold the weights that its configs ask for, by names and shapes."""
+"""Checks that a pipeline's files hold the weights of its configs, by names and shapes."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def check_weights(base: BaseFiles, pipeline: Any) -> None:  # noqa: ANN401 - dif
     """Compare every part's files with its network.
 
     A network that is trained has to use all weights of its files. A frozen one may leave some out,
-    as the encoder of a T5 does. Names of text encoders change between versions of transformers, so
-    that of these only missing blocks, and other shapes under the same name, are seen.
+    as the encoder of a T5 does. Names of text encoders change between versions of transformers:
+    of these only missing blocks, and other shapes under the same name, are found.
 
     Args:
-        base: what the files hold.
-        pipeline: as its configs make it: loaded, or a sketch without weights.
+        base: content of the files.
+        pipeline: pipeline that its configs make: loaded, or a sketch without weights.
 
     Raises:
         WeightsError: they disagree; it names the part and the first weights.
@@ -57,7 +57,7 @@ def _check(path: str, part: PartFiles, network: nn.Module) -> None:
         missing = _missing_blocks(missing, found)
     blocks = _blocks(expected, found)
     if missing:  # before shapes: a last block has others
-        what = f"{blocks}its files lack {_some(missing)}"
+        what = f"{blocks}its files have no {_some(missing)}"
     elif unused:
         what = f"{blocks}the config has no place for {_some(unused)}"
     elif others:
@@ -68,7 +68,7 @@ def _check(path: str, part: PartFiles, network: nn.Module) -> None:
         return
     raise WeightsError(
         f"Config and weights of the {part.name} of {path} disagree: {what}.",
-        hint=f"take {part.name}/config.json and the weights beside it from one and the same "
+        hint=f"take {part.name}/config.json and the weights next to it from one and the same "
         "download",
     )
 
@@ -125,7 +125,7 @@ def _blocks(expected: Shapes, found: Shapes) -> str:
 
 
 def _length(head: str, shapes: Shapes) -> int:
-    """How many blocks a list has."""
+    """Count the blocks of a list."""
     heads = (_BLOCK.match(name) for name in shapes)
     return len({found[2] for found in heads if found and found[1] == head})
 

@@ -21,15 +21,14 @@ ADAPTER = "ddrl"
 
 @dataclass(frozen=True)
 class LoRASettings:
-    """How the adapter is made.
+    """Settings of an adapter.
 
     Attributes:
-        rank: of the two factors.
+        rank: rank of the two factors.
         alpha: the update is scaled by alpha / rank.
         targets: modules to adapt, by the end of their names; empty for the family's own.
-        dropout: has to be 0, since the update must see what the rollout saw.
         dora: decompose weights into magnitude and direction. Source: arXiv 2402.09353.
-        seed: of the first factor (the second starts at 0, so that the output is the base's).
+        seed: seed of the first factor. The second starts at 0, so the output is the base's.
     """
 
     rank: int = 32
@@ -52,7 +51,7 @@ def add_lora(
 
     Args:
         transformer: a diffusers network.
-        settings: how.
+        settings: settings of the adapter.
         targets: the family's own targets, used where the settings name none.
         is_used: whether the output depends on the module of this name; others are not adapted.
         cast_inputs: have peft cast inputs to the adapter's float32. Needed where no autocast does
@@ -124,7 +123,7 @@ def _matched(
 
 
 def has_lora(transformer: nn.Module) -> bool:
-    """Whether :func:`add_lora` has been here."""
+    """Return whether :func:`add_lora` has added an adapter."""
     return any("lora_" in name for name, _ in transformer.named_parameters())
 
 

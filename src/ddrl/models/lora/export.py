@@ -20,10 +20,10 @@ from ddrl.models.lora.names import LoRAFormat
 
 LORA_FILE = "pytorch_lora_weights.safetensors"
 LORA_FILE_2 = "pytorch_lora_weights_2.safetensors"
-"""The second expert's: diffusers loads the two of a model apart."""
+"""File of the second expert's adapter: diffusers loads each expert's from a file of its own."""
 
 METADATA = "lora_adapter_metadata"
-"""Where diffusers looks for rank and alpha in a file's header."""
+"""Key in a file's header under which diffusers looks for rank and alpha."""
 
 
 def save_lora(
@@ -35,14 +35,14 @@ def save_lora(
 ) -> tuple[str, ...]:
     """Write the adapter so that strength 1 is the trained strength.
 
-    The factor alpha / rank is multiplied into the second matrix, and alpha is given as the rank:
-    a tool that reads the tensors alone runs what one computes that reads alpha, too.
+    The factor alpha / rank is multiplied into the second matrix, and alpha is given as the rank.
+    Tools that read alpha and tools that read the tensors alone then compute the same.
 
     Args:
-        model: with an adapter of :func:`~ddrl.models.lora.adapter.add_lora`.
-        folder: made if it is missing.
-        format: of the keys.
-        dtype: of the tensors; default: that of the adapter, float32.
+        model: model with an adapter of :func:`~ddrl.models.lora.adapter.add_lora`.
+        folder: folder to write to; made if it is missing.
+        format: format of the keys.
+        dtype: dtype of the tensors; default: the adapter's, float32.
 
     Returns:
         The calls that load it, where ``pipeline`` is the base and ``{folder}`` stands for

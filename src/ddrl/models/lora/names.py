@@ -1,4 +1,4 @@
-"""What tools call the modules of a family: the keys of an adapter's file."""
+"""Names that tools give to the modules of a family: the keys of an adapter's file."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 LoRAFormat = Literal["diffusers", "comfyui", "kohya"]
-"""Whose keys: ``.lora_A/.lora_B`` under diffusers' names, under ComfyUI's, or kohya's
+"""Format of the keys: ``.lora_A/.lora_B`` under diffusers' names, under ComfyUI's, or kohya's
 ``lora_down/lora_up`` with a tensor ``alpha``."""
 
 
@@ -16,9 +16,9 @@ class LoRANames:
     """The names of one family's modules outside of diffusers.
 
     Attributes:
-        comfyui: what ComfyUI puts before a name; empty: it knows no such keys of the family.
-        kohya: what scripts in kohya's format put before a name; empty: likewise.
-        renames: patterns of diffusers' names and what the tools call that part.
+        comfyui: prefix of ComfyUI's names; empty: it knows no such keys of the family.
+        kohya: prefix of names in kohya's format; empty: the format has no keys of the family.
+        renames: patterns of diffusers' names, and the tools' names for these parts.
     """
 
     comfyui: str = ""
@@ -26,15 +26,15 @@ class LoRANames:
     renames: tuple[tuple[str, str], ...] = ()
 
     def prefix(self, format: LoRAFormat) -> str:
-        """What stands before a name; empty where the format is not known of the family."""
+        """Return the prefix of names; empty where the format has no keys of the family."""
         return {"comfyui": self.comfyui, "kohya": self.kohya}.get(format, "")
 
     def module(self, name: str, format: LoRAFormat) -> str:
-        """The key of a module, without what follows for each of its tensors.
+        """Return the key of a module, without the ending of each of its tensors.
 
         Args:
-            name: in diffusers.
-            format: one of which :meth:`prefix` is not empty.
+            name: name of the module in diffusers.
+            format: format for which :meth:`prefix` is not empty.
         """
         for pattern, other in self.renames:
             name = re.sub(pattern, other, name)

@@ -46,17 +46,17 @@ class StartAdapter:
 
     @property
     def ranks(self) -> dict[str, int]:
-        """Of every module."""
+        """Rank of every module, by name."""
         return {name: len(parts["lora_A"]) for name, parts in self.modules.items()}
 
     @property
     def rank(self) -> int:
-        """The largest."""
+        """Largest rank of a module."""
         return max(self.ranks.values())
 
     @property
     def is_dora(self) -> bool:
-        """Whether it has magnitudes."""
+        """True where the adapter has magnitudes."""
         return any("lora_magnitude_vector" in parts for parts in self.modules.values())
 
     @torch.no_grad()
@@ -107,10 +107,10 @@ def bind_adapter(
     """Find the module of every tensor.
 
     Args:
-        tensors: by key.
-        model: that they are for.
-        network: its network, or one of its experts.
-        source: named in errors.
+        tensors: tensors of the adapter, by key.
+        model: model that the adapter is for.
+        network: network of the model, or one of its experts.
+        source: name of the adapter in errors.
 
     Raises:
         WeightsError: a key names no module, or a tensor is of another shape.
@@ -173,7 +173,7 @@ def _read(file: Path) -> tuple[dict[str, Tensor], float | None]:
 
 
 def _known_keys(model: DiffusersModel, network: nn.Module) -> dict[str, str]:
-    """What any tool calls a module -> its name here."""
+    """Map the names that tools give to modules to their names here."""
     names, known = model.lora_names, {}
     for name, module in network.named_modules():
         if not isinstance(module, nn.Linear | nn.Conv2d):
@@ -230,7 +230,7 @@ def _foreign(key: str, network: nn.Module, source: str) -> WeightsError:
 
 
 def _no_adapter(source: str, key: str = "") -> WeightsError:
-    found = f"{key} is no tensor of one" if key else "no tensor of it changes the output"
+    found = f"{key} is no tensor of one" if key else "none of its tensors changes the output"
     return WeightsError(
         f"{source} is no LoRA adapter: {found}.",
         hint="give the folder of a run or of an export, or a .safetensors file of LoRA weights",

@@ -16,21 +16,21 @@ class TinyConfig:
     """The architecture.
 
     Attributes:
-        vocabulary: the texts that the model knows, without the empty one; of clips, the words; of
-            a model that spells, words and letters.
-        height: of the images, in pixels.
-        columns: their width in pixels.
+        vocabulary: texts that the model knows, without the empty one; for clips, the words; for a
+            model that spells, words and letters.
+        height: height of the images in pixels.
+        columns: width of the images in pixels.
         channels: 1 (grey) or 3.
         network: ``mlp`` (fast at 8x8) or ``dit``.
-        width: of the hidden layers.
+        width: width of the hidden layers.
         depth: number of blocks.
         heads: attention heads (``dit``).
         patch: patch size in pixels (``dit``).
-        frames: of a clip; 1 = images. Clips need a ``dit``.
+        frames: frames of a clip; 1 = images. Clips need a ``dit``.
         patch_frames: frames of a patch.
-        given_frames: first frames that are given and not generated.
-        text_length: most words and letters of a text, of images whose texts are spelled (``dit``);
-            0 = images know whole texts.
+        given_frames: number of first frames that are given and not generated.
+        text_length: largest number of words and letters of a text, for images whose texts are
+            spelled (``dit``); 0 = images know whole texts.
     """
 
     vocabulary: tuple[str, ...]

@@ -38,7 +38,7 @@ UNREADABLE: tuple[type[Exception], ...] = (
 
 @dataclass(frozen=True)
 class TinyCondition(Condition):
-    """What the network knows of a sample.
+    """The conditions of samples, as the network takes them.
 
     Attributes:
         label: vocabulary indices, int64; 0 is the empty text or the padding. Shape (B,) for
@@ -108,7 +108,7 @@ class TinyModel(GivenFrames):
 
     @property
     def _max_pieces(self) -> int:
-        """Most pieces that a text is taken apart into; 0 where it is looked up as it is."""
+        """Largest number of pieces of a text; 0 where a text is looked up as a whole."""
         return self.config.text_length or (MAX_WORDS if self.config.frames > 1 else 0)
 
     def _pieces(self, text: str) -> list[int]:

@@ -21,7 +21,7 @@ FIT_RATE = 2e-3
 
 
 class _ConvBlock(nn.Module):
-    """Two convolutions beside a shortcut, modulated by an embedding."""
+    """Two convolutions with a shortcut around them, modulated by an embedding."""
 
     def __init__(self, channels: int, width: int) -> None:
         super().__init__()
@@ -51,10 +51,10 @@ class TextDiT(nn.Module):
 
     Args:
         shape: (C, H, W) of an image.
-        num_tokens: of the vocabulary, the padding included.
-        num_letters: how many tokens after the padding are letters.
+        num_tokens: size of the vocabulary, including the padding.
+        num_letters: number of tokens after the padding that are letters.
         length: tokens of a text.
-        width: of the transformer; a multiple of 16.
+        width: width of the transformer; a multiple of 16.
         depth: number of transformer blocks.
         heads: attention heads.
         patch: side of a patch in pixels, a multiple of 4.
@@ -190,7 +190,7 @@ class TextDiT(nn.Module):
         return self._image(data), self._image(noise - data)
 
     def _over(self, text: Tensor, letters: Tensor) -> Tensor:
-        """Which letters are over each column of patches and how far off: (B, columns, 2 width)."""
+        """Embed the letters over each column of patches, with distances: (B, columns, 2 width)."""
         is_letter = (text > 0) & (text <= self.num_letters)
         number = is_letter.cumsum(1) - 0.5 - 0.5 * is_letter.sum(1, keepdim=True)
         columns = torch.arange(self.grid[1], device=text.device) + 0.5 - self.grid[1] / 2

@@ -41,8 +41,8 @@ class VideoDiT(nn.Module):
 
     Args:
         shape: (C, T, H, W) of a whole clip, the given frames included.
-        num_words: of the vocabulary, the padding included.
-        width: of the hidden layers.
+        num_words: size of the vocabulary, including the padding.
+        width: width of the hidden layers.
         depth: number of blocks.
         heads: attention heads.
         patch: (frames, side in pixels) of a patch.

@@ -1,1 +1,1 @@
-"""What a run writes while it trains: metrics, samples, dashboards."""
+"""Logs a run while it trains: metrics, samples, dashboards, times."""

@@ -39,9 +39,9 @@ class TensorBoardSink:
     """Scalars in groups, samples, the recipe and verdicts for TensorBoard.
 
     Args:
-        folder: of the event files, after which TensorBoard names the run.
-        resume_at: later points of an earlier process are hidden.
-        recipe: shown as text.
+        folder: folder of the event files; TensorBoard names the run after it.
+        resume_at: iterations that a resumed run keeps; later points are hidden.
+        recipe: recipe to show as text, as TOML.
     """
 
     def __init__(self, folder: Path, *, resume_at: int = 0, recipe: str = "") -> None:
@@ -95,9 +95,9 @@ class WandbSink:
     """Weights & Biases.
 
     Args:
-        project: its name there.
-        name: of the run; the run is resumed under the same name.
-        config: what is shown beside it.
+        project: name of the project.
+        name: name of the run; a resumed run goes on under it.
+        config: settings to show with the run.
 
     Raises:
         UsageError: the package is not installed.

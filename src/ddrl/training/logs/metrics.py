@@ -17,12 +17,12 @@ ReductionName = Literal["mean", "max", "sum", "last"]
 
 @dataclass(frozen=True)
 class MetricSpec:
-    """What a metric means.
+    """The meaning of a metric.
 
     Attributes:
-        unit: of the value.
-        reduction: how the values of several updates become one.
-        description: what it is, and what to look out for.
+        unit: unit of the value.
+        reduction: rule that makes one value of those of several updates.
+        description: meaning of the value, and what to look out for.
     """
 
     unit: str
@@ -170,10 +170,10 @@ GLOSSARY: Mapping[str, MetricSpec] = {
     ),
     "seconds": MetricSpec("s", "sum", "Wall time of the iteration, without audits."),
     "seconds/rollout": MetricSpec(
-        "s", "sum", "Part of it: sampling; with micro-batches decoding, too, beside the rewards."
+        "s", "sum", "Part of it: sampling; with micro-batches also decoding, while rewards run."
     ),
     "seconds/reward": MetricSpec(
-        "s", "sum", "Part of it: decoding and rewards; with micro-batches what rewards take longer."
+        "s", "sum", "Part of it: decoding and rewards; with micro-batches what is left of them."
     ),
     "seconds/update": MetricSpec("s", "sum", "Part of it: gradients and optimizer."),
 }
@@ -192,7 +192,7 @@ def spec_of(name: str) -> MetricSpec:
 
 
 def tag_of(name: str) -> str:
-    """The name of a metric in dashboards: ``reward/ink`` is ``rewards/ink/mean``."""
+    """Return the name of a metric in dashboards: ``reward/ink`` is ``rewards/ink/mean``."""
     if name in _TAGS:
         return _TAGS[name]
     group, _, rest = name.partition("/")
@@ -217,7 +217,15 @@ def merge(updates: Sequence[Mapping[str, float]]) -> dict[str, float]:
 def reward_metrics(
     scores: Scores, advantages: Advantages, group: Tensor, latents: Tensor, beta: float
 ) -> dict[str, float]:
-    """What is logged about one batch of rewards; statistics over valid samples only."""
+    """Return the metrics of one batch of rewards; statistics are over valid samples only.
+
+    Args:
+        scores: rewards of B samples.
+        advantages: advantages of the samples.
+        group: group of each sample, shape (B,), on the CPU.
+        latents: finished latents of the samples, shape (B, ...).
+        beta: strength of the regularizer by its gradient.
+    """
     keep = scores.valid
     num_groups = int(group.max()) + 1
     zeros = torch.zeros(num_groups, dtype=torch.float64)
@@ -249,7 +257,7 @@ def reward_metrics(
 
 
 def _raw_metrics(scores: Scores) -> dict[str, float]:
-    """The raw values of each reward by its name; over the samples for which it did not fail."""
+    """Summarize each reward's raw values, over the samples for which it did not fail."""
     metrics = {}
     cached = scores.num_cached or (None,) * len(scores.names)
     for name, value, count in zip(scores.names, scores.value.unbind(1), cached, strict=True):
@@ -267,7 +275,7 @@ def _raw_metrics(scores: Scores) -> dict[str, float]:
 
 
 def glossary_table() -> str:
-    """The glossary as a Markdown table."""
+    """Return the glossary as a Markdown table."""
     rows = ["| metric | in dashboards | unit | meaning |", "|---|---|---|---|"]
     for name, spec in GLOSSARY.items():
         tag = "" if name == "step" else f"`{tag_of(name)}`"

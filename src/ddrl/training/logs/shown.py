@@ -1,4 +1,4 @@
-"""A few small pictures of a run's samples, to be looked at while it trains."""
+"""A few small pictures of a run's samples, to look at while it trains."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from ddrl.training.manifest import step_of
 SHOWN = 8
 """Pictures of a step, at most."""
 SIDE = 128
-"""Their longest side in pixels, at most."""
+"""Longest side of a picture in pixels, at most."""
 KEPT = 4
-"""Sheets that are kept in a run's folder: the newest."""
+"""Number of the newest sheets that a run's folder keeps."""
 _CHUNK = "ddrl-shown"
 _TOO_LARGE = Image.DecompressionBombError
 
@@ -38,9 +38,9 @@ class Shown:
     """Pictures of a step's samples.
 
     Attributes:
-        step: iterations behind the weights that made them.
-        source: the reduced audit, from the same prompts and noise every time, or the rollout.
-        prompts: of the pictures.
+        step: iterations that made the weights.
+        source: ``audit``, with the same prompts and noise every time, or ``rollout``.
+        prompts: prompt of each picture.
         pictures: uint8 (N, H, W, 3); of a clip its middle frame.
     """
 
@@ -50,7 +50,7 @@ class Shown:
     pictures: NDArray[np.uint8]
 
     def png(self) -> bytes:
-        """All pictures beside each other in one file, which also holds the rest."""
+        """Return all pictures in one row as a PNG file, which also holds step and prompts."""
         num, height, width, _ = self.pictures.shape
         row = self.pictures.transpose(1, 0, 2, 3).reshape(height, num * width, 3)
         about = {"step": self.step, "source": self.source, "prompts": self.prompts}
@@ -65,7 +65,7 @@ class Shown:
         """Read what :meth:`png` has made.
 
         Raises:
-            ValueError: it is something else.
+            ValueError: the content is something else.
         """
         try:
             with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
@@ -80,7 +80,7 @@ class Shown:
             raise ValueError(f"it holds no samples: {error}") from error
 
     def pack(self) -> str:
-        """The same as text, for JSON."""
+        """Return the PNG file as text, for JSON."""
         return base64.b64encode(self.png()).decode("ascii")
 
     @classmethod
@@ -90,7 +90,7 @@ class Shown:
 
 
 def small_pictures(media: Tensor) -> Tensor:
-    """Media as small pictures; of clips their middle frame.
+    """Make small pictures of media; of clips, of their middle frame.
 
     Args:
         media: pixels in [0, 1], shape (N, 3, H, W) or (N, T, 3, H, W).
@@ -108,7 +108,7 @@ def small_pictures(media: Tensor) -> Tensor:
 
 
 def as_shown(step: int, source: Source, texts: Sequence[str], pictures: Tensor) -> Shown:
-    """Small pictures, uint8 (N, 3, h, w), as what is shown of a step."""
+    """Label small pictures, uint8 (N, 3, h, w), with their step, source and texts."""
     return Shown(step, source, tuple(texts), pictures.permute(0, 2, 3, 1).numpy())
 
 
@@ -116,8 +116,8 @@ class SampleSheets:
     """The newest pictures as files in a run's folder: ``shown/step-00000010.png``.
 
     Args:
-        folder: of the files.
-        resume_at: later ones are removed, since the run will make them again.
+        folder: folder of the files.
+        resume_at: iterations that a resumed run keeps; later files are removed.
 
     Raises:
         CheckpointError: the folder can't be written.
@@ -130,7 +130,7 @@ class SampleSheets:
                 path.unlink(missing_ok=True)
 
     def write(self, metrics: Mapping[str, float], *, step: int) -> None:
-        """Metrics have files of their own."""
+        """Do nothing: metrics have files of their own."""
 
     def show(self, shown: Shown | None, *, sentence: str, step: int) -> None:  # noqa: ARG002
         """Write the pictures, and remove old ones."""
@@ -149,11 +149,11 @@ class SampleSheets:
             ) from error
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: no file stays open."""
 
 
 def newest_sheet(folder: Path) -> Shown | None:
-    """The newest pictures of a run; None where there are none that can be read."""
+    """Read the newest pictures of a run; None where none can be read."""
     for _, path in sorted(_sheets(folder).items(), reverse=True):
         try:
             with open_regular(path) as file:

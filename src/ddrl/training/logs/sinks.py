@@ -1,8 +1,8 @@
-"""Where metrics go: a JSON-lines file, and how it is read.
+"""Writes metrics to a JSON-lines file, and reads them back.
 
-A row of the file is what one call wrote. A step has a row of its iteration, which has ``seconds``,
-and where it was audited a row of that, which may come when later steps have theirs. Whoever reads
-the metrics asks :func:`read_metrics`, which joins the rows of a step.
+Each call writes one row. A step has a row of its iteration, which has ``seconds``. An audited step
+has a second row, which may come after those of later steps. :func:`read_metrics` joins the rows of
+a step.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ class MetricSink(Protocol):
     """Takes the metrics of iterations and of audits."""
 
     def write(self, metrics: Mapping[str, float], *, step: int) -> None:
-        """Record what an iteration, or an audit, has found; there may be both for a step."""
+        """Record the metrics of an iteration or of an audit; a step may have both."""
         ...
 
     def show(self, shown: Shown | None, *, sentence: str, step: int) -> None:
-        """Take a few samples and a verdict, where there are such, as an audit is recorded.
+        """Show a few samples and a verdict, where there are any, when an audit is recorded.
 
         Args:
-            shown: the samples, with the step that they are of.
-            sentence: the verdict; empty where none was made.
-            step: of the audit.
+            shown: the samples and their step; None where there are none.
+            sentence: the verdict; empty where there is none.
+            step: step of the audit.
         """
         ...
 
@@ -45,10 +45,10 @@ class JSONLSink:
     """One JSON object per line, flushed after each.
 
     Args:
-        path: of the file.
+        path: path of the file.
         resume_at: iterations that a resumed run keeps; later rows are dropped, since the run
-            will make them again.
-        audited_at: the newest audit that it keeps, likewise; default: as ``resume_at``.
+            makes them again.
+        audited_at: step of the newest audit that it keeps; default: ``resume_at``.
 
     Raises:
         CheckpointError: the file can't be written.

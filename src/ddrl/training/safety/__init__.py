@@ -1,1 +1,1 @@
-"""What keeps a run safe: audits, a drift budget, a guard."""
+"""Keeps a run safe: audits, a drift budget, a guard, an inspector of rollouts."""

@@ -1,4 +1,4 @@
-"""Audits of a run: what one found, what is known of all of them, and how they run beside training.
+"""Audits of a run: the result of one, the record of all, and audits while training goes on.
 
 A monitor measures the weights as they are, while training waits. An auditor measures checkpoints,
 while training goes on. Neither remembers anything: what is known of the audits so far is an
@@ -22,13 +22,13 @@ from ddrl.training.manifest import Checkpoint
 
 @dataclass(frozen=True)
 class Audit:
-    """What was found about the weights of a step.
+    """The result of an audit of the weights of one step.
 
     Attributes:
-        step: iterations behind them.
-        metrics: what was measured.
+        step: iterations that made the weights.
+        metrics: the figures, by name.
         sentence: the verdict in words; empty where only the drift was measured.
-        shown: a few of the samples that it is about; None where there are none.
+        shown: a few of the samples that it measured; None where it made none.
     """
 
     step: int
@@ -43,12 +43,12 @@ Monitor = Callable[[int], Audit]
 
 @dataclass(frozen=True)
 class AuditRecord:
-    """What is known of a run's audits.
+    """The record of a run's audits.
 
     Attributes:
-        step: of the newest one; every one that was due before it has been made.
-        score: of the newest one; None where it has none.
-        hacked: how many in a row said hacked, the newest the last of them.
+        step: step of the newest audit; every audit due before it has been made.
+        score: score of the newest audit; None where it has none.
+        hacked: number of audits in a row that said hacked, up to the newest.
         best: the highest score so far; None where none has one.
         is_best: whether the newest one has it.
     """
@@ -60,7 +60,7 @@ class AuditRecord:
     is_best: bool = False
 
     def is_due(self, step: int, every: int) -> bool:
-        """Whether a step is to be audited and has not been."""
+        """Return whether a step has to be audited and has not been."""
         return every > 0 and step % every == 0 and self.step < step
 
     def after(self, audit: Audit) -> AuditRecord:
@@ -105,16 +105,10 @@ class AuditRecord:
 
 
 class Auditor(Protocol):
-    """Audits checkpoints one at a time while training goes on.
-
-    Attributes:
-        every: iterations between audits.
-    """
-
-    every: int
+    """Audits checkpoints one at a time while training goes on."""
 
     def start(self) -> None:
-        """Make ready."""
+        """Prepare for the first audit."""
         ...
 
     def begin(self, step: int) -> None:
@@ -122,10 +116,10 @@ class Auditor(Protocol):
         ...
 
     def collect(self, *, wait: bool) -> Audit | None:
-        """The audit that was begun, once it is done; None where none is, or not yet.
+        """Return the audit that was begun, once it is done; None before, and where none is.
 
         Args:
-            wait: until it is done.
+            wait: whether to wait until it is done.
 
         Raises:
             DDRLError: of the kind that fits, for an audit that failed.
@@ -133,17 +127,17 @@ class Auditor(Protocol):
         ...
 
     def close(self) -> None:
-        """End what runs beside training, wherever it is."""
+        """End the audit that is under way, if any."""
         ...
 
 
 @contextmanager
 def auditing(auditor: Auditor | None, *, checkpoints: CheckpointFolder | None) -> Iterator[None]:
-    """Audits beside training for as long as the context lasts; nothing where there is no auditor.
+    """Run audits while training goes on, for as long as the context lasts.
 
     Args:
-        auditor: what audits.
-        checkpoints: what it reads.
+        auditor: audits checkpoints; None: there are no such audits.
+        checkpoints: the folder that it reads.
 
     Raises:
         UsageError: there are no checkpoints to audit.

@@ -1,4 +1,4 @@
-"""Sets beta so that drift stays within a budget: what a user can choose, in place of beta."""
+"""Sets beta so that drift stays within a budget, which a user can choose in place of beta."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ class DriftBudget:
 
         log beta += gain e + damping (e - e_before),
 
-    at most a factor of 1.5 at once. The integral of e is log beta itself, so that drift comes to
-    rest at the budget; the second term answers to a drift that still moves. Runs whose drift stays
+    at most a factor of 1.5 at once. Log beta is the integral of e, so drift comes to rest at the
+    budget; the second term answers to a drift that still moves. Runs whose drift stays
     below the budget whatever beta is end at the smallest beta allowed.
 
     Args:
-        measure: the drift now, as a fraction: change of the diffusion loss against the start.
-        budget: where drift is to rest, as a fraction; above 0.
-        beta: the strength at the start.
+        measure: returns the drift: the change of the diffusion loss since the start, as a share.
+        budget: drift to come to rest at, as a share; above 0.
+        beta: strength of the regularizer at the start.
         every: iterations between corrections.
-        gain: of the deviation.
-        damping: of its change.
+        gain: weight of the deviation e.
+        damping: weight of the change of e.
 
     Attributes:
-        beta: the strength now.
+        beta: strength of the regularizer now.
     """
 
     measure: Callable[[], float]
@@ -51,7 +51,7 @@ class DriftBudget:
         self._start = self.beta
 
     def is_due(self, step: int) -> bool:
-        """Whether beta is corrected after this iteration."""
+        """Return whether beta is corrected after this iteration."""
         return step % self.every == 0
 
     def correct(self) -> dict[str, float]:
@@ -67,14 +67,14 @@ class DriftBudget:
         return {"budget_drift": drift, "beta": self.beta}
 
     def state_dict(self) -> dict[str, float | None]:
-        """What a resumed run needs."""
+        """Return the state that a resumed run needs."""
         return {"beta": self.beta, "before": self._before}
 
     def load_state_dict(self, state: Mapping[str, float | None]) -> None:
         """Continue from a state.
 
         Raises:
-            CheckpointError: it is none.
+            CheckpointError: the state is of a run without a budget.
         """
         beta = state.get("beta")
         if beta is None:

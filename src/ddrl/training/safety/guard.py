@@ -15,12 +15,12 @@ class Guard:
     """Limits; 0 switches a limit off. Numbers that are not finite always stop the run.
 
     Attributes:
-        max_grad_norm: of the gradient before clipping.
-        max_ratio: of rho between policy and behaviour.
-        max_latent_std: of the samples' latents: exploding samples.
-        min_latent_std: likewise: samples collapsed to one colour.
-        max_drift: of the held-out diffusion loss against the base, as a share.
-        stop_hacked: how many audits in a row that say hacked stop the run: one may be bad luck.
+        max_grad_norm: largest norm of the gradient before clipping.
+        max_ratio: largest rho between policy and behaviour.
+        max_latent_std: largest standard deviation of the samples' latents; above it they explode.
+        min_latent_std: smallest standard deviation; below it samples collapse to one colour.
+        max_drift: largest rise of the held-out diffusion loss above the base's, as a share.
+        stop_hacked: number of audits in a row that have to say hacked; one may be bad luck.
     """
 
     max_grad_norm: float = 1e4
@@ -66,11 +66,11 @@ class Guard:
             )
 
     def check_audits(self, record: AuditRecord, sentence: str) -> None:
-        """Check whether reward and audit have parted.
+        """Stop where several audits in a row say that the reward is hacked.
 
         Args:
-            record: with the newest audit.
-            sentence: its verdict.
+            record: record of the audits, including the newest.
+            sentence: verdict of the newest audit.
 
         Raises:
             GuardStop: so many audits in a row said hacked.

@@ -11,17 +11,17 @@ from torch import Tensor, nn
 class WanExperts(nn.Module):
     """Wan's two experts: one for the noisy times, one for the others.
 
-    Both are submodules under the names that the pipeline gives them, so the optimizer, EMA, LoRA
-    and checkpoints see both, and their parameters are called ``transformer.*`` and
-    ``transformer_2.*``. One expert alone is trained by freezing the other.
+    Both are submodules under the names that the pipeline gives them. The optimizer, EMA, LoRA and
+    checkpoints see both, with parameters ``transformer.*`` and ``transformer_2.*``. To train one
+    expert alone, freeze the other.
 
     Each row of a batch is computed by the expert of its time, so a batch may mix times. Which rows
     those are has to be known on the host: one transfer per call.
 
     Args:
-        transformer: for timesteps of at least the boundary.
-        transformer_2: for the timesteps below.
-        boundary: in timesteps, 0 to 1000.
+        transformer: expert of timesteps from the boundary on.
+        transformer_2: expert of timesteps below the boundary.
+        boundary: boundary in timesteps, 0 to 1000.
     """
 
     def __init__(
@@ -34,15 +34,15 @@ class WanExperts(nn.Module):
 
     @property
     def config(self) -> Any:  # noqa: ANN401 - diffusers is untyped
-        """The first expert's; they differ in their weights only."""
+        """Config of the first expert; they differ in their weights only."""
         return self.transformer.config
 
     def forward(self, *, timestep: Tensor, **inputs: Any) -> tuple[Tensor]:  # noqa: ANN401
-        """What the pipeline's expert would return for each row.
+        """Return what the pipeline's expert would return for each row.
 
         Args:
-            timestep: shape (B,).
-            inputs: of the experts; tensors have B rows.
+            timestep: timesteps, 0 to 1000, shape (B,).
+            inputs: inputs of the experts; tensors have B rows.
         """
         noisy = (timestep >= self.boundary).cpu()
         if bool(noisy.all()) or not bool(noisy.any()):

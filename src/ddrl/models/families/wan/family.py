@@ -1,4 +1,4 @@
-"""Which of the Wan adapters a pipeline needs: its class alone does not say."""
+"""Chooses the Wan adapter of a pipeline: its class alone does not say."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from ddrl.records import Condition
 class WanI2V(Wan):
     """Wan image-to-video, Wan2.1 (with CLIP features of the frame) and Wan2.2 A14B (without).
 
-    The network sees, beside the noisy latents, 4 channels that say which frames are given and the
+    With the noisy latents the network sees 4 channels that say which frames are given, and the
     latents of the clip that shows the first frame and grey afterwards. It generates all frames,
     the first included, as in the pipeline: none is left out of the latents.
 
@@ -24,7 +24,7 @@ class WanI2V(Wan):
     """
 
     pipelines: ClassVar[tuple[str, ...]] = ("WanImageToVideoPipeline",)
-    # diffusers' loader puts zeros where an adapter lacks the projections of CLIP's tokens.
+    # diffusers' loader puts zeros where an adapter has no projections of CLIP's tokens.
     lora_targets: ClassVar[tuple[str, ...]] = (
         *Wan.lora_targets,
         *("attn2.add_k_proj", "attn2.add_v_proj"),

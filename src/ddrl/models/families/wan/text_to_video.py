@@ -68,12 +68,12 @@ class Wan(Standardized):
 
     @property
     def transformer(self) -> nn.Module:
-        """The network that is trained, or both experts."""
+        """The network to train, or both experts."""
         return self._network
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the network's weights, but for the few that stay in float32 whatever is loaded."""
+        """Dtype of the network's weights, without the few that always stay in float32."""
         dtype: torch.dtype = self.pipeline.transformer.dtype
         return dtype
 
@@ -121,7 +121,7 @@ class Wan(Standardized):
         return cast(Tensor, output[0])
 
     def latent_channels(self) -> int:
-        """Of the VAE: the network may take more than it makes."""
+        """Return the VAE's channels: the network may take more than it makes."""
         return int(self.vae.config.z_dim)
 
 
@@ -137,7 +137,7 @@ def _network(pipeline: Any) -> nn.Module:  # noqa: ANN401
     )
     if None in experts:
         raise WeightsError(
-            f"The {type(pipeline).__name__} lacks one of its networks.",
+            f"The {type(pipeline).__name__} has only one of its two networks.",
             hint="with a boundary_ratio it needs a transformer and a transformer_2; give the whole "
             "model",
         )
