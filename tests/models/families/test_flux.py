@@ -114,7 +114,13 @@ CASES = [
         DYNAMIC,
         decodes=decoded(packed),
     ),
-    case("schnell", partial(build_pipeline, guidance_embeds=False), Flux, {(4, 16, 32): 1.0}),
+    case(
+        "schnell",
+        partial(build_pipeline, guidance_embeds=False),
+        Flux,
+        {(4, 16, 32): 1.0},
+        decodes=decoded(packed),
+    ),
     case(
         "kontext",
         build_kontext,
@@ -219,7 +225,9 @@ def test_shift_is_the_pipelines(model: Flux) -> None:
 
 def test_an_editing_base_needs_sources_and_no_other_takes_them(model: Flux) -> None:
     if isinstance(model, FluxKontext):
-        with pytest.raises(DataError, match=r"needs source images, but data\.source_images is") as e:
+        with pytest.raises(
+            DataError, match=r"needs source images, but data\.source_images is"
+        ) as e:
             model.set_given(first_frames=0, source_images=0)
         assert e.value.hint == "set data.source_images = 1"
         with pytest.raises(DataError, match=r"takes no first frames, but data\.given_frames") as e:
@@ -227,6 +235,8 @@ def test_an_editing_base_needs_sources_and_no_other_takes_them(model: Flux) -> N
         assert "data.given_frames = 0" in e.value.hint
         model.set_given(first_frames=0, source_images=1)
     else:
-        with pytest.raises(DataError, match=r"Flux takes no source images, but data\.source_i") as e:
+        with pytest.raises(
+            DataError, match=r"Flux takes no source images, but data\.source_i"
+        ) as e:
             model.set_given(first_frames=0, source_images=1)
         assert "data.source_images = 0" in e.value.hint
