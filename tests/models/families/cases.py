@@ -14,8 +14,8 @@ from torch import Tensor
 
 from ddrl.models.diffusers_model import DiffusersModel
 
-EDITS = ("make it a painting", "", "remove the cat")
-"""Instructions of several lengths."""
+EDITS = ("make it a painting", "")
+"""Instructions of different lengths."""
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,8 @@ class Case:
         adapter: the class that the pipeline's name leads to.
         own: the latents that the family's own pipeline makes of a call, in the adapter's layout;
             None where it has no such call.
-        lora: number of modules that an adapter gets.
-        limit: tokens of a text that are encoded; None where that depends on a picture.
+        lora: number of modules that an adapter gets; None where another case shows it.
+        limit: tokens of a text that are encoded; None where another case or test shows it.
         embeds: the shape of one row of the condition's ``embeds`` for the longest text.
         sizes: height, width and frames, and the shape of their latents.
         refused: height, width and frames that can't be made, and what the error says.
@@ -53,7 +53,7 @@ class Case:
     build: Callable[[Path], Any]
     adapter: type[DiffusersModel]
     own: Callable[[Any, Call], Tensor] | None
-    lora: int
+    lora: int | None
     limit: int | None
     embeds: tuple[int, ...]
     sizes: Mapping[tuple[int, int, int], tuple[int, ...]]
@@ -167,6 +167,16 @@ def only(*names: str) -> Callable[[Any], Any]:
 
     def marked(test: Any) -> Any:
         test.cases = names
+        return test
+
+    return marked
+
+
+def needs(field: str) -> Callable[[Any], Any]:
+    """Run a test with the cases that have this field."""
+
+    def marked(test: Any) -> Any:
+        test.needs = field
         return test
 
     return marked

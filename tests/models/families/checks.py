@@ -6,11 +6,12 @@ fixtures, ``case``, ``folder`` and ``model``.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 import torch
-from tests.models.families.cases import Call, Case
+from tests.models.families.cases import Call, Case, needs
 from tests.models.families.tiny import noise, pixels
 from torch import Tensor
 
@@ -80,21 +81,22 @@ class Checks:
             alone = velocity(model, x[row], t[row], condition[row])
             torch.testing.assert_close(together[row], alone, rtol=1e-4, atol=1e-5)
 
+    @needs("decodes")
     def test_decoding(self, model: Any, case: Case) -> None:
         """As the pipeline does it, of a text alone; and each time the same."""
         x, condition = latents(model, case)[:1], case.encode(model)[:1]
         ours = model.decode(x, condition)
         assert torch.equal(ours, model.decode(x, condition))
         assert ours.std() > 0.01
-        if case.decodes is not None:
-            theirs = case.decodes(model, x, case)
-            torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-4)
+        assert case.decodes is not None
+        torch.testing.assert_close(ours, case.decodes(model, x, case), rtol=0, atol=1e-4)
 
+    @needs("limit")
     def test_long_texts_are_cut(self, model: Any, case: Case) -> None:
         """At the limit of the pipeline, the empty text and the longest side by side."""
-        if (limit := case.limit) is None:
-            return  # the family's file has a test with pictures
-        texts = ["", "x" * (limit - 40), *("x" * (10 * limit) + end for end in "yz")]
+        limit = case.limit
+        assert limit is not None
+        texts = ["", "x" * (limit // 2), *("x" * (10 * limit) + end for end in "yz")]
         condition = model.encode(texts)
         assert condition.embeds.shape == (4, *case.embeds)
         torch.testing.assert_close(condition.embeds[2], condition.embeds[3])
@@ -103,7 +105,7 @@ class Checks:
             mask = getattr(condition, "mask", condition.embeds.abs().sum(-1) > 0)
             lengths = getattr(condition, "length", mask.sum(1)).tolist()
             assert (lengths[0], *lengths[2:]) == (case.lengths[0], *case.lengths[1:] * 2)
-            assert limit - 40 <= lengths[1] < limit
+            assert limit // 2 <= lengths[1] < limit
 
     def test_sizes(self, model: Any, case: Case) -> None:
         for size, shape in case.sizes.items():
@@ -115,6 +117,7 @@ class Checks:
         for shape, shift in case.shifts.items():
             assert model.time_shift(shape) == pytest.approx(shift)
 
+    @needs("lora")
     def test_lora(self, fresh: Any, case: Case) -> None:
         """It begins as the base, alone gets gradients, changes the model, and can be left out."""
         network, condition, x = fresh.transformer, case.encode(fresh), latents(fresh, case)
@@ -139,7 +142,7 @@ class Checks:
 class GivenChecks:
     """Of a family that is given first frames, or source images."""
 
-    only_given = True
+    needs = "given"
 
     def test_text_and_picture_both_matter(self, model: Any, case: Case) -> None:
         first = case.first()
@@ -154,25 +157,6 @@ class GivenChecks:
             for other in range(one):
                 assert (made[one] - made[other]).abs().max() > 1e-5
 
-    def test_latents_that_are_given(self, model: Any, case: Case) -> None:
-        """A clip's own first ones: left out of what is encoded, put in front of what is decoded."""
-        if not model.given_latents:
-            return
-        clip, num = case.media(), model.given_latents
-        condition = case.encode(model, given=clip[:, : case.given])
-        made, x = model.encode_media(clip, condition), latents(model, case)
-        shown, others = model.decode(x, condition), model.decode(-x, condition)
-        tokens = model.num_tokens(case.shape(model))
-        model.given_frames = 0
-        whole = model.encode_media(clip)
-        torch.testing.assert_close(condition.given, whole[:, :, :num])
-        torch.testing.assert_close(made, whole[:, :, num:])
-        together = torch.cat([condition.given, x], dim=2)
-        torch.testing.assert_close(shown, model.decode(together), rtol=1e-4, atol=1e-5)
-        assert tokens == model.num_tokens(case.shape(model))  # those of the given ones count
-        same = torch.allclose(shown[:, : case.given], others[:, : case.given], atol=1e-4)
-        assert same == model.shows_given
-
     def test_bad_given_frames(self, model: Any, case: Case) -> None:
         height, width, _ = case.size
         x, t, num = latents(model, case), HALF.expand(len(case.texts)), len(case.texts)
@@ -185,10 +169,35 @@ class GivenChecks:
             for condition in (None, model.encode(list(case.texts))):
                 with pytest.raises(DataError, match=case.told):
                     model.decode(x, condition)
-            sides = r"have \({}, {}\) latents along height and width".format(*x.shape[-2:])
+            sides = re.escape(f"have {tuple(x.shape[-2:])} latents along height and width")
             with pytest.raises(DataError, match=sides):
                 model.predict(x.mT, t, case.encode(model))
         if 0 in model.allowed_given_frames:
             model.given_frames = 0
-            with pytest.raises(DataError, match="is set to make .* from text, which takes no"):
+            with pytest.raises(DataError, match=r"is set to make .* from text, which takes no"):
                 case.encode(model)
+
+
+class FirstFrameChecks(GivenChecks):
+    """Of a family that is given first frames."""
+
+    def test_latents_that_are_given(self, model: Any, case: Case) -> None:
+        """A clip's own first ones: left out of what is encoded, put in front of what is decoded."""
+        clip, num = case.media(), model.given_latents
+        if not num:  # beside the latents, in which nothing is given
+            first = case.first()
+            assert first is not None
+            given, alone = case.encode(model).given, model.encode_media(first[:, 0])
+            torch.testing.assert_close(given[:, :, :1], alone.reshape(given[:, :, :1].shape))
+            return
+        condition = case.encode(model, given=clip[:, : case.given])
+        made, x = model.encode_media(clip, condition), latents(model, case)
+        shown, others = model.decode(x, condition), model.decode(-x, condition)
+        model.given_frames = 0
+        whole = model.encode_media(clip)
+        torch.testing.assert_close(condition.given, whole[:, :, :num])
+        torch.testing.assert_close(made, whole[:, :, num:])
+        together = torch.cat([condition.given, x], dim=2)
+        torch.testing.assert_close(shown, model.decode(together), rtol=1e-4, atol=1e-5)
+        same = torch.allclose(shown[:, : case.given], others[:, : case.given], atol=1e-4)
+        assert same == model.shows_given

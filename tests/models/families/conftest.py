@@ -19,12 +19,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run a test with each case of its file; those that it names or that are given frames, if it says so."""
     if "case" in metafunc.fixturenames:
         cases: list[Case] = metafunc.module.CASES
-        if getattr(metafunc.cls, "only_given", False):
-            cases = [case for case in cases if case.given]
+        for of in (metafunc.cls, metafunc.function):
+            if need := getattr(of, "needs", None):
+                cases = [case for case in cases if getattr(case, need)]
         if names := getattr(metafunc.function, "cases", None):
             cases = [case for case in cases if case.name in names]
-        names = [case.name for case in cases]
-        metafunc.parametrize("case", cases, ids=names, indirect=True, scope="module")
+        ids = [case.name for case in cases]
+        metafunc.parametrize("case", cases, ids=ids, indirect=True, scope="module")
 
 
 @pytest.fixture(scope="module")

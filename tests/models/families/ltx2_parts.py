@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from diffusers import (
     AutoencoderKLLTX2Audio,
@@ -11,7 +13,7 @@ from diffusers import (
     LTX2VideoTransformer3DModel,
 )
 from diffusers.pipelines.ltx2 import LTX2TextConnectors, LTX2Vocoder
-from tests.models.families.chat_parts import random
+from tests.models.families.tiny import random
 from tokenizers.processors import TemplateProcessing
 from transformers import Gemma3Config, Gemma3ForConditionalGeneration, GemmaTokenizer
 
@@ -76,7 +78,7 @@ def video_vae() -> AutoencoderKLLTX2Video:
     return vae
 
 
-def build_pipeline(*, newer: bool) -> LTX2Pipeline:
+def build_pipeline(_: Any = None, *, newer: bool) -> LTX2Pipeline:
     """A pipeline; ``newer`` as from version 2.3: gates, modulated text, connectors of their own."""
     transformer = random(
         LTX2VideoTransformer3DModel,

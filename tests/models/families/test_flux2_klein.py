@@ -126,7 +126,11 @@ def case(name: str, build: Any, **more: Any) -> Case:
 
 
 CASES = [
-    case("klein", build_pipeline, decodes=decoded(Flux2KleinPipeline._pack_latents, guidance_scale=1.0)),
+    case(
+        "klein",
+        build_pipeline,
+        decodes=decoded(Flux2KleinPipeline._pack_latents, guidance_scale=1.0),
+    ),
     case(
         "editor",
         build_editor,

@@ -1,95 +1,30 @@
-"""LTX-2 over tiny random pipelines, saved and loaded as a user's would be."""
+"""LTX-2 over tiny random pipelines, from text and from a given first frame."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
-from diffusers import FlowMatchEulerDiscreteScheduler, LTX2Pipeline
-from tests.models.families.chat_parts import pixels
+from diffusers import LTX2ImageToVideoPipeline, LTX2Pipeline
+from tests.models.families import ltx_checks
+from tests.models.families.cases import Call, Case, decoded, only
+from tests.models.families.checks import Checks, FirstFrameChecks, latents, velocity
 from tests.models.families.ltx2_parts import build_pipeline
 from torch import Tensor
 
 from ddrl.models.lora import LoRASettings, add_lora
 from ddrl.models.ltx2 import LTX2
-from ddrl.models.ltx_video import LTXCondition
-from ddrl.models.pretrained import load_model
-from ddrl.testing.adapters import AdapterCase, check_adapter
-from ddrl.training.forward import Forward
-from ddrl.training.rollout import sample_ode
 
-TEXTS = ["a cat holding a sign", ""]
-SIZE = {"height": 32, "width": 64}  # the pipeline takes multiples of 32 only
+NEWER = partial(build_pipeline, newer=True)
+OLDER = partial(build_pipeline, newer=False)
 
 
-@pytest.fixture(scope="module", params=[False, True], ids=["2.0", "2.3"])
-def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made = tmp_path_factory.mktemp("ltx2") / "model"
-    build_pipeline(newer=request.param).save_pretrained(made)
-    return made
-
-
-@pytest.fixture(scope="module")
-def model(folder: Path) -> LTX2:
-    loaded = load_model(folder)
-    assert isinstance(loaded, LTX2)
-    loaded.pipeline.set_progress_bar_config(disable=True)
-    return loaded
-
-
-def own_pipeline(
-    model: LTX2, *, isolated: bool = True, **arguments: Any
-) -> Callable[[Tensor, Sequence[float]], Tensor]:
-    """The latents of the pipeline itself, whose modality guidance of 0 is no other modality."""
-
-    def run(noise: Tensor, times: Sequence[float]) -> Tensor:
-        pipeline, scheduler = model.pipeline, model.pipeline.scheduler
-        pipeline.scheduler = FlowMatchEulerDiscreteScheduler(shift=1.0)
-        settings: dict[str, Any] = {
-            "guidance_scale": 1.0,
-            "audio_guidance_scale": 1.0,
-            "stg_scale": 0.0,
-            "audio_stg_scale": 0.0,
-            "guidance_rescale": 0.0,
-            "modality_scale": 0.0 if isolated else 1.0,
-            "audio_modality_scale": 2.0,
-        }
-        raw = pipeline(
-            prompt=TEXTS,
-            sigmas=list(times),
-            num_frames=1 + 4 * (noise.shape[2] - 1),
-            latents=model.denormalize(noise),
-            generator=torch.Generator().manual_seed(0),  # of the sound
-            output_type="latent",
-            **SIZE,
-            **(settings | arguments),
-        ).frames
-        pipeline.scheduler = scheduler
-        return model.normalize(raw)
-
-    return run
-
-
-def noise_like(model: LTX2, *, seed: int, frames: int = 9) -> Tensor:
-    shape = model.latent_shape(**SIZE, frames=frames)
-    return torch.randn(2, *shape, generator=torch.Generator().manual_seed(seed))
-
-
-def test_conformance(model: LTX2) -> None:
-    check_adapter(
-        AdapterCase(
-            model=model,
-            condition=model.encode(TEXTS),
-            latent_shape=model.latent_shape(**SIZE, frames=5),
-            media=pixels(2, 5, 3, 32, 64),
-            pipeline=own_pipeline(model),
-        )
-    )
+def build_i2v(_: Any = None, *, newer: bool) -> LTX2ImageToVideoPipeline:
+    return LTX2ImageToVideoPipeline(**build_pipeline(newer=newer).components)
 
 
 @contextmanager
@@ -104,21 +39,73 @@ def calls_with(model: LTX2, **arguments: Any) -> Iterator[None]:
         hook.remove()
 
 
-def test_guidance_is_the_pipelines(model: LTX2) -> None:
-    noise, times = noise_like(model, seed=2), torch.tensor([1.0, 0.6, 0.3, 0.0])
-    forward = Forward(model, guidance=4.0)
-    ours = sample_ode(forward, model.encode(TEXTS), noise, times=times, solver="euler")
-    # Its guided branches are never isolated unless the network is told so.
-    plain = own_pipeline(model, guidance_scale=4.0, modality_scale=1.0, audio_modality_scale=1.0)
-    with calls_with(model, isolate_modalities=True):
-        torch.testing.assert_close(plain(noise, [1.0, 0.6, 0.3]), ours, rtol=0, atol=1e-4)
-    assert not torch.allclose(plain(noise, [1.0, 0.6, 0.3]), ours, rtol=0, atol=1e-2)
+def own(model: Any, call: Call, *, isolated: bool = True, **settings: Any) -> Tensor:
+    """The latents of the pipeline itself, whose modality guidance of 0 is no other modality.
+
+    Its guided branches are never isolated unless the network is told so.
+    """
+    clip, is_guided = ltx_checks.whole(model, call), call.guidance != 1
+    neither = 1.0 if is_guided else 0.0
+    with calls_with(model, **({"isolate_modalities": True} if isolated and is_guided else {})):
+        raw = call.latents(
+            model,
+            latents=model.denormalize(clip),
+            guidance_scale=call.guidance,
+            audio_guidance_scale=1.0,
+            stg_scale=0.0,
+            audio_stg_scale=0.0,
+            guidance_rescale=0.0,
+            modality_scale=neither,
+            audio_modality_scale=1.0 if is_guided else 2.0,
+            generator=torch.Generator().manual_seed(0),  # of the sound
+            **settings,
+        )
+    return ltx_checks.generated(model, model.normalize(raw), clip)
 
 
-@torch.no_grad()
-def test_the_video_does_not_hear(model: LTX2) -> None:
-    noise, t, condition = noise_like(model, seed=3), torch.tensor([0.5, 0.9]), model.encode(TEXTS)
-    silent = model.predict(noise, t, condition)
+def case(name: str, build: Any, **more: Any) -> Case:
+    mine = {
+        "lora": 2 * 2 * 4,  # two blocks, self- and cross-attention
+        "limit": 1024,
+        "embeds": (1024, 32 if name.startswith("2.3") else 16),
+        "guidance": 4.0,
+    }
+    return Case(name, build, LTX2, own, **(ltx_checks.SHARED | mine | more))
+
+
+DECODED = decoded(LTX2Pipeline._pack_latents, guidance_scale=1.0, stg_scale=0.0)
+CASES = [
+    case("2.0", OLDER, decodes=DECODED),
+    case("2.3", NEWER, decodes=DECODED),
+    case("2.0-i2v", partial(build_i2v, newer=False), **ltx_checks.GIVEN),
+    case("2.3-i2v", partial(build_i2v, newer=True), **ltx_checks.GIVEN),
+]
+OF_TEXT = only("2.0", "2.3")
+
+
+class TestLTX2(Checks, ltx_checks.Checks):
+    """The shared checks."""
+
+    rate = 24
+
+
+class TestFirstFrames(FirstFrameChecks, ltx_checks.GivenChecks):
+    """The shared checks of given frames."""
+
+    text = LTX2Pipeline
+
+
+@OF_TEXT
+def test_guidance_without_isolation_is_another(model: LTX2, case: Case) -> None:
+    call = Call(case, case.texts, latents(model, case), [1.0, 0.6, 0.3], guidance=4.0)
+    heard, silent = (own(model, call, isolated=isolated) for isolated in (False, True))
+    assert not torch.allclose(heard, silent, rtol=0, atol=1e-2)
+
+
+@OF_TEXT
+def test_the_video_does_not_hear(model: LTX2, case: Case) -> None:
+    x, t, condition = latents(model, case), torch.tensor([0.5, 0.9]), case.encode(model)
+    silent = velocity(model, x, t, condition)
     config: Any = model.transformer.config
     words = 16  # either the text encoder's width or the sound's
     rng = torch.Generator().manual_seed(4)
@@ -129,18 +116,17 @@ def test_the_video_does_not_hear(model: LTX2) -> None:
         "audio_num_frames": 7,
     }
     with calls_with(model, **loud):
-        assert torch.equal(model.predict(noise, t, condition), silent)
+        assert torch.equal(velocity(model, x, t, condition), silent)
     with calls_with(model, **loud, isolate_modalities=False):
-        assert not torch.allclose(model.predict(noise, t, condition), silent, atol=1e-2)
+        assert not torch.allclose(velocity(model, x, t, condition), silent, atol=1e-2)
 
 
-def reached(model: LTX2) -> set[str]:
+def reached(model: LTX2, case: Case) -> set[str]:
     """Parameters that get a gradient other than zero."""
     network = model.transformer
     network.zero_grad(set_to_none=True)
-    noise, condition = noise_like(model, seed=5), model.encode(TEXTS)
-    velocity = model.predict(noise, torch.tensor([0.5, 0.9]), condition)
-    torch.autograd.backward(velocity.square().mean())
+    made = model.predict(latents(model, case), torch.tensor([0.5, 0.9]), case.encode(model))
+    torch.autograd.backward(made.square().mean())
     return {n for n, p in network.named_parameters() if p.grad is not None and p.grad.any()}
 
 
@@ -148,89 +134,34 @@ def trained(model: LTX2) -> set[str]:
     return {n for n, p in model.transformer.named_parameters() if p.requires_grad}
 
 
-def test_all_that_is_trained_is_reached(folder: Path) -> None:
-    model = load_model(folder)
-    assert isinstance(model, LTX2)
-    assert reached(model) == trained(model)  # as it is loaded
-    model.transformer.requires_grad_(False)
-    model.train_all()
-    assert reached(model) == trained(model)
-    assert not any("audio" in name for name in trained(model))
+@OF_TEXT
+def test_all_that_is_trained_is_reached(fresh: LTX2, case: Case) -> None:
+    assert reached(fresh, case) == trained(fresh)  # as it is loaded
+    fresh.transformer.requires_grad_(False)
+    fresh.train_all()
+    assert reached(fresh, case) == trained(fresh)
+    assert not any("audio" in name for name in trained(fresh))
     # Nothing is left out: whatever is reached when all may be is trained.
-    names = trained(model)
-    model.transformer.requires_grad_(True)
-    assert reached(model) == names
+    names = trained(fresh)
+    fresh.transformer.requires_grad_(True)
+    assert reached(fresh, case) == names
 
 
+@OF_TEXT
 @pytest.mark.parametrize("targets", [(), ("to_q", "linear_1")])
-def test_lora_is_bound_to_the_video_alone(folder: Path, targets: tuple[str, ...]) -> None:
-    model = load_model(folder)
-    assert isinstance(model, LTX2)
-    settings = LoRASettings(rank=2, targets=targets)
-    number = add_lora(
-        model.transformer, settings, targets=model.lora_targets, is_used=model.is_used
-    )
-    if not targets:
-        assert number == 2 * 2 * 4  # two blocks, self- and cross-attention
-    for name, parameter in model.transformer.named_parameters():
+def test_lora_is_bound_to_the_video_alone(
+    fresh: LTX2, case: Case, targets: tuple[str, ...]
+) -> None:
+    network, settings = fresh.transformer, LoRASettings(rank=2, targets=targets)
+    number = add_lora(network, settings, targets=fresh.lora_targets, is_used=fresh.is_used)
+    for name, parameter in network.named_parameters():
         if "lora_B" in name:
             torch.nn.init.constant_(parameter, 0.1)
-    assert reached(model) == trained(model)
-    assert len(trained(model)) == 2 * number
+    assert reached(fresh, case) == trained(fresh)
+    assert len(trained(fresh)) == 2 * number
 
 
-def test_the_frame_rate_is_the_pipelines(model: LTX2) -> None:
-    assert model.frame_rate == 24
-    noise, condition = noise_like(model, seed=6), model.encode(TEXTS)
-    slow = LTX2(model.pipeline)
-    slow.frame_rate = 8.0
-    ours = noise - slow.predict(noise, torch.ones(2), condition)
-    theirs = own_pipeline(model, frame_rate=8)(noise, [1.0])
-    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-4)
-    other = noise - model.predict(noise, torch.ones(2), condition)
-    assert not torch.allclose(ours, other, rtol=0, atol=1e-4)
-
-
-def test_latents_are_decoded_as_by_the_pipeline(model: LTX2) -> None:
-    latents = noise_like(model, seed=7, frames=5)[:1]
-
-    def swap(_: Any, index: int, step: Any, values: dict[str, Tensor]) -> dict[str, Tensor]:
-        return {**values, "latents": LTX2Pipeline._pack_latents(latents)}
-
-    theirs = model.pipeline(
-        prompt="a",
-        num_inference_steps=2,
-        num_frames=5,
-        guidance_scale=1.0,
-        stg_scale=0.0,
-        callback_on_step_end=swap,
-        generator=torch.Generator().manual_seed(8),
-        output_type="pt",
-        **SIZE,
-    ).frames
-    ours = model.decode(latents)
-    assert ours.shape == (1, 5, 3, 32, 64)
-    assert ours.std() > 0.01
-    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
-    torch.testing.assert_close(model.denormalize(model.normalize(latents)), latents)
-
-
-def test_texts_are_cut_off_at_1024_tokens(model: LTX2) -> None:
-    texts = ["x" * 300, "x" * 1023 + "y", "x" * 1023 + "z"]
-    together = model.encode(texts)
-    assert isinstance(together, LTXCondition)
-    assert together.embeds.shape[:2] == (3, 1024)
-    assert together.mask.all()
-    torch.testing.assert_close(together.embeds[1], together.embeds[2])  # both cut off
-    assert not torch.allclose(together.embeds[0], together.embeds[1], atol=1e-3)
-
-
-def test_sizes_and_frames(model: LTX2) -> None:
-    assert model.latent_shape(4, 8) == (8, 1, 1, 2)
-    assert model.latent_shape(32, 32, frames=9) == (8, 3, 8, 8)
-
-
-def test_the_shift_grows_with_the_tokens(model: LTX2) -> None:
-    assert model.num_tokens((8, 4, 16, 16)) == 1024
-    assert model.time_shift((8, 4, 16, 16)) == pytest.approx(math.exp(0.95))
-    assert model.time_shift((8, 4, 32, 32)) == pytest.approx(math.exp(2.05))
+@OF_TEXT
+def test_whole_texts_have_no_padding(model: LTX2) -> None:
+    condition: Any = model.encode(["x" * 1024])
+    assert condition.mask.all()

@@ -1,37 +1,30 @@
-"""LTX-Video over tiny random pipelines, saved and loaded as a user's would be."""
+"""LTX-Video over tiny random pipelines, from text and from a given first frame."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from pathlib import Path
+from functools import partial
 from typing import Any
 
-import pytest
 import torch
 from diffusers import (
     AutoencoderKLLTXVideo,
     FlowMatchEulerDiscreteScheduler,
+    LTXImageToVideoPipeline,
     LTXPipeline,
     LTXVideoTransformer3DModel,
 )
-from tests.models.families.tiny import t5_encoder, t5_tokenizer
+from tests.models.families import ltx_checks
+from tests.models.families.cases import Call, Case, decoded
+from tests.models.families.checks import Checks, FirstFrameChecks
+from tests.models.families.tiny import fill_zeros, seeded, t5_encoder, t5_tokenizer
 from torch import Tensor
 
-from ddrl.errors import DataError
-from ddrl.models.lora import LoRASettings, add_lora
-from ddrl.models.ltx_video import LTXCondition, LTXVideo
-from ddrl.models.pretrained import load_model
-from ddrl.testing.adapters import AdapterCase, check_adapter
-
-TEXTS = ["a cat holding a sign", ""]
-SIZE = {"height": 32, "width": 64}  # the pipeline takes multiples of 32 only
+from ddrl.models.ltx_video import LTXVideo
 
 
-def build_pipeline(*, conditioned: bool) -> LTXPipeline:
+def build_pipeline(_: Any = None, *, conditioned: bool) -> LTXPipeline:
     """A pipeline; ``conditioned`` as from version 0.9.1: the decoder takes a time and has noise."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    with seeded():
         transformer = LTXVideoTransformer3DModel(
             in_channels=8,
             out_channels=8,
@@ -57,9 +50,7 @@ def build_pipeline(*, conditioned: bool) -> LTXPipeline:
         )
         torch.nn.init.normal_(vae.latents_mean)
         torch.nn.init.uniform_(vae.latents_std, 0.5, 2)
-        for parameter in vae.parameters():
-            if not parameter.any():
-                torch.nn.init.normal_(parameter, std=0.1)
+        fill_zeros(vae, std=0.1)
     return LTXPipeline(
         scheduler=FlowMatchEulerDiscreteScheduler(
             use_dynamic_shifting=True,
@@ -76,18 +67,8 @@ def build_pipeline(*, conditioned: bool) -> LTXPipeline:
     )
 
 
-@pytest.fixture(scope="module", params=[False, True], ids=["first", "conditioned"])
-def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made = tmp_path_factory.mktemp("ltx") / "model"
-    build_pipeline(conditioned=request.param).save_pretrained(made)
-    return made
-
-
-@pytest.fixture(scope="module")
-def model(folder: Path) -> LTXVideo:
-    loaded = load_model(folder)
-    assert isinstance(loaded, LTXVideo)
-    return loaded
+def build_i2v(_: Any = None) -> LTXImageToVideoPipeline:
+    return LTXImageToVideoPipeline(**build_pipeline(conditioned=True).components)
 
 
 def pack(latents: Tensor) -> Tensor:
@@ -95,108 +76,45 @@ def pack(latents: Tensor) -> Tensor:
     return packed
 
 
-def own_pipeline(model: LTXVideo, **arguments: Any) -> Any:
-    def run(noise: Tensor, times: Sequence[float]) -> Tensor:
-        pipeline, scheduler = model.pipeline, model.pipeline.scheduler
-        pipeline.set_progress_bar_config(disable=True)
-        pipeline.scheduler = FlowMatchEulerDiscreteScheduler(shift=1.0)
-        result = pipeline(
-            prompt=TEXTS,
-            num_inference_steps=len(times),  # uniform; it takes no other times
-            guidance_scale=1.0,
-            num_frames=1 + 4 * (noise.shape[2] - 1),
-            latents=pack(noise),
-            output_type="latent",
-            **SIZE,
-            **arguments,
-        ).frames
-        pipeline.scheduler = scheduler
-        latents: Tensor = LTXPipeline._unpack_latents(result, *noise.shape[2:])
-        return latents
-
-    return run
-
-
-def test_conformance(model: LTXVideo) -> None:
-    check_adapter(
-        AdapterCase(
-            model=model,
-            condition=model.encode(TEXTS),
-            latent_shape=model.latent_shape(**SIZE, frames=5),
-            media=torch.rand(2, 5, 3, 32, 64, generator=torch.Generator().manual_seed(1)),
-            pipeline=own_pipeline(model),
-        )
+def own(model: Any, call: Call, **settings: Any) -> Tensor:
+    """The pipeline's own call; it takes no times, but makes a uniform grid of them."""
+    clip = ltx_checks.whole(model, call)
+    tokens = call.latents(
+        model,
+        latents=pack(clip),
+        sigmas=None,
+        num_inference_steps=len(call.times),
+        guidance_scale=call.guidance,
+        **settings,
     )
+    made: Tensor = LTXPipeline._unpack_latents(tokens, *clip.shape[2:])
+    return ltx_checks.generated(model, made, clip)
 
 
-def test_the_frame_rate_is_the_pipelines(model: LTXVideo) -> None:
-    assert model.frame_rate == 25
-    shape = model.latent_shape(**SIZE, frames=9)
-    noise = torch.randn(2, *shape, generator=torch.Generator().manual_seed(2))
-    slow = LTXVideo(model.pipeline)
-    slow.frame_rate = 8.0
-    ours = noise - slow.predict(noise, torch.ones(2), slow.encode(TEXTS))
-    theirs = own_pipeline(model, frame_rate=8)(noise, [1.0])
-    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-4)
-    other = noise - model.predict(noise, torch.ones(2), model.encode(TEXTS))
-    assert not torch.allclose(ours, other, rtol=0, atol=1e-4)
+def case(name: str, build: Any, **more: Any) -> Case:
+    mine = {
+        "lora": 2 * 4,  # one block, self- and cross-attention
+        "limit": 128,
+        "embeds": (128, 32),
+        "lengths": (1, 128),
+    }
+    return Case(name, build, LTXVideo, own, **(ltx_checks.SHARED | mine | more))
 
 
-def test_latents_are_decoded_as_by_the_pipeline(model: LTXVideo) -> None:
-    shape = model.latent_shape(**SIZE, frames=5)
-    latents = torch.randn(1, *shape, generator=torch.Generator().manual_seed(4))
-
-    def swap(_: Any, index: int, step: Any, values: dict[str, Tensor]) -> dict[str, Tensor]:
-        return {**values, "latents": pack(latents)}
-
-    pipeline = model.pipeline
-    pipeline.set_progress_bar_config(disable=True)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)  # which the decoder's own noise comes from
-        theirs = pipeline(
-            prompt="a",
-            num_inference_steps=2,
-            num_frames=5,
-            guidance_scale=1.0,
-            callback_on_step_end=swap,
-            latents=pack(latents),
-            generator=torch.Generator().manual_seed(0),
-            output_type="pt",
-            **SIZE,
-        ).frames
-    ours = model.decode(latents)
-    assert ours.shape == (1, 5, 3, 32, 64)
-    assert torch.equal(ours, model.decode(latents))
-    assert ours.std() > 0.01
-    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
-    raw = torch.randn(1, *shape, generator=torch.Generator().manual_seed(5))
-    torch.testing.assert_close(model.denormalize(model.normalize(raw)), raw)
+CASES = [
+    case("first", partial(build_pipeline, conditioned=False), decodes=decoded(pack)),
+    case("conditioned", partial(build_pipeline, conditioned=True), decodes=decoded(pack)),
+    case("i2v", build_i2v, **ltx_checks.GIVEN),
+]
 
 
-def test_lengths_of_texts(model: LTXVideo) -> None:
-    texts = ["", "x" * 300, "x" * 301, "short"]
-    together = model.encode(texts)
-    assert isinstance(together, LTXCondition)
-    assert together.embeds.shape == (4, 128, 32)
-    assert together.mask.sum(1).tolist() == [1, 128, 128, 6]
-    torch.testing.assert_close(together.embeds[1], together.embeds[2])  # both cut off
+class TestLTXVideo(Checks, ltx_checks.Checks):
+    """The shared checks."""
+
+    rate = 25
 
 
-def test_sizes_and_frames(model: LTXVideo) -> None:
-    assert model.latent_shape(4, 8) == (8, 1, 1, 2)
-    assert model.latent_shape(32, 32, frames=9) == (8, 3, 8, 8)
-    with pytest.raises(DataError, match=r"1 \+ a multiple of 4 frames, not 8") as raised:
-        model.latent_shape(32, 32, frames=8)
-    assert "9" in str(raised.value.hint)
+class TestFirstFrames(FirstFrameChecks, ltx_checks.GivenChecks):
+    """The shared checks of given frames."""
 
-
-def test_the_shift_grows_with_the_tokens(model: LTXVideo) -> None:
-    assert model.num_tokens((8, 4, 16, 16)) == 1024
-    assert model.time_shift((8, 4, 16, 16)) == pytest.approx(math.exp(0.95))
-    assert model.time_shift((8, 4, 32, 32)) == pytest.approx(math.exp(2.05))
-
-
-def test_lora_is_bound(folder: Path) -> None:
-    model = load_model(folder)
-    number = add_lora(model.transformer, LoRASettings(rank=2), targets=model.lora_targets)
-    assert number == 2 * 4  # one block, self- and cross-attention
+    text = LTXPipeline
