@@ -19,8 +19,8 @@ from tests.models.families import (
     test_sd3,
     test_stable_diffusion,
     test_z_image,
-    wan_parts,
 )
+from tests.models.families.wan import wan_parts
 from torch import Tensor
 
 from ddrl.errors import UsageError, WeightsError

@@ -16,7 +16,7 @@ SAVED: dict[Callable[[Path], Any], Path] = {}
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run a test with each case of its file; those that it names or that are given frames, if it says so."""
+    """Run a test with its file's cases, or with those that it names or that have what it needs."""
     if "case" in metafunc.fixturenames:
         cases: list[Case] = metafunc.module.CASES
         for of in (metafunc.cls, metafunc.function):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -34,11 +33,6 @@ def build(pipeline: type[WanPipeline] | type[WanImageToVideoPipeline], _: Any = 
         **wan_parts.text_parts(),
     }
     return pipeline(expand_timesteps=True, **parts)
-
-
-def save(folder: Path, pipeline: type[WanPipeline] | type[WanImageToVideoPipeline]) -> Path:
-    build(pipeline).save_pretrained(folder)
-    return folder
 
 
 CASES = [
