@@ -34,6 +34,7 @@ class Case:
         sizes: height, width and frames, and the shape of their latents.
         refused: height, width and frames that can't be made, and what the error says.
         shifts: shapes of latents, and the shift of their times.
+        short: letters of a text that is not cut; half the limit if 0.
         lengths: tokens of the empty text and of one that is too long, where the condition has them.
         size: height, width and frames of the checks.
         texts: of the checks.
@@ -59,6 +60,7 @@ class Case:
     sizes: Mapping[tuple[int, int, int], tuple[int, ...]]
     shifts: Mapping[tuple[int, ...], float]
     refused: Mapping[tuple[int, int, int], str] = field(default_factory=dict)
+    short: int = 0
     lengths: tuple[int, int] | None = None
     size: tuple[int, int, int] = (16, 32, 1)
     texts: Sequence[str] = ("a cat holding a sign", "")
@@ -88,6 +90,15 @@ class Case:
         if not self.given:
             return None
         return pixels(len(self.texts), self.given, 3, *(size or self.size[:2]), seed=seed)
+
+    def pipeline(
+        self, model: Any, given: Tensor | None
+    ) -> Callable[[Tensor, Sequence[float]], Tensor] | None:
+        """The family's own pipeline, for the conformance of the adapter."""
+        own = self.own
+        if own is None:
+            return None
+        return lambda x, times: own(model, Call(self, self.texts, x, times, given=given))
 
     def encode(self, model: Any, texts: Sequence[str] | None = None, **more: Any) -> Any:
         """The condition of the texts and of what they are given."""

@@ -39,18 +39,14 @@ class Checks:
 
     def test_conformance(self, model: Any, case: Case) -> None:
         for size in case.given_sizes or [case.size[:2]]:
-            first, own = case.first(size=size), case.own
+            first = case.first(size=size)
             check_adapter(
                 AdapterCase(
                     model=model,
                     condition=case.encode(model, given=first),
                     latent_shape=case.shape(model),
                     media=case.media(),
-                    pipeline=None
-                    if own is None
-                    else lambda x, times, own=own, first=first: own(
-                        model, Call(case, case.texts, x, times, given=first)
-                    ),
+                    pipeline=case.pipeline(model, first),
                     times=case.times,
                     texts=case.texts,
                     first_frames=first,
@@ -96,7 +92,7 @@ class Checks:
         """At the limit of the pipeline, the empty text and the longest side by side."""
         limit = case.limit
         assert limit is not None
-        texts = ["", "x" * (limit // 2), *("x" * (10 * limit) + end for end in "yz")]
+        texts = ["", "x" * (case.short or limit // 2), *("x" * (10 * limit) + end for end in "yz")]
         condition = model.encode(texts)
         assert condition.embeds.shape == (4, *case.embeds)
         torch.testing.assert_close(condition.embeds[2], condition.embeds[3])
@@ -105,7 +101,7 @@ class Checks:
             mask = getattr(condition, "mask", condition.embeds.abs().sum(-1) > 0)
             lengths = getattr(condition, "length", mask.sum(1)).tolist()
             assert (lengths[0], *lengths[2:]) == (case.lengths[0], *case.lengths[1:] * 2)
-            assert limit // 2 <= lengths[1] < limit
+            assert (case.short or limit // 2) <= lengths[1] < limit
 
     def test_sizes(self, model: Any, case: Case) -> None:
         for size, shape in case.sizes.items():

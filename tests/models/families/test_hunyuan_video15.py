@@ -122,6 +122,7 @@ def case(name: str, build: Any, adapter: Any, size: tuple[int, int, int], **more
     shared: dict[str, Any] = {
         "lora": 2 * 8 - 1 + refiner,  # what the last block makes of the text goes nowhere
         "limit": 500,
+        "short": 40,  # beside the template, which is long in letters
         "embeds": (500, 32),
         "sizes": {
             (4, 4, 1): (CHANNELS, 1, 1, 1),

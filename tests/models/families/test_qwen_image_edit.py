@@ -23,7 +23,7 @@ from tests.models.families import test_qwen_image
 from tests.models.families.cases import EDITS, Call, Case, decoded
 from tests.models.families.checks import Checks, GivenChecks
 from tests.models.families.test_qwen_image import text_encoder
-from tests.models.families.tiny import pixels, seeded, strengthen, t5_tokenizer
+from tests.models.families.tiny import noise, pixels, seeded, strengthen, t5_tokenizer
 from torch import Tensor
 
 from ddrl.errors import DataError, UsageError
@@ -200,10 +200,7 @@ def test_the_text_is_read_after_the_picture(model: QwenImageEdit) -> None:
 
 def test_the_empty_text_of_guidance_is_the_pipelines(model: QwenImageEdit, case: Case) -> None:
     """One step of the pipeline from time 1 to 0, with nothing asked for of the same source."""
-    x, given = (
-        torch.randn(3, *case.shape(model), generator=torch.Generator().manual_seed(2)),
-        case.first(),
-    )
+    x, given = noise(2, *case.shape(model)), case.first()
     v_empty = x - own(model, Call(case, ["", ""], x, [1.0], given=given))
     condition, t = case.encode(model), torch.ones(2)
     with torch.no_grad():
