@@ -12,12 +12,10 @@ import torch
 from diffusers import HunyuanVideo15Pipeline, WanPipeline
 from PIL import Image
 from tests.models.families import (
-    ltx2_parts,
     test_cosmos,
     test_flux,
     test_flux2_klein,
     test_hunyuan_video15,
-    test_ltx_video,
     test_qwen_image,
     test_qwen_image_edit,
     test_sana,
@@ -25,6 +23,7 @@ from tests.models.families import (
     test_stable_diffusion,
     test_z_image,
 )
+from tests.models.families.ltx import ltx2_parts, test_ltx_video
 from tests.models.families.test_cosmos import Unguarded, torchvision  # noqa: F401 - a fixture
 from tests.models.families.wan import test_wan_i2v, test_wan_ti2v, wan_parts
 from torch import Tensor

@@ -9,15 +9,14 @@ from typing import Any
 import pytest
 import torch
 from tests.models.families import (
-    ltx2_parts,
     test_flux,
     test_flux2_klein,
-    test_ltx_video,
     test_qwen_image_edit,
     test_sana,
     test_sd3,
     test_stable_diffusion,
 )
+from tests.models.families.ltx import ltx2_parts, test_ltx_video
 from tests.models.families.wan import test_wan_i2v, wan_parts
 
 from ddrl.models.diffusers_model import DiffusersModel

@@ -12,19 +12,17 @@ import pytest
 import torch
 from diffusers import WanPipeline
 from tests.models.families import (
-    ltx2_parts,
     test_cosmos,
     test_flux,
     test_flux2_klein,
     test_hunyuan_video15,
-    test_ltx2,
-    test_ltx_video,
     test_qwen_image,
     test_sana,
     test_sd3,
     test_stable_diffusion,
     test_z_image,
 )
+from tests.models.families.ltx import ltx2_parts, test_ltx2, test_ltx_video
 from tests.models.families.test_cosmos import torchvision  # noqa: F401 - a fixture for all here
 from tests.models.families.wan import test_wan_experts, test_wan_i2v, test_wan_ti2v, wan_parts
 from torch import Tensor, nn

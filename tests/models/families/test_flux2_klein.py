@@ -14,7 +14,7 @@ from diffusers import (
 )
 from tests.models.families.cases import EDITS, Call, Case, decoded, only
 from tests.models.families.checks import Checks, GivenChecks
-from tests.models.families.tiny import chat_tokenizer, pixels, seeded, strengthen
+from tests.models.families.tiny import SMALL, chat_tokenizer, pixels, seeded, strengthen
 from torch import Tensor
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
@@ -31,20 +31,6 @@ CHAT = (
     "{% endfor %}<|im_start|>assistant\n"
 )
 SIDE = 64  # the pipeline takes no smaller source
-
-
-def text_encoder() -> Qwen3ForCausalLM:
-    config = Qwen3Config(
-        vocab_size=300,
-        hidden_size=16,
-        intermediate_size=16,
-        num_hidden_layers=28,  # the pipeline takes layers 9, 18 and 27
-        num_attention_heads=2,
-        num_key_value_heads=2,
-        head_dim=8,
-        initializer_range=0.1,
-    )
-    return Qwen3ForCausalLM(config).eval()
 
 
 def build_pipeline(_: Any = None, *, is_distilled: bool = False) -> Flux2KleinPipeline:
@@ -71,7 +57,9 @@ def build_pipeline(_: Any = None, *, is_distilled: bool = False) -> Flux2KleinPi
         )
         vae.bn.running_mean.normal_(0.0, 0.5)
         vae.bn.running_var.uniform_(0.2, 2.0)
-        encoder = text_encoder()
+        # The pipeline takes layers 9, 18 and 27.
+        config = Qwen3Config(**SMALL, num_hidden_layers=28, initializer_range=0.1)
+        encoder = Qwen3ForCausalLM(config).eval()
     return Flux2KleinPipeline(
         transformer=transformer,
         scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=True),

@@ -12,25 +12,10 @@ from diffusers import (
 )
 from tests.models.families.cases import Case, decoded
 from tests.models.families.checks import Checks
-from tests.models.families.tiny import seeded, t5_tokenizer
+from tests.models.families.tiny import SMALL, seeded, t5_tokenizer
 from transformers import Gemma2Config, Gemma2Model
 
 from ddrl.models.sana import Sana
-
-
-def text_encoder() -> Gemma2Model:
-    config = Gemma2Config(
-        vocab_size=300,
-        hidden_size=16,
-        head_dim=8,
-        intermediate_size=32,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-        num_hidden_layers=1,
-        pad_token_id=0,
-        attn_implementation="eager",
-    )
-    return Gemma2Model(config).eval()
 
 
 def build_pipeline(_: Any = None) -> SanaPipeline:
@@ -64,7 +49,10 @@ def build_pipeline(_: Any = None) -> SanaPipeline:
             upsample_block_type="interpolate",
             scaling_factor=0.41407,
         )
-        encoder = text_encoder()
+        config = Gemma2Config(
+            **SMALL, num_hidden_layers=1, pad_token_id=0, attn_implementation="eager"
+        )
+        encoder = Gemma2Model(config).eval()
     return SanaPipeline(
         tokenizer=t5_tokenizer(),
         text_encoder=encoder,

@@ -11,25 +11,12 @@ from diffusers import (
 )
 from tests.models.families.cases import Case, decoded
 from tests.models.families.checks import Checks
-from tests.models.families.tiny import autoencoder_kl, chat_tokenizer, fill_zeros, seeded
+from tests.models.families.tiny import SMALL, autoencoder_kl, chat_tokenizer, fill_zeros, seeded
 from transformers import Qwen3Config, Qwen3Model
 
 from ddrl.models.z_image import ZImage
 
 TEMPLATE = "{% for m in messages %}<user>{{ m['content'] }}{% endfor %}<assistant>"
-
-
-def text_encoder() -> Qwen3Model:
-    config = Qwen3Config(
-        vocab_size=300,
-        hidden_size=16,
-        head_dim=8,
-        intermediate_size=32,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-        num_hidden_layers=2,
-    )
-    return Qwen3Model(config).eval()
 
 
 def build_pipeline(_: Any = None) -> ZImagePipeline:
@@ -47,7 +34,7 @@ def build_pipeline(_: Any = None) -> ZImagePipeline:
         )
         fill_zeros(transformer, std=0.1)
         vae = autoencoder_kl(scaling_factor=0.3611, shift_factor=0.1159)
-        encoder = text_encoder()
+        encoder = Qwen3Model(Qwen3Config(**SMALL, num_hidden_layers=2)).eval()
     return ZImagePipeline(
         scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
         vae=vae,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL
+from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler
 from transformers import (
     CLIPTextConfig,
     CLIPTextModel,
@@ -27,6 +27,16 @@ TEMPLATE = (
     "{% else %}{% for part in message['content'] %}{{ part['text'] }}{% endfor %}{% endif %};"
     "{% endfor %}"
 )
+
+SMALL: dict[str, Any] = {
+    "vocab_size": 300,
+    "hidden_size": 16,
+    "head_dim": 8,
+    "intermediate_size": 32,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 2,
+}
+"""The config of a tiny text encoder, as most of the newer ones call its fields."""
 
 
 @contextmanager
@@ -193,3 +203,15 @@ def strengthen(network: Any, vae: Any) -> None:
             parameter.mul_(3)
     vae.encoder.conv_out.weight.mul_(8)
     vae.decoder.conv_out.weight.mul_(3)
+
+
+def ltx_scheduler() -> FlowMatchEulerDiscreteScheduler:
+    """As LTX-Video and LTX-2 are released with, whose shift grows with the tokens."""
+    return FlowMatchEulerDiscreteScheduler(
+        use_dynamic_shifting=True,
+        base_shift=0.95,
+        max_shift=2.05,
+        base_image_seq_len=1024,
+        max_image_seq_len=4096,
+        shift_terminal=0.1,
+    )

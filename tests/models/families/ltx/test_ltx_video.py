@@ -8,15 +8,14 @@ from typing import Any
 import torch
 from diffusers import (
     AutoencoderKLLTXVideo,
-    FlowMatchEulerDiscreteScheduler,
     LTXImageToVideoPipeline,
     LTXPipeline,
     LTXVideoTransformer3DModel,
 )
-from tests.models.families import ltx_checks
 from tests.models.families.cases import Call, Case, decoded
 from tests.models.families.checks import Checks, FirstFrameChecks
-from tests.models.families.tiny import fill_zeros, seeded, t5_encoder, t5_tokenizer
+from tests.models.families.ltx import ltx_checks
+from tests.models.families.tiny import fill_zeros, ltx_scheduler, seeded, t5_encoder, t5_tokenizer
 from torch import Tensor
 
 from ddrl.models.ltx_video import LTXVideo
@@ -52,14 +51,7 @@ def build_pipeline(_: Any = None, *, conditioned: bool) -> LTXPipeline:
         torch.nn.init.uniform_(vae.latents_std, 0.5, 2)
         fill_zeros(vae, std=0.1)
     return LTXPipeline(
-        scheduler=FlowMatchEulerDiscreteScheduler(
-            use_dynamic_shifting=True,
-            base_shift=0.95,
-            max_shift=2.05,
-            base_image_seq_len=1024,
-            max_image_seq_len=4096,
-            shift_terminal=0.1,
-        ),
+        scheduler=ltx_scheduler(),
         vae=vae,
         text_encoder=t5_encoder(),
         tokenizer=t5_tokenizer(),

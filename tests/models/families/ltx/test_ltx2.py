@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import torch
 from diffusers import LTX2ImageToVideoPipeline, LTX2Pipeline
-from tests.models.families import ltx_checks
 from tests.models.families.cases import Call, Case, decoded, only
 from tests.models.families.checks import Checks, FirstFrameChecks, latents, velocity
-from tests.models.families.ltx2_parts import build_pipeline
+from tests.models.families.ltx import ltx_checks
+from tests.models.families.ltx.ltx2_parts import build_pipeline
 from torch import Tensor
 
 from ddrl.models.lora import LoRASettings, add_lora
