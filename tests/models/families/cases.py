@@ -43,6 +43,7 @@ class Case:
         decodes: pixels that the pipeline makes of latents in the adapter's layout, if it can.
         times: the grid that ``own`` takes, the final 0 included.
         given: first frames, or source images of an edit, of each sample.
+        is_told: whether it takes them only when it is told so; if not, as it is loaded.
         given_sizes: heights and widths of these, if not those of the sample.
         told: what the error says where given frames are missing.
         too_many: what it says where there are too many.
@@ -69,6 +70,7 @@ class Case:
     decodes: Callable[[Any, Tensor, Case], Tensor] | None = None
     times: tuple[float, ...] = (1.0, 0.75, 0.5, 0.25, 0.0)
     given: int = 0
+    is_told: bool = False
     given_sizes: Sequence[tuple[int, int]] = ()
     told: str = "needs a first frame"
     too_many: str = "takes 1 first frame per text"

@@ -58,6 +58,7 @@ def adapted(case: Case, request: pytest.FixtureRequest) -> Callable[[], Any]:
             model = case.adapter(case.build(folder.mktemp("parts")))
         assert type(model) is case.adapter
         model.pipeline.set_progress_bar_config(disable=True)
+        assert model.given_frames == (0 if case.is_told else case.given)
         model.given_frames = case.given
         case.prepare(model)
         return model

@@ -151,6 +151,7 @@ def case(given: int, **more: Any) -> Case:
         "texts": ("a red bus moves forward", ""),
         "guidance": 4.0,
         "given": given,
+        "is_told": True,
         "told": f"{num} given latent frames, not 0",
         "too_many": f"takes {given} first frames? per text",
     }

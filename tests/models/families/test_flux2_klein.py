@@ -125,6 +125,7 @@ CASES = [
         size=(SIDE, SIDE, 1),
         texts=EDITS,
         given=1,
+        is_told=True,
         given_sizes=[(SIDE, SIDE), (SIDE, 96)],  # as the result, and of another size
         told="Editing needs a source image",
         too_many="takes 1 source image per text",
