@@ -89,20 +89,15 @@ def own(model: Any, call: Call, **settings: Any) -> Tensor:
 
 
 def case(name: str, build: Any, adapter: Any, shifts: Any, **more: Any) -> Case:
-    return Case(
-        name,
-        build,
-        adapter,
-        own,
-        lora=2 * 12 + 3,  # two blocks of two streams, one of one
-        limit=512,
-        embeds=(512, 32),
-        sizes={(4, 8, 1): (4, 2, 4)},
-        refused={(6, 8, 1): "multiples of 4"},
-        shifts=shifts,
-        guidance=2.5,
-        **more,
-    )
+    mine: dict[str, Any] = {
+        "lora": 2 * 12 + 3,  # two blocks of two streams, one of one
+        "limit": 512,
+        "embeds": (512, 32),
+        "sizes": {(4, 8, 1): (4, 2, 4)},
+        "refused": {(6, 8, 1): "multiples of 4"},
+        "guidance": 2.5,
+    }
+    return Case(name, build, adapter, own, shifts=shifts, **(mine | more))
 
 
 DYNAMIC = {(16, 128, 128): math.exp(1.15)}  # 1024 pixels
@@ -126,6 +121,8 @@ CASES = [
         build_kontext,
         FluxKontext,
         DYNAMIC,
+        lora=None,
+        limit=None,
         texts=EDITS,
         given=1,
         given_sizes=[(16, 32), (32, 16)],  # as the result, and of another shape

@@ -97,20 +97,16 @@ def standardized(model: Flux2Klein, latents: Tensor) -> Tensor:
 
 
 def case(name: str, build: Any, **more: Any) -> Case:
-    return Case(
-        name,
-        build,
-        Flux2Klein,
-        own,
-        lora=2 * 8 + 2,  # two blocks of two streams, one of one
-        limit=512,
-        embeds=(512, 48),
-        sizes={(4, 8, 1): (16, 1, 2)},
-        refused={(6, 8, 1): "multiples of 4"},
-        shifts={},  # see test_times_are_the_pipelines
-        guidance=4.0,
-        **more,
-    )
+    mine: dict[str, Any] = {
+        "lora": 2 * 8 + 2,  # two blocks of two streams, one of one
+        "limit": 512,
+        "embeds": (512, 48),
+        "sizes": {(4, 8, 1): (16, 1, 2)},
+        "refused": {(6, 8, 1): "multiples of 4"},
+        "shifts": {},  # see test_times_are_the_pipelines
+        "guidance": 4.0,
+    }
+    return Case(name, build, Flux2Klein, own, **(mine | more))
 
 
 CASES = [
@@ -123,6 +119,8 @@ CASES = [
         "editor",
         build_editor,
         size=(SIDE, SIDE, 1),
+        lora=None,
+        limit=None,
         texts=EDITS,
         given=1,
         is_told=True,

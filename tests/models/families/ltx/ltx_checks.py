@@ -26,6 +26,7 @@ GIVEN: dict[str, Any] = {
     "given": 1,
     "lora": None,
     "limit": None,
+    "guided": False,  # as from text, whose guidance is the pipeline's
     "size": (32, 64, 9),
     "sizes": {(32, 64, 9): (8, 2, 8, 16)},
     "refused": {(32, 32, 1): "at least 5, not 1"},
