@@ -40,6 +40,7 @@ class Case:
         texts: of the checks.
         guidance: of the check that guidance is the pipeline's.
         guided: whether the pipeline's guidance is the plain one; if not, the formula is checked.
+        guided_times: the grid of that check.
         decodes: pixels that the pipeline makes of latents in the adapter's layout, if it can.
         times: the grid that ``own`` takes, the final 0 included.
         given: first frames, or source images of an edit, of each sample.
@@ -67,6 +68,7 @@ class Case:
     texts: Sequence[str] = ("a cat holding a sign", "")
     guidance: float = 3.0
     guided: bool = True
+    guided_times: tuple[float, ...] = (1.0, 0.5, 0.0)
     decodes: Callable[[Any, Tensor, Case], Tensor] | None = None
     times: tuple[float, ...] = (1.0, 0.75, 0.5, 0.25, 0.0)
     given: int = 0

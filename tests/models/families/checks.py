@@ -58,9 +58,9 @@ class Checks:
         x, given = latents(model, case), case.first()
         condition, forward = case.encode(model), Forward(model, guidance=case.guidance)
         if case.own is not None and case.guided:
-            times = torch.tensor(case.times, dtype=torch.float64)
+            times = torch.tensor(case.guided_times, dtype=torch.float64)
             ours = sample_ode(forward, condition, x, times=times, solver="euler")
-            call = Call(case, case.texts, x, case.times[:-1], case.guidance, given)
+            call = Call(case, case.texts, x, case.guided_times[:-1], case.guidance, given)
             torch.testing.assert_close(ours, case.own(model, call), rtol=0, atol=2e-4)
             return
         t = torch.linspace(0.8, 0.2, len(x))

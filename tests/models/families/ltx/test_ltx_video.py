@@ -95,7 +95,14 @@ def case(name: str, build: Any, **more: Any) -> Case:
 
 CASES = [
     case("first", partial(build_pipeline, conditioned=False), decodes=decoded(pack)),
-    case("conditioned", partial(build_pipeline, conditioned=True), decodes=decoded(pack)),
+    # Another decoder, and so the network's own checks once.
+    case(
+        "conditioned",
+        partial(build_pipeline, conditioned=True),
+        lora=None,
+        limit=None,
+        decodes=decoded(pack),
+    ),
     case("i2v", build_i2v, **ltx_checks.GIVEN),
 ]
 

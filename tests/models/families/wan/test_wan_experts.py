@@ -44,7 +44,7 @@ def build_image(_: Any = None) -> WanImageToVideoPipeline:
 
 CASES = [
     wan_parts.case("text", build_text, Wan, lora=2 * 2 * 10, decodes=decoded(guidance_scale=1.0)),
-    wan_parts.case("image", build_image, WanI2V, lora=2 * 2 * 10, given=1, size=(16, 32, 5)),
+    wan_parts.case("image", build_image, WanI2V, given=1, size=(16, 32, 5), **wan_parts.AGAIN),
 ]
 OF_TEXT = only("text")
 

@@ -48,6 +48,7 @@ CASES = [
         build_pipeline,
         WanI2V,
         given=1,
+        guided=False,
         lora=2 * 12,  # with the keys and values of the picture
         decodes=decoded(guidance_scale=1.0, image=Image.new("RGB", (32, 16))),
     )

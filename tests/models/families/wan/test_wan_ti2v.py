@@ -50,6 +50,7 @@ CASES = [
         partial(build, WanImageToVideoPipeline),
         WanTI2V,
         **SIZED,
+        **wan_parts.AGAIN,
         given=1,
         sizes={(32, 64, 9): (Z, 2, 2, 4), (32, 32, 5): (Z, 1, 2, 2)},
         refused={

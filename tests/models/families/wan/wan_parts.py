@@ -19,10 +19,12 @@ from transformers import UMT5Config, UMT5EncoderModel
 
 from ddrl.models.source_images import as_pictures
 
-__all__ = ["TEXTS", "case", "pixels", "text_parts", "text_pipeline", "transformer", "vae"]
+__all__ = ["AGAIN", "TEXTS", "case", "pixels", "text_parts", "text_pipeline", "transformer", "vae"]
 
 TEXTS = ["a cat walks on the grass", ""]
 SHIFT = 3.0
+AGAIN: dict[str, Any] = {"lora": None, "limit": None, "guided": False}
+"""Of a case whose texts, adapter and pipeline's guidance another one shows."""
 
 
 def times() -> tuple[float, ...]:
@@ -117,5 +119,6 @@ def case(name: str, build: Any, adapter: Any, **more: Any) -> Case:
         "size": (16, 32, 9),
         "texts": TEXTS,
         "times": times(),
+        "guided_times": times(),
     }
     return Case(name, build, adapter, own, **(shared | more))
