@@ -15,6 +15,9 @@ from tests.torch_state import TorchState
 CHECKED = ["ddrl.diffusion", "ddrl.objective", "ddrl.records"]
 jaxtyping.install_import_hook(CHECKED, "beartype.beartype")
 
+# Tests that stand in no test file; their asserts should say what they saw, as others do.
+pytest.register_assert_rewrite("tests.models.families.checks")
+
 torch.set_num_threads(1)
 
 # How fast examples come says how busy the machine is.

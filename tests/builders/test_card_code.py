@@ -12,25 +12,20 @@ import torch
 from diffusers import HunyuanVideo15Pipeline, WanPipeline
 from PIL import Image
 from tests.models.families import (
-    ltx2_parts,
     test_cosmos,
     test_flux,
     test_flux2_klein,
-    test_flux2_klein_edit,
-    test_flux_kontext,
     test_hunyuan_video15,
-    test_ltx_video,
     test_qwen_image,
     test_qwen_image_edit,
     test_sana,
     test_sd3,
     test_stable_diffusion,
-    test_wan_i2v,
-    test_wan_ti2v,
     test_z_image,
-    wan_parts,
 )
+from tests.models.families.ltx import ltx2_parts, test_ltx_video
 from tests.models.families.test_cosmos import Unguarded, torchvision  # noqa: F401 - a fixture
+from tests.models.families.wan import test_wan_i2v, test_wan_ti2v, wan_parts
 from torch import Tensor
 
 from ddrl.builders.tasks.table import task_of
@@ -93,9 +88,7 @@ FAMILIES: dict[str, tuple[Build, int, int, float, Latents]] = {
     "z_image": (lambda _: test_z_image.build_pipeline(), 16, 1, 2.5, lambda _, z: z),
     "flux2_klein": (lambda _: test_flux2_klein.build_pipeline(), 16, 1, 2.5, lambda _, z: z),
     "wan": (
-        lambda _: WanPipeline(
-            transformer=wan_parts.transformer(), vae=wan_parts.vae(), **wan_parts.text_parts()
-        ),
+        lambda _: wan_parts.text_pipeline(),
         *(64, 5, 2.5, lambda _, z: z),
     ),
     "wan_5b": (lambda _: test_wan_ti2v.build(WanPipeline), 64, 5, 2.5, lambda _, z: z),
@@ -254,8 +247,8 @@ def test_the_lines_take_a_first_frame(
 
 
 EDITORS: dict[str, tuple[Build, int, float, Latents]] = {
-    "kontext": (test_flux_kontext.build_pipeline, 16, 2.5, lambda _, z: packed(z)),
-    "klein": (lambda _: test_flux2_klein_edit.build_pipeline(), 64, 2.5, lambda _, z: z),
+    "kontext": (test_flux.build_kontext, 16, 2.5, lambda _, z: packed(z)),
+    "klein": (lambda _: test_flux2_klein.build_editor(), 64, 2.5, lambda _, z: z),
 }
 """How it is built; side, guidance, and how its pipeline takes noise."""
 

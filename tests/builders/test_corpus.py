@@ -11,9 +11,9 @@ import torch
 from diffusers import WanPipeline
 from tests.data.making import caption, write_image, write_lines, write_video
 from tests.flow.diffusers_jobs import Job
-from tests.models.families import wan_parts
-from tests.models.families.test_wan_i2v import build_pipeline as build_i2v
-from tests.models.families.test_wan_ti2v import build as build_ti2v
+from tests.models.families.wan import wan_parts
+from tests.models.families.wan.test_wan_i2v import build_pipeline as build_i2v
+from tests.models.families.wan.test_wan_ti2v import build as build_ti2v
 
 from ddrl.builders.data.corpus import Corpus, Part, files_corpus, heldout_ids
 from ddrl.builders.data.encoding import encode_files

@@ -14,9 +14,9 @@ import torch
 from diffusers import WanPipeline
 from PIL import Image
 from tests.data.making import caption, write_image, write_video
-from tests.models.families import wan_parts
 from tests.models.families.test_sd3 import build_pipeline
-from tests.models.families.test_wan_i2v import build_pipeline as build_i2v
+from tests.models.families.wan import wan_parts
+from tests.models.families.wan.test_wan_i2v import build_pipeline as build_i2v
 
 from ddrl.builders.assets import Assets
 from ddrl.builders.data.corpus import files_corpus

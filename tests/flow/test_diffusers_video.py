@@ -8,12 +8,11 @@ from pathlib import Path
 
 import av
 import pytest
-from diffusers import WanPipeline
 from tests.cli.command import ddrl, metrics_of
 from tests.data.making import write_image, write_video
 from tests.flow.diffusers_jobs import Job, image_size
 from tests.flow.test_stop_and_resume import assert_same, gated, interrupt
-from tests.models.families import wan_parts
+from tests.models.families.wan import wan_parts
 
 FOUR = "run.steps=4"
 
@@ -24,9 +23,7 @@ def write_clip(stem: Path, index: int) -> None:
 
 @pytest.fixture(scope="module")
 def job(tmp_path_factory: pytest.TempPathFactory) -> Job:
-    pipeline = WanPipeline(
-        transformer=wan_parts.transformer(), vae=wan_parts.vae(), **wan_parts.text_parts()
-    )
+    pipeline = wan_parts.text_pipeline()
     return Job.make(tmp_path_factory.mktemp("wan"), pipeline, write_clip, side=16, frames=5)
 
 

@@ -11,7 +11,7 @@ import torch
 from tests.cli.command import ddrl, metrics_of
 from tests.data.making import write_image
 from tests.flow.diffusers_jobs import Job, image_size, weights
-from tests.models.families import test_flux, test_flux2_klein_edit, test_flux_kontext
+from tests.models.families import test_flux, test_flux2_klein
 
 from ddrl.models.families.flux import FluxCondition
 from ddrl.recipe import load_recipe
@@ -43,7 +43,7 @@ def write_edits(root: Path, *, column: str = "before", name: str = "edits.csv") 
 @pytest.fixture(scope="module")
 def job(tmp_path_factory: pytest.TempPathFactory) -> Job:
     root = tmp_path_factory.mktemp("kontext")
-    test_flux_kontext.build_pipeline(root / "parts").save_pretrained(root / "model")
+    test_flux.build_kontext(root / "parts").save_pretrained(root / "model")
     write_edits(root / "data")
     return Job(root, side=16, frames=1)
 
@@ -195,7 +195,7 @@ def test_samples_of_the_base_as_data(job: Job, tmp_path: Path) -> None:
 
 def test_one_base_makes_pictures_and_edits(job: Job, tmp_path: Path) -> None:
     """FLUX.2 klein, by the recipe alone."""
-    test_flux2_klein_edit.build_pipeline().save_pretrained(tmp_path / "model")
+    test_flux2_klein.build_editor().save_pretrained(tmp_path / "model")
     base, plain = f"model.path={tmp_path}/model", f"data.path={tmp_path}/data"
     for index in range(8):
         write_image(tmp_path / "data" / f"{index}.png", colour=colour(index))

@@ -12,7 +12,7 @@ from diffusers import WanPipeline
 from tests.cli.command import ddrl, metrics_of
 from tests.data.making import write_image, write_video
 from tests.flow.diffusers_jobs import Job, image_size, weights
-from tests.models.families.test_wan_ti2v import build
+from tests.models.families.wan.test_wan_ti2v import build
 from torch import Tensor
 
 from ddrl.evaluation.measures.generate import generate

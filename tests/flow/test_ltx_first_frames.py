@@ -8,7 +8,7 @@ from tests.cli.command import ddrl, metrics_of
 from tests.data.making import write_image
 from tests.flow.diffusers_jobs import Job, weights
 from tests.flow.test_first_frames import GIVEN, write_clip
-from tests.models.families.ltx2_parts import build_pipeline
+from tests.models.families.ltx.ltx2_parts import build_pipeline
 
 
 def test_from_a_plan_to_an_export(tmp_path: Path) -> None:

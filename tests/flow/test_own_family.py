@@ -13,9 +13,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from tests.cli.command import Result, ddrl, metrics_of
+from tests.flow.aura_flow import build_pipeline
 from tests.flow.diffusers_jobs import Job, image_size, weights
 from tests.flow.test_diffusers import write_picture
-from tests.models.families.aura_flow_parts import build_pipeline
 
 from ddrl.models.adapter.opened import METHODS, OpenedModel
 from ddrl.models.adapter.own_family import family_class

@@ -8,12 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import WanPipeline
 from tests.cli.command import ddrl, metrics_of
 from tests.flow.diffusers_jobs import RECIPE, weights
 from tests.flow.test_stop_and_resume import assert_same
-from tests.models.families import wan_parts
 from tests.models.families.test_sd3 import build_pipeline
+from tests.models.families.wan import wan_parts
 
 from ddrl.builders import pretrained
 from ddrl.builders.data.prompts import prompts_corpus
@@ -206,9 +205,7 @@ def test_encode_has_nothing_to_do(model: Path, tmp_path: Path) -> None:
 
 
 def test_anchors_of_clips_can_be_read_back_as_data(tmp_path: Path) -> None:
-    pipeline = WanPipeline(
-        transformer=wan_parts.transformer(), vae=wan_parts.vae(), **wan_parts.text_parts()
-    )
+    pipeline = wan_parts.text_pipeline()
     pipeline.save_pretrained(tmp_path / "model")
     recipe = write_recipe(tmp_path, tmp_path / "model", frames=5)
     out = tmp_path / "out"

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
-from diffusers import WanPipeline
 from tests.cli.command import ddrl, metrics_of
 from tests.data.making import caption, write_image, write_video
+from tests.models.families import test_cosmos as cosmos
 from tests.models.families import test_flux as flux
 from tests.models.families import test_sd3 as sd3
-from tests.models.families import wan_parts
-from tests.models.families.test_cosmos import folder as cosmos_folder
 from tests.models.families.test_cosmos import torchvision
+from tests.models.families.wan import wan_parts
 from tests.rewards import tiny_clip, tiny_videoreward
 
-__all__ = ["cosmos_folder", "torchvision"]  # fixtures
+__all__ = ["torchvision"]  # a fixture for all here
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 SMALL = (
@@ -95,18 +93,14 @@ CLIPS = ("data.height=16", "data.width=16", "data.frames=9")
 
 @pytest.mark.parametrize("name", ["wan21_1b", "wan21_1b_24gb"])
 def test_wan21_with_video_align(clips: Path, tmp_path: Path, name: str) -> None:
-    pipeline = WanPipeline(
-        transformer=wan_parts.transformer(), vae=wan_parts.vae(), **wan_parts.text_parts()
-    )
+    pipeline = wan_parts.text_pipeline()
     pipeline.save_pretrained(tmp_path / "model")
     run(name, tmp_path, tmp_path / "model", clips, *CLIPS, *video_reward(tmp_path))
 
 
 @pytest.mark.parametrize("name", ["cosmos2_text_to_video", "cosmos2_image_to_video"])
-def test_cosmos_with_video_align(
-    cosmos_folder: Path, clips: Path, tmp_path: Path, name: str
-) -> None:
-    shutil.copytree(cosmos_folder, tmp_path / "model")
+def test_cosmos_with_video_align(clips: Path, tmp_path: Path, name: str) -> None:
+    cosmos.build_pipeline().save_pretrained(tmp_path / "model")
     run(name, tmp_path, tmp_path / "model", clips, *CLIPS, *video_reward(tmp_path))
 
 

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
 from tests.cli.command import ddrl
 from tests.data.making import caption, write_image, write_video
 from tests.flow.diffusers_jobs import Job
-from tests.models.families.test_cosmos import folder, torchvision
+from tests.models.families.test_cosmos import build_pipeline, torchvision
 
-__all__ = ["folder", "torchvision"]  # fixtures: the saved pipeline, and what stands in for a part
+__all__ = ["torchvision"]  # a fixture for all here: what stands in for a part
 
 FIVE = ("data.given_frames=5", "data.frames=9", "data.width=16")
 
 
 @pytest.fixture(scope="module")
-def job(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Job:
+def job(tmp_path_factory: pytest.TempPathFactory) -> Job:
     root = tmp_path_factory.mktemp("v2v")
-    shutil.copytree(folder, root / "model")
+    build_pipeline().save_pretrained(root / "model")
     for index in range(4):
         clip = root / "data" / f"{index}.mp4"
         caption(write_video(clip, frames=9, width=16, height=16, first=40 * index), "it grows")

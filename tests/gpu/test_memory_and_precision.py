@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import WanPipeline
-from tests.models.families import wan_parts
 from tests.models.families.test_sd3 import build_pipeline
+from tests.models.families.wan import wan_parts
 
 from ddrl.models.adapter.blank import blank_condition
 from ddrl.models.adapter.diffusers_model import DiffusersModel
@@ -33,9 +32,7 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     if request.param == "sd3":
         build_pipeline(made).save_pretrained(made / "model")
     else:
-        WanPipeline(
-            transformer=wan_parts.transformer(), vae=wan_parts.vae(), **wan_parts.text_parts()
-        ).save_pretrained(made / "model")
+        wan_parts.text_pipeline().save_pretrained(made / "model")
     return made / "model"
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.models.families import test_wan_i2v, wan_parts
 from tests.models.families.test_sd3 import build_pipeline
+from tests.models.families.wan import test_wan_i2v, wan_parts
 
 from ddrl.models.adapter.diffusers_model import DiffusersModel
 from ddrl.models.families.sd3 import SD3

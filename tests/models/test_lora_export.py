@@ -12,15 +12,15 @@ from diffusers import HunyuanVideo15Pipeline, WanPipeline
 from diffusers.utils import convert_all_state_dict_to_peft, convert_state_dict_to_kohya
 from safetensors.torch import load_file, save_file
 from tests.models.families import (
-    ltx2_parts,
     test_flux,
     test_hunyuan_video15,
     test_qwen_image,
     test_sd3,
     test_stable_diffusion,
     test_z_image,
-    wan_parts,
 )
+from tests.models.families.ltx import ltx2_parts
+from tests.models.families.wan import wan_parts
 from torch import Tensor
 
 from ddrl.errors import UsageError, WeightsError

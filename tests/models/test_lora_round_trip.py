@@ -9,16 +9,10 @@ from typing import Any
 import pytest
 import torch
 from diffusers import WanImageToVideoPipeline, WanPipeline
-from tests.models.families import (
-    test_cosmos,
-    test_flux2_klein,
-    test_ltx_video,
-    test_sana,
-    test_wan_i2v,
-    test_wan_ti2v,
-    wan_parts,
-)
+from tests.models.families import test_cosmos, test_flux2_klein, test_sana
+from tests.models.families.ltx import test_ltx_video
 from tests.models.families.test_cosmos import torchvision  # noqa: F401 - a fixture for all here
+from tests.models.families.wan import test_wan_i2v, test_wan_ti2v, wan_parts
 from torch import Tensor
 
 from ddrl.errors import WeightsError

@@ -9,17 +9,15 @@ from typing import Any
 import pytest
 import torch
 from tests.models.families import (
-    ltx2_parts,
+    test_flux,
     test_flux2_klein,
-    test_flux_kontext,
-    test_ltx_video,
     test_qwen_image_edit,
     test_sana,
     test_sd3,
     test_stable_diffusion,
-    test_wan_i2v,
-    wan_parts,
 )
+from tests.models.families.ltx import ltx2_parts, test_ltx_video
+from tests.models.families.wan import test_wan_i2v, wan_parts
 
 from ddrl.models.adapter.diffusers_model import DiffusersModel
 from ddrl.models.families.flux import FluxKontext
@@ -39,7 +37,7 @@ FAMILIES: dict[str, Callable[[Path], DiffusersModel]] = {
     "sdxl": lambda folder: SDXL(test_stable_diffusion.build_sdxl(folder)),
     "sana": lambda _: Sana(test_sana.build_pipeline()),
     "flux2": lambda _: Flux2Klein(test_flux2_klein.build_pipeline()),
-    "kontext": lambda folder: FluxKontext(test_flux_kontext.build_pipeline(folder)),
+    "kontext": lambda folder: FluxKontext(test_flux.build_kontext(folder)),
     "qwen_edit": lambda _: QwenImageEditPlus(test_qwen_image_edit.build_pipeline()),
     "ltx": lambda _: LTXVideo(test_ltx_video.build_pipeline(conditioned=True)),
     "ltx2": lambda _: LTX2(ltx2_parts.build_pipeline(newer=True)),

@@ -12,25 +12,19 @@ import pytest
 import torch
 from diffusers import WanPipeline
 from tests.models.families import (
-    ltx2_parts,
+    test_cosmos,
     test_flux,
     test_flux2_klein,
-    test_flux_kontext,
-    test_ltx_first_frame,
-    test_ltx_video,
+    test_hunyuan_video15,
     test_qwen_image,
     test_sana,
     test_sd3,
     test_stable_diffusion,
-    test_wan_i2v,
-    test_wan_ti2v,
     test_z_image,
-    wan_parts,
 )
-from tests.models.families.test_cosmos import folder as cosmos  # noqa: F401 - fixtures
-from tests.models.families.test_cosmos import torchvision  # noqa: F401
-from tests.models.families.test_hunyuan_video15 import folder as hunyuan  # noqa: F401
-from tests.models.families.test_wan_experts import folder as wan_experts  # noqa: F401
+from tests.models.families.ltx import ltx2_parts, test_ltx2, test_ltx_video
+from tests.models.families.test_cosmos import torchvision  # noqa: F401 - a fixture for all here
+from tests.models.families.wan import test_wan_experts, test_wan_i2v, test_wan_ti2v, wan_parts
 from torch import Tensor, nn
 
 from ddrl.errors import WeightsError
@@ -46,26 +40,24 @@ BUILDERS: dict[str, Callable[[Path], Any]] = {
     "sd3": test_sd3.build_pipeline,
     "sd": test_stable_diffusion.build_sd,
     "sdxl": test_stable_diffusion.build_sdxl,
-    "sana": lambda _: test_sana.build_pipeline(),
-    "z_image": lambda _: test_z_image.build_pipeline(),
+    "sana": test_sana.build_pipeline,
+    "z_image": test_z_image.build_pipeline,
     "flux": lambda folder: test_flux.build_pipeline(folder, guidance_embeds=True),
-    "kontext": test_flux_kontext.build_pipeline,
-    "flux2": lambda _: test_flux2_klein.build_pipeline(),
-    "qwen": lambda _: test_qwen_image.build_pipeline(),
+    "kontext": test_flux.build_kontext,
+    "flux2": test_flux2_klein.build_pipeline,
+    "qwen": test_qwen_image.build_pipeline,
     "ltx": lambda _: test_ltx_video.build_pipeline(conditioned=True),
     "ltx2": lambda _: ltx2_parts.build_pipeline(newer=True),
-    "ltx2_i2v": lambda _: test_ltx_first_frame.build("2.3"),
-    "wan": lambda _: WanPipeline(
-        transformer=wan_parts.transformer(), vae=wan_parts.vae(), **wan_parts.text_parts()
-    ),
-    "wan_i2v": lambda _: test_wan_i2v.build_pipeline(),
+    "ltx2_i2v": lambda _: test_ltx2.build_i2v(newer=True),
+    "wan": lambda _: wan_parts.text_pipeline(),
+    "wan_i2v": test_wan_i2v.build_pipeline,
+    "wan_experts": test_wan_experts.build_text,
+    "wan_ti2v": lambda _: test_wan_ti2v.build(WanPipeline),
+    "cosmos": test_cosmos.build_pipeline,
+    "hunyuan": test_hunyuan_video15.build_text,
 }
-FIXTURES = ("cosmos", "hunyuan", "wan_experts")
 FAST = ("sd3", "wan", "cosmos")
-FAMILIES = [
-    pytest.param(name, marks=[] if name in FAST else pytest.mark.slow)
-    for name in (*BUILDERS, *FIXTURES, "wan_ti2v")
-]
+FAMILIES = [pytest.param(name, marks=[] if name in FAST else pytest.mark.slow) for name in BUILDERS]
 CAT = ["a cat", ""]
 
 
@@ -75,14 +67,8 @@ def family(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
-def folder(
-    family: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
-    if family in FIXTURES:
-        return Path(request.getfixturevalue(family))
+def folder(family: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp(family)
-    if family == "wan_ti2v":
-        return test_wan_ti2v.save(made / "model", WanPipeline)
     BUILDERS[family](made).save_pretrained(made / "model")
     return made / "model"
 

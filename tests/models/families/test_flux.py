@@ -1,41 +1,46 @@
-"""FLUX.1 over tiny random pipelines, saved and loaded as a user's would be."""
+"""FLUX.1 and its editor Kontext over tiny random pipelines, saved and loaded as a user's."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from diffusers import (
-    AutoencoderKL,
     FlowMatchEulerDiscreteScheduler,
+    FluxKontextPipeline,
     FluxPipeline,
     FluxTransformer2DModel,
 )
-from tests.models.families.tiny import clip_text_model, clip_tokenizer, t5_encoder, t5_tokenizer
+from tests.models.families.cases import EDITS, Call, Case, ask, decoded, only
+from tests.models.families.checks import Checks, GivenChecks
+from tests.models.families.tiny import (
+    autoencoder_kl,
+    clip_text_model,
+    clip_tokenizer,
+    noise,
+    seeded,
+    strengthen,
+    t5_encoder,
+    t5_tokenizer,
+)
 from torch import Tensor
 
 from ddrl.builders.identity import encoder_hash, weights_hash
 from ddrl.builders.pretrained import adapt
 from ddrl.diffusion.schedule import time_grid
 from ddrl.errors import DataError, UsageError
-from ddrl.models.families.flux import Flux, FluxCondition
-from ddrl.models.lora.adapter import LoRASettings, add_lora, lora_disabled
-from ddrl.models.pretrained import load_model
+from ddrl.models.families.flux import Flux, FluxKontext
 from ddrl.recipe import parse_recipe
-from ddrl.testing.adapters import AdapterCase, check_adapter
 from ddrl.training.forward import Forward
 from ddrl.training.rollout import sample_ode
 
-TEXTS = ["a cat holding a sign", ""]
-
 
 def build_pipeline(folder: Path, *, guidance_embeds: bool) -> FluxPipeline:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    with seeded():
         transformer = FluxTransformer2DModel(
             in_channels=16,
             num_layers=2,
@@ -47,17 +52,7 @@ def build_pipeline(folder: Path, *, guidance_embeds: bool) -> FluxPipeline:
             axes_dims_rope=(4, 4, 8),
             guidance_embeds=guidance_embeds,
         )
-        vae = AutoencoderKL(
-            block_out_channels=(8, 16),
-            in_channels=3,
-            out_channels=3,
-            down_block_types=("DownEncoderBlock2D", "DownEncoderBlock2D"),
-            up_block_types=("UpDecoderBlock2D", "UpDecoderBlock2D"),
-            latent_channels=4,
-            norm_num_groups=4,
-            scaling_factor=1.5,
-            shift_factor=0.1,
-        )
+        vae = autoencoder_kl(scaling_factor=1.5, shift_factor=0.1)
     return FluxPipeline(
         transformer=transformer,
         # As in the released folders of [dev] and [schnell].
@@ -72,88 +67,103 @@ def build_pipeline(folder: Path, *, guidance_embeds: bool) -> FluxPipeline:
     )
 
 
-@pytest.fixture(scope="module", params=["dev", "schnell"])
-def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made = tmp_path_factory.mktemp("flux")
-    pipeline = build_pipeline(made, guidance_embeds=request.param == "dev")
-    pipeline.save_pretrained(made / request.param)
-    return made / str(request.param)
-
-
-@pytest.fixture(scope="module")
-def model(folder: Path) -> Flux:
-    loaded = load_model(folder)
-    assert isinstance(loaded, Flux)
-    loaded.pipeline.set_progress_bar_config(disable=True)
-    return loaded
+def build_kontext(folder: Path) -> FluxKontextPipeline:
+    pipeline = build_pipeline(folder, guidance_embeds=True)
+    strengthen(pipeline.transformer, pipeline.vae)
+    return FluxKontextPipeline(**pipeline.components)
 
 
 def packed(x: Tensor) -> Tensor:
     return FluxPipeline._pack_latents(x, *x.shape)
 
 
-def own_pipeline(model: Flux, texts: Sequence[str], **settings: Any) -> Any:
-    def run(noise: Tensor, times: Sequence[float]) -> Tensor:
-        pipeline = model.pipeline
-        own, pipeline.scheduler = pipeline.scheduler, FlowMatchEulerDiscreteScheduler(shift=1.0)
-        height, width = noise.shape[2] * 2, noise.shape[3] * 2
-        latents = pipeline(
-            prompt=list(texts),
-            sigmas=list(times),
-            height=height,
-            width=width,
-            latents=packed(noise),
-            output_type="latent",
-            **settings,
-        ).images
-        pipeline.scheduler = own
-        unpacked: Tensor = FluxPipeline._unpack_latents(latents, height, width, 2)
-        return unpacked
-
-    return run
+def own(model: Any, call: Call, **settings: Any) -> Tensor:
+    """The pipeline's own call; of Kontext with the source images."""
+    if call.guidance != 1:
+        settings |= {"true_cfg_scale": call.guidance, "negative_prompt": [""] * len(call.texts)}
+    if call.given is not None:
+        settings |= {"image": call.given[:, 0], **model.size_arguments(call.height, call.width)}
+    latents = call.latents(model, latents=packed(call.noise), **settings)
+    unpacked: Tensor = FluxPipeline._unpack_latents(latents, call.height, call.width, 2)
+    return unpacked
 
 
-def test_conformance(model: Flux) -> None:
-    check_adapter(
-        AdapterCase(
-            model=model,
-            condition=model.encode(TEXTS),
-            latent_shape=model.latent_shape(16, 32),
-            media=torch.rand(2, 3, 16, 32, generator=torch.Generator().manual_seed(1)),
-            pipeline=own_pipeline(model, TEXTS),
-        )
-    )
+def case(name: str, build: Any, adapter: Any, shifts: Any, **more: Any) -> Case:
+    mine: dict[str, Any] = {
+        "lora": 2 * 12 + 3,  # two blocks of two streams, one of one
+        "limit": 512,
+        "embeds": (512, 32),
+        "sizes": {(4, 8, 1): (4, 2, 4)},
+        "refused": {(6, 8, 1): "multiples of 4"},
+        "guidance": 2.5,
+    }
+    return Case(name, build, adapter, own, shifts=shifts, **(mine | more))
 
 
-def test_guidance_of_two_passes_is_the_pipelines(model: Flux) -> None:
-    noise = torch.randn(2, *model.latent_shape(16, 16), generator=torch.Generator().manual_seed(2))
-    ours = sample_ode(
-        Forward(model, guidance=2.5),
-        model.encode(TEXTS),
-        noise,
-        times=torch.tensor([1.0, 0.6, 0.3, 0.0]),
-        solver="euler",
-    )
-    run = own_pipeline(model, TEXTS, true_cfg_scale=2.5, negative_prompt=["", ""])
-    torch.testing.assert_close(ours, run(noise, [1.0, 0.6, 0.3]), rtol=0, atol=1e-4)
+DYNAMIC = {(16, 128, 128): math.exp(1.15)}  # 1024 pixels
+CASES = [
+    case(
+        "dev",
+        partial(build_pipeline, guidance_embeds=True),
+        Flux,
+        DYNAMIC,
+        decodes=decoded(packed),
+    ),
+    case(
+        "schnell",
+        partial(build_pipeline, guidance_embeds=False),
+        Flux,
+        {(4, 16, 32): 1.0},
+        decodes=decoded(packed),
+    ),
+    case(
+        "kontext",
+        build_kontext,
+        FluxKontext,
+        DYNAMIC,
+        lora=None,
+        limit=None,
+        texts=EDITS,
+        given=1,
+        given_sizes=[(16, 32), (32, 16)],  # as the result, and of another shape
+        told="Editing needs a source image",
+        too_many="takes 1 source image per text",
+    ),
+]
 
 
-def test_embedded_guidance(model: Flux) -> None:
+OF_TEXT = only("dev", "schnell")
+
+
+class TestFlux(Checks):
+    """The shared checks."""
+
+
+class TestEdits(GivenChecks):
+    """The shared checks of source images."""
+
+
+@OF_TEXT
+def test_embedded_guidance(model: Flux, case: Case) -> None:
     heard = model.pipeline.transformer.config.guidance_embeds
-    assert model.embedded_guidance == (3.5 if heard else None)
-    noise = torch.randn(2, *model.latent_shape(16, 16), generator=torch.Generator().manual_seed(2))
-    condition, times = model.encode(TEXTS), torch.tensor([1.0, 0.0])
+    known = model.embedded_guidance
+    assert known == (3.5 if heard else None)
+    condition, x = case.encode(model), noise(len(case.texts), *case.shape(model))
     ours, hashes = {}, {weights_hash(model)}
     for guidance in (1.0, 3.5) if heard else (None,):
         model.embedded_guidance = guidance
-        ours[guidance] = sample_ode(Forward(model), condition, noise, times=times, solver="euler")
-        theirs = own_pipeline(model, TEXTS, guidance_scale=guidance or 3.5)(noise, [1.0])
+        times = torch.tensor([1.0, 0.0])
+        ours[guidance] = sample_ode(Forward(model), condition, x, times=times, solver="euler")
+        call = Call(case, case.texts, x, [1.0])
+        theirs = own(model, call, guidance_scale=guidance or 3.5)
         torch.testing.assert_close(ours[guidance], theirs, rtol=0, atol=1e-4)
         hashes.add(weights_hash(model))  # by which samples of the base are found again
+    model.embedded_guidance = known
     assert not heard or not torch.equal(ours[1.0], ours[3.5])
     assert len(hashes) == len(ours)
 
 
+@OF_TEXT
 def test_a_recipe_sets_the_embedded_guidance(model: Flux) -> None:
     known = model.embedded_guidance
     adapt_with(model, 0.0)
@@ -185,75 +195,45 @@ def adapt_with(model: Flux, scale: float) -> None:
     adapt(parse_recipe(text, overrides=[f"model.embedded_guidance={scale}"]), model)
 
 
-def test_decoding_is_the_pipelines(model: Flux) -> None:
-    noise = torch.randn(1, *model.latent_shape(16, 32), generator=torch.Generator().manual_seed(3))
-    images = model.pipeline(
-        prompt="an owl",
-        sigmas=[1.0, 0.5],
-        height=16,
-        width=32,
-        latents=packed(noise),
-        output_type="pt",
-    ).images
-    sigmas = model.pipeline.scheduler.sigmas
-    condition = model.encode(["an owl"])
-    latents = sample_ode(Forward(model), condition, noise, times=sigmas, solver="euler")
-    torch.testing.assert_close(model.decode(latents, condition), images, rtol=0, atol=1e-4)
-
-
+@OF_TEXT
 @torch.no_grad()
-def test_texts_of_any_length(model: Flux) -> None:
+def test_texts_are_the_pipelines(model: Flux) -> None:
     texts = ["", "x" * 300, "x" * 511 + "y", "x" * 511 + "z", "short"]
-    together = model.encode(texts)
-    assert isinstance(together, FluxCondition)
-    assert together.embeds.shape == (5, 512, 32)
-    torch.testing.assert_close(together.embeds[2], together.embeds[3])  # both cut off
-    assert not torch.allclose(together.embeds[1], together.embeds[2])  # 300 are not
+    together: Any = model.encode(texts)
     theirs, pooled, _ = model.pipeline.encode_prompt(prompt=texts)
     torch.testing.assert_close(together.embeds, theirs)
     torch.testing.assert_close(together.pooled, pooled)
+    torch.testing.assert_close(together.embeds[2], together.embeds[3])  # both cut off
     model.max_text_tokens = 256
-    shorter = model.encode(["a"])
-    assert isinstance(shorter, FluxCondition)
-    assert shorter.embeds.shape == (1, 256, 32)
+    shorter: Any = model.encode(["a"])
     model.max_text_tokens = 512
+    assert shorter.embeds.shape == (1, 256, 32)
 
 
-def test_sizes_are_even_in_latents(model: Flux) -> None:
-    assert model.latent_shape(4, 8) == (4, 2, 4)
-    with pytest.raises(DataError, match="multiples of 4"):
-        model.latent_shape(6, 8)
-
-
+@OF_TEXT
 def test_shift_is_the_pipelines(model: Flux) -> None:
-    noise = torch.randn(1, *model.latent_shape(32, 64), generator=torch.Generator().manual_seed(3))
-    model.pipeline(
-        prompt="a",
-        num_inference_steps=4,
-        height=32,
-        width=64,
-        latents=packed(noise),
-        output_type="latent",
-    )
-    shift = model.time_shift((4, 16, 32))
-    theirs = model.pipeline.scheduler.sigmas.double()
-    torch.testing.assert_close(time_grid(4, shift=shift), theirs, rtol=0, atol=1e-6)
-    if model.pipeline.scheduler.config.use_dynamic_shifting:
-        assert model.time_shift((16, 128, 128)) == pytest.approx(math.exp(1.15))  # 1024 pixels
+    x = noise(1, *model.latent_shape(32, 64))
+    scheduler = model.pipeline.scheduler
+    arguments = {"num_inference_steps": 4, "height": 32, "width": 64, "latents": packed(x)}
+    ask(model, scheduler, prompt="a", output_type="latent", **arguments)
+    ours = time_grid(4, shift=model.time_shift((4, 16, 32)))
+    torch.testing.assert_close(ours, scheduler.sigmas.double(), rtol=0, atol=1e-6)
+
+
+def test_an_editing_base_needs_sources_and_no_other_takes_them(model: Flux) -> None:
+    if isinstance(model, FluxKontext):
+        with pytest.raises(
+            DataError, match=r"needs source images, but data\.source_images is"
+        ) as e:
+            model.set_given(first_frames=0, source_images=0)
+        assert e.value.hint == "set data.source_images = 1"
+        with pytest.raises(DataError, match=r"takes no first frames, but data\.given_frames") as e:
+            model.set_given(first_frames=1, source_images=1)
+        assert "data.given_frames = 0" in e.value.hint
+        model.set_given(first_frames=0, source_images=1)
     else:
-        assert shift == 1.0
-
-
-@torch.no_grad()
-def test_lora(folder: Path) -> None:
-    model = load_model(folder)
-    x, t, condition = torch.ones(1, 4, 4, 4), torch.tensor([0.5]), model.encode(["a"])
-    before = model.predict(x, t, condition)
-    number = add_lora(model.transformer, LoRASettings(rank=2), targets=model.lora_targets)
-    assert number == 2 * 12 + 3  # two blocks of two streams, one of one
-    for name, parameter in model.transformer.named_parameters():
-        if "lora_B" in name:
-            parameter.fill_(0.1)
-    assert not torch.equal(model.predict(x, t, condition), before)
-    with lora_disabled(model.transformer):
-        assert torch.equal(model.predict(x, t, condition), before)
+        with pytest.raises(
+            DataError, match=r"Flux takes no source images, but data\.source_i"
+        ) as e:
+            model.set_given(first_frames=0, source_images=1)
+        assert "data.source_images = 0" in e.value.hint

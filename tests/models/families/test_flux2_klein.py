@@ -1,9 +1,7 @@
-"""FLUX.2 [klein] over tiny random pipelines, saved and loaded as a user's would be."""
+"""FLUX.2 [klein] and the same as an editor, over tiny random pipelines."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,52 +12,29 @@ from diffusers import (
     Flux2KleinPipeline,
     Flux2Transformer2DModel,
 )
-from tests.models.families.tiny import t5_tokenizer
+from tests.models.families.cases import EDITS, Call, Case, decoded, only
+from tests.models.families.checks import Checks, GivenChecks
+from tests.models.families.tiny import SMALL, chat_tokenizer, pixels, seeded, strengthen
 from torch import Tensor
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from ddrl.diffusion.schedule import time_grid
 from ddrl.errors import DataError
 from ddrl.evaluation.measures.generate import generate
-from ddrl.models.families.flux2_klein import Flux2Klein, Flux2KleinCondition
-from ddrl.models.lora.adapter import LoRASettings, add_lora, lora_disabled
-from ddrl.models.pretrained import load_model
+from ddrl.models.adapter.source_images import as_pictures
+from ddrl.models.families.flux2_klein import Flux2Klein
 from ddrl.seeding import sample_noise
-from ddrl.testing.adapters import AdapterCase, check_adapter
 from ddrl.training.forward import Forward
-from ddrl.training.rollout import sample_ode
 
-TEXTS = ["a cat holding a sign", ""]
 CHAT = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n"
     "{% endfor %}<|im_start|>assistant\n"
 )
+SIDE = 64  # the pipeline takes no smaller source
 
 
-def tokenizer() -> Any:
-    made = t5_tokenizer(2000)
-    made.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]})
-    made.chat_template = CHAT
-    return made
-
-
-def text_encoder() -> Qwen3ForCausalLM:
-    config = Qwen3Config(
-        vocab_size=300,
-        hidden_size=16,
-        intermediate_size=16,
-        num_hidden_layers=28,  # the pipeline takes layers 9, 18 and 27
-        num_attention_heads=2,
-        num_key_value_heads=2,
-        head_dim=8,
-        initializer_range=0.1,
-    )
-    return Qwen3ForCausalLM(config).eval()
-
-
-def build_pipeline(*, is_distilled: bool = False) -> Flux2KleinPipeline:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+def build_pipeline(_: Any = None, *, is_distilled: bool = False) -> Flux2KleinPipeline:
+    with seeded():
         transformer = Flux2Transformer2DModel(
             in_channels=16,
             num_layers=2,
@@ -73,8 +48,8 @@ def build_pipeline(*, is_distilled: bool = False) -> Flux2KleinPipeline:
         )
         vae = AutoencoderKLFlux2(
             block_out_channels=(8, 16),
-            down_block_types=("DownEncoderBlock2D", "DownEncoderBlock2D"),
-            up_block_types=("UpDecoderBlock2D", "UpDecoderBlock2D"),
+            down_block_types=("DownEncoderBlock2D",) * 2,
+            up_block_types=("UpDecoderBlock2D",) * 2,
             layers_per_block=1,
             latent_channels=4,
             norm_num_groups=4,
@@ -82,119 +57,97 @@ def build_pipeline(*, is_distilled: bool = False) -> Flux2KleinPipeline:
         )
         vae.bn.running_mean.normal_(0.0, 0.5)
         vae.bn.running_var.uniform_(0.2, 2.0)
-        encoder = text_encoder()
+        # The pipeline takes layers 9, 18 and 27.
+        config = Qwen3Config(**SMALL, num_hidden_layers=28, initializer_range=0.1)
+        encoder = Qwen3ForCausalLM(config).eval()
     return Flux2KleinPipeline(
         transformer=transformer,
         scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=True),
         vae=vae,
         text_encoder=encoder,
-        tokenizer=tokenizer(),
+        tokenizer=chat_tokenizer(2000, template=CHAT, special=["<|im_start|>", "<|im_end|>"]),
         is_distilled=is_distilled,
     )
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made = tmp_path_factory.mktemp("flux2_klein") / "model"
-    build_pipeline().save_pretrained(made)
-    return made
+def build_editor(_: Any = None) -> Flux2KleinPipeline:
+    pipeline = build_pipeline()
+    strengthen(pipeline.transformer, pipeline.vae)
+    return pipeline
 
 
-@pytest.fixture(scope="module")
-def model(folder: Path) -> Flux2Klein:
-    loaded = load_model(folder)
-    assert isinstance(loaded, Flux2Klein)
-    loaded.pipeline.set_progress_bar_config(disable=True)
-    return loaded
+def own(model: Flux2Klein, call: Call) -> Tensor:
+    """The pipeline's own call; with sources a row each, as it gives all prompts the same images."""
+    if call.given is None:
+        return standardized(model, call.latents(model, guidance_scale=call.guidance))
+    latents = [
+        row.latents(model, guidance_scale=row.guidance, image=as_pictures(row.given[0])[0])
+        for row in call.rows()
+        if row.given is not None
+    ]
+    return standardized(model, torch.cat(latents))
 
 
-def own_pipeline(model: Flux2Klein, texts: Sequence[str], guidance: float = 1.0) -> Any:
-    def run(noise: Tensor, times: Sequence[float]) -> Tensor:
-        pipeline = model.pipeline
-        own, pipeline.scheduler = pipeline.scheduler, FlowMatchEulerDiscreteScheduler(shift=1.0)
-        latents = pipeline(
-            prompt=list(texts),
-            sigmas=list(times),
-            guidance_scale=guidance,
-            height=noise.shape[2] * 4,
-            width=noise.shape[3] * 4,
-            latents=noise,
-            output_type="latent",
-        ).images
-        pipeline.scheduler = own
-        # The pipeline returns what its VAE decodes: back to where the noise was.
-        norm, column = pipeline.vae.bn, (1, -1, 1, 1)
-        std = (norm.running_var + norm.eps).sqrt()
-        folded: Tensor = Flux2KleinPipeline._patchify_latents(latents)
-        return (folded - norm.running_mean.view(column)) / std.view(column)
-
-    return run
+def standardized(model: Flux2Klein, latents: Tensor) -> Tensor:
+    """The pipeline returns what its VAE decodes: back to where the noise was."""
+    norm, column = model.pipeline.vae.bn, (1, -1, 1, 1)
+    std = (norm.running_var + norm.eps).sqrt()
+    folded: Tensor = Flux2KleinPipeline._patchify_latents(latents)
+    return (folded - norm.running_mean.view(column)) / std.view(column)
 
 
-def test_conformance(model: Flux2Klein) -> None:
-    check_adapter(
-        AdapterCase(
-            model=model,
-            condition=model.encode(TEXTS),
-            latent_shape=model.latent_shape(16, 32),
-            media=torch.rand(2, 3, 16, 32, generator=torch.Generator().manual_seed(1)),
-            pipeline=own_pipeline(model, TEXTS),
-        )
-    )
+def case(name: str, build: Any, **more: Any) -> Case:
+    mine: dict[str, Any] = {
+        "lora": 2 * 8 + 2,  # two blocks of two streams, one of one
+        "limit": 512,
+        "embeds": (512, 48),
+        "sizes": {(4, 8, 1): (16, 1, 2)},
+        "refused": {(6, 8, 1): "multiples of 4"},
+        "shifts": {},  # see test_times_are_the_pipelines
+        "guidance": 4.0,
+    }
+    return Case(name, build, Flux2Klein, own, **(mine | more))
 
 
-def test_guidance_is_the_pipelines(model: Flux2Klein) -> None:
-    noise = torch.randn(2, *model.latent_shape(16, 16), generator=torch.Generator().manual_seed(2))
-    ours = sample_ode(
-        Forward(model, guidance=4.0),
-        model.encode(TEXTS),
-        noise,
-        times=torch.tensor([1.0, 0.6, 0.3, 0.0]),
-        solver="euler",
-    )
-    theirs = own_pipeline(model, TEXTS, guidance=4.0)(noise, [1.0, 0.6, 0.3])
-    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-4)
+CASES = [
+    case(
+        "klein",
+        build_pipeline,
+        decodes=decoded(Flux2KleinPipeline._pack_latents, guidance_scale=1.0),
+    ),
+    case(
+        "editor",
+        build_editor,
+        size=(SIDE, SIDE, 1),
+        lora=None,
+        limit=None,
+        texts=EDITS,
+        given=1,
+        is_told=True,
+        given_sizes=[(SIDE, SIDE), (SIDE, 96)],  # as the result, and of another size
+        told="Editing needs a source image",
+        too_many="takes 1 source image per text",
+    ),
+]
 
 
-def test_decoding_is_the_pipelines(model: Flux2Klein) -> None:
-    noise = torch.randn(1, *model.latent_shape(16, 32), generator=torch.Generator().manual_seed(3))
-    images = model.pipeline(
-        prompt="an owl",
-        sigmas=[1.0, 0.5],
-        guidance_scale=1.0,
-        height=16,
-        width=32,
-        latents=noise,
-        output_type="pt",
-    ).images
-    sigmas = model.pipeline.scheduler.sigmas
-    condition = model.encode(["an owl"])
-    latents = sample_ode(Forward(model), condition, noise, times=sigmas, solver="euler")
-    torch.testing.assert_close(model.decode(latents, condition), images, rtol=0, atol=1e-4)
+class TestKlein(Checks):
+    """The shared checks."""
 
 
+class TestEdits(GivenChecks):
+    """The shared checks of source images."""
+
+
+@only("klein")
 @torch.no_grad()
 def test_encoding_is_the_pipelines(model: Flux2Klein) -> None:
-    media = torch.rand(1, 3, 16, 32, generator=torch.Generator().manual_seed(1))
+    media = pixels(1, 3, 16, 32)
     theirs = model.pipeline._encode_vae_image(2 * media - 1, torch.Generator())
     torch.testing.assert_close(model.encode_media(media), theirs, rtol=0, atol=1e-5)
 
 
-def test_texts_are_cut_off_at_512_tokens(model: Flux2Klein) -> None:
-    texts = ["x" * 300, "x" * 512 + "y", "x" * 512 + "z"]
-    together = model.encode(texts)
-    assert isinstance(together, Flux2KleinCondition)
-    assert together.embeds.shape == (3, 512, 48)
-    torch.testing.assert_close(together.embeds[1], together.embeds[2])  # both cut off
-    assert not torch.allclose(together.embeds[0], together.embeds[1])  # 300 are not
-
-
-def test_sizes_are_of_folded_latents(model: Flux2Klein) -> None:
-    assert model.latent_shape(4, 8) == (16, 1, 2)
-    with pytest.raises(DataError, match="multiples of 4"):
-        model.latent_shape(6, 8)
-
-
+@only("klein")
 @pytest.mark.parametrize(("steps", "width"), [(4, 64), (10, 64), (50, 64), (4, 3200), (50, 3200)])
 def test_times_are_the_pipelines(model: Flux2Klein, steps: int, width: int) -> None:
     shape = model.latent_shape(32, width)
@@ -218,6 +171,7 @@ def test_times_are_the_pipelines(model: Flux2Klein, steps: int, width: int) -> N
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
 
 
+@only("klein")
 def test_samples_of_a_few_steps_are_the_pipelines(model: Flux2Klein) -> None:
     """Of ``ddrl sample`` and of the audit."""
     shape = model.latent_shape(16, 32)
@@ -253,16 +207,39 @@ def test_number_of_steps() -> None:
     assert base.time_shift(shape) == 3.0
 
 
+@only("editor")
+def test_it_goes_on_making_pictures_from_texts(model: Flux2Klein) -> None:
+    """A base without sources is what it was: no field more, and no source."""
+    plain = Flux2Klein(model.pipeline)
+    assert plain.given_frames == 0  # as it is loaded
+    x, condition = torch.ones(1, *plain.latent_shape(16, 16)), plain.encode(["a"])
+    assert {name for name, value in vars(condition).items() if value is not None} == {"embeds"}
+    with torch.no_grad():
+        assert plain.predict(x, torch.tensor([0.5]), condition).shape == x.shape
+    with pytest.raises(DataError, match="set to make pictures from text, which takes no") as error:
+        plain.encode(["a"], first_frames=pixels(1, 1, 3, 16, 16))
+    assert error.value.hint == "set data.source_images = 1"
+    plain.set_given(first_frames=0, source_images=0)
+    plain.set_given(first_frames=0, source_images=1)
+    assert plain.given_frames == 1
+
+
+@only("editor")
 @torch.no_grad()
-def test_lora(folder: Path) -> None:
-    model = load_model(folder)
-    x, t, condition = torch.ones(1, 16, 2, 2), torch.tensor([0.5]), model.encode(["a"])
-    before = model.predict(x, t, condition)
-    number = add_lora(model.transformer, LoRASettings(rank=2), targets=model.lora_targets)
-    assert number == 2 * 8 + 2  # two blocks of two streams, one of one
-    for name, parameter in model.transformer.named_parameters():
-        if "lora_B" in name:
-            parameter.fill_(0.1)
-    assert not torch.equal(model.predict(x, t, condition), before)
-    with lora_disabled(model.transformer):
-        assert torch.equal(model.predict(x, t, condition), before)
+def test_large_sources_are_scaled_down_as_in_the_pipeline(
+    model: Flux2Klein, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = pixels(1, 3, 1000, 1100)
+    seen: list[Tensor] = []
+
+    def look(*arguments: Any, **named: Any) -> Any:
+        seen.extend(named["images"])
+        raise InterruptedError
+
+    monkeypatch.setattr(model.pipeline, "prepare_image_latents", look)
+    latents = torch.zeros(1, *model.latent_shape(16, 16))
+    with pytest.raises(InterruptedError):
+        model.pipeline(as_pictures(source), prompt="a", height=16, width=16, latents=latents)
+    (theirs,) = seen
+    assert theirs.shape[-2] * theirs.shape[-1] <= 1024 * 1024
+    torch.testing.assert_close(model._smaller(source), (theirs + 1) / 2, rtol=0, atol=1e-6)

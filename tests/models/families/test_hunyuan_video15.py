@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,9 +14,9 @@ from diffusers import (
     HunyuanVideo15Transformer3DModel,
 )
 from diffusers.guiders import ClassifierFreeGuidance
-from PIL import Image
-from tests.models.families.chat_parts import chat_tokenizer, pixels, qwen_vl_config, random
-from tests.models.families.tiny import t5_encoder
+from tests.models.families.cases import Call, Case, only
+from tests.models.families.checks import Checks, FirstFrameChecks
+from tests.models.families.tiny import chat_tokenizer, pixels, qwen_vl_config, random, t5_encoder
 from torch import Tensor
 from transformers import (
     ByT5Tokenizer,
@@ -30,19 +27,9 @@ from transformers import (
 )
 
 from ddrl.errors import DataError, WeightsError
-from ddrl.models.families.hunyuan_video15 import (
-    HunyuanVideo15,
-    HunyuanVideo15Condition,
-    HunyuanVideo15I2V,
-)
-from ddrl.models.lora.adapter import LoRASettings, add_lora
-from ddrl.models.pretrained import load_model
-from ddrl.testing.adapters import AdapterCase, check_adapter
-from ddrl.training.forward import Forward
-from ddrl.training.rollout import sample_ode
+from ddrl.models.adapter.source_images import as_pictures
+from ddrl.models.families.hunyuan_video15 import HunyuanVideo15, HunyuanVideo15I2V
 
-TEXTS = ['a sign that says "DDRL"', ""]
-TIMES = (1.0, 0.75, 0.5, 0.25, 0.0)
 CHANNELS = 4
 SIDE = 16
 
@@ -85,23 +72,11 @@ def parts(*, task: str, meanflow: bool = False) -> dict[str, Any]:
     }
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made = tmp_path_factory.mktemp("hunyuan") / "model"
-    HunyuanVideo15Pipeline(**parts(task="t2v")).save_pretrained(made)
-    return made
+def build_text(_: Any = None) -> HunyuanVideo15Pipeline:
+    return HunyuanVideo15Pipeline(**parts(task="t2v"))
 
 
-@pytest.fixture(scope="module")
-def model(folder: Path) -> HunyuanVideo15:
-    loaded = load_model(folder)
-    assert type(loaded) is HunyuanVideo15
-    return shorter(loaded)
-
-
-@pytest.fixture(scope="module")
-def image_model(tmp_path_factory: pytest.TempPathFactory) -> HunyuanVideo15I2V:
-    made = tmp_path_factory.mktemp("hunyuan-image") / "model"
+def build_image(_: Any = None) -> HunyuanVideo15ImageToVideoPipeline:
     vision = SiglipVisionConfig(
         hidden_size=24,
         intermediate_size=37,
@@ -110,147 +85,107 @@ def image_model(tmp_path_factory: pytest.TempPathFactory) -> HunyuanVideo15I2V:
         image_size=16,
         patch_size=8,
     )
-    HunyuanVideo15ImageToVideoPipeline(
+    return HunyuanVideo15ImageToVideoPipeline(
         **parts(task="i2v"),
         image_encoder=random(SiglipVisionModel, vision),
         feature_extractor=SiglipImageProcessor(size={"height": 16, "width": 16}),
-    ).save_pretrained(made)
-    loaded = load_model(made)
-    assert isinstance(loaded, HunyuanVideo15I2V)
-    return shorter(loaded)
+    )
 
 
-def shorter(model: Any) -> Any:
+def shorten(model: Any) -> None:
     """Padding as short as a test can do with: it is quadratic in it."""
     model.pipeline.tokenizer_max_length = 500
     model.pipeline.tokenizer_2_max_length = 32
     model.pipeline.vision_num_semantic_tokens = 4
-    return model
 
 
-def own_pipeline(
-    model: HunyuanVideo15, *, first: Tensor | None = None, guidance: float = 1.0
-) -> Callable[[Tensor, Sequence[float]], Tensor]:
-    def run(noise: Tensor, times: Sequence[float]) -> Tensor:
-        pipeline = model.pipeline
-        pipeline.set_progress_bar_config(disable=True)
-        kept = pipeline.scheduler, pipeline.guider
-        pipeline.scheduler = FlowMatchEulerDiscreteScheduler(shift=1.0)
-        pipeline.guider = ClassifierFreeGuidance(guidance_scale=guidance)
-        settings: dict[str, Any] = {
-            "sigmas": list(times),
-            "num_inference_steps": len(times),
-            "num_frames": 1 + 4 * (noise.shape[2] - 1),
-            "output_type": "latent",
-        }
-        size = {"height": noise.shape[3] * 4, "width": noise.shape[4] * 4}
-        try:
-            if first is None:
-                return pipeline(prompt=TEXTS, latents=noise, **size, **settings).frames
-            rows = []
-            for i, text in enumerate(TEXTS):
-                levels = (first[i, 0] * 255).round().byte().permute(1, 2, 0)
-                image = Image.fromarray(levels.numpy())
-                found = pipeline(image, [text], latents=noise[i : i + 1], **settings).frames
-                rows.append(found)
-            return torch.cat(rows)
-        finally:
-            pipeline.scheduler, pipeline.guider = kept
-
-    return run
+def own(model: Any, call: Call) -> Tensor:
+    """The pipeline's own call; from a picture a row each, whose size it takes from the picture."""
+    pipeline = model.pipeline
+    kept, pipeline.guider = pipeline.guider, ClassifierFreeGuidance(guidance_scale=call.guidance)
+    steps = {"num_inference_steps": len(call.times)}
+    try:
+        if call.given is None:
+            return call.latents(model, **steps)
+        rows = [
+            row.latents(model, image=as_pictures(row.given[0])[0], height=None, width=None, **steps)
+            for row in call.rows()
+            if row.given is not None
+        ]
+        return torch.cat(rows)
+    finally:
+        pipeline.guider = kept
 
 
-def image_condition(model: HunyuanVideo15I2V) -> tuple[HunyuanVideo15Condition, Tensor]:
-    first = pixels(2, 1, 3, SIDE, SIDE, seed=2)
-    return model.encode(TEXTS, first_frames=first), first
+def case(name: str, build: Any, adapter: Any, size: tuple[int, int, int], **more: Any) -> Case:
+    refiner = 4
+    shared: dict[str, Any] = {
+        "lora": 2 * 8 - 1 + refiner,  # what the last block makes of the text goes nowhere
+        "limit": 500,
+        "short": 40,  # beside the template, which is long in letters
+        "embeds": (500, 32),
+        "sizes": {
+            (4, 4, 1): (CHANNELS, 1, 1, 1),
+            (480, 832, 121): (CHANNELS, 31, 120, 208),
+        },
+        "refused": {
+            (6, 16, 1): "multiples of 4",
+            (16, 16, 8): r"1 \+ a multiple of 4 frames, not 8",
+        },
+        "shifts": {(CHANNELS, 1, 4, 4): 5.0},
+        "size": size,
+        "texts": ('a sign that says "DDRL"', ""),
+        "prepare": shorten,
+    }
+    return Case(name, build, adapter, own, **(shared | more))
 
 
-def test_conformance_of_text_to_video(model: HunyuanVideo15) -> None:
-    check_adapter(
-        AdapterCase(
-            model=model,
-            condition=model.encode(TEXTS),
-            latent_shape=model.latent_shape(8, 16, 5),
-            media=pixels(2, 5, 3, 8, 16),
-            pipeline=own_pipeline(model),
-            texts=TEXTS,
-        )
-    )
+CASES = [
+    case("text", build_text, HunyuanVideo15, (8, 16, 5)),
+    case("image", build_image, HunyuanVideo15I2V, (SIDE, SIDE, 5), given=1, lora=None, limit=None),
+]
+OF_TEXT = only("text")
 
 
-def test_conformance_of_image_to_video(image_model: HunyuanVideo15I2V) -> None:
-    condition, first = image_condition(image_model)
-    check_adapter(
-        AdapterCase(
-            model=image_model,
-            condition=condition,
-            latent_shape=image_model.latent_shape(SIDE, SIDE, 5),
-            media=pixels(2, 5, 3, SIDE, SIDE),
-            pipeline=own_pipeline(image_model, first=first),
-            texts=TEXTS,
-            first_frames=first,
-        )
-    )
+class TestHunyuan(Checks):
+    """The shared checks."""
+
+    test_decoding = None  # its pipeline takes no latents to decode
 
 
-@pytest.mark.parametrize("task", ["text", "image"])
-def test_guidance_is_the_pipelines(
-    task: str, model: HunyuanVideo15, image_model: HunyuanVideo15I2V
-) -> None:
-    chosen, first = model, None
-    condition: HunyuanVideo15Condition
-    if task == "image":
-        chosen = image_model
-        condition, first = image_condition(image_model)
-    else:
-        found = model.encode(TEXTS)
-        assert isinstance(found, HunyuanVideo15Condition)
-        condition = found
-    shape = (2, *chosen.latent_shape(SIDE, SIDE, 5))
-    noise = torch.randn(shape, generator=torch.Generator().manual_seed(3))
-    times = torch.tensor(TIMES, dtype=torch.float64)
-    ours = sample_ode(Forward(chosen, guidance=3.0), condition, noise, times=times, solver="euler")
-    theirs = own_pipeline(chosen, first=first, guidance=3.0)(noise, TIMES[:-1])
-    torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=0)
+class TestFirstFrames(FirstFrameChecks):
+    """The shared checks of given frames."""
 
 
-def test_first_frame_is_seen_as_given_and_only_by_its_sample(
-    image_model: HunyuanVideo15I2V,
-) -> None:
-    condition, first = image_condition(image_model)
-    assert condition.given is not None
-    assert condition.image is not None
-    # The latent is the clip's own first one.
-    clip = torch.cat([first, pixels(2, 4, 3, SIDE, SIDE, seed=5)], dim=1)
-    torch.testing.assert_close(image_model.encode_media(clip)[:, :, :1], condition.given)
-    noise = torch.ones(2, CHANNELS, 2, 4, 4)
-    seen, image = image_model._first_frame(noise, condition)
+@only("image")
+def test_the_first_frame_is_in_channels_of_its_own(model: HunyuanVideo15I2V, case: Case) -> None:
+    condition: Any = case.encode(model)
+    seen, image = model._first_frame(torch.ones(2, CHANNELS, 2, 4, 4), condition)
     assert torch.equal(seen[:, :-1, :1], condition.given)
     assert torch.equal(seen[:, -1, :, 0, 0], torch.tensor([[1.0, 0.0]] * 2))
     assert not seen[:, :, 1:].any()
     assert torch.equal(image, condition.image)
-    other = first.clone()
-    other[0] = 1 - other[0]
-    moved = image_model.encode(TEXTS, first_frames=other)
-    with torch.no_grad():
-        before, after = (
-            image_model.predict(noise, torch.full((2,), 0.5), c) for c in (condition, moved)
-        )
-    assert not torch.equal(before[0], after[0])
-    torch.testing.assert_close(before[1], after[1])
 
 
-def test_texts_are_padded_and_cut_as_the_pipeline_does(model: HunyuanVideo15) -> None:
-    texts = ["", "x" * 300, 'y" "' * 200, 'say "hi"']
-    condition = model.encode(texts)
-    assert isinstance(condition, HunyuanVideo15Condition)
-    assert condition.embeds.shape == (4, 500, 32)
+@only("image")
+def test_first_frames_of_another_size(model: HunyuanVideo15I2V, case: Case) -> None:
+    with pytest.raises(DataError, match="multiples of 4"):
+        model.encode(["a", "b"], first_frames=pixels(2, 1, 3, 6, SIDE))
+    x = torch.zeros(2, CHANNELS, 1, 4, 2)
+    with pytest.raises(DataError, match=r"have \(4, 4\) latents"):
+        model.predict(x, torch.tensor([0.5, 0.5]), case.encode(model))
+
+
+@OF_TEXT
+def test_what_is_between_quotes_is_read_as_glyphs(model: HunyuanVideo15) -> None:
+    condition: Any = model.encode(["", "x" * 300, 'y" "' * 200, 'say "hi"'])
     assert condition.glyphs.shape == (4, 32, 32)
     assert condition.glyph_mask.any(1).tolist() == [False, False, True, True]
 
 
-def test_half_precision(model: HunyuanVideo15) -> None:
-    condition = model.encode(TEXTS)
+@OF_TEXT
+def test_half_precision(model: HunyuanVideo15, case: Case) -> None:
+    condition = case.encode(model)
     model.transformer.to(torch.bfloat16)
     try:
         with torch.no_grad():
@@ -259,37 +194,6 @@ def test_half_precision(model: HunyuanVideo15) -> None:
     finally:
         model.transformer.to(torch.float32)
     assert velocity.isfinite().all()
-
-
-def test_sizes(model: HunyuanVideo15) -> None:
-    assert model.latent_shape(4, 4) == (CHANNELS, 1, 1, 1)
-    assert model.latent_shape(480, 832, 121) == (CHANNELS, 31, 120, 208)
-    with pytest.raises(DataError, match="multiples of 4"):
-        model.latent_shape(6, 16)
-    with pytest.raises(DataError, match=r"1 \+ a multiple of 4 frames, not 8"):
-        model.latent_shape(16, 16, 8)
-    assert model.time_shift((CHANNELS, 1, 4, 4)) == 5.0
-
-
-def test_wrong_first_frames(image_model: HunyuanVideo15I2V) -> None:
-    with pytest.raises(DataError, match="takes 1 first frame per text"):
-        image_model.encode(TEXTS, first_frames=pixels(2, 2, 3, SIDE, SIDE))
-    with pytest.raises(DataError, match="multiples of 4"):
-        image_model.encode(TEXTS, first_frames=pixels(2, 1, 3, 6, SIDE))
-    condition, _ = image_condition(image_model)
-    noise, time = torch.zeros(2, CHANNELS, 1, 4, 2), torch.full((2,), 0.5)
-    with pytest.raises(DataError, match="needs a first frame"):
-        image_model.predict(noise, time, dataclasses.replace(condition, given=None))
-    with pytest.raises(DataError, match=r"have \(4, 4\) latents"):
-        image_model.predict(noise, time, condition)
-
-
-def test_lora_reaches_both_streams(folder: Path) -> None:
-    model = load_model(folder)
-    settings, targets = LoRASettings(rank=2), model.lora_targets
-    adapted = add_lora(model.transformer, settings, targets=targets, is_used=model.is_used)
-    refiner = 4
-    assert adapted == 2 * 8 - 1 + refiner  # what the last block makes of the text goes nowhere
 
 
 def test_step_distilled_models_are_refused() -> None:

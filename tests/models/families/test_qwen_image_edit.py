@@ -4,100 +4,110 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import math
 from collections.abc import Iterator, Sequence
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from diffusers import (
-    FlowMatchEulerDiscreteScheduler,
     QwenImageEditPipeline,
     QwenImageEditPlusPipeline,
     QwenImageTransformer2DModel,
 )
+from PIL import Image
 from tests.models.families import test_qwen_image
-from tests.models.families.qwen_processor import HAS_TORCHVISION, processor
-from tests.models.families.test_flux2_klein_edit import rounded
-from tests.models.families.test_flux_kontext import pictures, strengthen
-from tests.models.families.tiny import t5_tokenizer
+from tests.models.families.cases import EDITS, Call, Case, decoded
+from tests.models.families.checks import Checks, GivenChecks
+from tests.models.families.test_qwen_image import text_encoder
+from tests.models.families.tiny import noise, pixels, seeded, strengthen, t5_tokenizer
 from torch import Tensor
-from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
 from ddrl.errors import DataError, UsageError
 from ddrl.models.adapter.blank import blank_condition
 from ddrl.models.adapter.source_images import as_pictures
-from ddrl.models.families.qwen_image_edit import QwenEditCondition, QwenImageEdit, QwenImageEditPlus
+from ddrl.models.families.qwen_image_edit import QwenImageEdit, QwenImageEditPlus
 from ddrl.models.pretrained import load_model
 from ddrl.models.sketch import materialize
-from ddrl.testing.adapters import AdapterCase, check_adapter
 from ddrl.training.forward import Forward
-from ddrl.training.rollout import sample_ode
 
-TEXTS = ["make it a painting", "remove the cat"]
+HAS_TORCHVISION = find_spec("torchvision") is not None
 SIDE = 64  # of the largest source that the tiny pipelines see, whatever area they ask for
 CLASSES = {"edit": QwenImageEditPipeline, "plus": QwenImageEditPlusPipeline}
-LONG = ("embeds", "mask", "empty_embeds", "empty_mask")  # as long as a text
 ADAPTERS = {"edit": QwenImageEdit, "plus": QwenImageEditPlus}
-SPECIAL = ("<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>")
+LONG = ("embeds", "mask", "empty_embeds", "empty_mask")  # as long as a text
+PICTURES = ("<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
 AFTER = 14  # tokens of the template after the text: its end, and the assistant's turn
 BEFORE = 64  # tokens of the template that the pipeline drops
+
+
+class _Processor:
+    """The part of Qwen2.5-VL's processor that pipelines call, where torchvision is missing.
+
+    Pictures by the real image processor; as many tokens as it makes patches of, 2x2 each.
+    """
+
+    def __init__(self, tokenizer: Any) -> None:
+        from transformers.models.qwen2_vl import image_processing_pil_qwen2_vl as pil
+
+        self.image_processor, self.tokenizer = pil.Qwen2VLImageProcessorPil(), tokenizer
+
+    def __call__(
+        self, *, text: Sequence[str], images: Any, padding: bool, return_tensors: str
+    ) -> Any:
+        pictures = [images] if isinstance(images, Image.Image) else list(images)
+        seen = self.image_processor(images=pictures, return_tensors=return_tensors)
+        numbers = (int(grid.prod()) // 4 for grid in seen["image_grid_thw"])
+        (only,) = text
+        for number in numbers:
+            only = only.replace(PICTURES[2], "<|here|>" * number, 1)
+        words = only.replace("<|here|>", PICTURES[2])
+        found = self.tokenizer([words], padding=padding, return_tensors=return_tensors)
+        found.update(seen)
+        return found
+
+
+def processor(tokenizer: Any) -> Any:
+    """For a tokenizer that knows the tokens of pictures."""
+    if not HAS_TORCHVISION:
+        return _Processor(tokenizer)
+    from transformers import Qwen2VLProcessor
+    from transformers.models.qwen2_vl import image_processing_qwen2_vl as images
+    from transformers.models.qwen2_vl import video_processing_qwen2_vl as videos
+
+    parts = (images.Qwen2VLImageProcessor(), tokenizer, videos.Qwen2VLVideoProcessor())
+    return Qwen2VLProcessor(*parts)
 
 
 def tokenizer(template: str) -> Any:
     """Single bytes, but the system's turn takes as many tokens as the pipeline drops."""
     made = t5_tokenizer(4000)
-    made.add_special_tokens({"additional_special_tokens": [*SPECIAL, "<|video_pad|>"]})
+    made.add_special_tokens(
+        {"additional_special_tokens": ["<|im_start|>", "<|im_end|>", *PICTURES]}
+    )
     system = template.partition("<|im_start|>system\n")[2].partition("<|im_end|>")[0]
     around = len(["<|im_start|>", *"system\n", "<|im_end|>", *"\n", "<|im_start|>", *"user\n"])
     made.add_tokens([system[: len(system) - (BEFORE - around - 1)]])
     return made
 
 
-def text_encoder(words: Any) -> Any:
-    ids = {
-        name: words.convert_tokens_to_ids(token)
-        for name, token in zip("sevip", SPECIAL, strict=True)
-    }
-    config = Qwen2_5_VLConfig(
-        text_config={
-            "vocab_size": 300,
-            "hidden_size": 16,
-            "intermediate_size": 16,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 2,
-            "num_key_value_heads": 2,
-            "initializer_range": 0.2,
-            "rope_parameters": {
-                "mrope_section": [1, 1, 2],
-                "rope_type": "default",
-                "rope_theta": 1e6,
-            },
-        },
-        vision_config={
-            "depth": 1,
-            "hidden_size": 16,
-            "intermediate_size": 16,
-            "num_heads": 2,
-            "out_hidden_size": 16,
-            "initializer_range": 0.2,
-        },
-        image_token_id=ids["p"],
-        video_token_id=words.convert_tokens_to_ids("<|video_pad|>"),
-        vision_start_token_id=ids["v"],
-        vision_end_token_id=ids["i"],
-    )
-    return Qwen2_5_VLForConditionalGeneration(config).eval()
-
-
-def build_pipeline(kind: str = "plus", *, zero_cond_t: bool = False) -> Any:
+def build_pipeline(_: Any = None, kind: str = "plus", *, zero_cond_t: bool = False) -> Any:
     """One of the two; ``zero_cond_t`` is of 2511, whose source tokens have time 0."""
     base, made = test_qwen_image.build_pipeline(), CLASSES[kind]
     template = QwenImageEditPipeline(**base.components, processor=None).prompt_template_encode
     words = tokenizer(template)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        encoder = text_encoder(words)
+    ids = dict(
+        zip(
+            ("vision_start", "vision_end", "image", "video"),
+            words.convert_tokens_to_ids(PICTURES),
+            strict=True,
+        )
+    )
+    with seeded():
+        encoder = text_encoder(ids, initializer_range=0.2)
         config = dict(base.transformer.config) | {"zero_cond_t": zero_cond_t}
         transformer = QwenImageTransformer2DModel.from_config(config)
     strengthen(transformer, base.vae)
@@ -125,124 +135,85 @@ def small() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="module", params=["edit", "plus", "2511"])
-def model(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, small: None
-) -> QwenImageEdit:
-    folder = tmp_path_factory.mktemp("qwen_edit") / "model"
-    kind = "plus" if request.param == "2511" else request.param
-    pipeline = build_pipeline(kind, zero_cond_t=request.param == "2511")
-    loaded: Any = ADAPTERS[kind](pipeline)
-    if HAS_TORCHVISION:  # which the processor needs to be loaded
-        pipeline.save_pretrained(folder)
-        loaded = load_model(folder)
-    assert type(loaded) is ADAPTERS[kind]
-    loaded.pipeline.set_progress_bar_config(disable=True)
-    return loaded
-
-
-def own_pipeline(model: QwenImageEdit, texts: Sequence[str], sources: Tensor) -> Any:
+def own(model: QwenImageEdit, call: Call) -> Tensor:
     """The pipeline's own call, row by row: it takes one prompt at a time."""
-
-    def one(text: str, source: Tensor, noise: Tensor, times: Sequence[float]) -> Tensor:
-        height, width = noise.shape[1] * 2, noise.shape[2] * 2
-        latents = model.pipeline(
-            image=as_pictures(source[None])[0],
-            prompt=text,
-            sigmas=list(times),
-            true_cfg_scale=1.0,
-            height=height,
-            width=width,
-            latents=test_qwen_image.packed(noise[None]),
-            output_type="latent",
-        ).images
-        unpacked: Tensor = model.pipeline._unpack_latents(latents, height, width, 2)
-        return unpacked[:, :, 0]
-
-    def run(noise: Tensor, times: Sequence[float]) -> Tensor:
-        pipeline = model.pipeline
-        own, pipeline.scheduler = pipeline.scheduler, FlowMatchEulerDiscreteScheduler(shift=1.0)
-        rows = zip(texts, sources, noise, strict=True)
-        latents = torch.cat([one(text, source, x, times) for text, source, x in rows])
-        pipeline.scheduler = own
-        return latents
-
-    return run
-
-
-@pytest.mark.parametrize("size", [(16, 32), (24, 16)], ids=["as the result", "of another shape"])
-def test_conformance(model: QwenImageEdit, size: tuple[int, int]) -> None:
-    sources = rounded(pictures(2, *size, seed=2))
-    check_adapter(
-        AdapterCase(
-            model=model,
-            condition=model.encode(TEXTS, first_frames=sources[:, None]),
-            latent_shape=model.latent_shape(16, 32),
-            media=pictures(2, 16, 32),
-            pipeline=own_pipeline(model, TEXTS, sources),
-            texts=TEXTS,
-            first_frames=sources[:, None],
-        )
+    rows = [(row, row.given) for row in call.rows()]
+    return torch.cat(
+        [
+            test_qwen_image.own(model, row, prompt=row.texts[0], image=as_pictures(given[0])[0])
+            for row, given in rows
+            if given is not None
+        ]
     )
 
 
-def test_a_batch_of_four_is_four_of_one(model: QwenImageEdit) -> None:
-    """Sources of one size and texts of several lengths, one of which is empty."""
-    sources = rounded(pictures(4, 16, 16, seed=3))
-    texts = ["a", "redden the sky", "", "b"]
-    noise = torch.randn(4, *model.latent_shape(16, 16), generator=torch.Generator().manual_seed(4))
-    times, forward = torch.tensor([1.0, 0.5, 0.0]), Forward(model)
-    encoded = model.encode(texts, first_frames=sources[:, None])
-    together = sample_ode(forward, encoded, noise, times=times, solver="euler")
-    theirs = own_pipeline(model, texts, sources)(noise, [1.0, 0.5])
-    torch.testing.assert_close(together, theirs, rtol=0, atol=1e-4)
-    for row in range(4):
-        alone = model.encode([texts[row]], first_frames=sources[row : row + 1, None])
-        one = sample_ode(forward, alone, noise[row : row + 1], times=times, solver="euler")
-        torch.testing.assert_close(together[row : row + 1], one, rtol=0, atol=1e-5)
+def case(name: str, kind: str, **settings: bool) -> Case:
+    return Case(
+        name,
+        partial(build_pipeline, kind=kind, **settings),
+        ADAPTERS[kind],
+        own,
+        lora=None,  # as of Qwen-Image
+        limit=None,
+        embeds=(),
+        sizes={(4, 8, 1): (4, 2, 4)},
+        refused={(6, 8, 1): "multiples of 4"},
+        shifts={(16, 128, 256): math.exp(0.9)},  # 8192 tokens
+        texts=EDITS,
+        guided=False,  # the pipeline rescales, ours does not
+        given=1,
+        given_sizes=[(16, 32), (24, 16)],  # as the result, and of another shape
+        told="Editing needs a source image",
+        too_many="takes 1 source image per text",
+        decodes=decoded(
+            test_qwen_image.packed, true_cfg_scale=1.0, image=Image.new("RGB", (32, 16))
+        ),
+        is_saved=HAS_TORCHVISION,  # which the processor needs to be loaded
+    )
 
 
-def test_source_and_instruction_both_change_what_is_read(model: QwenImageEdit) -> None:
-    """Qwen2.5-VL reads the text after it has seen the image; the network sees the image, too."""
-    sources = pictures(2, 16, 16)
-    x, t = torch.ones(1, *model.latent_shape(16, 16)), torch.tensor([0.5])
-    conditions = [
-        model.encode([text], first_frames=source[None, None])
-        for text in TEXTS
-        for source in sources
-    ]
+CASES = [case("edit", "edit"), case("plus", "plus"), case("2511", "plus", zero_cond_t=True)]
+
+
+class TestQwenImageEdit(Checks):
+    """The shared checks, but two: LoRA is as of Qwen-Image, and long texts have a test below."""
+
+    test_long_texts_are_cut = None
+    test_lora = None
+
+
+class TestEdits(GivenChecks):
+    """The shared checks of source images."""
+
+
+@torch.no_grad()
+def test_the_text_is_read_after_the_picture(model: QwenImageEdit) -> None:
+    """Qwen2.5-VL reads the text after it has seen the image; both are in its last tokens."""
     last = []
-    for condition in conditions:
-        assert isinstance(condition, QwenEditCondition)
-        assert condition.embeds is not None
-        last.append(condition.embeds[0, -AFTER:])
-    with torch.no_grad():
-        velocities = [model.predict(x, t, condition) for condition in conditions]
+    for text in EDITS[:2]:
+        for source in pixels(2, 1, 1, 3, 16, 16):
+            condition: Any = model.encode([text], first_frames=source)
+            last.append(condition.embeds[0, -AFTER:])
     for first in range(4):
         for second in range(first):
             assert (last[first] - last[second]).abs().max() > 1e-4
-            assert (velocities[first] - velocities[second]).abs().max() > 1e-5
 
 
-def test_guidance_takes_the_empty_text_with_the_same_source(model: QwenImageEdit) -> None:
-    """The pipeline's velocities; it then rescales what they are put together to, ours does not."""
-    sources = rounded(pictures(2, 16, 16))
-    noise = torch.randn(2, *model.latent_shape(16, 16), generator=torch.Generator().manual_seed(2))
-    t = torch.tensor([1.0, 1.0])
-    condition = model.encode(TEXTS, first_frames=sources[:, None])
+def test_the_empty_text_of_guidance_is_the_pipelines(model: QwenImageEdit, case: Case) -> None:
+    """One step of the pipeline from time 1 to 0, with nothing asked for of the same source."""
+    x, given = noise(2, *case.shape(model)), case.first()
+    v_empty = x - own(model, Call(case, ["", ""], x, [1.0], given=given))
+    condition, t = case.encode(model), torch.ones(2)
     with torch.no_grad():
-        v = model.predict(noise, t, condition)
-        guided = Forward(model, guidance=3.0)(noise, t, condition)
-    # One step of the pipeline from time 1 to 0, with nothing asked for.
-    v_empty = noise - own_pipeline(model, ["", ""], sources)(noise, [1.0])
+        v, guided = model.predict(x, t, condition), Forward(model, guidance=3.0)(x, t, condition)
     torch.testing.assert_close(guided, v_empty + 3.0 * (v - v_empty), rtol=0, atol=1e-4)
 
 
 def test_dropout_drops_the_instruction_of_some_rows(model: QwenImageEdit) -> None:
-    sources = pictures(2, 16, 16)
-    condition = model.encode(TEXTS, first_frames=sources[:, None])
+    sources = pixels(2, 3, 16, 16)
+    condition = model.encode(["a cat", "a dog"], first_frames=sources[:, None])
     dropped = condition.where(torch.tensor([False, True]), model.encode([""]))
-    expected = model.encode([TEXTS[0], ""], first_frames=sources[:, None])
+    expected = model.encode(["a cat", ""], first_frames=sources[:, None])
     x, t = torch.ones(2, *model.latent_shape(16, 16)), torch.tensor([0.5, 0.5])
     with torch.no_grad():
         torch.testing.assert_close(
@@ -256,17 +227,13 @@ def test_dropout_drops_the_instruction_of_some_rows(model: QwenImageEdit) -> Non
 def test_an_editor_needs_a_source(model: QwenImageEdit) -> None:
     with pytest.raises(DataError, match=r"needs source images, but data\.source_images is 0"):
         model.set_given(first_frames=0, source_images=0)
-    with pytest.raises(DataError, match="Editing needs a source image"):
-        model.predict(torch.ones(1, 4, 4, 4), torch.tensor([0.5]), model.encode(["a"]))
 
 
 def test_long_instructions_are_cut_after_those_of_the_image(model: QwenImageEdit) -> None:
-    source = pictures(1, 16, 16)[None]
+    source = pixels(1, 1, 3, 16, 16)
     lengths = {}
     for number in (0, 300, 512, 2000):
-        condition = model.encode(["x" * number], first_frames=source)
-        assert isinstance(condition, QwenEditCondition)
-        assert condition.embeds is not None
+        condition: Any = model.encode(["x" * number], first_frames=source)
         lengths[number] = condition.embeds.shape[1]
     assert lengths[300] == lengths[0] + 300
     assert lengths[512] == lengths[2000] == lengths[0] + 512
@@ -285,7 +252,7 @@ def test_without_torchvision_it_says_so(tmp_path: Path, monkeypatch: pytest.Monk
 def test_a_plan_s_condition_is_shaped_as_an_encoded_one(model: QwenImageEdit) -> None:
     """As long as texts may be; the network is traced with it."""
     shape = model.latent_shape(16, 32)
-    real = model.encode(["x" * 2000], first_frames=pictures(1, 16, 32)[None])
+    real = model.encode(["x" * 2000], first_frames=pixels(1, 1, 3, 16, 32))
     blank = blank_condition(model, 1, shape)
     assert blank is not None
     for name, value in vars(real).items():
@@ -297,7 +264,7 @@ def test_a_plan_s_condition_is_shaped_as_an_encoded_one(model: QwenImageEdit) ->
         else:
             assert made.shape == value.shape, name
     kind = "edit" if type(model) is QwenImageEdit else "plus"
-    sketch = ADAPTERS[kind](build_pipeline(kind))
+    sketch = ADAPTERS[kind](build_pipeline(kind=kind))
     with materialize([sketch.transformer]):
         blank = blank_condition(sketch, 2, shape)
         assert blank is not None

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import torch
 from diffusers import (
-    AutoencoderKL,
     DDIMScheduler,
     EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
@@ -19,24 +18,26 @@ from diffusers import (
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
-from tests.models.families.tiny import clip_text_model, clip_tokenizer
+from tests.models.families.cases import Case, ask, decoded
+from tests.models.families.checks import Checks
+from tests.models.families.tiny import (
+    autoencoder_kl,
+    clip_text_model,
+    clip_tokenizer,
+    fill_zeros,
+    noise,
+    seeded,
+)
 from torch import Tensor
 
 from ddrl.diffusion.kernels import DDIM
 from ddrl.diffusion.transition import Transitions, step_sample
 from ddrl.errors import WeightsError
-from ddrl.models.families.stable_diffusion import (
-    SDXL,
-    SDXLCondition,
-    StableDiffusion,
-    StableDiffusionCondition,
-)
-from ddrl.models.lora.adapter import LoRASettings, add_lora
+from ddrl.models.families.stable_diffusion import SDXL, StableDiffusion
 from ddrl.models.pretrained import load_model
-from ddrl.testing.adapters import AdapterCase, check_adapter
 from ddrl.training.forward import Forward
 
-TEXTS = ["a cat holding a sign", "an owl"]
+TEXTS = ("a cat holding a sign", "an owl")
 TABLE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 SCHEDULERS = {
     "epsilon": DDIMScheduler(**TABLE, clip_sample=False, set_alpha_to_one=False, steps_offset=1),
@@ -73,29 +74,16 @@ def unet(width: int, **others: Any) -> UNet2DConditionModel:
         cross_attention_dim=width,
         **others,
     )
-    for parameter in made.parameters():
-        if not parameter.any():
-            torch.nn.init.normal_(parameter, std=0.02)
+    fill_zeros(made, std=0.02)
     return made
 
 
-def vae(**others: Any) -> AutoencoderKL:
-    return AutoencoderKL(
-        block_out_channels=(8, 16),
-        in_channels=3,
-        out_channels=3,
-        down_block_types=("DownEncoderBlock2D", "DownEncoderBlock2D"),
-        up_block_types=("UpDecoderBlock2D", "UpDecoderBlock2D"),
-        latent_channels=4,
-        norm_num_groups=4,
-        scaling_factor=0.18215,
-        **others,
-    )
+def vae(**others: Any) -> Any:
+    return autoencoder_kl(scaling_factor=0.18215, **others)
 
 
 def build_sd(folder: Path) -> StableDiffusionPipeline:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    with seeded():
         return StableDiffusionPipeline(
             unet=unet(32),
             vae=vae(),
@@ -111,8 +99,7 @@ def build_sd(folder: Path) -> StableDiffusionPipeline:
 
 
 def build_sdxl(folder: Path) -> StableDiffusionXLPipeline:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    with seeded():
         return StableDiffusionXLPipeline(
             unet=unet(
                 64,
@@ -135,18 +122,28 @@ def build_sdxl(folder: Path) -> StableDiffusionXLPipeline:
         )
 
 
-@pytest.fixture(scope="module", params=[build_sd, build_sdxl], ids=["sd", "sdxl"])
-def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made = tmp_path_factory.mktemp("sd")
-    request.param(made).save_pretrained(made / "model")
-    return made / "model"
+def case(name: str, build: Any, adapter: type[StableDiffusion], width: int) -> Case:
+    return Case(
+        name,
+        build,
+        adapter,
+        None,  # see test_ddim_is_the_pipelines
+        lora=4 * 2 * 4,  # four transformer blocks, self- and cross-attention
+        limit=77,
+        embeds=(77, width),
+        sizes={(2, 2, 1): (4, 1, 1)},
+        refused={(3, 2, 1): "multiples of 2"},
+        shifts={(4, 8, 8): 1.0},
+        texts=TEXTS,
+        decodes=decoded(scheduler=SCHEDULERS["epsilon"], guidance_scale=1.0),
+    )
 
 
-@pytest.fixture(scope="module")
-def model(folder: Path) -> StableDiffusion:
-    loaded = load_model(folder)
-    assert isinstance(loaded, StableDiffusion)
-    return loaded
+CASES = [case("sd", build_sd, StableDiffusion, 32), case("sdxl", build_sdxl, SDXL, 64)]
+
+
+class TestStableDiffusion(Checks):
+    """The shared checks."""
 
 
 @contextmanager
@@ -160,28 +157,28 @@ def scheduled(model: StableDiffusion, scheduler: Any) -> Iterator[None]:
         model.pipeline.scheduler = original
 
 
-def their_ddim(model: StableDiffusion, noise: Tensor, guidance: float) -> tuple[Tensor, list[int]]:
+def their_ddim(model: StableDiffusion, x: Tensor, guidance: float) -> tuple[Tensor, list[int]]:
     """The pipeline's latents after 4 steps of its DDIM, and the levels it visited."""
-    pipeline = model.pipeline
-    pipeline.set_progress_bar_config(disable=True)
-    latents: Tensor = pipeline(
-        prompt=TEXTS,
+    scheduler = model.pipeline.scheduler
+    latents = ask(
+        model,
+        scheduler,
+        prompt=list(TEXTS),
         num_inference_steps=4,
         guidance_scale=guidance,
-        height=noise.shape[2] * 2,
-        width=noise.shape[3] * 2,
-        latents=noise,
+        height=x.shape[2] * 2,
+        width=x.shape[3] * 2,
+        latents=x,
         output_type="latent",
-    ).images
-    return latents, pipeline.scheduler.timesteps.tolist()
+    )
+    return latents, scheduler.timesteps.tolist()
 
 
-def our_ddim(forward: Forward, noise: Tensor, levels: Sequence[int], *, end: float) -> Tensor:
+def our_ddim(forward: Forward, x: Tensor, levels: Sequence[int], *, end: float) -> Tensor:
     """The same by ddrl's kernel at eta 0, from level to level and then to the time ``end``."""
     times = torch.tensor([(level + 1) / 1000 for level in levels] + [end], dtype=torch.float64)
     kernel = Transitions.build(DDIM(0.0), forward.model.process, times)
-    condition = forward.model.encode(TEXTS)
-    x = noise
+    condition = forward.model.encode(list(TEXTS))
     for k in range(len(kernel)):
         with torch.no_grad():
             velocity = forward(x, times[k].float().expand(len(x)), condition)
@@ -195,84 +192,29 @@ def our_ddim(forward: Forward, noise: Tensor, levels: Sequence[int], *, end: flo
 def test_ddim_is_the_pipelines(model: StableDiffusion, name: str, guidance: float) -> None:
     with scheduled(model, SCHEDULERS[name]):
         other = type(model)(model.pipeline)
-        shape = model.latent_shape(16, 32)
-        noise = torch.randn(2, *shape, generator=torch.Generator().manual_seed(3))
-        theirs, levels = their_ddim(other, noise, guidance)
+        x = noise(2, *model.latent_shape(16, 32))
+        theirs, levels = their_ddim(other, x, guidance)
         # set_alpha_to_one false: the pipeline stops at level 0, above clean data.
         end = 0.0 if SCHEDULERS[name].config.set_alpha_to_one else 0.001
         forward = Forward(other, guidance=guidance)
-        ours = our_ddim(forward, noise, levels, end=end)
+        ours = our_ddim(forward, x, levels, end=end)
     error = float((ours - theirs).abs().max() / theirs.abs().max().clamp_min(1))
     assert error <= 1e-4  # 1.3e-5 at most, measured
 
 
-def test_conformance(model: StableDiffusion) -> None:
-    check_adapter(
-        AdapterCase(
-            model=model,
-            condition=model.encode(TEXTS),
-            latent_shape=model.latent_shape(16, 32),
-            media=torch.rand(2, 3, 16, 32, generator=torch.Generator().manual_seed(1)),
-        )
-    )
-
-
-def test_the_media_are_the_pipelines(model: StableDiffusion) -> None:
-    """Latents decoded by the pipeline's own code."""
-    shape = model.latent_shape(16, 16)
-    latents = torch.randn(1, *shape, generator=torch.Generator().manual_seed(4))
-    pipeline = model.pipeline
-    pipeline.set_progress_bar_config(disable=True)
-
-    def swap(_: Any, index: int, step: Any, values: dict[str, Tensor]) -> dict[str, Tensor]:
-        return {**values, "latents": latents}
-
-    with scheduled(model, SCHEDULERS["epsilon"]):
-        theirs = pipeline(
-            prompt="a",
-            num_inference_steps=1,
-            height=16,
-            width=16,
-            output_type="pt",
-            guidance_scale=1.0,
-            callback_on_step_end=swap,
-            generator=torch.Generator().manual_seed(0),
-        ).images
-    torch.testing.assert_close(model.decode(latents), theirs, rtol=0, atol=1e-5)
-    raw = torch.randn(1, *shape, generator=torch.Generator().manual_seed(5))
-    torch.testing.assert_close(model.denormalize(model.normalize(raw)), raw)
-
-
-def test_texts_are_cut_off_at_77_tokens(model: StableDiffusion) -> None:
-    texts = ["x" * 300, "x" * 301]
-    together = model.encode(texts)
-    assert isinstance(together, StableDiffusionCondition)
-    assert together.embeds.shape[:2] == (2, 77)
-    torch.testing.assert_close(together.embeds[0], together.embeds[1])  # both cut off
-
-
 def test_the_empty_text_of_sdxl_is_zero(model: StableDiffusion) -> None:
-    condition = model.encode(["", "a"])
-    assert isinstance(condition, StableDiffusionCondition)
+    condition: Any = model.encode(["", "a"])
     assert bool(condition.embeds[0].any()) != isinstance(model, SDXL)
-    if isinstance(condition, SDXLCondition):
+    if isinstance(model, SDXL):
         assert not condition.pooled[0].any()
         assert condition.pooled[1].any()
 
 
-def test_sizes(model: StableDiffusion) -> None:
-    assert model.latent_shape(2, 2) == (4, 1, 1)
-    assert model.time_shift((4, 8, 8)) == 1.0
-    x = torch.ones(1, 4, 3, 5)  # the network halves sides, and these are odd
+def test_odd_sides_of_latents(model: StableDiffusion) -> None:
+    x = torch.ones(1, 4, 3, 5)  # the network halves sides
     velocity = model.predict(x, torch.tensor([0.5]), model.encode(["a"]))
     assert velocity.shape == x.shape
     assert velocity.isfinite().all()
-
-
-def test_lora_is_bound(folder: Path) -> None:
-    model = load_model(folder)
-    number = add_lora(model.transformer, LoRASettings(rank=2), targets=model.lora_targets)
-    assert number == 4 * 2 * 4  # four transformer blocks, self- and cross-attention
 
 
 def test_the_vae_of_sdxl_is_not_run_in_half_precision(folder: Path) -> None:

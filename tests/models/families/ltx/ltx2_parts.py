@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from diffusers import (
     AutoencoderKLLTX2Audio,
     AutoencoderKLLTX2Video,
-    FlowMatchEulerDiscreteScheduler,
     LTX2Pipeline,
     LTX2VideoTransformer3DModel,
 )
 from diffusers.pipelines.ltx2 import LTX2TextConnectors, LTX2Vocoder
-from tests.models.families.chat_parts import random
+from tests.models.families.tiny import ltx_scheduler, random
 from tokenizers.processors import TemplateProcessing
 from transformers import Gemma3Config, Gemma3ForConditionalGeneration, GemmaTokenizer
 
@@ -76,7 +77,7 @@ def video_vae() -> AutoencoderKLLTX2Video:
     return vae
 
 
-def build_pipeline(*, newer: bool) -> LTX2Pipeline:
+def build_pipeline(_: Any = None, *, newer: bool) -> LTX2Pipeline:
     """A pipeline; ``newer`` as from version 2.3: gates, modulated text, connectors of their own."""
     transformer = random(
         LTX2VideoTransformer3DModel,
@@ -119,14 +120,7 @@ def build_pipeline(*, newer: bool) -> LTX2Pipeline:
         audio_hidden_dim=16,
     )
     return LTX2Pipeline(
-        scheduler=FlowMatchEulerDiscreteScheduler(
-            use_dynamic_shifting=True,
-            base_shift=0.95,
-            max_shift=2.05,
-            base_image_seq_len=1024,
-            max_image_seq_len=4096,
-            shift_terminal=0.1,
-        ),
+        scheduler=ltx_scheduler(),
         vae=random(video_vae),
         audio_vae=random(
             AutoencoderKLLTX2Audio,
