@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.record import write_result
-from tests.builders.hand_bench import HandBench, find, make_bench
+from tests.jobs.hand_bench import HandBench, find, make_bench
 
 from ddrl.evaluation.findings.verdict import judge_run
 from ddrl.evaluation.measures.fidelity import Reference
@@ -156,7 +156,7 @@ def main() -> None:
         "interval_coverage",
         {"intervals": rows, "nothing_changed": verdicts},
         script=__file__,
-        files=["tests/builders/hand_bench.py"],
+        files=["tests/jobs/hand_bench.py"],
     )
 
 

@@ -110,7 +110,7 @@ def _task(name: str) -> str:
 
 def _family(kind: str, names: Mapping[str, tuple[str, ...]]) -> str:
     """The row of a kind of families, all of which are tested."""
-    tested = "\n".join(path.read_text("utf-8") for path in sorted(TESTS.glob("*.py")))
+    tested = "\n".join(path.read_text("utf-8") for path in sorted(TESTS.rglob("*.py")))
     for pipeline in (one for pipelines in names.values() for one in pipelines):
         holds(pipeline in FAMILIES, f"{pipeline} is a pipeline that ddrl has an adapter for")
         holds(
@@ -128,7 +128,7 @@ def _own() -> str:
 
 def _rewards() -> str:
     """The row of rewards whose weights are models of diffusers' world."""
-    tested = "\n".join(path.read_text("utf-8") for path in sorted(REWARD_TESTS.glob("test_*.py")))
+    tested = "\n".join(path.read_text("utf-8") for path in sorted(REWARD_TESTS.rglob("test_*.py")))
     names = [entry.name for entry in catalog() if entry.card and entry.card.extra == "models"]
     for name in names:
         holds(

@@ -30,7 +30,7 @@ class Case:
 DIT = ("model.network=dit", "model.heads=2")
 FAST = ("optimizer.learning_rate=0.05", "objective.updates_per_rollout=2")
 SYNTHETIC = ("data.anchor=synthetic", "data.synthetic.per_prompt=4")
-FAILING = ("reward.0.name=tests.builders.failing_reward:OneFails", "scoring.max_failed_share=1")
+FAILING = ("reward.0.name=tests.jobs.failing_reward:OneFails", "scoring.max_failed_share=1")
 PLAIN = ("optimizer.epsilon=1",)  # AdamW is then nearly plain descent: a gradient's size tells
 DROPS = ("scoring.on_failure=drop_sample",)
 CENTER = ("objective.advantage=center",)
@@ -193,5 +193,5 @@ ELSEWHERE: dict[str, str] = {
     "evaluation.reward.options": "recipe/test_heldout_rewards.py",
     "guard.replay_tolerance": "training/test_trainer.py::"
     "test_a_model_that_is_not_deterministic_is_refused",
-    "run.device": "builders/test_training.py::test_cuda_where_there_is_none",
+    "run.device": "jobs/test_training.py::test_cuda_where_there_is_none",
 }

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from tests.builders.audit_rewards import write_pictures
 from tests.cli.command import ddrl
+from tests.jobs.audit_rewards import write_pictures
 from tests.rewards.rendering import WORDS, render
 
 from ddrl.rewards.builtin.embedded.classifier import Classifier, fit_classifier
 
-PLANTED = "tests.builders.audit_rewards:"
+PLANTED = "tests.jobs.audit_rewards:"
 
 
 def write_words(folder: Path, num: int) -> Path:
@@ -107,7 +107,7 @@ def test_text_options_need_no_quotation_marks() -> None:
 def test_a_clean_reward_is_told_so(tmp_path: Path) -> None:
     data = write_pictures(tmp_path / "pictures")
     result = ddrl("reward", "audit", f"{PLANTED}WellBehaved", "--data", data, "--out", tmp_path)
-    assert "None of the tests speaks against tests.builders" in result.stdout
+    assert "None of the tests speaks against tests.jobs" in result.stdout
     assert "No finding" in (tmp_path / "audit.html").read_text()
 
 

@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 WITH_TEST = {"docs/tutorial.md"}  # tests/flow/test_tutorial.py
 FENCE = re.compile(r"^(?P<in> *)```(?P<kind>\w*)[^\n]*\n(?P<body>.*?)^(?P=in)```", re.M | re.S)
 NAMED_INSIDE = re.compile(r"# (\S+\.(?:py|toml))$")
-NAMED_BEFORE = re.compile(r"`([\w./-]+\.(?:py|toml))`")
+NAMED_BEFORE = re.compile(r"`([\w./-]+\.(?:py|toml|txt))`")
 
 # What a part of a recipe may be a part of: the embedded task, or a model on files or prompts.
 WHOLE: tuple[dict[str, Any], ...] = (
@@ -84,7 +84,7 @@ def blocks(page: str) -> Iterator[Block]:
     for found in FENCE.finditer(text):
         before = text[: found.start()].rstrip("\n").rpartition("\n\n")[2]
         first = NAMED_INSIDE.match(found["body"].partition("\n")[0])
-        ends = {"python": ".py", "toml": ".toml"}.get(found["kind"], "?")
+        ends = {"python": ".py", "toml": ".toml", "text": ".txt"}.get(found["kind"], "?")
         named = [name for name in NAMED_BEFORE.findall(before) if name.endswith(ends)]
         file = first[1] if first else (named[-1] if named else "")
         line = text.count("\n", 0, found.start()) + 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
-from tests.builders.test_panel_figures import BETTER, GOOD, HACKED, UNSURE, model, panel
+from tests.jobs.test_panel_figures import BETTER, GOOD, HACKED, UNSURE, model, panel
 
 from ddrl.jobs.evaluate.measure import Found
 from ddrl.training.safety.auditing import AuditRecord

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tests.builders.audit_rewards import write_pictures
+from tests.jobs.audit_rewards import write_pictures
 
 from ddrl.errors import DataError, RewardError
 from ddrl.evaluation.findings.reward_audit import PROMPTS, RewardAudit, Row
@@ -19,7 +19,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def audit(name: str, data: Path | str, **options: float) -> RewardAudit:
-    return audit_reward(f"tests.builders.audit_rewards:{name}", options, str(data))
+    return audit_reward(f"tests.jobs.audit_rewards:{name}", options, str(data))
 
 
 def kinds(report: RewardAudit, level: str = "problem") -> set[str]:
@@ -141,7 +141,7 @@ def test_images_and_clips_are_not_mixed(pictures: Path, tmp_path: Path) -> None:
 
 
 def test_a_limit_chooses_the_same_samples_again(pictures: Path) -> None:
-    name = "tests.builders.audit_rewards:WellBehaved"
+    name = "tests.jobs.audit_rewards:WellBehaved"
     one, same = (audit_reward(name, {}, str(pictures), limit=20) for _ in range(2))
     assert len(one.originals) == 20
     np.testing.assert_array_equal(one.originals, same.originals)
@@ -151,7 +151,7 @@ def test_a_reward_that_scores_nothing_says_why() -> None:
     with pytest.raises(
         RewardError, match=r"scores none of the 5 samples: RuntimeError: The size"
     ) as caught:
-        audit_reward("tests.builders.audit_rewards:WellBehaved", {}, "digits", limit=5)
+        audit_reward("tests.jobs.audit_rewards:WellBehaved", {}, "digits", limit=5)
     assert caught.value.hint.startswith("its card says what it needs: `ddrl reward list`; --data")
 
 
@@ -187,7 +187,7 @@ def test_files_of_other_sizes_are_brought_to_the_most_frequent_one(
 
 
 def test_one_sample_is_audited_without_deviations(pictures: Path) -> None:
-    report = audit_reward("tests.builders.audit_rewards:WellBehaved", {}, str(pictures), limit=1)
+    report = audit_reward("tests.jobs.audit_rewards:WellBehaved", {}, str(pictures), limit=1)
     assert report.deviation == 0
     assert row(report, "blank").difference.value < 0
     assert "prompt_untested" in kinds(report, "note")

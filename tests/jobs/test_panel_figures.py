@@ -10,7 +10,7 @@ from typing import cast
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from tests.builders.hand_bench import HandBench, find, make_bench
+from tests.jobs.hand_bench import HandBench, find, make_bench
 
 from ddrl.jobs.evaluate.measure import Found
 from ddrl.jobs.evaluate.monitors import Panel

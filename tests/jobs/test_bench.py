@@ -8,7 +8,7 @@ import logging
 import numpy as np
 import pytest
 import torch
-from tests.builders.hand_bench import IDS, clouds, make_bench
+from tests.jobs.hand_bench import IDS, clouds, make_bench
 from torch import Tensor
 
 from ddrl.builders.scorers import build_heldout, build_scorer
@@ -24,7 +24,7 @@ combine = "normalized"
 on_failure = "drop_sample"
 max_failed_share = 1
 [[reward]]
-name = "tests.builders.failing_reward:OneFails"
+name = "tests.jobs.failing_reward:OneFails"
 weight = 3
 [[evaluation.reward]]
 name = "tests.rewards.faulty:Faulty"

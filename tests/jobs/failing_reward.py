@@ -1,4 +1,4 @@
-"""A reward without a value for one sample: ``tests.builders.failing_reward:OneFails``."""
+"""A reward without a value for one sample: ``tests.jobs.failing_reward:OneFails``."""
 
 from __future__ import annotations
 

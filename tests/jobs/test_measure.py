@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from tests.builders.hand_bench import IDS, clouds, find, judge, make_bench, row
+from tests.jobs.hand_bench import IDS, clouds, find, judge, make_bench, row
 
 from ddrl.jobs.evaluate.measure import measure_model
 

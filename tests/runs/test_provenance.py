@@ -115,7 +115,7 @@ def test_a_table_names_every_commit_of_its_parts() -> None:
     assert whole["audited_at"] == ["", "b"]
     assert whole["sources"] == ["", "1", "2"]
     assert whole["seeds"] == [0, 1]
-    assert whole["files"].keys() == {"tests/builders/test_provenance.py"}
+    assert whole["files"].keys() == {"tests/runs/test_provenance.py"}
 
 
 @pytest.mark.parametrize(

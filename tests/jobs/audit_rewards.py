@@ -1,4 +1,4 @@
-"""Planted rewards for the audit, found as ``tests.builders.audit_rewards:Class``, and their data.
+"""Planted rewards for the audit, found as ``tests.jobs.audit_rewards:Class``, and their data.
 
 Pictures are a coloured square on the left of a dim page, and a little noise; the prompt names the
 colour.
