@@ -12,11 +12,12 @@ from typing import Any
 import griffe
 
 ROLE = re.compile(r":\w+:`~?(?:[\w.]+\.)?(\w+)`")
+EXAMPLE = re.compile(r"^( *)Example:$", re.MULTILINE)  # which griffe takes for a box of text
 
 
 def markdown(text: str) -> str:
-    """A docstring's text with `:func:`name`` as code."""
-    return ROLE.sub(r"`\1`", text)
+    """Return a docstring's text with `:func:`name`` as code, and examples as sessions of Python."""
+    return EXAMPLE.sub(r"\1Examples:", ROLE.sub(r"`\1`", text))
 
 
 class Markdown(griffe.Extension):
