@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 from tests.cli.command import ddrl, metrics_of
+from tests.flow.aura_flow import build_pipeline
 from tests.flow.diffusers_jobs import Job, image_size
 from tests.flow.test_diffusers import write_picture
 from tests.flow.test_own_family import PYTHON as FAMILY
-from tests.models.families.aura_flow_parts import build_pipeline
 
 from ddrl.builders.tasks.embedded import EmbeddedTask
 from ddrl.builders.tasks.table import task_of
