@@ -226,7 +226,7 @@ def decoded(
                 model,
                 scheduler or FlowMatchEulerDiscreteScheduler(),
                 prompt="a",
-                num_inference_steps=2,
+                num_inference_steps=1,
                 height=height,
                 width=width,
                 callback_on_step_end=swap,

@@ -69,14 +69,6 @@ class Checks:
         with torch.no_grad():
             torch.testing.assert_close(forward(x, t, condition), expected, rtol=1e-4, atol=1e-4)
 
-    def test_rows_have_times_of_their_own(self, model: Any, case: Case) -> None:
-        x, condition = latents(model, case), case.encode(model)
-        t = torch.linspace(0.2, 0.9, len(x))
-        together = velocity(model, x, t, condition)
-        for row in (slice(i, i + 1) for i in range(len(x))):
-            alone = velocity(model, x[row], t[row], condition[row])
-            torch.testing.assert_close(together[row], alone, rtol=1e-4, atol=1e-5)
-
     @needs("decodes")
     def test_decoding(self, model: Any, case: Case) -> None:
         """As the pipeline does it, of a text alone; and each time the same."""
@@ -201,3 +193,11 @@ class FirstFrameChecks(GivenChecks):
         torch.testing.assert_close(shown, model.decode(together), rtol=1e-4, atol=1e-5)
         same = torch.allclose(shown[:, : case.given], others[:, : case.given], atol=1e-4)
         assert same == model.shows_given
+
+    def test_rows_have_times_of_their_own(self, model: Any, case: Case) -> None:
+        x, condition = latents(model, case), case.encode(model)
+        t = torch.linspace(0.2, 0.9, len(x))
+        together = velocity(model, x, t, condition)
+        for row in (slice(i, i + 1) for i in range(len(x))):
+            alone = velocity(model, x[row], t[row], condition[row])
+            torch.testing.assert_close(together[row], alone, rtol=1e-4, atol=1e-5)

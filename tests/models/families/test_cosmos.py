@@ -161,7 +161,7 @@ def case(given: int, **more: Any) -> Case:
 CASES = [
     case(0),
     case(1, lora=None, limit=None),
-    case(5, lora=None, limit=None, refused={(16, 16, 5): "at least 9, not 5"}),
+    case(5, lora=None, limit=None, guided=False, refused={(16, 16, 5): "at least 9, not 5"}),
 ]
 
 

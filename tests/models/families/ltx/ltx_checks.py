@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from diffusers import LTXPipeline
 from PIL import Image
-from tests.models.families.cases import Call, Case
+from tests.models.families.cases import Call, Case, needs
 from tests.models.families.checks import latents, velocity
 from tests.models.families.tiny import pixels
 from torch import Tensor
@@ -54,6 +54,7 @@ class Checks:
 
     rate: ClassVar[float]
 
+    @needs("decodes")  # the cases from text
     def test_the_frame_rate_is_the_pipelines(self, model: Any, case: Case) -> None:
         assert model.frame_rate == self.rate
         x, condition, ones = latents(model, case), case.encode(model), torch.ones(2)
@@ -61,7 +62,7 @@ class Checks:
         model.frame_rate = 8.0
         ours = x - velocity(model, x, ones, condition)
         model.frame_rate = self.rate
-        call = Call(case, case.texts, x, [1.0], given=case.first())
+        call = Call(case, case.texts, x, [1.0])
         assert case.own is not None
         theirs = case.own(model, call, frame_rate=8)  # type: ignore[call-arg]
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-4)

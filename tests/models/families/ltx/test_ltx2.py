@@ -97,7 +97,7 @@ class TestFirstFrames(FirstFrameChecks, ltx_checks.GivenChecks):
 
 @OF_TEXT
 def test_guidance_without_isolation_is_another(model: LTX2, case: Case) -> None:
-    call = Call(case, case.texts, latents(model, case), [1.0, 0.6, 0.3], guidance=4.0)
+    call = Call(case, case.texts, latents(model, case), [1.0], guidance=4.0)
     heard, silent = (own(model, call, isolated=isolated) for isolated in (False, True))
     assert not torch.allclose(heard, silent, rtol=0, atol=1e-2)
 

@@ -101,6 +101,7 @@ CASES = [
         partial(build_pipeline, conditioned=True),
         lora=None,
         limit=None,
+        guided=False,
         decodes=decoded(pack),
     ),
     case("i2v", build_i2v, **ltx_checks.GIVEN),

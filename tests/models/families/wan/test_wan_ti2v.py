@@ -41,6 +41,7 @@ CASES = [
         partial(build, WanPipeline),
         WanTI2V,
         **SIZED,
+        guided=False,
         decodes=decoded(guidance_scale=1.0),
         sizes={(32, 32, 1): (Z, 1, 2, 2), (704, 1280, 121): (Z, 31, 44, 80)},
         refused={(48, 32, 5): "multiples of 32", (32, 32, 7): r"1 \+ a multiple of 4 frames"},
