@@ -108,10 +108,11 @@ class _Points:
         remove = shutil.rmtree
 
         def wrapped(path: Path, *args: Any, **kwargs: Any) -> None:
-            if self.is_next("in removal"):
-                for file in list(Path(path).iterdir())[:2]:
-                    file.unlink()
-            self.reach("in removal")
+            if Path(path).is_dir():  # not what is only tidied up in case that it is there
+                if self.is_next("in removal"):
+                    for file in list(Path(path).iterdir())[:2]:
+                        file.unlink()
+                self.reach("in removal")
             remove(path, *args, **kwargs)
 
         shutil.rmtree = wrapped  # type: ignore[assignment]

@@ -260,12 +260,12 @@ def test_what_an_opened_model_can_not_have_is_told(painter: Job, tmp_path: Path)
 WHOLE = PYTHON[0]
 OPENS = "class X:\n    @classmethod\n    def open(cls, path, *, dtype): ...\n"
 FAULTS = {
-    "no module": ("no_such_module:X", "", "there is no module 'no_such_module'", "install"),
+    "no module": ("no_such_module:X", "", "There is no module 'no_such_module'", "install"),
     "no class": ("my_module:AuraFlo", WHOLE, "has no AuraFlo", "my_module:AuraFlow?"),
     "no adapter": ("my_module:X", "class X: ...", "is no adapter", "derive it"),
     "a function": ("my_module:x", "def x(): ...", "is no adapter", "derive it"),
     "fails as it is loaded": ("my_module:X", "1 / 0", "division by zero", "import my_module"),
-    "needs a package": ("my_module:X", "import nowhere", "it needs 'nowhere'", "pip install"),
+    "needs a package": ("my_module:X", "import nowhere", "It needs 'nowhere'", "pip install"),
     "members missing": (
         "my_module:X",
         "from ddrl.models.adapter.diffusers_model import DiffusersModel as D\nclass X(D): ...",

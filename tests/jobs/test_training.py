@@ -290,7 +290,7 @@ def test_what_is_not_there(override: str, error: type[Exception], phrase: str, c
 
 def test_a_reward_twice_is_refused(cache: Path) -> None:
     text = SMALL + '\n[[reward]]\nname = "ink"\n'
-    with pytest.raises(UsageError, match="reward ink is in the recipe twice") as caught:
+    with pytest.raises(UsageError, match="Reward ink is in the recipe twice") as caught:
         parse_recipe(text)
     assert 'label = "ink-2"' in caught.value.hint
     labelled = parse_recipe(text + 'label = "ink-2"\noptions = { scale = 2.0 }\n')
