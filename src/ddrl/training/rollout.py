@@ -117,7 +117,7 @@ class Sampler:
     def _sample_rows(self, trajectory: Trajectory, rows: slice, noise: Tensor) -> None:
         """Go through all steps with some rows, and write them into the trajectory."""
         latents, transitions, size = trajectory.latents, self.transitions, rows.stop - rows.start
-        condition = trajectory.condition[trajectory.group[rows]]
+        condition = trajectory.condition_of(rows)
         times = transitions.times.float().to(self.device)
         kl_weight = transitions.kl_weight.float().to(self.device)
         for k in range(len(transitions)):
@@ -153,7 +153,7 @@ class Sampler:
         times = self.transitions.times.float().to(self.device)
         result = torch.empty((len(trajectory), len(steps)), device=self.device)
         for rows in batches(len(trajectory), self.micro_batch):
-            condition = trajectory.condition[trajectory.group[rows]]
+            condition = trajectory.condition_of(rows)
             size = rows.stop - rows.start
             for column, k in enumerate(steps):
                 x_t = trajectory.latents[rows, k].float()

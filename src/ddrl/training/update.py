@@ -158,7 +158,7 @@ class Gradient:
         index = torch.tensor(steps).repeat_interleave(size)
         x_t = torch.cat([trajectory.latents[rows, k] for k in steps]).float()
         x_s = torch.cat([trajectory.latents[rows, k + 1] for k in steps]).float()
-        condition = trajectory.condition[trajectory.group[rows].repeat(len(steps))]
+        condition = trajectory.condition_of(rows, len(steps))
         times, omega = self._times[index], self._omega[index]
         velocity = self.forward(x_t, times, condition)
         log_prob = step_log_prob(
@@ -247,7 +247,7 @@ class Gradient:
         x0 = anchor.x0[rows].repeat(repeat, *[1] * (anchor.x0.ndim - 1))
         condition = anchor.condition[rows]
         if repeat > 1:
-            condition = condition[torch.arange(len(x0), device=x0.device) % len(condition)]
+            condition = condition.repeat(repeat)
         if objective.condition_dropout:
             dropped = step_major(draws.dropped[rows, columns])
             condition = condition.where(dropped, self.forward.empty)

@@ -13,6 +13,7 @@ from ddrl.models.adapter.first_latent import IMAGE, FirstLatent
 from ddrl.models.adapter.packing import from_vae
 from ddrl.models.adapter.standardized import Standardized
 from ddrl.models.lora.names import LoRANames
+from ddrl.models.text_lengths import lengths_of, without_padding
 from ddrl.records import Condition
 
 
@@ -23,11 +24,14 @@ class LTXCondition(Condition):
     Attributes:
         embeds: T5 tokens, shape (B, L, D); L is the same for all texts.
         mask: which tokens count, bool, shape (B, L).
+        length: how many tokens each text has, shape (B,).
         given: latents of the first frame, shape (B, C, 1, H, W); None where none is given.
     """
 
+    on_cpu: ClassVar[frozenset[str]] = frozenset({"length"})
     embeds: Tensor
     mask: Tensor
+    length: Tensor
     given: Tensor | None = None
 
 
@@ -84,7 +88,7 @@ class LTXVideo(FirstLatent, Standardized):
             max_sequence_length=self._defaults["max_sequence_length"].default,
             device=self.device,
         )
-        return LTXCondition(embeds, mask)
+        return LTXCondition(embeds, mask, lengths_of(mask))
 
     def predict(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
         """The velocity of eq. (P2), shape of ``x_t``.
@@ -96,11 +100,14 @@ class LTXVideo(FirstLatent, Standardized):
         clip = self.with_given(x_t, condition)
         frames, height, width = clip.shape[2:]
         space = self.spatial_factor
+        embeds, mask = without_padding(
+            self.transformer, condition.length.tolist(), condition.embeds, condition.mask
+        )
         output = self.transformer(
             hidden_states=clip.to(self.dtype).flatten(2).transpose(1, 2),
-            encoder_hidden_states=condition.embeds.to(self.dtype),
+            encoder_hidden_states=embeds.to(self.dtype),
             timestep=self.times(t * 1000, clip),
-            encoder_attention_mask=condition.mask,
+            encoder_attention_mask=mask,
             num_frames=frames,
             height=height,
             width=width,
