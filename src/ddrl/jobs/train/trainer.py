@@ -78,7 +78,7 @@ def build_job(
             samplers,
             pool,
             assets.scorer,
-            Inspector(learner.guard, recipe.guard.replay_tolerance or math.inf),
+            Inspector(learner.guard, learner.gradients, recipe.guard.replay_tolerance or math.inf),
             group_size=recipe.rollout.group_size,
             overlap=recipe.scoring.overlap,
         ),
