@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +15,8 @@ from ddrl.objective.regularizer import velocity_error
 from ddrl.records import Condition, Trajectory
 from ddrl.seeding import sample_noise
 from ddrl.training.forward import Forward
+
+Drawing = Callable[[int], AbstractContextManager[Forward]]
 
 
 def batches(length: int, size: int) -> Iterator[slice]:
@@ -75,6 +78,8 @@ class Sampler:
         reduction: how log-probabilities go over the latent dimensions, as the objective has it.
         storage_dtype: dtype of stored latents.
         reference: policy to which :meth:`rollout` also takes the KL of every step, eq. (T3).
+        drawing: makes the policy that rollouts are drawn with, by the number of the iteration; the
+            same policy, made faster. Default: ``forward`` as it is.
         device: where the model is.
     """
 
@@ -90,9 +95,10 @@ class Sampler:
         reduction: Reduction = "sum",
         storage_dtype: torch.dtype = torch.float32,
         reference: Forward | None = None,
+        drawing: Drawing | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
-        self.forward, self.reference = forward, reference
+        self.forward, self.reference, self.drawing = forward, reference, drawing
         self.transitions, self.latent_shape = transitions, tuple(latent_shape)
         with_density = transitions.stochastic.nonzero().flatten().tolist()
         self.trained: tuple[int, ...] = tuple(with_density if trained is None else trained)
@@ -133,13 +139,17 @@ class Sampler:
         log_prob = torch.zeros((len(group), len(steps)), device=self.device)
         kl = None if self.reference is None else torch.zeros_like(log_prob)
         trajectory = Trajectory(latents, steps.times, log_prob, group, names, condition, kl)
-        for rows in batches(len(group), self.micro_batch):
-            self._sample_rows(trajectory, rows, noise[rows])
-            if finished is not None:
-                finished(trajectory, rows)
+        drawing = nullcontext(self.forward) if self.drawing is None else self.drawing(step)
+        with drawing as forward:
+            for rows in batches(len(group), self.micro_batch):
+                self._sample_rows(forward, trajectory, rows, noise[rows])
+                if finished is not None:
+                    finished(trajectory, rows)
         return trajectory
 
-    def _sample_rows(self, trajectory: Trajectory, rows: slice, noise: Tensor) -> None:
+    def _sample_rows(
+        self, forward: Forward, trajectory: Trajectory, rows: slice, noise: Tensor
+    ) -> None:
         """Go through all steps with some rows, and write them into the trajectory."""
         latents, transitions, size = trajectory.latents, self.transitions, rows.stop - rows.start
         condition = trajectory.condition[trajectory.group[rows]]
@@ -148,7 +158,7 @@ class Sampler:
         for k in range(len(transitions)):
             x_t = latents[rows, k].float()
             t = times[k].expand(size)
-            velocity = self.forward(x_t, t, condition)
+            velocity = forward(x_t, t, condition)
             coefficients = transitions.step(torch.full((size,), k), device=self.device)
             x_s = step_sample(coefficients, x_t, velocity, noise[:, k + 1])
             latents[rows, k + 1] = x_s.to(latents.dtype)

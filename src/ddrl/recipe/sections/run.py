@@ -55,6 +55,14 @@ class RolloutSection(Section):
     storage_dtype: Literal["float32", "bfloat16"] = Field(
         "float32", description="Type that the trajectory's latents are stored in."
     )
+    merge: Literal["auto", "always", "never"] = Field(
+        "auto",
+        description="Draw samples with weights made once per rollout, for faster passes: the "
+        "adapter merged into the base, and matrices in bfloat16 where `run.precision` is. It takes "
+        "memory for these weights meanwhile. With an adapter, ratios start from the update's own "
+        "probabilities, which later updates of a rollout need passes for: so `auto` merges where "
+        "there is one update (`diffusers` only).",
+    )
 
 
 class ObjectiveSection(Section):
