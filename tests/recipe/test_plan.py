@@ -196,7 +196,9 @@ def test_the_peak_is_that_of_the_largest_phase() -> None:
         "evaluation": memory.held + 4000 + 25,
     }
     assert memory.peak == ("rollout", busy + numbers * 4 + 20)
-    large = replace(FOOTPRINT, working=Working(encode=7, rollout=20, decode=30, update=10**6))
+    large = replace(
+        FOOTPRINT, working=Working(encode=7, rollout=20, decode=30, update=10**6, evaluate=25)
+    )
     assert plan(footprint=large).memory.peak[0] == "update"
 
 

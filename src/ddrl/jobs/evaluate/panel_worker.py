@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ddrl.builders.assets import Assets
-from ddrl.builders.device import limit_threads, pick_device
+from ddrl.builders.device import configure, pick_device
 from ddrl.builders.sampler import build_forward
 from ddrl.disk import read_document
 from ddrl.errors import DDRLError
@@ -32,7 +32,7 @@ def serve(folder: PanelFolder, steps: Iterable[int]) -> None:
     """
     try:
         recipe = parse_recipe(read_document(folder.recipe), origin=str(folder.recipe))
-        limit_threads(recipe)
+        configure(recipe)
         device = pick_device(recipe)
         assets = Assets.build(recipe, device)
         forward = build_forward(recipe, assets.model)
