@@ -224,7 +224,7 @@ class Toy:
                 [sampler],
                 pool,
                 Scorer([WeightedReward("fake", self.reward)], on_failure=self.on_failure),
-                Inspector(self.guard, self.replay_tolerance),
+                Inspector(self.guard, learner.gradients, self.replay_tolerance),
                 group_size=self.group_size,
                 overlap=self.overlap,
             ),

@@ -155,6 +155,8 @@ KEEPS: dict[str, Case] = {
     "run.checkpoint_every": Case("1"),
     "run.keep_checkpoints": Case("5"),
     "run.threads": Case("1"),
+    "run.float32_matmul": Case("high"),
+    "rollout.merge": Case("never"),
     "run.tensorboard": Case("false"),
     "run.wandb_project": Case("none"),
 }

@@ -53,6 +53,27 @@ def test_a_run_stops_resumes_and_is_evaluated_as_the_commands_do(
     assert (mine / "evaluation" / "report.html").is_file()
 
 
+def test_settings_of_the_process_are_the_recipe_s_meanwhile(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    def settings() -> tuple[int, str]:
+        return torch.get_num_threads(), torch.get_float32_matmul_precision()
+
+    def should_stop() -> bool:
+        seen.append(settings())
+        return True
+
+    seen: list[tuple[int, str]] = []
+    before = settings()
+    overrides = ["run.threads=2", "run.float32_matmul=high", "run.checkpoint_every=1"]
+    library.train(write_recipe(tmp_path, tmp_path_factory), overrides, should_stop=should_stop)
+    assert before != (2, "high")
+    assert set(seen) == {(2, "high")}
+    assert settings() == before
+    library.evaluate([tmp_path / "run"])
+    assert settings() == before
+
+
 def test_what_can_not_be_called(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     recipe = library.load_recipe(write_recipe(tmp_path, tmp_path_factory))
     with pytest.raises(library.DDRLError, match="Overrides are for a recipe that is read"):

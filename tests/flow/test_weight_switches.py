@@ -93,6 +93,74 @@ def test_offloading_changes_nothing(job: Job, tmp_path: Path) -> None:
     assert all(torch.equal(moved[name], value) for name, value in plain.items())
 
 
+HALF = ("run.precision=bfloat16", "model.dtype=bfloat16")
+
+
+@pytest.mark.skipif(shutil.which("c++") is None, reason="needs a C++ compiler")
+@pytest.mark.filterwarnings("ignore")  # PyTorch's own, while it compiles
+@pytest.mark.parametrize("merge", ["auto", pytest.param("never", marks=pytest.mark.slow)])
+def test_compiled_in_bfloat16_the_first_ratio_is_exactly_1(
+    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, merge: str
+) -> None:
+    """The update's graph gives other log-probabilities than the rollout's, and itself again."""
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "inductor"))
+    torch._dynamo.reset()
+    switches = (*HALF, "model.compile=true", "evaluation.every=0", f"rollout.merge={merge}")
+    trainer = built(job, tmp_path, *switches)
+    metrics = trainer.iteration()
+    assert metrics["ratio_deviation"] == 0
+    assert metrics["ratio_max"] == 1
+    assert metrics["rollout_deviation"] > 0
+    assert trainer.iteration()["ratio_deviation"] == 0
+    torch._dynamo.reset()
+
+
+@pytest.mark.parametrize("updates", [1, 2])
+def test_a_merged_rollout_learns_as_another(job: Job, tmp_path: Path, updates: int) -> None:
+    """In float32 the two are the same up to rounding, in the first update and the later ones."""
+    found = []
+    for merge in ("always", "never"):
+        switches = (f"rollout.merge={merge}", f"objective.updates_per_rollout={updates}")
+        trainer = built(job, tmp_path, "evaluation.every=0", *switches)
+        assert (trainer.sampler.drawing is None) == (merge == "never")
+        found.append([trainer.iteration() for _ in range(3)])
+        kept = dict(trainer.forward.model.transformer.named_parameters())
+        assert all(not p.requires_grad for n, p in kept.items() if "lora_" not in n)
+    for merged, plain in zip(*found, strict=True):
+        assert merged["rollout_deviation"] < 1e-3
+        for name in ("reward", "data_term", "grad_norm", "ratio_deviation", "ratio_max"):
+            assert merged[name] == pytest.approx(plain[name], rel=1e-2, abs=1e-4), name
+
+
+def test_a_merged_run_is_resumed_bit_for_bit(job: Job, tmp_path: Path) -> None:
+    """The rounding of merged weights is named after the iteration."""
+    switches = (*HALF, "run.checkpoint_every=1", "guard.replay_tolerance=0.05")
+    job.train(tmp_path / "whole", *switches)
+    job.train(tmp_path / "parts", *switches, "run.steps=1")
+    job.train(tmp_path / "parts", *switches)
+    whole, parts = (weights(tmp_path / name / "run", 2) for name in ("whole", "parts"))
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (("model.lora.rank=0", "model.dtype=float32"), "there is nothing to merge"),
+        (
+            ("objective.regularizer=reference", "objective.kl_in_return=true"),
+            "asks for the velocity without the adapter",
+        ),
+    ],
+)
+def test_what_can_not_be_merged_is_refused(
+    job: Job, tmp_path: Path, overrides: tuple[str, ...], said: str
+) -> None:
+    result = ddrl("train", job.recipe(tmp_path), "--dry-run", "rollout.merge=always", *overrides)
+    assert result.code == 2
+    assert said in " ".join(result.stderr.split())
+    assert built(job, tmp_path, *overrides).sampler.drawing is None
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("c++") is None, reason="needs a C++ compiler")
 @pytest.mark.filterwarnings("ignore")  # PyTorch's own, while it compiles

@@ -22,7 +22,7 @@ FOOTPRINT = Footprint(
     trained=4000,
     latent=LATENT,
     condition=10,
-    working=Working(encode=7, rollout=20, decode=30, update=5000),
+    working=Working(encode=7, rollout=20, decode=30, update=5000, evaluate=25),
 )
 ADAPTER = replace(FOOTPRINT, frozen=8000, trained=400, text_encoders=3000, vae=500)
 
@@ -193,10 +193,12 @@ def test_the_peak_is_that_of_the_largest_phase() -> None:
         "rollout": busy + numbers * 4 + 20,  # its noise is there beside it
         "decode": busy + 30,
         "update": busy + 5000,
-        "evaluation": memory.held + 4000 + 20,
+        "evaluation": memory.held + 4000 + 25,
     }
     assert memory.peak == ("rollout", busy + numbers * 4 + 20)
-    large = replace(FOOTPRINT, working=Working(encode=7, rollout=20, decode=30, update=10**6))
+    large = replace(
+        FOOTPRINT, working=Working(encode=7, rollout=20, decode=30, update=10**6, evaluate=25)
+    )
     assert plan(footprint=large).memory.peak[0] == "update"
 
 

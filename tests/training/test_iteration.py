@@ -21,6 +21,7 @@ from ddrl.training.safety.budget import DriftBudget
 from ddrl.training.safety.guard import Guard
 from ddrl.training.safety.inspector import Inspector
 from ddrl.training.trainer import Trainer
+from ddrl.training.update import Gradient
 
 N = 8  # samples of a Toy
 
@@ -78,12 +79,12 @@ def test_effective_beta_is_0_without_a_regularizer(regularizer: str, beta: float
 
 def replayed_with(toy: Toy, patch: pytest.MonkeyPatch, off: Tensor) -> None:
     """One iteration whose replay is off by these log-ratios, (N, trained steps)."""
-    original = Sampler.replay
+    original = Gradient.replay
 
-    def planted(sampler: Sampler, trajectory: Trajectory) -> Tensor:
-        return original(sampler, trajectory) + off
+    def planted(gradient: Gradient, trajectory: Trajectory) -> Tensor:
+        return original(gradient, trajectory) + off
 
-    patch.setattr(Sampler, "replay", planted)
+    patch.setattr(Gradient, "replay", planted)
     toy.trainer().iteration()
 
 
@@ -203,7 +204,7 @@ def test_members_of_a_group_are_neighbours(micro_batch: int) -> None:
         def check(self, trajectory: Trajectory, sampler: Sampler, *, step: int) -> None:
             checked.append(trajectory)
 
-    trainer.collector.inspector = Sees(Guard())
+    trainer.collector.inspector = Sees(Guard(), trainer.learner.gradients)
     found = trainer.collector.collect(hand, step=0, clock=Clock())
     (trajectory,) = checked
     assert trajectory is found.trajectory

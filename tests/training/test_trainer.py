@@ -15,10 +15,10 @@ from ddrl.errors import GuardStop, ReplayMismatch, RewardError, WeightsError
 from ddrl.evaluation.measures.generate import generate
 from ddrl.objective.loss import Objective
 from ddrl.records import Advantages, Condition, Prompts, Trajectory
+from ddrl.training.decoding import decode_samples
 from ddrl.training.forward import Forward
 from ddrl.training.logs.metrics import spec_of
 from ddrl.training.loop import train
-from ddrl.training.rollout import decode_samples
 from ddrl.training.safety.auditing import Audit
 from ddrl.training.safety.budget import DriftBudget
 from ddrl.training.safety.guard import Guard
@@ -147,10 +147,12 @@ def test_the_reference_is_called_for_the_reference_term_alone(kl_in_return: bool
 
 
 def test_the_first_iteration_replays_the_trained_steps_in_the_same_batches() -> None:
+    """As the update does: with gradient, step by step."""
     trainer = Toy(trained=(0, 2), micro_batch=3).trainer()
     trainer.iteration()
-    sizes = [size for size, grad in fake_model(trainer).calls if not grad]
-    assert sizes == [3] * 4 + [3] * 4 + [2] * 4 + [3] * 2 + [3] * 2 + [2] * 2
+    calls = fake_model(trainer).calls
+    assert [size for size, grad in calls if not grad] == [3] * 4 + [3] * 4 + [2] * 4
+    assert calls[12:18] == calls[18:24] == [(3, True), (3, True), (2, True)] * 2
 
 
 def test_guidance_adds_unrecorded_passes_alone() -> None:
@@ -272,6 +274,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_step(
     policy: Literal["grpo", "reinforce", "none"],
 ) -> None:
     trainer = Toy(objective=Objective(policy=policy)).trainer(NaNModel())
+    trainer.collector.inspector.replayed.add(trainer.sampler)  # before it broke
     model = fake_model(trainer)
     before = weights(model)
     average = {name: value.clone() for name, value in trainer.learner.ema.state_dict().items()}
@@ -467,11 +470,16 @@ def test_the_kl_to_come_is_charged_in_every_update_of_a_rollout(
     policy, charged = trainer.learner.gradients[0].policy, []
 
     def spy(
-        trajectory: Trajectory, advantages: Advantages, *, correction: Tensor | None = None
+        trajectory: Trajectory,
+        advantages: Advantages,
+        *,
+        correction: Tensor | None = None,
+        is_first: bool,
     ) -> dict[str, Tensor]:
         assert correction is not None
+        assert is_first == (not charged)
         charged.append(correction)
-        return policy(trajectory, advantages, correction=correction)
+        return policy(trajectory, advantages, correction=correction, is_first=is_first)
 
     monkeypatch.setattr(trainer.learner.gradients[0], "policy", spy)
     trainer.iteration()

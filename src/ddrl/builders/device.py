@@ -1,8 +1,10 @@
-"""Where a recipe is computed: its device, and how many threads."""
+"""Where a recipe is computed: its device, how many threads, how exact float32 products are."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from threadpoolctl import threadpool_limits
@@ -46,8 +48,25 @@ def _lacks_cuda(recipe: Recipe) -> bool:
     return recipe.run.device == "cuda" and not torch.cuda.is_available()
 
 
-def limit_threads(recipe: Recipe) -> None:
-    """Hold PyTorch and the linear algebra below NumPy to ``run.threads``, if that is not 0."""
+def configure(recipe: Recipe) -> None:
+    """Set threads and the precision of float32 products as ``[run]`` has them, in this process.
+
+    Threads are those of PyTorch and of the linear algebra below NumPy; 0 leaves them alone.
+    """
     if recipe.run.threads:
         torch.set_num_threads(recipe.run.threads)
         threadpool_limits(recipe.run.threads)
+    torch.set_float32_matmul_precision(recipe.run.float32_matmul)
+
+
+@contextmanager
+def configured(recipe: Recipe) -> Iterator[None]:
+    """As :func:`configure`, and back to what the process had."""
+    threads, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
+    with threadpool_limits():
+        configure(recipe)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
+            torch.set_float32_matmul_precision(precision)

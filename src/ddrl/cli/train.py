@@ -41,9 +41,9 @@ def train(
     loaded = load_recipe(recipe, overrides or [])  # a faulty one fails before torch is loaded
     if not dry_run:
         check_extras(loaded)
-    from ddrl.builders.device import limit_threads
+    from ddrl.builders.device import configure
 
-    limit_threads(loaded)
+    configure(loaded)
     if dry_run:
         from ddrl.jobs.plan import plan_recipe
         from ddrl.recipe.plan.lines import plan_lines

@@ -16,7 +16,7 @@ from torch import Tensor
 from ddrl.builders.assets import check_named
 from ddrl.builders.device import note_device, pick_device
 from ddrl.builders.opening import is_downloaded_later, require_base
-from ddrl.builders.sampler import build_transitions
+from ddrl.builders.sampler import build_forward, build_transitions, drawing_forward, merges
 from ddrl.builders.tasks.table import task_of
 from ddrl.builders.tasks.task import Model, Task
 from ddrl.errors import DDRLError, UsageError, WeightsError
@@ -24,6 +24,7 @@ from ddrl.models.adapter.diffusers_model import DiffusersModel
 from ddrl.models.base import DiffusionModel
 from ddrl.models.files.configs import reason_of
 from ddrl.models.footprint import peak_bytes
+from ddrl.models.rollout_weights import merged_bytes, merged_weights
 from ddrl.recipe import Footprint, Plan, Recipe, Working, format_size, make_plan
 from ddrl.recipe.extras import missing_extras
 from ddrl.records import Condition
@@ -130,6 +131,7 @@ def _footprint(recipe: Recipe, model: Model, shape: tuple[int, ...]) -> Footprin
         latent=math.prod(shape),
         text_encoders=sum(chain.from_iterable(map(_all_bytes, others))),
         vae=sum(chain.from_iterable(map(_all_bytes, vae))),
+        merged=_merged_bytes(recipe, build_forward(recipe, model)),
     )
     try:
         condition, working = trace_passes(recipe, model, shape)
@@ -144,6 +146,14 @@ def _footprint(recipe: Recipe, model: Model, shape: tuple[int, ...]) -> Footprin
             hint="choose data.height, data.width and data.frames as its own pipeline takes them",
         ) from error
     return replace(footprint, condition=condition, working=working)
+
+
+def _merged_bytes(recipe: Recipe, forward: Forward) -> int:
+    """Bytes of the weights that are made for a rollout."""
+    network = forward.model.transformer
+    if not merges(recipe, network):
+        return 0
+    return merged_bytes(network, autocast=drawing_forward(recipe, forward).autocast)
 
 
 def _bytes(tensor: Tensor) -> int:
@@ -171,8 +181,7 @@ def trace_passes(recipe: Recipe, model: Model, shape: tuple[int, ...]) -> tuple[
     Raises:
         UsageError: the family can't be traced.
     """
-    autocast = torch.bfloat16 if recipe.run.precision == "bfloat16" else None
-    forward = Forward(model, autocast=autocast)
+    forward = build_forward(recipe, model)
     with _traceable(task_of(recipe), model, shape) as condition:
         per_text = sum(_bytes(v) for v in vars(condition(1)).values() if isinstance(v, Tensor))
         return per_text, _trace(recipe, forward, shape, condition)
@@ -196,10 +205,10 @@ def _trace(
     shape: tuple[int, ...],
     condition: Callable[[int], Condition],
 ) -> Working:
-    model, is_guided = forward.model, recipe.rollout.guidance != 1
+    model = forward.model
 
-    def velocity(size: int) -> Tensor:
-        return forward.plain(torch.zeros(size, *shape), torch.full((size,), 0.5), condition(size))
+    def velocity(size: int, one: Forward = forward) -> Tensor:
+        return one.plain(torch.zeros(size, *shape), torch.full((size,), 0.5), condition(size))
 
     def update(size: int, num_beside: int) -> None:
         """Forward and backward, with so many passes without gradient in between."""
@@ -218,10 +227,27 @@ def _trace(
     with torch.no_grad():
         return Working(
             encode=_encode_peak(recipe, model),
-            rollout=peak_bytes(lambda: [velocity(rows) for _ in range(1 + is_guided)]),
+            rollout=_rollout_peak(recipe, forward, lambda one: velocity(rows, one)),
             decode=peak_bytes(lambda: model.decode(torch.zeros(rows, *shape), condition(rows))),
             update=max(updates),
+            evaluate=_drawn_peak(recipe, lambda: velocity(rows)),
         )
+
+
+def _rollout_peak(recipe: Recipe, forward: Forward, velocity: Callable[[Forward], Tensor]) -> int:
+    """The peak of a rollout's passes, with the weights that it has."""
+    network = forward.model.transformer
+    if not merges(recipe, network):
+        return _drawn_peak(recipe, lambda: velocity(forward))
+    drawn = drawing_forward(recipe, forward)
+    with merged_weights(network, autocast=drawn.autocast, is_traced=True):
+        return _drawn_peak(recipe, lambda: velocity(drawn))
+
+
+def _drawn_peak(recipe: Recipe, velocity: Callable[[], Tensor]) -> int:
+    """The peak of passes without gradient, two of them with guidance."""
+    passes = 2 if recipe.rollout.guidance != 1 else 1
+    return peak_bytes(lambda: [velocity() for _ in range(passes)])
 
 
 def _rows(recipe: Recipe, available: int) -> int:

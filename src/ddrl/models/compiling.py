@@ -38,14 +38,15 @@ def compile_blocks(network: nn.Module, *, backend: str = "inductor") -> int:
 
     config = torch._dynamo.config
     config.recompile_limit = max(config.recompile_limit, RECOMPILE_LIMIT)
-    blocks = _blocks(network)
+    blocks = repeated_blocks(network)
     for block in blocks:
         block.compile(backend=backend, dynamic=False)
     _compiled.add(network)
     return len(blocks)
 
 
-def _blocks(network: nn.Module) -> list[nn.Module]:
+def repeated_blocks(network: nn.Module) -> list[nn.Module]:
+    """The blocks that a network repeats; the network itself where it has none."""
     kinds = {
         kind
         for module in network.modules()  # networks of several have them below the top

@@ -17,6 +17,7 @@ from ddrl.builders.data.corpus import Corpus
 from ddrl.builders.device import device_to_read
 from ddrl.builders.identity import trained_part
 from ddrl.builders.pretrained import check_model_path
+from ddrl.builders.sampler import build_forward
 from ddrl.builders.scorers import build_scorer
 from ddrl.builders.store import Progress
 from ddrl.builders.tasks.table import task_of
@@ -159,7 +160,6 @@ def load_run(
         if weights == "ema":
             _warn_of_short_runs(run, recipe, checkpoint.step)
     network.requires_grad_(False)
-    autocast = torch.bfloat16 if recipe.run.precision == "bfloat16" else None
     reached = 0 if checkpoint is None or is_base else checkpoint.step
     return LoadedRun(
         folder=run.path,
@@ -168,7 +168,7 @@ def load_run(
         step=reached,
         weights=weights,
         model=model,
-        forward=Forward(model, guidance=recipe.rollout.guidance, autocast=autocast),
+        forward=build_forward(recipe, model),
         start=start,
         task=task,
         device=device,

@@ -79,7 +79,10 @@ class Learner:
         tensors: dict[str, Tensor] = {}
         if batch.trajectory is not None and batch.advantages is not None:
             tensors |= gradient.policy(
-                batch.trajectory, batch.advantages, correction=batch.correction
+                batch.trajectory,
+                batch.advantages,
+                correction=batch.correction,
+                is_first=batch.is_first,
             )
         if batch.anchor is not None:
             tensors |= gradient.data(batch.anchor, step=step, num_anchors=batch.num_anchors)

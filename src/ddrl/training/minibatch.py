@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
 from ddrl.records import Advantages, Anchor, Trajectory
+from ddrl.training.update import Gradient
 
 
 @dataclass(frozen=True)
@@ -19,6 +21,7 @@ class Minibatch:
         anchor: data; None where there is no data term.
         num_anchors: number of anchors in the whole iteration; None: all are here.
         correction: see :meth:`ddrl.training.update.Gradient.return_correction`.
+        is_first: whether it is the first of its rollout, whose weights have not moved since.
     """
 
     trajectory: Trajectory | None = None
@@ -26,6 +29,7 @@ class Minibatch:
     anchor: Anchor | None = None
     num_anchors: int | None = None
     correction: Tensor | None = None
+    is_first: bool = True
 
 
 def split(batch: Minibatch, num_updates: int) -> list[Minibatch]:
@@ -45,6 +49,29 @@ def split(batch: Minibatch, num_updates: int) -> list[Minibatch]:
                 None if batch.anchor is None else batch.anchor.select(rows),
                 num_anchors,
                 None if batch.correction is None else batch.correction[rows],
+                is_first=index == 0,
             )
         )
     return parts
+
+
+def prepared(parts: Sequence[Minibatch], gradient: Gradient) -> list[Minibatch]:
+    """Give the minibatches of a rollout what their ratios start from, before the first update.
+
+    The first needs nothing, and none does where ratios are to the rollout's own probabilities.
+
+    Args:
+        parts: minibatches of one rollout, in their order.
+        gradient: gradient that they are for.
+    """
+    return list(_prepared(parts, gradient)) if gradient.own_ratio else list(parts)
+
+
+def _prepared(parts: Sequence[Minibatch], gradient: Gradient) -> Iterator[Minibatch]:
+    for part in parts:
+        if part.is_first or part.trajectory is None:
+            yield part
+            continue
+        log_prob = part.trajectory.log_prob.clone()
+        log_prob[:, list(gradient.trained)] = gradient.replay(part.trajectory)
+        yield replace(part, trajectory=replace(part.trajectory, log_prob=log_prob))

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import NoReturn
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ddrl.diffusion.solvers import Solver, solve
 from ddrl.diffusion.transition import Reduction, Transitions, step_log_prob, step_sample
-from ddrl.errors import WeightsError
-from ddrl.models.base import DiffusionModel
 from ddrl.objective.regularizer import velocity_error
 from ddrl.records import Condition, Trajectory
 from ddrl.seeding import sample_noise
 from ddrl.training.forward import Forward
+
+Drawing = Callable[[int], AbstractContextManager[Forward]]
 
 
 def batches(length: int, size: int) -> Iterator[slice]:
@@ -23,6 +24,12 @@ def batches(length: int, size: int) -> Iterator[slice]:
     size = size or length
     for start in range(0, length, size):
         yield slice(start, min(start + size, length))
+
+
+def chunks(steps: Sequence[int], size: int) -> Iterator[tuple[int, ...]]:
+    """Cover steps by tuples of at most ``size``."""
+    for start in range(0, len(steps), size):
+        yield tuple(steps[start : start + size])
 
 
 def rows_by_size(size_id: Tensor, size: int) -> Iterator[Tensor]:
@@ -35,6 +42,27 @@ def rows_by_size(size_id: Tensor, size: int) -> Iterator[Tensor]:
     for one in sorted(set(size_id.tolist())):
         rows = (size_id == one).nonzero().flatten()
         yield from (rows[some] for some in batches(len(rows), size))
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """What the policy does at some steps of some samples, N pairs, step by step.
+
+    Attributes:
+        step: number of the step, shape (N,).
+        x_t: where the step came from, shape (N, ...).
+        time: its time, shape (N,).
+        condition: length N.
+        velocity: of the policy, shape (N, ...).
+        log_prob: of the step that was taken, shape (N,).
+    """
+
+    step: Tensor
+    x_t: Tensor
+    time: Tensor
+    condition: Condition
+    velocity: Tensor
+    log_prob: Tensor
 
 
 class Sampler:
@@ -50,6 +78,8 @@ class Sampler:
         reduction: how log-probabilities go over the latent dimensions, as the objective has it.
         storage_dtype: dtype of stored latents.
         reference: policy to which :meth:`rollout` also takes the KL of every step, eq. (T3).
+        drawing: makes the policy that rollouts are drawn with, by the number of the iteration; the
+            same policy, made faster. Default: ``forward`` as it is.
         device: where the model is.
     """
 
@@ -65,9 +95,10 @@ class Sampler:
         reduction: Reduction = "sum",
         storage_dtype: torch.dtype = torch.float32,
         reference: Forward | None = None,
+        drawing: Drawing | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
-        self.forward, self.reference = forward, reference
+        self.forward, self.reference, self.drawing = forward, reference, drawing
         self.transitions, self.latent_shape = transitions, tuple(latent_shape)
         with_density = transitions.stochastic.nonzero().flatten().tolist()
         self.trained: tuple[int, ...] = tuple(with_density if trained is None else trained)
@@ -108,13 +139,17 @@ class Sampler:
         log_prob = torch.zeros((len(group), len(steps)), device=self.device)
         kl = None if self.reference is None else torch.zeros_like(log_prob)
         trajectory = Trajectory(latents, steps.times, log_prob, group, names, condition, kl)
-        for rows in batches(len(group), self.micro_batch):
-            self._sample_rows(trajectory, rows, noise[rows])
-            if finished is not None:
-                finished(trajectory, rows)
+        drawing = nullcontext(self.forward) if self.drawing is None else self.drawing(step)
+        with drawing as forward:
+            for rows in batches(len(group), self.micro_batch):
+                self._sample_rows(forward, trajectory, rows, noise[rows])
+                if finished is not None:
+                    finished(trajectory, rows)
         return trajectory
 
-    def _sample_rows(self, trajectory: Trajectory, rows: slice, noise: Tensor) -> None:
+    def _sample_rows(
+        self, forward: Forward, trajectory: Trajectory, rows: slice, noise: Tensor
+    ) -> None:
         """Go through all steps with some rows, and write them into the trajectory."""
         latents, transitions, size = trajectory.latents, self.transitions, rows.stop - rows.start
         condition = trajectory.condition_of(rows)
@@ -123,7 +158,7 @@ class Sampler:
         for k in range(len(transitions)):
             x_t = latents[rows, k].float()
             t = times[k].expand(size)
-            velocity = self.forward(x_t, t, condition)
+            velocity = forward(x_t, t, condition)
             coefficients = transitions.step(torch.full((size,), k), device=self.device)
             x_s = step_sample(coefficients, x_t, velocity, noise[:, k + 1])
             latents[rows, k + 1] = x_s.to(latents.dtype)
@@ -135,9 +170,38 @@ class Sampler:
                 error = velocity_error(velocity, other, reduction=self.reduction)
                 trajectory.reference_kl[rows, k] = kl_weight[k] * error
 
-    @torch.no_grad()
-    def replay(self, trajectory: Trajectory, *, steps: Sequence[int] | None = None) -> Tensor:
-        """Take the log-probabilities of stored steps again, as the update does.
+    def evaluate(self, trajectory: Trajectory, rows: slice, steps: Sequence[int]) -> Evaluated:
+        """Evaluate the policy where trajectories have been, in one pass.
+
+        Args:
+            trajectory: B rollouts.
+            rows: samples of the pass.
+            steps: numbers of its steps.
+        """
+        step = torch.tensor(steps).repeat_interleave(rows.stop - rows.start)
+        x_t = torch.cat([trajectory.latents[rows, k] for k in steps]).float()
+        x_s = torch.cat([trajectory.latents[rows, k + 1] for k in steps]).float()
+        condition = trajectory.condition_of(rows, len(steps))
+        time = self.transitions.times.float().to(self.device)[step]
+        velocity = self.forward(x_t, time, condition)
+        log_prob = step_log_prob(
+            self.transitions.step(step, device=self.device),
+            x_s,
+            x_t,
+            velocity,
+            reduction=self.reduction,
+        )
+        return Evaluated(step, x_t, time, condition, velocity, log_prob)
+
+    def replay(
+        self,
+        trajectory: Trajectory,
+        *,
+        steps: Sequence[int] | None = None,
+        steps_per_pass: int = 1,
+        has_gradient: bool = False,
+    ) -> Tensor:
+        """Take the log-probabilities of stored steps again.
 
         On untouched weights the ratio to the stored ones is 1: exactly in the same micro-batches,
         and up to the summation order of matrix products in others.
@@ -145,27 +209,22 @@ class Sampler:
         Args:
             trajectory: B rollouts.
             steps: numbers of the steps; default: the trained ones.
+            steps_per_pass: number of steps in one pass.
+            has_gradient: whether passes are those of an update, which a compiled network computes
+                by another graph.
 
         Returns:
             log p of these steps, shape (B, len(steps)).
         """
-        steps = self.trained if steps is None else steps
-        times = self.transitions.times.float().to(self.device)
-        result = torch.empty((len(trajectory), len(steps)), device=self.device)
-        for rows in batches(len(trajectory), self.micro_batch):
-            condition = trajectory.condition_of(rows)
-            size = rows.stop - rows.start
-            for column, k in enumerate(steps):
-                x_t = trajectory.latents[rows, k].float()
-                velocity = self.forward(x_t, times[k].expand(size), condition)
-                result[rows, column] = step_log_prob(
-                    self.transitions.step(torch.full((size,), k), device=self.device),
-                    trajectory.latents[rows, k + 1],
-                    x_t,
-                    velocity,
-                    reduction=self.reduction,
-                )
-        return result
+        columns = []
+        for some in chunks(self.trained if steps is None else steps, steps_per_pass):
+            parts = []
+            for rows in batches(len(trajectory), self.micro_batch):
+                with torch.set_grad_enabled(has_gradient):
+                    log_prob = self.evaluate(trajectory, rows, some).log_prob
+                parts.append(log_prob.detach().view(len(some), -1))
+            columns.append(torch.cat(parts, dim=1))
+        return torch.cat(columns).T
 
 
 @torch.no_grad()
@@ -200,47 +259,3 @@ def sample_ode(
 
         done.append(solve(field, noise[rows], times, solver=solver))
     return torch.cat(done)
-
-
-def decode_samples(
-    model: DiffusionModel,
-    latents: Tensor,
-    condition: Condition,
-    *,
-    name: Callable[[int], str],
-) -> Tensor:
-    """Decode samples to pixels on the CPU, and check the pixels.
-
-    Samples whose latents are not finite are the policy's fault, and are left to the guard.
-
-    Args:
-        model: model with the decoder.
-        latents: finished latents, shape (B, ...).
-        condition: conditions of the samples, length B.
-        name: returns the words for the sample of a row.
-
-    Raises:
-        WeightsError: finite latents became pixels that are not finite.
-    """
-    pixels = model.decode(latents, condition).cpu()
-    # Pixels are in [0, 1], so that only what is no number makes a sum that isn't; the CPU has them.
-    finite = pixels.flatten(1).sum(1).isfinite()
-    if bool(finite.all()):
-        return pixels
-    bad = (~finite & latents.flatten(1).isfinite().all(1).cpu()).tolist()
-    if any(bad):
-        _blame_decoder(model, name(bad.index(True)), sum(bad))
-    return pixels
-
-
-def _blame_decoder(model: DiffusionModel, sample: str, num_bad: int) -> NoReturn:
-    decoder = getattr(model, "vae", model)
-    dtype = str(getattr(decoder, "dtype", torch.float32)).removeprefix("torch.")
-    more = f" (and of {num_bad - 1} more)" if num_bad > 1 else ""
-    raise WeightsError(
-        f"The decoder ({type(decoder).__name__}, {dtype}) has made pixels that are not finite of "
-        f"{sample}{more}, whose latents are finite.",
-        hint='decode in more digits: model.dtype = "float32"'
-        if dtype != "float32"
-        else "see what `ddrl doctor --model` says of the VAE, or take the one of the release",
-    )

@@ -29,7 +29,7 @@ from ddrl.training.learner import Learner
 from ddrl.training.logs.clock import Clock
 from ddrl.training.logs.metrics import merge
 from ddrl.training.logs.shown import Shown
-from ddrl.training.minibatch import Minibatch, split
+from ddrl.training.minibatch import Minibatch, prepared, split
 from ddrl.training.rollout import Sampler
 from ddrl.training.safety.auditing import Audit
 from ddrl.training.safety.watch import Watch
@@ -106,7 +106,7 @@ class Trainer:
             batch = Minibatch(found.trajectory, advantages, anchor, correction=correction)
             metrics, self.shown = found.metrics(advantages, gradient.effective_beta), found.shown
         with clock("update"):
-            for part in split(batch, self.num_updates):
+            for part in prepared(split(batch, self.num_updates), gradient):
                 updates.append(self.learner.update(part, size=hand.size, step=self.step))
                 self.learner.ema.update()
         self.step += 1

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from ddrl.diffusion.schedule import select_steps
-from ddrl.diffusion.transition import step_log_prob
 from ddrl.errors import UsageError
 from ddrl.objective.loss import Objective, effective_beta, step_weights
 from ddrl.objective.policy import (
@@ -22,7 +21,7 @@ from ddrl.objective.regularizer import velocity_error
 from ddrl.records import Advantages, Anchor, Condition, Trajectory
 from ddrl.training.draws import DataDraws, step_major
 from ddrl.training.forward import Forward
-from ddrl.training.rollout import Sampler, batches
+from ddrl.training.rollout import Sampler, batches, chunks
 
 
 class Gradient:
@@ -32,11 +31,17 @@ class Gradient:
     as the rollout, so a fresh rollout is replayed exactly. ``steps_per_pass`` folds several steps
     into one pass, for small models whose calls cost more than their computation.
 
+    Where the rollout computes in another way than the update does (compiled without gradient,
+    adapter merged, another type), the two disagree on the same weights, in bfloat16 by much. With
+    ``own_ratio`` a ratio then starts from the log-probability that the update's own passes give
+    before any weight has moved, so that it is exactly 1 in a rollout's first update.
+
     Args:
         sampler: sampler of the rollouts; it has the policy, the trained steps and micro-batches.
         objective: the loss; its ``reduction`` is the sampler's.
         steps_per_pass: number of steps folded into one pass.
         reference: the frozen start, for the reference regularizer and for teacher targets.
+        own_ratio: whether ratios are to the update's own log-probabilities, not to the rollout's.
 
     Attributes:
         beta: strength of the regularizer now.
@@ -53,6 +58,7 @@ class Gradient:
         *,
         steps_per_pass: int = 1,
         reference: Forward | None = None,
+        own_ratio: bool = False,
     ) -> None:
         if sampler.reduction != objective.reduction:
             raise UsageError(
@@ -62,6 +68,7 @@ class Gradient:
             )
         self.sampler, self.objective, self.reference = sampler, objective, reference
         self.forward, self.transitions = sampler.forward, sampler.transitions
+        self.own_ratio = own_ratio
         allowed = self.transitions.stochastic.tolist()
         self.trained = select_steps(sampler.trained or "all", allowed)
         self._device, self.steps_per_pass = sampler.device, steps_per_pass
@@ -89,6 +96,7 @@ class Gradient:
         advantages: Advantages,
         *,
         correction: Tensor | None = None,
+        is_first: bool = True,
     ) -> dict[str, Tensor]:
         """Add the policy term's gradient, and the reference term's where that regularizes.
 
@@ -97,6 +105,7 @@ class Gradient:
             advantages: advantages of the rollouts.
             correction: result of :meth:`return_correction` for the whole groups, where these
                 rollouts are only a part of them. Default: taken over these rollouts.
+            is_first: whether the weights are still those of the rollout.
 
         Returns:
             Metrics, as tensors that nothing has waited for.
@@ -109,9 +118,11 @@ class Gradient:
             advantage = advantage + correction
         rows_of = list(batches(len(trajectory), self.sampler.micro_batch))
         parts: list[dict[str, Tensor]] = []
-        for steps in _chunks(self.trained, self.steps_per_pass):
+        for steps in chunks(self.trained, self.steps_per_pass):
             for rows in rows_of:
-                loss, metrics = self._policy_pass(trajectory, advantage, advantages, rows, steps)
+                loss, metrics = self._policy_pass(
+                    trajectory, advantage, advantages, rows, steps, is_first=is_first
+                )
                 torch.autograd.backward(loss.sum() / count)
                 parts.append(metrics)
         total = {name: torch.stack([part[name] for part in parts]) for name in parts[0]}
@@ -151,24 +162,15 @@ class Gradient:
         advantages: Advantages,
         rows: slice,
         steps: Sequence[int],
+        *,
+        is_first: bool,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss of each (step, sample) pair of one pass, and sums of its metrics."""
         objective = self.objective
-        size = rows.stop - rows.start
-        index = torch.tensor(steps).repeat_interleave(size)
-        x_t = torch.cat([trajectory.latents[rows, k] for k in steps]).float()
-        x_s = torch.cat([trajectory.latents[rows, k + 1] for k in steps]).float()
-        condition = trajectory.condition_of(rows, len(steps))
-        times, omega = self._times[index], self._omega[index]
-        velocity = self.forward(x_t, times, condition)
-        log_prob = step_log_prob(
-            self.transitions.step(index, device=self._device),
-            x_s,
-            x_t,
-            velocity,
-            reduction=objective.reduction,
-        )
-        behaviour = torch.cat([trajectory.log_prob[rows, k] for k in steps])
+        now = self.sampler.evaluate(trajectory, rows, steps)
+        log_prob = now.log_prob
+        drawn = torch.cat([trajectory.log_prob[rows, k] for k in steps])
+        behaviour = log_prob.detach() if self.own_ratio and is_first else drawn
         pair_advantage = torch.cat([advantage[rows, k] for k in steps])
         keep = advantages.keep[rows].to(self._device).repeat(len(steps)).float()
         ratio = (log_prob - behaviour).exp()
@@ -178,9 +180,11 @@ class Gradient:
             loss = clipped_ratio_loss(ratio, pair_advantage, **bound)
         else:
             loss = reinforce_loss(log_prob, pair_advantage)
-        loss = loss * omega
+        loss = loss * self._omega[now.step]
         with torch.no_grad():
             values = {"policy_loss": loss, "ratio_deviation": (ratio - 1).abs()}
+            if self.own_ratio and is_first:
+                values["rollout_deviation"] = (behaviour - drawn).abs()
             if is_clipping:
                 values["clip_fraction"] = is_clipped(ratio, pair_advantage, **bound).float()
             sums = torch.stack(list(values.values())) @ keep
@@ -189,11 +193,24 @@ class Gradient:
         if objective.regularizer == "reference":
             assert self.reference is not None
             with torch.no_grad():
-                target = self.reference(x_t, times, condition)
-            error = velocity_error(velocity, target, reduction=objective.reduction)
-            loss = loss + self._regularizer_weight[index] * error
-            metrics["reference_kl"] = (self._kl_weight[index] * error.detach() * keep).sum()
+                target = self.reference(now.x_t, now.time, now.condition)
+            error = velocity_error(now.velocity, target, reduction=objective.reduction)
+            loss = loss + self._regularizer_weight[now.step] * error
+            metrics["reference_kl"] = (self._kl_weight[now.step] * error.detach() * keep).sum()
         return loss * keep, metrics
+
+    def replay(self, trajectory: Trajectory) -> Tensor:
+        """Take the log-probabilities of the trained steps again, as an update does.
+
+        Args:
+            trajectory: B rollouts.
+
+        Returns:
+            log p of these steps, shape (B, trained steps).
+        """
+        return self.sampler.replay(
+            trajectory, steps=self.trained, steps_per_pass=self.steps_per_pass, has_gradient=True
+        )
 
     def data(
         self, anchor: Anchor, *, step: int, num_anchors: int | None = None
@@ -264,7 +281,3 @@ class Gradient:
         """Return the frozen start's velocity; like the data term it is never guided."""
         assert self.reference is not None
         return self.reference.plain(x_t, t, condition)
-
-
-def _chunks(steps: tuple[int, ...], size: int) -> list[tuple[int, ...]]:
-    return [steps[i : i + size] for i in range(0, len(steps), size)]

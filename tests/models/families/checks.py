@@ -21,6 +21,7 @@ from torch.nn import functional
 
 from ddrl.errors import DataError
 from ddrl.models.lora.adapter import LoRASettings, add_lora, lora_disabled
+from ddrl.models.rollout_weights import merged_weights
 from ddrl.testing.adapters import AdapterCase, check_adapter
 from ddrl.training.forward import Forward
 from ddrl.training.rollout import sample_ode
@@ -32,6 +33,10 @@ def velocity(model: Any, x: Tensor, t: Tensor, condition: Any) -> Tensor:
     with torch.no_grad():
         made: Tensor = model.predict(x, t.expand(len(x)), condition)
     return made
+
+
+def error(found: Tensor, expected: Tensor) -> float:
+    return float((found - expected).norm() / expected.norm())
 
 
 def latents(model: Any, case: Case, *, seed: int = 2) -> Tensor:
@@ -163,6 +168,44 @@ class Checks:
         assert changed.flatten(1).any(1).all()  # of every row, whichever network has its time
         with lora_disabled(network):
             assert torch.equal(velocity(fresh, x, t, condition), before)
+        self._merged(fresh, condition, x, t)
+
+    def _merged(self, model: Any, condition: Any, x: Tensor, t: Tensor) -> None:
+        """Merged it computes the same, and in bfloat16, without autocast, close to the same."""
+        network = model.transformer
+        for name, parameter in network.named_parameters():
+            if "lora_B" in name:
+                rng = torch.Generator().manual_seed(len(name))
+                torch.nn.init.normal_(parameter, std=0.003, generator=rng)
+        exact = velocity(model, x, t, condition)
+        with merged_weights(network):
+            assert error(velocity(model, x, t, condition), exact) < 1e-3
+        for name, parameter in network.named_parameters():
+            if "lora_" not in name:
+                parameter.data = parameter.data.bfloat16()
+        kept = {name: value.clone() for name, value in network.state_dict().items()}
+        with torch.no_grad():
+            cast = Forward(model, autocast=torch.bfloat16).plain(x, t, condition)
+            with merged_weights(network):
+                half = Forward(model).plain(x, t, condition)
+        assert 0 < error(half, cast) < 0.05
+        assert all(torch.equal(value, kept[n]) for n, value in network.state_dict().items())
+
+    @needs("lora")
+    @pytest.mark.filterwarnings("ignore:Mismatch dtype between input and weight")
+    def test_matrices_cast_once(self, model: Any, case: Case) -> None:
+        """Autocast finds them cast, and no number changes."""
+        condition, x = case.encode(model), latents(model, case)
+        t = torch.linspace(0.95, 0.05, len(x))
+        forward = Forward(model, autocast=torch.bfloat16)
+        with torch.no_grad():
+            expected = forward.plain(x, t, condition)
+            with merged_weights(model.transformer, autocast=torch.bfloat16):
+                types = {p.dtype for p in model.transformer.parameters()}
+                found = forward.plain(x, t, condition)
+        assert torch.bfloat16 in types
+        assert torch.equal(found, expected)
+        assert {p.dtype for p in model.transformer.parameters()} == {torch.float32}
 
 
 class GivenChecks:

@@ -22,7 +22,7 @@ from torch import Tensor
 from ddrl.builders.data.corpus import Part
 from ddrl.builders.identity import condition_hash, text_hash, weights_hash
 from ddrl.builders.keys import cache_key, family_code
-from ddrl.builders.sampler import build_transitions
+from ddrl.builders.sampler import build_forward, build_transitions
 from ddrl.builders.store import Progress
 from ddrl.data.encoded.cache import EncodedCache
 from ddrl.data.encoded.stored import StoredLatents
@@ -194,8 +194,7 @@ def _sampler(
     """The sampler, and all that its samples depend on besides weights, prompt and number."""
     section = recipe.data.synthetic
     guidance = section.guidance or recipe.rollout.guidance
-    autocast = torch.bfloat16 if recipe.run.precision == "bfloat16" else None
-    forward = Forward(model, guidance=guidance, autocast=autocast)
+    forward = build_forward(recipe, model, guidance=guidance)
     make = _ode if section.sampler == "ode" else _sde
     draw, settings = make(recipe, forward, shape)
     common = {

@@ -199,10 +199,10 @@ def encode(
         )
     check_extras(loaded, is_trained=False)
     from ddrl.builders.data.encoding import encode_data
-    from ddrl.builders.device import limit_threads, pick_device
+    from ddrl.builders.device import configure, pick_device
     from ddrl.builders.pretrained import build_pretrained
 
-    limit_threads(loaded)
+    configure(loaded)
     with make_reporter() as reporter:
         model = build_pretrained(loaded, pick_device(loaded))
         _, report = encode_data(loaded, model, progress=reporter.made)

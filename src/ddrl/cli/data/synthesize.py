@@ -59,10 +59,10 @@ def synthesize(
         )
     check_extras(loaded, is_trained=False)
     earlier = None if out is None else _earlier(out)
-    from ddrl.builders.device import limit_threads
+    from ddrl.builders.device import configure
     from ddrl.jobs.synthesize import synthesize_recipe
 
-    limit_threads(loaded)
+    configure(loaded)
     with make_reporter() as reporter:
         synthesis = synthesize_recipe(loaded, progress=reporter.made)
         if out is not None and earlier is not None:

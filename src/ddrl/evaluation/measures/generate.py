@@ -13,8 +13,9 @@ from ddrl.diffusion.schedule import time_grid
 from ddrl.diffusion.solvers import Solver
 from ddrl.records import ConditionRows, Prompts
 from ddrl.seeding import sample_noise
+from ddrl.training.decoding import decode_samples
 from ddrl.training.forward import Forward
-from ddrl.training.rollout import batches, decode_samples, sample_ode
+from ddrl.training.rollout import batches, sample_ode
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from ddrl.builders.assets import check_named
-from ddrl.builders.device import limit_threads
+from ddrl.builders.device import configure
 from ddrl.builders.tasks.table import task_of
 from ddrl.disk import read_document, read_object
 from ddrl.errors import DDRLError, GuardStop, RecipeError, UsageError
@@ -100,7 +100,7 @@ def prepare(recipes: Sequence[Recipe]) -> None:
         check_named(recipe)
         subject = (recipe.model, recipe.data.source, recipe.run.cache)
         if subject not in made:
-            limit_threads(recipe)
+            configure(recipe)
             task_of(recipe).prepare()
             made.append(subject)
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ddrl.builders.device import limit_threads
+from ddrl.builders.device import configured
 from ddrl.builders.verify import same_places
 from ddrl.errors import DataError, UsageError
 from ddrl.evaluation.findings.audit import Report
@@ -85,7 +85,16 @@ def evaluate_runs(
         CheckpointError: a run has no whole checkpoint.
     """
     runs = _load(folders, step, overrides)
-    limit_threads(runs[0].recipe)
+    with configured(runs[0].recipe):
+        return _measured(runs, folders, overrides, progress)
+
+
+def _measured(
+    runs: Sequence[LoadedRun],
+    folders: Sequence[Path],
+    overrides: Sequence[str],
+    progress: Callable[[str], None] | None,
+) -> Report:
     first, names = runs[0], _unique_names(runs)
     for each in runs:
         each.check_data(first.corpus.rows)

@@ -7,10 +7,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from ddrl.builders.assets import Assets
-from ddrl.builders.device import limit_threads, pick_device
+from ddrl.builders.device import configure, pick_device
+from ddrl.builders.sampler import build_forward
 from ddrl.disk import read_document
 from ddrl.errors import DDRLError
 from ddrl.jobs.evaluate.background import PanelFolder
@@ -19,7 +18,6 @@ from ddrl.named_code import look_in
 from ddrl.recipe import parse_recipe
 from ddrl.runs.folder import RunFolder
 from ddrl.training.checkpoint import CheckpointFolder, load_weights
-from ddrl.training.forward import Forward
 from ddrl.training.manifest import read_manifest
 
 
@@ -34,11 +32,10 @@ def serve(folder: PanelFolder, steps: Iterable[int]) -> None:
     """
     try:
         recipe = parse_recipe(read_document(folder.recipe), origin=str(folder.recipe))
-        limit_threads(recipe)
+        configure(recipe)
         device = pick_device(recipe)
         assets = Assets.build(recipe, device)
-        autocast = torch.bfloat16 if recipe.run.precision == "bfloat16" else None
-        forward = Forward(assets.model, guidance=recipe.rollout.guidance, autocast=autocast)
+        forward = build_forward(recipe, assets.model)
         panel = build_panel(recipe, assets, forward, device)
         checkpoints = CheckpointFolder(folder.run.checkpoints)
         for step in steps:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from ddrl.builders.device import limit_threads
+from ddrl.builders.device import configured
 from ddrl.builders.verify import MOVABLE, has_identity
 from ddrl.disk import read_object, replace_file
 from ddrl.errors import CheckpointError, GuardStop, RecipeError, UsageError
@@ -85,9 +85,9 @@ def train(
     else:
         loaded, origin = load_recipe(Path(recipe), list(overrides)), str(recipe)
     check_extras(loaded)
-    limit_threads(loaded)
     run = TrainingRun(loaded, shlex.join(["ddrl", "train", origin, *overrides]))
-    return run.execute(should_stop=should_stop)
+    with configured(loaded):
+        return run.execute(should_stop=should_stop)
 
 
 class TrainingRun:

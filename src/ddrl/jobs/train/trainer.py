@@ -14,7 +14,7 @@ from ddrl.builders.advantage import build_advantage
 from ddrl.builders.assets import Assets
 from ddrl.builders.device import pick_device
 from ddrl.builders.pool import build_pool
-from ddrl.builders.sampler import build_transitions
+from ddrl.builders.sampler import build_drawing, build_forward, build_transitions
 from ddrl.builders.store import Progress
 from ddrl.diffusion.schedule import select_steps
 from ddrl.jobs.evaluate.background import BackgroundPanel
@@ -78,7 +78,7 @@ def build_job(
             samplers,
             pool,
             assets.scorer,
-            Inspector(learner.guard, recipe.guard.replay_tolerance or math.inf),
+            Inspector(learner.guard, learner.gradients, recipe.guard.replay_tolerance or math.inf),
             group_size=recipe.rollout.group_size,
             overlap=recipe.scoring.overlap,
         ),
@@ -108,9 +108,7 @@ def _build_guard(recipe: Recipe) -> Guard:
 
 def _build_forwards(recipe: Recipe, model: DiffusionModel) -> tuple[Forward, Forward | None]:
     """The policy, and the frozen start where the regularizer holds to it."""
-    guidance = recipe.rollout.guidance
-    autocast = torch.bfloat16 if recipe.run.precision == "bfloat16" else None
-    forward = Forward(model, guidance=guidance, autocast=autocast)
+    forward = build_forward(recipe, model)
     if recipe.objective.regularizer != "reference" and recipe.data.target != "teacher":
         return forward, None
     frozen: DiffusionModel
@@ -122,7 +120,7 @@ def _build_forwards(recipe: Recipe, model: DiffusionModel) -> tuple[Forward, For
         frozen.transformer.requires_grad_(False)
         if recipe.model.compile:
             compile_blocks(frozen.transformer)  # which a copy is not
-    return forward, Forward(frozen, guidance=guidance, autocast=autocast)
+    return forward, build_forward(recipe, frozen)
 
 
 def _build_sampler(
@@ -146,6 +144,7 @@ def _build_sampler(
         reduction=recipe.objective.log_prob_reduction,
         storage_dtype=getattr(torch, rollout.storage_dtype),
         reference=reference if recipe.objective.kl_in_return else None,
+        drawing=build_drawing(recipe, forward),
         device=device,
     )
 
@@ -157,7 +156,16 @@ def _build_learner(
     fold, model = recipe.run.steps_per_pass, samplers[0].forward.model
     optimizer, scheduler = _build_optimizer(recipe, model)
     return Learner(
-        [Gradient(one, objective, steps_per_pass=fold, reference=reference) for one in samplers],
+        [
+            Gradient(
+                one,
+                objective,
+                steps_per_pass=fold,
+                reference=reference,
+                own_ratio=recipe.has_own_ratio,
+            )
+            for one in samplers
+        ],
         optimizer,
         scheduler,
         EMA(model.transformer, decay=section.ema, warmup=section.ema_warmup),

@@ -18,12 +18,14 @@ class Working:
         rollout: a pass without gradient.
         decode: latents to pixels.
         update: forward and backward, of the term that needs more.
+        evaluate: a pass without gradient, of the weights as they are trained.
     """
 
     encode: int
     rollout: int
     decode: int
     update: int
+    evaluate: int
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ class Footprint:
         vae: the autoencoder.
         latent: numbers in the latents of a sample.
         condition: an encoded text.
+        merged: weights that are made for a rollout, beside those that stay.
         working: of passes; None where they could not be traced.
     """
 
@@ -46,6 +49,7 @@ class Footprint:
     text_encoders: int = 0
     vae: int = 0
     condition: int = 0
+    merged: int = 0
     working: Working | None = None
 
 
@@ -146,9 +150,12 @@ def _phases(
         phases.append(("encode", network + both))
     if num_samples:
         busy = memory.held + memory.trajectory
-        phases.append(("rollout", busy + noise + working.rollout))
-        phases.append(("decode", busy + vae + working.decode))  # pixels go to the CPU at once
+        phases.append(("rollout", busy + noise + footprint.merged + working.rollout))
+        # Pixels go to the CPU at once. With micro-batches the rollout goes on after a decode.
+        is_between = bool(recipe.run.micro_batch) and recipe.scoring.overlap
+        merged = footprint.merged if is_between else 0
+        phases.append(("decode", busy + merged + vae + working.decode))
     phases.append(("update", memory.held + memory.trajectory + working.update))
     if recipe.evaluation.every:  # of the averaged weights, while the trained ones are put aside
-        phases.append(("evaluation", memory.held + memory.trained + working.rollout))
+        phases.append(("evaluation", memory.held + memory.trained + working.evaluate))
     return tuple(phases)

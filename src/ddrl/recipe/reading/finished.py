@@ -16,6 +16,7 @@ SET_ANEW: tuple[str, ...] = (
     *("model.path", "model.start", "model.offload", "model.compile"),
     *("data.path", "data.outside", "data.on_broken"),
     *("run.device", "run.cache", "run.precision", "run.micro_batch", "run.threads"),
+    "run.float32_matmul",
     "evaluation.*",
     *("reward.options.*", "reward.timeout", "reward.retries"),
     *("reward.samples_per_call", "reward.cache"),

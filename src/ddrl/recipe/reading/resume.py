@@ -15,6 +15,7 @@ LAST_BITS: tuple[str, ...] = (
     "model.offload",
     "model.compile",
     "reward.samples_per_call",
+    "rollout.merge",
     "run.device",
     "run.micro_batch",
     "run.steps_per_pass",

@@ -25,6 +25,28 @@ def sampler_conflicts(recipe: Fields) -> Iterator[Conflict]:
         )
     yield from _kernel_conflicts(recipe)
     yield from _step_conflicts(recipe)
+    yield from _merge_conflicts(recipe)
+
+
+def _merge_conflicts(recipe: Fields) -> Iterator[Conflict]:
+    """Yield what is wrong where weights are to be made for each rollout."""
+    model, hint = recipe.model, 'leave rollout.merge out, or set it to "never"'
+    if recipe.rollout.merge != "always":
+        return
+    if recipe.objective.kl_in_return and model.lora.is_used:
+        yield Conflict(
+            ("rollout.merge", "objective.kl_in_return"),
+            'rollout.merge is "always", but objective.kl_in_return asks for the velocity without '
+            "the adapter at every step of the rollout.",
+            hint,
+        )
+    elif model.is_embedded or not (model.lora.is_used or recipe.run.precision == "bfloat16"):
+        yield Conflict(
+            ("rollout.merge", "model.lora.rank", "run.precision"),
+            'rollout.merge is "always", but there is nothing to merge: no adapter, and all weights '
+            "have the type that they are computed in.",
+            hint,
+        )
 
 
 def _kernel_conflicts(recipe: Fields) -> Iterator[Conflict]:

@@ -55,6 +55,14 @@ class RolloutSection(Section):
     storage_dtype: Literal["float32", "bfloat16"] = Field(
         "float32", description="Type that the trajectory's latents are stored in."
     )
+    merge: Literal["auto", "always", "never"] = Field(
+        "auto",
+        description="Draw samples with weights made once per rollout, for faster passes: the "
+        "adapter merged into the base, and matrices in bfloat16 where `run.precision` is. It takes "
+        "memory for these weights meanwhile. With an adapter, ratios start from the update's own "
+        "probabilities, which later updates of a rollout need passes for: so `auto` merges where "
+        "there is one update (`diffusers` only).",
+    )
 
 
 class ObjectiveSection(Section):
@@ -236,6 +244,12 @@ class RunSection(Section):
     )
     checkpoint_every: int = Field(50, ge=0, description="Steps between checkpoints; 0 = last only.")
     keep_checkpoints: int = Field(2, ge=2, description="How many are kept; one might be damaged.")
+    float32_matmul: Literal["highest", "high"] = Field(
+        "highest",
+        description="Matrix products of float32 numbers on a GPU: `high` allows TF32, which is "
+        "several times faster and keeps 10 bits of each number; see PyTorch's "
+        "`set_float32_matmul_precision`.",
+    )
     threads: int = Field(0, ge=0, description="CPU threads; 0 = PyTorch's own choice.")
     tensorboard: bool = Field(
         True,

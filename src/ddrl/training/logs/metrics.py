@@ -45,6 +45,7 @@ _TAGS: Mapping[str, str] = {
     "effective_beta": "loss/effective_beta",
     "policy_loss": "loss/policy",
     "ratio_deviation": "policy/ratio_deviation",
+    "rollout_deviation": "policy/rollout_deviation",
     "ratio_max": "policy/ratio_max",
     "clip_fraction": "policy/clip_fraction",
     "reference_kl": "loss/reference_kl",
@@ -111,6 +112,12 @@ GLOSSARY: Mapping[str, MetricSpec] = {
     "policy_loss": MetricSpec("1", "mean", "Policy term of eq. (L1), mean over samples and steps."),
     "ratio_deviation": MetricSpec(
         "1", "mean", "Mean distance of rho from 1; 0 in a rollout's first update, up to rounding."
+    ),
+    "rollout_deviation": MetricSpec(
+        "nat",
+        "mean",
+        "Mean distance between the log-probabilities of a step in the update and in the rollout, "
+        "on the same weights; absent where the two compute alike. Ratios don't contain it.",
     ),
     "ratio_max": MetricSpec("1", "max", "Largest rho. Above 10, lower the learning rate."),
     "clip_fraction": MetricSpec(

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ddrl.errors import ReplayMismatch
 from ddrl.records import Trajectory
 from ddrl.training.rollout import Sampler
 from ddrl.training.safety.guard import Guard
+from ddrl.training.update import Gradient
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -16,16 +21,21 @@ class Inspector:
 
     Attributes:
         guard: limits for the samples' latents.
+        gradients: the gradient of each sampler, whose passes replay.
         tolerance: largest distance of a replayed ratio from 1; infinity is no limit.
         replayed: samplers whose first rollout has passed.
     """
 
     guard: Guard
+    gradients: Sequence[Gradient]
     tolerance: float = 1e-3
     replayed: set[Sampler] = field(default_factory=set)
 
     def check(self, trajectory: Trajectory, sampler: Sampler, *, step: int) -> None:
         """Refuse to train on log-probabilities that the update would see differently.
+
+        They are taken again as the update takes them, with gradient. Where ratios are to the
+        update's own, these have to come out twice, and the rollout's distance is told.
 
         Args:
             trajectory: new samples.
@@ -38,8 +48,17 @@ class Inspector:
         """
         if sampler in self.replayed:
             return
+        gradient = next(one for one in self.gradients if one.sampler is sampler)
         stored = trajectory.log_prob[:, list(sampler.trained)]
-        deviation = ((sampler.replay(trajectory) - stored).exp() - 1).abs().amax(0)
+        replayed = gradient.replay(trajectory)
+        if gradient.own_ratio:
+            logger.info(
+                "rollout and update compute in different ways, and their log-probabilities of a "
+                "step differ by up to %.3g: ratios are to the update's own",
+                float((replayed - stored).abs().max()),
+            )
+            stored, replayed = replayed, gradient.replay(trajectory)
+        deviation = ((replayed - stored).exp() - 1).abs().amax(0)
         worst = int(deviation.argmax())
         off = float(deviation[worst])
         if not off <= self.tolerance:
