@@ -49,7 +49,9 @@ def attention_calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bool]]:
     calls: list[bool] = []
     real = functional.scaled_dot_product_attention
 
-    def attend(query: Tensor, key: Tensor, value: Tensor, attn_mask: Any = None, **more: Any) -> Any:
+    def attend(
+        query: Tensor, key: Tensor, value: Tensor, attn_mask: Any = None, **more: Any
+    ) -> Any:
         calls.append(attn_mask is not None)
         return real(query, key, value, attn_mask=attn_mask, **more)
 

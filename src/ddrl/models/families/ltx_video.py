@@ -137,11 +137,18 @@ class LTXVideo(FirstLatent, Standardized):
         latents = self.with_given(latents, condition)
         self.bring("media")
         raw = self.denormalize(latents.float()).to(self.vae.device, self.vae.dtype)
+        # Here rather than in the VAE, whose own slices (diffusers 0.42) forget the level's.
+        slices = raw.split(1) if self.vae.use_slicing else (raw,)
+        pixels = torch.cat([self._decoded(rows) for rows in slices])
+        return (from_vae(pixels.float()) / 2 + 0.5).clamp(0, 1)
+
+    def _decoded(self, raw: Tensor) -> Tensor:
+        """What the VAE makes of its own latents."""
         level = raw.new_zeros(len(raw)) if self.vae.config.timestep_conditioning else None
         with torch.random.fork_rng(devices=[raw.device] if raw.is_cuda else []):
             torch.manual_seed(0)
             pixels: Tensor = self.vae.decode(raw, level, return_dict=False)[0]
-        return (from_vae(pixels.float()) / 2 + 0.5).clamp(0, 1)
+        return pixels
 
     def statistics(self, like: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation per channel, which are buffers, and the VAE's scale."""
