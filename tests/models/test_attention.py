@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -61,7 +62,7 @@ def recipe(path: Path, *overrides: str) -> Recipe:
 
 
 def chosen() -> tuple[bool, bool, bool]:
-    cuda = torch.backends.cuda
+    cuda: Any = torch.backends.cuda
     return cuda.flash_sdp_enabled(), cuda.mem_efficient_sdp_enabled(), cuda.math_sdp_enabled()
 
 
