@@ -99,7 +99,9 @@ def test_wan21_with_video_align(clips: Path, tmp_path: Path, name: str) -> None:
     run(name, tmp_path, tmp_path / "model", clips, *CLIPS, *video_reward(tmp_path))
 
 
-@pytest.mark.parametrize("name", ["cosmos2_text_to_video", "cosmos2_image_to_video", "cosmos2_24gb"])
+@pytest.mark.parametrize(
+    "name", ["cosmos2_text_to_video", "cosmos2_image_to_video", "cosmos2_24gb"]
+)
 def test_cosmos_with_video_align(clips: Path, tmp_path: Path, name: str) -> None:
     cosmos.build_pipeline().save_pretrained(tmp_path / "model")
     run(name, tmp_path, tmp_path / "model", clips, *CLIPS, *video_reward(tmp_path))

@@ -138,7 +138,7 @@ class LTXVideo(FirstLatent, Standardized):
         self.bring("media")
         raw = self.denormalize(latents.float()).to(self.vae.device, self.vae.dtype)
         # Here rather than in the VAE, whose own slices (diffusers 0.42) forget the level's.
-        slices = raw.split(1) if self.vae.use_slicing else (raw,)
+        slices = torch.split(raw, 1) if self.vae.use_slicing else (raw,)
         pixels = torch.cat([self._decoded(rows) for rows in slices])
         return (from_vae(pixels.float()) / 2 + 0.5).clamp(0, 1)
 
