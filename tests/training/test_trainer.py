@@ -13,9 +13,9 @@ from torch import Tensor
 
 from ddrl.errors import GuardStop, ReplayMismatch, RewardError, WeightsError
 from ddrl.evaluation.measures.generate import generate
+from ddrl.models.decoding import decode_samples
 from ddrl.objective.loss import Objective
 from ddrl.records import Advantages, Condition, Prompts, Trajectory
-from ddrl.training.decoding import decode_samples
 from ddrl.training.forward import Forward
 from ddrl.training.logs.metrics import spec_of
 from ddrl.training.loop import train

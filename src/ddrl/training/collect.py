@@ -13,9 +13,9 @@ from torch import Tensor
 
 from ddrl.data.groups import Hand
 from ddrl.errors import RewardError
+from ddrl.models.decoding import decode_samples
 from ddrl.records import Advantages, Anchor, Prompts, Scores, Trajectory
 from ddrl.rewards.scoring.scorer import Scorer
-from ddrl.training.decoding import decode_samples
 from ddrl.training.logs.clock import Clock
 from ddrl.training.logs.metrics import reward_metrics
 from ddrl.training.logs.shown import SHOWN, Shown, as_shown, small_pictures

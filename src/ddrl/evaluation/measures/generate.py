@@ -11,9 +11,9 @@ from torch import Tensor
 
 from ddrl.diffusion.schedule import time_grid
 from ddrl.diffusion.solvers import Solver
+from ddrl.models.decoding import decode_samples
 from ddrl.records import ConditionRows, Prompts
 from ddrl.seeding import sample_noise
-from ddrl.training.decoding import decode_samples
 from ddrl.training.forward import Forward
 from ddrl.training.rollout import batches, sample_ode
 
