@@ -108,7 +108,14 @@ class SampleNoise:
             for row, rng in zip(self._whole.unbind(), self._generators, strict=True):
                 row.normal_(generator=rng)
 
-    def draw(self, rows: slice, steps: slice, *, pin_memory: bool = False) -> Tensor:
+    def draw(
+        self,
+        rows: slice,
+        steps: slice,
+        *,
+        out: Tensor | None = None,
+        pin_memory: bool = False,
+    ) -> Tensor:
         """The noise of some samples at some steps, on the CPU.
 
         Each sample's steps have to be taken in their order, since a generator only goes on.
@@ -116,6 +123,7 @@ class SampleNoise:
         Args:
             rows: of the samples.
             steps: the next ones of these samples.
+            out: memory to draw into, of at least so many rows of the same steps; default: new.
             pin_memory: where the noise is copied to a GPU without waiting.
 
         Returns:
@@ -127,7 +135,10 @@ class SampleNoise:
             return self._whole[rows, steps]
         generators = self._generators[rows]
         size = (len(generators), steps.stop - steps.start, *self._shape)
-        noise = torch.empty(size, pin_memory=pin_memory)
+        if out is not None and len(out) >= len(generators):
+            noise = out[: len(generators)]
+        else:
+            noise = torch.empty(size, pin_memory=pin_memory)
         for row, rng in zip(noise.unbind(), generators, strict=True):
             row.normal_(generator=rng)
         return noise

@@ -202,6 +202,17 @@ def test_the_peak_is_that_of_the_largest_phase() -> None:
     assert plan(footprint=large).memory.peak[0] == "update"
 
 
+@pytest.mark.parametrize(("micro_batch", "rows"), [(0, 160), (16, 16), (200, 160)])
+def test_noise_drawn_ahead_takes_two_steps_of_a_micro_batch(micro_batch: int, rows: int) -> None:
+    ahead = replace(FOOTPRINT, noise_at_once=False, merged=900)
+    memory = plan(f"run.micro_batch={micro_batch}", footprint=ahead).memory
+    phases = dict(memory.phases)
+    busy = memory.held + memory.trajectory
+    assert phases["rollout"] == busy + 900 + 2 * rows * LATENT * 4 + 20
+    # Where rewards overlap with it, a rollout has not ended when its first samples are decoded.
+    assert phases["decode"] == busy + (900 if micro_batch else 0) + 30
+
+
 def test_terms_that_are_off_take_nothing() -> None:
     phases = dict(plan("objective.policy=none", "evaluation.every=0").memory.phases)
     assert phases.keys() == {"update"}

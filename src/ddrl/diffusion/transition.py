@@ -96,13 +96,19 @@ class Transitions:
         return torch.where(self.stochastic, self.b**2 / (2 * safe**2), 0)
 
     @cached_property
-    def _rows(self) -> Tensor:
-        """a, b and std in float32, shape (3, K)."""
-        return torch.stack([self.a, self.b, self.std]).float()
+    def _tables(self) -> dict[torch.device, Tensor]:
+        """a, b and std in float32, shape (3, K), on each device that has asked."""
+        return {torch.device("cpu"): torch.stack([self.a, self.b, self.std]).float()}
 
     def step(self, index: Int[Tensor, "B"], *, device: torch.device | str = "cpu") -> Step:
-        """Return the coefficients of one step per sample, float32, on ``device``."""
-        rows = self._rows[:, index].to(device)
+        """Return the coefficients of one step per sample, float32, on ``device``.
+
+        Nothing is copied to it where the index is there.
+        """
+        place = torch.device(device)
+        if place not in self._tables:
+            self._tables[place] = self._tables[torch.device("cpu")].to(place)
+        rows = self._tables[place][:, index.to(place)]
         return Step(rows[0], rows[1], rows[2])
 
 

@@ -32,6 +32,7 @@ from ddrl.records import Condition
 from ddrl.rewards.base import reward_class
 from ddrl.rewards.card import RewardCard
 from ddrl.training.forward import Forward
+from ddrl.training.noise import is_small
 
 logger = logging.getLogger(__name__)
 
@@ -132,6 +133,7 @@ def _footprint(recipe: Recipe, model: Model, shape: tuple[int, ...]) -> Footprin
         latent=math.prod(shape),
         text_encoders=sum(chain.from_iterable(map(_all_bytes, others))),
         vae=sum(chain.from_iterable(map(_all_bytes, vae))),
+        noise_at_once=is_small(shape),
         merged=_merged_bytes(recipe, build_forward(recipe, model)),
     )
     try:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,8 +15,9 @@ from ddrl.diffusion.solvers import Solver, solve
 from ddrl.diffusion.transition import Reduction, Transitions, step_log_prob, step_sample
 from ddrl.objective.regularizer import velocity_error
 from ddrl.records import Condition, Trajectory
-from ddrl.seeding import sample_noise
+from ddrl.seeding import SampleNoise, sample_noise
 from ddrl.training.forward import Forward
+from ddrl.training.noise import NoiseAhead, is_small
 
 Drawing = Callable[[int], AbstractContextManager[Forward]]
 
@@ -105,6 +108,22 @@ class Sampler:
         self.seed, self.micro_batch, self.reduction = seed, micro_batch, reduction
         self.storage_dtype, self.device = storage_dtype, device
 
+    @cached_property
+    def times(self) -> Tensor:
+        """Times of the grid, float32, shape (K + 1,), on the device."""
+        return self.transitions.times.float().to(self.device)
+
+    @cached_property
+    def _kl_weight(self) -> Tensor:
+        return self.transitions.kl_weight.float().to(self.device)
+
+    def index(self, steps: Sequence[int], size: int) -> Tensor:
+        """Numbers of steps, ``size`` times each, shape (len(steps) * size,).
+
+        They are made on the device, so that nothing waits for a copy.
+        """
+        return torch.cat([torch.full((size,), k, device=self.device) for k in steps])
+
     @torch.no_grad()
     def rollout(
         self,
@@ -131,36 +150,52 @@ class Sampler:
         group, steps = group.to(self.device), self.transitions
         ids = list(range(len(group))) if sample_ids is None else list(sample_ids)
         names = torch.tensor(ids, device=self.device)
-        shape = (len(steps) + 1, *self.latent_shape)
-        noise = sample_noise(
-            shape, run_seed=self.seed, purpose="rollout", step=step, sample_ids=ids
-        ).to(self.device)
-        latents = noise.to(self.storage_dtype, copy=True)  # all but the first are written over
+        shape = (len(group), len(steps) + 1, *self.latent_shape)
+        latents = torch.empty(shape, dtype=self.storage_dtype, device=self.device)
         log_prob = torch.zeros((len(group), len(steps)), device=self.device)
         kl = None if self.reference is None else torch.zeros_like(log_prob)
         trajectory = Trajectory(latents, steps.times, log_prob, group, names, condition, kl)
         drawing = nullcontext(self.forward) if self.drawing is None else self.drawing(step)
-        with drawing as forward:
-            for rows in batches(len(group), self.micro_batch):
-                self._sample_rows(forward, trajectory, rows, noise[rows])
+        parts = list(batches(len(group), self.micro_batch))
+        with drawing as forward, closing(self._noise(step, ids, parts)) as noise:
+            for rows in parts:
+                self._sample_rows(forward, trajectory, rows, noise)
                 if finished is not None:
                     finished(trajectory, rows)
         return trajectory
 
+    def _noise(
+        self, step: int, ids: Sequence[int], parts: Sequence[slice]
+    ) -> Generator[Tensor, None, None]:
+        """Yield the noise of each micro-batch at the start and at each step, shape (rows, ...)."""
+        named: dict[str, Any] = {
+            "run_seed": self.seed,
+            "purpose": "rollout",
+            "step": step,
+            "sample_ids": ids,
+        }
+        count = len(self.transitions) + 1
+        order = [(rows, k) for rows in parts for k in range(count)]
+        if is_small(self.latent_shape):
+            whole = sample_noise((count, *self.latent_shape), **named).to(self.device)
+            yield from (whole[rows, k] for rows, k in order)
+            return
+        noise = SampleNoise(self.latent_shape, num_steps=count, **named)
+        yield from NoiseAhead(noise, order, device=self.device).pieces()
+
     def _sample_rows(
-        self, forward: Forward, trajectory: Trajectory, rows: slice, noise: Tensor
+        self, forward: Forward, trajectory: Trajectory, rows: slice, noise: Iterator[Tensor]
     ) -> None:
         """Go through all steps with some rows, and write them into the trajectory."""
         latents, transitions, size = trajectory.latents, self.transitions, rows.stop - rows.start
         condition = trajectory.condition_of(rows)
-        times = transitions.times.float().to(self.device)
-        kl_weight = transitions.kl_weight.float().to(self.device)
+        latents[rows, 0] = next(noise).to(latents.dtype)
         for k in range(len(transitions)):
             x_t = latents[rows, k].float()
-            t = times[k].expand(size)
+            t = self.times[k].expand(size)
             velocity = forward(x_t, t, condition)
-            coefficients = transitions.step(torch.full((size,), k), device=self.device)
-            x_s = step_sample(coefficients, x_t, velocity, noise[:, k + 1])
+            coefficients = transitions.step(self.index((k,), size), device=self.device)
+            x_s = step_sample(coefficients, x_t, velocity, next(noise))
             latents[rows, k + 1] = x_s.to(latents.dtype)
             trajectory.log_prob[rows, k] = step_log_prob(
                 coefficients, latents[rows, k + 1], x_t, velocity, reduction=self.reduction
@@ -168,7 +203,7 @@ class Sampler:
             if self.reference is not None and trajectory.reference_kl is not None:
                 other = self.reference(x_t, t, condition)
                 error = velocity_error(velocity, other, reduction=self.reduction)
-                trajectory.reference_kl[rows, k] = kl_weight[k] * error
+                trajectory.reference_kl[rows, k] = self._kl_weight[k] * error
 
     def evaluate(self, trajectory: Trajectory, rows: slice, steps: Sequence[int]) -> Evaluated:
         """Evaluate the policy where trajectories have been, in one pass.
@@ -178,11 +213,11 @@ class Sampler:
             rows: samples of the pass.
             steps: numbers of its steps.
         """
-        step = torch.tensor(steps).repeat_interleave(rows.stop - rows.start)
+        step = self.index(steps, rows.stop - rows.start)
         x_t = torch.cat([trajectory.latents[rows, k] for k in steps]).float()
         x_s = torch.cat([trajectory.latents[rows, k + 1] for k in steps]).float()
         condition = trajectory.condition_of(rows, len(steps))
-        time = self.transitions.times.float().to(self.device)[step]
+        time = self.times[step]
         velocity = self.forward(x_t, time, condition)
         log_prob = step_log_prob(
             self.transitions.step(step, device=self.device),

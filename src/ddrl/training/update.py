@@ -77,7 +77,6 @@ class Gradient:
         self._omega = omega.float().to(self._device)
         self._kl_weight = kl_weight.float().to(self._device)
         self._unit_weight = omega * kl_weight
-        self._times = self.transitions.times.float().to(self._device)
         self.set_beta(objective.beta)
 
     def set_beta(self, beta: float) -> None:
@@ -116,12 +115,13 @@ class Gradient:
         advantage = advantages.value.to(self._device)[:, None].expand(-1, len(self.transitions))
         if correction is not None:
             advantage = advantage + correction
+        keep = advantages.keep.to(self._device).float()
         rows_of = list(batches(len(trajectory), self.sampler.micro_batch))
         parts: list[dict[str, Tensor]] = []
         for steps in chunks(self.trained, self.steps_per_pass):
             for rows in rows_of:
                 loss, metrics = self._policy_pass(
-                    trajectory, advantage, advantages, rows, steps, is_first=is_first
+                    trajectory, advantage, keep, rows, steps, is_first=is_first
                 )
                 torch.autograd.backward(loss.sum() / count)
                 parts.append(metrics)
@@ -159,7 +159,7 @@ class Gradient:
         self,
         trajectory: Trajectory,
         advantage: Tensor,
-        advantages: Advantages,
+        kept: Tensor,
         rows: slice,
         steps: Sequence[int],
         *,
@@ -172,7 +172,7 @@ class Gradient:
         drawn = torch.cat([trajectory.log_prob[rows, k] for k in steps])
         behaviour = log_prob.detach() if self.own_ratio and is_first else drawn
         pair_advantage = torch.cat([advantage[rows, k] for k in steps])
-        keep = advantages.keep[rows].to(self._device).repeat(len(steps)).float()
+        keep = kept[rows].repeat(len(steps))
         ratio = (log_prob - behaviour).exp()
         bound = {"clip_low": objective.clip_low, "clip_high": objective.clip_high}
         is_clipping = objective.policy == "grpo"

@@ -40,6 +40,7 @@ class Footprint:
         latent: numbers in the latents of a sample.
         condition: an encoded text.
         merged: weights that are made for a rollout, beside those that stay.
+        noise_at_once: whether the noise of a rollout is on the device for all steps at once.
         working: of passes; None where they could not be traced.
     """
 
@@ -50,6 +51,7 @@ class Footprint:
     vae: int = 0
     condition: int = 0
     merged: int = 0
+    noise_at_once: bool = True
     working: Working | None = None
 
 
@@ -125,7 +127,11 @@ def plan_memory(recipe: Recipe, footprint: Footprint, *, num_samples: int, num_d
     )
     if footprint.working is None:
         return memory
-    phases = _phases(recipe, memory, footprint, num_samples, noise=numbers * 4)
+    noise = 4 * numbers
+    if not footprint.noise_at_once:  # a step's of a micro-batch, and that of the next
+        rows = min(recipe.run.micro_batch or num_samples, num_samples)
+        noise = 4 * 2 * rows * footprint.latent
+    phases = _phases(recipe, memory, footprint, num_samples, noise=noise)
     return replace(memory, phases=phases)
 
 
