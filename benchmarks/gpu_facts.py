@@ -1,7 +1,9 @@
 """What a card does: copies, matrix products, attention by backend, launches, noise, compiling.
 
-Each row is written when it is measured, so that a run that is cut leaves what it has; rows for which
-`--seconds` leave no time are named. Writes gpu_facts.json to `--out`, benchmarks/results without;
+Each row is written when it is measured, so that a run that is cut leaves what it has; rows for
+which `--seconds` leave no time are named.
+
+Writes gpu_facts.json to `--out`, benchmarks/results without;
 `--tiny` runs the same rows, small, on the CPU, and writes to `--out` alone.
 
     python benchmarks/gpu_facts.py --seconds 60 --out results
@@ -40,7 +42,7 @@ SHAPES = {
     "Wan2.1-1.3B 480p 33 frames": (1, 12, 9 * 30 * 52, 128),
     "FLUX 1024": (1, 24, 4096 + 512, 128),
 }
-TINY = {name: (1, 2, 32, 64) for name in SHAPES}
+TINY = dict.fromkeys(SHAPES, (1, 2, 32, 64))
 Row = tuple[str, str, Callable[[], float]]
 
 

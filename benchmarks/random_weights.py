@@ -20,6 +20,7 @@ from ddrl.builders.tasks.files import Files
 from ddrl.jobs.train.trainer import build_job
 from ddrl.models.adapter.blank import blank_condition
 from ddrl.models.adapter.diffusers_model import DiffusersModel
+from ddrl.models.files.base_files import BaseFiles
 from ddrl.models.sketch import sketch_model
 from ddrl.recipe import Recipe, parse_recipe
 from ddrl.training.trainer import Trainer
@@ -100,6 +101,13 @@ def _random(recipe: Recipe) -> Iterator[None]:
         return Corpus(part, part, real, (size,))
 
     with patch.object(pretrained, "load_model", load), patch.object(Files, "corpus", corpus):
+        yield
+
+
+@contextmanager
+def without_text_encoders() -> Iterator[None]:
+    """Bases as :func:`write_configs` makes them are taken, though their texts can't be encoded."""
+    with patch.object(BaseFiles, "check", lambda _: None):
         yield
 
 

@@ -1,13 +1,13 @@
 """Training at real size: samples per second, memory, and share of the card's own rate.
 
-SD3.5-Medium at 512 x 512 and Wan2.1-1.3B at 33 or 81 frames of 480 x 832, with random weights from
-the releases' configs and random texts: LoRA and all weights, by DDRL, reverse KL, no regularizer and
-supervised fine-tuning on the same data, as is and compiled. An iteration is the trainer's, rewards
-and decoding included.
+SD3.5-Medium at 512 x 512 and Wan2.1-1.3B at 33 or 81 frames of 480 x 832, with random weights
+from the releases' configs and random texts: LoRA and all weights, by DDRL, reverse KL, no
+regularizer and supervised fine-tuning on the same data, as is and compiled. An iteration is the
+trainer's, rewards and decoding included.
 
 On a GPU it writes real_size.json, after every row, to `--out` (benchmarks/results without), and
 takes operations and planned memory from real_size_analytic.json. Without a GPU it writes that file.
-Rows for which `--seconds` leave no time are named. `--set key=value` changes the recipe of all rows.
+Rows for which `--seconds` leave no time are named. `--set key=value` changes the recipe of all.
 `--tiny` runs small networks anywhere, to test this script, and writes to `--out` alone.
 
     python benchmarks/real_size.py --model sd3 --seconds 260 --set rollout.merge=never --out results
@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -32,6 +33,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.random_weights import (
     make_recipe,
     trainer_of,
+    without_text_encoders,
     write_small_sd3,
     write_small_wan,
 )
@@ -233,7 +235,7 @@ def run_row(setting: Setting, device: torch.device, rate: float) -> dict[str, An
 
 
 def expected_seconds(setting: Setting, rate: float) -> float:
-    """What a row takes at two fifths of the card's rate, with what it takes to build and compile."""
+    """What a row takes at two fifths of the card's rate, with building and compiling."""
     known = committed().get((setting.model.name, setting.what, METHODS[setting.method][0]))
     calls = 3 if setting.model.size[2] > 1 else 4
     work = calls * known["tflop_per_iteration"] * 1e12 / (0.4 * rate) if known else 0.0
@@ -266,7 +268,9 @@ def main() -> None:
     device = torch.device("cuda" if on_gpu else "cpu")
     budget, rows = Budget(arguments.seconds), list[dict[str, Any]]()
     folder = arguments.out or (None if arguments.tiny else RESULTS)
-    with tempfile.TemporaryDirectory() as made:
+    with tempfile.TemporaryDirectory() as made, ExitStack() as stack:
+        if arguments.tiny:
+            stack.enter_context(without_text_encoders())
         models = tiny(Path(made)) if arguments.tiny else REAL
         names = arguments.model.split(",") if arguments.model else list(models)
         methods = arguments.methods.split(",")

@@ -1,10 +1,11 @@
 """The words at a size for a GPU: does the paper's ordering hold there, within ten minutes?
 
-recipes/words_gpu.toml with a shorter base, 16 prompts x 24 samples, three trained steps and one data
-time a step; pictures are read in several processes. The base is made first, then a run per method is
-trained and audited while `--seconds` leave time; what does not fit is named. After every method it
-writes words_gpu.json to `--out` (benchmarks/results without) and one contact sheet of all so far.
-`--tiny` does the same with a small network and few steps, on any device, and writes to `--out` alone.
+recipes/words_gpu.toml with a shorter base, 16 prompts x 24 samples, three trained steps and one
+data time a step; pictures are read in several processes. The base is made first, then a run per
+method is trained and audited while `--seconds` leave time; what does not fit is named. After every
+method it writes words_gpu.json to `--out` (benchmarks/results without) and one contact sheet of all
+so far. `--tiny` does the same with a small network and few steps, on any device, and writes to
+`--out` alone.
 
     python benchmarks/words_gpu.py --seconds 530 --methods ddrl,none,reference --out results
 """
@@ -42,7 +43,13 @@ SETTINGS = (
     *("evaluation.prompts=32", "evaluation.samples_per_prompt=16", "evaluation.steps=10"),
 )
 TINY = (
-    *("model.width=32", "model.depth=1", "model.heads=2", "model.patch=8", "model.pretrain.steps=3"),
+    *(
+        "model.width=32",
+        "model.depth=1",
+        "model.heads=2",
+        "model.patch=8",
+        "model.pretrain.steps=3",
+    ),
     *("rollout.prompts_per_step=2", "rollout.group_size=2", "rollout.steps=4"),
     *("run.steps=2", "run.device=cpu", "run.threads=1", "run.precision=float32"),
     *("run.micro_batch=0", "model.pretrain.batch_size=4"),

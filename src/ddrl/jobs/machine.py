@@ -80,9 +80,7 @@ def _float32_products(precision: str) -> Any:  # noqa: ANN401 - a context
         torch.set_float32_matmul_precision(before)
 
 
-def matrix_rate(
-    device: torch.device, precision: str, *, size: int, seconds: float = 0.2
-) -> float:
+def matrix_rate(device: torch.device, precision: str, *, size: int, seconds: float = 0.2) -> float:
     """Floating-point operations per second of a product of two square matrices.
 
     Args:
@@ -113,9 +111,7 @@ def copy_rate(device: torch.device, kind: str, *, num_bytes: int, seconds: float
     else:
         other = torch.zeros(num_bytes, dtype=torch.uint8, pin_memory=pinned)
     to, source = (other, there) if kind.startswith("from") else (there, other)
-    return num_bytes / timed(
-        lambda: to.copy_(source, non_blocking=pinned), device, seconds=seconds
-    )
+    return num_bytes / timed(lambda: to.copy_(source, non_blocking=pinned), device, seconds=seconds)
 
 
 def attend(

@@ -90,8 +90,8 @@ def time_lines(plan: Plan) -> list[str]:
     return [
         "",
         "time, estimated",
-        f"  an iteration takes {total / rate:.3g} s or more: {total / 1e12:.3g} TFLOP of the network "
-        f"at {rate / 1e12:.3g} TFLOP/s, the rate of a",
-        f"  matrix product in {precision} that `ddrl doctor` measured here. Rewards, decoding, "
-        "copies and elementwise work come on top.",
+        f"  an iteration takes {total / rate:.3g} s or more: {total / 1e12:.3g} TFLOP of the "
+        f"network at {rate / 1e12:.3g} TFLOP/s, the rate",
+        f"  of a matrix product in {precision} that `ddrl doctor` measured here. Rewards, "
+        "decoding, copies and elementwise work come on top.",
     ]
