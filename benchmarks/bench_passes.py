@@ -143,7 +143,9 @@ def make_trainer(model: BenchModel) -> Trainer:
     scorer = Scorer([WeightedReward("ink", Ink())])
     return Trainer(
         Dealer(captions, num_prompts=2, seed=0, prompts_per_step=2, anchors_per_group=4),
-        Collector([sampler], pool, scorer, Inspector(learner.guard), group_size=4),
+        Collector(
+            [sampler], pool, scorer, Inspector(learner.guard, learner.gradients), group_size=4
+        ),
         advantage,
         learner,
         Watch(learner),

@@ -12,6 +12,7 @@ small network.   python benchmarks/memory_evidence.py
 
 from __future__ import annotations
 
+import argparse
 import gc
 import itertools
 import json

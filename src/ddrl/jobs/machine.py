@@ -21,19 +21,6 @@ from ddrl.disk import read_object, replace_file
 from ddrl.errors import DataError
 from ddrl.runs.provenance import describe_hardware
 
-__all__ = [
-    "BACKENDS",
-    "COPIES",
-    "PRECISIONS",
-    "Machine",
-    "attend",
-    "compile_seconds",
-    "copy_rate",
-    "driver_version",
-    "matrix_rate",
-    "timed",
-]
-
 FORMAT = "ddrl-machine/1"
 PRECISIONS = ("bfloat16", "tf32", "float32")
 BACKENDS = {
@@ -154,8 +141,12 @@ def compile_seconds(device: torch.device) -> float:
     Raises:
         Exception: whatever hinders it: on a CPU a missing C++ compiler, for example.
     """
-    block = nn.Sequential(nn.LayerNorm(64), nn.Linear(64, 64), nn.GELU(), nn.Linear(64, 64))
-    block.to(device)
+    with torch.device("meta"):  # drawn weights would take numbers from the global generator
+        block = nn.Sequential(nn.LayerNorm(64), nn.Linear(64, 64), nn.GELU(), nn.Linear(64, 64))
+    block.to_empty(device=device)
+    with torch.no_grad():
+        for parameter in block.parameters():
+            parameter.copy_(torch.linspace(-0.1, 0.1, parameter.numel()).view_as(parameter))
     x = torch.ones(4, 64, device=device)
     expected = block(x)
     start = time.perf_counter()
@@ -175,7 +166,7 @@ class Machine:
 
     Attributes:
         hardware: processor, threads and card.
-        torch: version of PyTorch, with the CUDA that it was built for.
+        version: of PyTorch, with the CUDA that it was built for.
         driver: version of the card's driver; empty without a card.
         matrix: operations per second of a matrix product, by precision.
         copies: bytes per second, by kind; empty without a card.
@@ -185,7 +176,7 @@ class Machine:
     """
 
     hardware: str
-    torch: str
+    version: str
     driver: str
     matrix: Mapping[str, float]
     copies: Mapping[str, float] = field(default_factory=dict)

@@ -80,7 +80,7 @@ def time_lines(plan: Plan) -> list[str]:
         machine = Machine.find(Path(recipe.run.cache), device)
         if machine is None:
             return []
-        precision = recipe.run.precision
+        precision: str = recipe.run.precision
         if precision == "float32" and recipe.run.float32_matmul == "high":
             precision = "tf32" if "tf32" in machine.matrix else "float32"
         rate = machine.matrix[precision]
