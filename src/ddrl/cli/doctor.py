@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import logging
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ddrl.cli.terminal.output import Verbose, say, say_json
 from ddrl.errors import UsageError
+
+if TYPE_CHECKING:
+    from ddrl.cli.selfcheck import Result
 
 FORMAT = "ddrl-doctor/1"
 MODEL_FORMAT = "ddrl-doctor-model/1"
@@ -78,13 +81,18 @@ def doctor(
             report["measured"] = found
         say_json(json.dumps(report, indent=1))
     else:
-        for result in results:
-            mark, colour = ("ok      ", "green") if result.ok else ("FAILED  ", "red")
-            say(f"{result.name}: {result.detail}", mark=mark, colour=colour)
-            if result.hint:
-                say(f"        hint: {result.hint}")
+        _show(results)
     if failed:
         raise typer.Exit(1)
+
+
+def _show(results: list[Result]) -> None:
+    """Print what the checks found."""
+    for result in results:
+        mark, colour = ("ok      ", "green") if result.ok else ("FAILED  ", "red")
+        say(f"{result.name}: {result.detail}", mark=mark, colour=colour)
+        if result.hint:
+            say(f"        hint: {result.hint}")
 
 
 def _has_gpu() -> bool:

@@ -21,6 +21,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from ddrl.errors import RewardError
+from ddrl.rewards.builtin.ocr_reader import TextReader
 
 # Loading takes seconds, on a busy machine many; a batch of pictures takes less.
 _SECONDS = 300.0
@@ -171,8 +172,6 @@ class ReaderProcesses:
 
 def _serve(connection: Connection) -> None:
     """Read pictures as they come, until the other end closes."""
-    from ddrl.rewards.builtin.ocr import TextReader
-
     reader, broken = None, ""
     with contextlib.suppress(EOFError, OSError):  # the run has ended
         options = connection.recv()
