@@ -73,16 +73,11 @@ def doctor(
     if measure or (measure is None and _has_gpu()):
         checks.append(speed_check(cache, found))
     results = run_checks(cache, checks)
-    failed = [result for result in results if not result.ok]
     if as_json:
-        rows = [vars(result) for result in results]
-        report: dict[str, object] = {"format": FORMAT, "ok": not failed, "checks": rows}
-        if found:
-            report["measured"] = found
-        say_json(json.dumps(report, indent=1))
+        _show_json(results, found)
     else:
         _show(results)
-    if failed:
+    if not all(result.ok for result in results):
         raise typer.Exit(1)
 
 
@@ -93,6 +88,15 @@ def _show(results: list[Result]) -> None:
         say(f"{result.name}: {result.detail}", mark=mark, colour=colour)
         if result.hint:
             say(f"        hint: {result.hint}")
+
+
+def _show_json(results: list[Result], measured: dict[str, object]) -> None:
+    """Print what the checks found, and what was measured, as JSON."""
+    rows = [vars(result) for result in results]
+    report: dict[str, object] = {"format": FORMAT, "ok": all(r.ok for r in results), "checks": rows}
+    if measured:
+        report["measured"] = measured
+    say_json(json.dumps(report, indent=1))
 
 
 def _has_gpu() -> bool:
