@@ -10,14 +10,30 @@ prompt in the batch; identity across batches is the integer ``Prompts.prompt_id`
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, Protocol, TypeVar
+from functools import cached_property
+from typing import Any, Protocol
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+from ddrl.condition import Condition
+
+__all__ = [
+    "Advantages",
+    "Anchor",
+    "Condition",
+    "ConditionRows",
+    "LatentRows",
+    "Prompts",
+    "RepeatedRows",
+    "Scores",
+    "Status",
+    "Trajectory",
+]
 
 
 @dataclass(frozen=True)
@@ -53,49 +69,6 @@ class Prompts:
             tuple(self.text[i] for i in index),
             tuple(self.metadata[i] for i in index),
         )
-
-
-# A TypeVar rather than typing.Self, which the run-time type checker of the tests can't resolve.
-ConditionT = TypeVar("ConditionT", bound="Condition")
-
-
-@dataclass(frozen=True)
-class Condition:
-    """What a model is conditioned on. Families subclass it with their own tensors.
-
-    Every field of a subclass is a tensor whose first dimension is the batch, or None, so that
-    indexing, repeating and moving are written once, here.
-    """
-
-    def _map(self: ConditionT, function: Callable[[Tensor], Tensor]) -> ConditionT:
-        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        return type(self)(**{k: v if v is None else function(v) for k, v in values.items()})
-
-    def __len__(self) -> int:
-        tensors = (getattr(self, f.name) for f in dataclasses.fields(self))
-        return next((len(value) for value in tensors if value is not None), 0)
-
-    def __getitem__(self: ConditionT, index: Tensor | slice) -> ConditionT:
-        return self._map(lambda value: value[index])
-
-    def to(self: ConditionT, device: torch.device | str) -> ConditionT:
-        """Return the condition on another device."""
-        return self._map(lambda value: value.to(device))
-
-    def where(self: ConditionT, mask: Tensor, other: ConditionT) -> ConditionT:
-        """Return ``other`` where ``mask`` (shape (batch,), bool) is true, else this condition.
-
-        ``other`` has one row, which is broadcast (the empty text, usually). A field that it lacks
-        stays this condition's (the first frame, which guidance leaves alone).
-        """
-        values = {}
-        for field in dataclasses.fields(self):
-            mine, theirs = getattr(self, field.name), getattr(other, field.name)
-            if mine is not None and theirs is not None:
-                values[field.name] = torch.where(
-                    mask.reshape(-1, *[1] * (mine.ndim - 1)), theirs, mine
-                )
-        return dataclasses.replace(self, **values)
 
 
 class LatentRows(Protocol):
@@ -141,7 +114,14 @@ class RepeatedRows:
         return len(self.row)
 
     def __getitem__(self, index: Tensor | slice) -> Condition:
+        if isinstance(index, slice):
+            return self.condition.take(self.row[index], lambda: self._row_on_cpu[index])
         return self.condition[self.row[index]]
+
+    @cached_property
+    def _row_on_cpu(self) -> Tensor:
+        """The same numbers, waited for once."""
+        return self.row.cpu()
 
     def select(self, index: Tensor | slice) -> RepeatedRows:
         """Return the rows at ``index``, still without a copy."""
@@ -202,6 +182,17 @@ class Trajectory:
     def final(self) -> Tensor:
         """The samples x0, shape (B, ...)."""
         return self.latents[:, -1]
+
+    @cached_property
+    def _group_on_cpu(self) -> Tensor:
+        """The groups on the CPU, waited for once."""
+        return self.group.cpu()
+
+    def condition_of(self, rows: slice, times: int = 1) -> Condition:
+        """Return the conditions of some samples, so many times; waits at most at its first call."""
+        return self.condition.take(
+            self.group[rows].repeat(times), lambda: self._group_on_cpu[rows].repeat(times)
+        )
 
     def select(self, index: Tensor | slice) -> Trajectory:
         """Return the samples at ``index``; groups keep their numbers."""

@@ -48,6 +48,7 @@ CHANGES: dict[str, Case] = {
     "model.patch": Case("4", DIT),
     "model.patch_frames": Case("2", start="clips"),
     "model.heads": Case("4", DIT),
+    "model.vae_dtype": Case("bfloat16", start="pipeline"),
     "model.lora.rank": Case("2", ("model.lora.alpha=8",), start="pipeline"),
     "model.lora.alpha": Case("32", start="pipeline"),
     "model.lora.targets": Case("attn.to_q", start="pipeline"),
@@ -134,6 +135,7 @@ CHANGES: dict[str, Case] = {
 KEEPS: dict[str, Case] = {
     "model.gradient_checkpointing": Case("true", start="pipeline"),
     "model.offload": Case("true", start="pipeline"),
+    "model.vae_slicing": Case("true", start="pipeline"),
     "model.distilled": Case("no", start="pipeline"),
     "reward.label": Case("brightness"),
     "reward.timeout": Case("60"),
@@ -165,6 +167,8 @@ ELSEWHERE: dict[str, str] = {
     "model.family": "flow/test_diffusers.py::test_samples",
     "model.embedded_guidance": "models/families/test_flux.py::"
     "test_a_recipe_sets_the_embedded_guidance",
+    "model.attention": "models/test_attention.py::test_math_is_what_is_computed_by_default",
+    "model.vae_tiling": "models/test_vae_memory.py::test_tiles_differ_little_and_are_in_the_keys",
     "model.compile": "flow/test_weight_switches.py::test_compiling_changes_little",
     "model.lora.start": "cli/test_export_start.py::test_a_whole_run_from_an_adapter",
     "data.source": "flow/test_prompts.py::test_it_trains_and_drift_is_measured",

@@ -27,7 +27,7 @@ def test_one_key_as_a_reader_sees_it() -> None:
     assert "  takes      a whole number of at least 0" in lines
     assert "  default    0" in lines
     assert "  on resume  may change; the last bits of the result may differ" in lines
-    assert any(line.strip().endswith("8: sd35_medium_ocr") for line in lines)
+    assert any(line.strip().startswith("8: sd35_medium_24gb, sd35_medium_ocr") for line in lines)
 
 
 @pytest.mark.parametrize(

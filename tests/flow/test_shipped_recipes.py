@@ -47,7 +47,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def shortened(name: str) -> list[str]:
     """Overrides that keep a recipe's own steps in proportion, in a third of the time."""
-    if name in {"sd35_medium_ocr"}:
+    if name in {"sd35_medium_ocr", "sd35_medium_24gb"}:
         return ["rollout.steps=3"]
     return ["rollout.steps=4", "rollout.trained_steps=[0, 2]"]
 
@@ -69,9 +69,10 @@ def run(name: str, tmp_path: Path, model: Path, data: Path, *overrides: str) -> 
 IMAGES = ("data.height=16", "data.width=16")
 
 
-def test_sd35_with_ocr(posters: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["sd35_medium_ocr", "sd35_medium_24gb"])
+def test_sd35_with_ocr(posters: Path, tmp_path: Path, name: str) -> None:
     sd3.build_pipeline(tmp_path / "parts").save_pretrained(tmp_path / "model")
-    run("sd35_medium_ocr", tmp_path, tmp_path / "model", posters, *IMAGES)
+    run(name, tmp_path, tmp_path / "model", posters, *IMAGES)
 
 
 def test_flux1_with_pickscore(posters: Path, tmp_path: Path) -> None:
@@ -98,7 +99,9 @@ def test_wan21_with_video_align(clips: Path, tmp_path: Path, name: str) -> None:
     run(name, tmp_path, tmp_path / "model", clips, *CLIPS, *video_reward(tmp_path))
 
 
-@pytest.mark.parametrize("name", ["cosmos2_text_to_video", "cosmos2_image_to_video"])
+@pytest.mark.parametrize(
+    "name", ["cosmos2_text_to_video", "cosmos2_image_to_video", "cosmos2_24gb"]
+)
 def test_cosmos_with_video_align(clips: Path, tmp_path: Path, name: str) -> None:
     cosmos.build_pipeline().save_pretrained(tmp_path / "model")
     run(name, tmp_path, tmp_path / "model", clips, *CLIPS, *video_reward(tmp_path))

@@ -15,7 +15,7 @@ SOURCE = Path(__file__).parents[2] / "src" / PACKAGE
 
 BASE = {"errors", "seeding", "disk"}
 NAMED = {"named_code"}
-MATHEMATICS = BASE | {"diffusion", "objective", "records"}
+MATHEMATICS = BASE | {"condition", "diffusion", "objective", "records"}
 MATTER = MATHEMATICS | {"models", "data", "rewards"}
 
 # What each top-level package or module may import of ddrl, besides itself; a dotted name opens
@@ -26,8 +26,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "disk": set(),
     "recipe": {"errors", "disk"},
     "diffusion": BASE,
-    "records": BASE,
-    "objective": BASE | {"diffusion", "records"},
+    "condition": BASE,
+    "records": BASE | {"condition"},
+    "objective": BASE | {"condition", "diffusion", "records"},
     "named_code": {"errors"},
     "models": MATHEMATICS | NAMED,
     "data": MATHEMATICS,

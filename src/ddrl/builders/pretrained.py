@@ -18,6 +18,7 @@ from ddrl.models.files.hub import missing_folder
 from ddrl.models.files.weights_match import TRAINED
 from ddrl.models.lora.adapter import LoRASettings, add_lora, lora_rank
 from ddrl.models.pretrained import load_model, look_into
+from ddrl.models.vae_memory import set_vae
 from ddrl.recipe.recipe import Recipe
 
 logger = logging.getLogger(__name__)
@@ -78,10 +79,13 @@ def adapt(recipe: Recipe, model: DiffusersModel) -> int:
     Raises:
         WeightsError: the adapter would be bound to nothing.
         DataError: it takes other numbers of given frames or source images than the data give.
-        UsageError: it can't compute activations again, or is told no guidance scale.
+        UsageError: it can't compute activations again, is told no guidance scale, or its
+            autoencoder has no slicing or tiling.
     """
     section, count = recipe.model, 0
     data = recipe.data
+    vae_dtype = None if section.vae_dtype == "auto" else getattr(torch, section.vae_dtype)
+    set_vae(model, dtype=vae_dtype, slicing=section.vae_slicing, tiling=section.vae_tiling)
     model.set_given(first_frames=data.given_frames, source_images=data.source_images)
     if section.embedded_guidance:
         _tell_guidance(model, section.embedded_guidance)

@@ -21,6 +21,7 @@ from ddrl.builders.tasks.table import task_of
 from ddrl.builders.tasks.task import Model, Task
 from ddrl.errors import DDRLError, UsageError, WeightsError
 from ddrl.models.adapter.diffusers_model import DiffusersModel
+from ddrl.models.attention import attention_calls, check_calls
 from ddrl.models.base import DiffusionModel
 from ddrl.models.files.configs import reason_of
 from ddrl.models.footprint import peak_bytes
@@ -134,7 +135,8 @@ def _footprint(recipe: Recipe, model: Model, shape: tuple[int, ...]) -> Footprin
         merged=_merged_bytes(recipe, build_forward(recipe, model)),
     )
     try:
-        condition, working = trace_passes(recipe, model, shape)
+        with attention_calls(network) as calls:
+            condition, working = trace_passes(recipe, model, shape)
     except (UsageError, RuntimeError) as error:  # what depends on data can't be known without
         logger.warning("%s can't be traced: %s", type(model).__name__, reason_of(error))
         return footprint
@@ -145,6 +147,8 @@ def _footprint(recipe: Recipe, model: Model, shape: tuple[int, ...]) -> Footprin
             f"The network of {recipe.model.path} can't compute at this size: {reason_of(error)}",
             hint="choose data.height, data.width and data.frames as its own pipeline takes them",
         ) from error
+    if recipe.run.device != "cpu":
+        check_calls(recipe.model.attention, calls, type(model).__name__)
     return replace(footprint, condition=condition, working=working)
 
 

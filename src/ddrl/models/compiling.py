@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from weakref import WeakSet
+
 from torch import nn
 
 RECOMPILE_LIMIT = 64
 """Graphs per function: of each kind of block, with and without gradient, adapter and each shape.
 PyTorch's own limit of 8 is soon passed, and it then goes on uncompiled."""
+
+
+_compiled: WeakSet[nn.Module] = WeakSet()
+
+
+def is_compiled(network: nn.Module) -> bool:
+    """Return whether :func:`compile_blocks` has compiled a network."""
+    return network in _compiled
 
 
 def compile_blocks(network: nn.Module, *, backend: str = "inductor") -> int:
@@ -31,6 +41,7 @@ def compile_blocks(network: nn.Module, *, backend: str = "inductor") -> int:
     blocks = repeated_blocks(network)
     for block in blocks:
         block.compile(backend=backend, dynamic=False)
+    _compiled.add(network)
     return len(blocks)
 
 

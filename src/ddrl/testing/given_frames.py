@@ -86,7 +86,7 @@ def _check_condition(
     for name in names:
         # Those of a pair are as long as its text: the longest of those that are encoded together.
         error = max(
-            float((row[name][0].float() - one[: len(row[name][0])].float()).abs().max())
+            float((row[name][0].float() - _as_long(one, row[name][0]).float()).abs().max())
             for row, one in zip(rows, whole[name], strict=True)
         )
         require(error <= 1e-4, f"{name} of a row depends on the others, by {error:.2g}.")
@@ -138,3 +138,8 @@ def _check_put_back(
     error = float((clip[:, :count] - alone).abs().max())
     # A clip of another length is summed in another order, so that the last bits may differ.
     require(error <= 1e-5, f"decode puts the given frames back with an error of {error:.2g}.")
+
+
+def _as_long(row: Tensor, other: Tensor) -> Tensor:
+    """A row without the padding that it has beyond another's; a number is as it is."""
+    return row[: len(other)] if other.ndim else row

@@ -139,7 +139,7 @@ class Collector:
     def _decode(self, trajectory: Trajectory, rows: slice, prompts: Prompts) -> Tensor:
         """Decode some samples to the CPU: pixels may take more memory than latents."""
         model = self.samplers[0].forward.model  # which sizes share
-        condition = trajectory.condition[trajectory.group[rows]]
+        condition = trajectory.condition_of(rows)
         return decode_samples(
             model,
             trajectory.final[rows].float(),

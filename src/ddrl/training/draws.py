@@ -22,7 +22,7 @@ class DataDraws:
         time: t, shape (M, R).
         step: the sampler's step whose interval holds t, shape (M, R).
         weight: see :class:`~ddrl.objective.regularizer.DataTimes`, shape (M, R).
-        dropped: rows that lose their text, shape (M, R).
+        dropped: rows that lose their text, shape (M, R), on the CPU.
     """
 
     time: Tensor
@@ -81,7 +81,7 @@ class DataDraws:
             time=drawn.time.reshape(shape).to(device),
             step=drawn.step.reshape(shape).to(device),
             weight=drawn.weight.reshape(shape).to(device),
-            dropped=(table[:, 1] < objective.condition_dropout).to(device),
+            dropped=table[:, 1] < objective.condition_dropout,
             _noise=noise,
             _device=torch.device(device),
         )

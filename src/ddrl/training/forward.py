@@ -50,7 +50,7 @@ class Forward:
         if self.guidance == 1.0:
             return velocity
         with torch.no_grad():
-            everywhere = torch.ones(len(x_t), dtype=torch.bool, device=x_t.device)
+            everywhere = torch.ones(len(x_t), dtype=torch.bool)  # on the CPU, which knows lengths
             nothing = condition.where(everywhere, self.empty)
             unconditional = self.plain(x_t, t, nothing)
         return unconditional + self.guidance * (velocity - unconditional)

@@ -152,7 +152,7 @@ class Sampler:
     ) -> None:
         """Go through all steps with some rows, and write them into the trajectory."""
         latents, transitions, size = trajectory.latents, self.transitions, rows.stop - rows.start
-        condition = trajectory.condition[trajectory.group[rows]]
+        condition = trajectory.condition_of(rows)
         times = transitions.times.float().to(self.device)
         kl_weight = transitions.kl_weight.float().to(self.device)
         for k in range(len(transitions)):
@@ -181,7 +181,7 @@ class Sampler:
         step = torch.tensor(steps).repeat_interleave(rows.stop - rows.start)
         x_t = torch.cat([trajectory.latents[rows, k] for k in steps]).float()
         x_s = torch.cat([trajectory.latents[rows, k + 1] for k in steps]).float()
-        condition = trajectory.condition[trajectory.group[rows].repeat(len(steps))]
+        condition = trajectory.condition_of(rows, len(steps))
         time = self.transitions.times.float().to(self.device)[step]
         velocity = self.forward(x_t, time, condition)
         log_prob = step_log_prob(

@@ -264,7 +264,7 @@ class Gradient:
         x0 = anchor.x0[rows].repeat(repeat, *[1] * (anchor.x0.ndim - 1))
         condition = anchor.condition[rows]
         if repeat > 1:
-            condition = condition[torch.arange(len(x0), device=x0.device) % len(condition)]
+            condition = condition.repeat(repeat)
         if objective.condition_dropout:
             dropped = step_major(draws.dropped[rows, columns])
             condition = condition.where(dropped, self.forward.empty)

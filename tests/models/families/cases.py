@@ -50,6 +50,7 @@ class Case:
         too_many: what it says where there are too many.
         prepare: changes a loaded adapter for tests.
         is_saved: whether the pipeline is saved and loaded as a user's is.
+        is_masked: whether its network masks texts that have one length, too.
     """
 
     name: str
@@ -78,6 +79,7 @@ class Case:
     too_many: str = "takes 1 first frame per text"
     prepare: Callable[[Any], None] = lambda _: None
     is_saved: bool = True
+    is_masked: bool = False
 
     def shape(self, model: DiffusersModel) -> tuple[int, ...]:
         """Of one sample's latents."""

@@ -6,7 +6,10 @@ fixtures, ``case``, ``folder`` and ``model``.
 
 from __future__ import annotations
 
+import dataclasses
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -14,6 +17,7 @@ import torch
 from tests.models.families.cases import Call, Case, needs
 from tests.models.families.tiny import noise, pixels
 from torch import Tensor
+from torch.nn import functional
 
 from ddrl.errors import DataError
 from ddrl.models.lora.adapter import LoRASettings, add_lora, lora_disabled
@@ -37,6 +41,23 @@ def error(found: Tensor, expected: Tensor) -> float:
 
 def latents(model: Any, case: Case, *, seed: int = 2) -> Tensor:
     return noise(len(case.texts), *case.shape(model), seed=seed)
+
+
+@contextmanager
+def attention_calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bool]]:
+    """Whether each call of attention has a mask, while it is computed."""
+    calls: list[bool] = []
+    real = functional.scaled_dot_product_attention
+
+    def attend(
+        query: Tensor, key: Tensor, value: Tensor, attn_mask: Any = None, **more: Any
+    ) -> Any:
+        calls.append(attn_mask is not None)
+        return real(query, key, value, attn_mask=attn_mask, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(functional, "scaled_dot_product_attention", attend)
+        yield calls
 
 
 class Checks:
@@ -73,6 +94,23 @@ class Checks:
         expected = empty + case.guidance * (velocity(model, x, t, condition) - empty)
         with torch.no_grad():
             torch.testing.assert_close(forward(x, t, condition), expected, rtol=1e-4, atol=1e-4)
+
+    def test_texts_of_one_length_have_no_mask(
+        self, model: Any, case: Case, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """So that any kernel of attention can run; the velocity is that with padding and mask."""
+        condition = case.encode(model)[torch.zeros(2, dtype=torch.int64)]
+        x, t = latents(model, case)[:1].repeat_interleave(2, 0), HALF
+        with attention_calls(monkeypatch) as calls:
+            made = velocity(model, x, t, condition)
+        assert calls
+        assert any(calls) == case.is_masked
+        lengths = {n: torch.full((2,), -1) for n in vars(condition) if n.endswith("length")}
+        if lengths and type(condition).__name__ != "ZImageCondition":  # which has no other way
+            with attention_calls(monkeypatch) as calls:
+                padded = velocity(model, x, t, dataclasses.replace(condition, **lengths))
+            assert any(calls)
+            torch.testing.assert_close(made, padded, rtol=1e-6, atol=1e-6)
 
     @needs("decodes")
     def test_decoding(self, model: Any, case: Case) -> None:

@@ -136,6 +136,7 @@ def case(name: str, build: Any, adapter: Any, size: tuple[int, int, int], **more
         "size": size,
         "texts": ('a sign that says "DDRL"', ""),
         "prepare": shorten,
+        "is_masked": True,
     }
     return Case(name, build, adapter, own, **(shared | more))
 

@@ -55,6 +55,12 @@ def _limit(model: DiffusersModel) -> int:
     return int(inspect.signature(model.pipeline.__call__).parameters["max_sequence_length"].default)
 
 
+def _filled(rows: int, value: int | bool) -> Tensor:
+    """What is asked before a pass: no fake tensor, which holds nothing."""
+    with unset_fake_temporarily():
+        return torch.full((rows,), value)
+
+
 def _sd3(model: DiffusersModel, rows: int, _: Size) -> Fields:
     config = _config(model)
     return {
@@ -89,6 +95,7 @@ def _qwen(model: DiffusersModel, rows: int, _: Size) -> Fields:
     return {
         "embeds": torch.zeros(rows, length, _config(model).joint_attention_dim),
         "mask": torch.ones(rows, length, dtype=torch.bool),
+        "length": _filled(rows, length),
     }
 
 
@@ -96,10 +103,11 @@ def _qwen_edit(model: DiffusersModel, rows: int, shape: Size) -> Fields:
     edits: Any = model
     size = [side * model.spatial_factor for side in shape[1:]]
     seen, width = edits.num_seen(*size), _config(model).joint_attention_dim
-    fields = {"is_empty": torch.zeros(rows, dtype=torch.bool)}
+    fields = {"is_empty": _filled(rows, False)}
     for kind, length in (("", seen + _limit(model)), ("empty_", seen)):
         fields[f"{kind}embeds"] = torch.zeros(rows, length, width)
         fields[f"{kind}mask"] = torch.ones(rows, length, dtype=torch.bool)
+        fields[f"{kind}length"] = _filled(rows, length)
     return fields | _source(model, rows, shape)
 
 
@@ -108,6 +116,7 @@ def _sana(model: DiffusersModel, rows: int, _: Size) -> Fields:
     return {
         "embeds": torch.zeros(rows, length, _config(model).caption_channels),
         "mask": torch.ones(rows, length, dtype=torch.int64),
+        "length": _filled(rows, length),
     }
 
 
@@ -116,6 +125,7 @@ def _ltx(model: DiffusersModel, rows: int, shape: Size) -> Fields:
     return {
         "embeds": torch.zeros(rows, length, _config(model).caption_channels),
         "mask": torch.ones(rows, length, dtype=torch.bool),
+        "length": _filled(rows, length),
         **({"given": torch.zeros(rows, shape[0], 1, *shape[2:])} if model.given_frames else {}),
     }
 
@@ -130,9 +140,8 @@ def _ltx2(model: DiffusersModel, rows: int, shape: Size) -> Fields:
 
 def _z_image(model: DiffusersModel, rows: int, _: Size) -> Fields:
     length = _limit(model)
-    with unset_fake_temporarily():  # the network asks how long texts are
-        lengths = torch.full((rows,), length)
-    return {"embeds": torch.zeros(rows, length, _config(model).cap_feat_dim), "length": lengths}
+    embeds = torch.zeros(rows, length, _config(model).cap_feat_dim)
+    return {"embeds": embeds, "length": _filled(rows, length)}
 
 
 def _stable_diffusion(model: DiffusersModel, rows: int, _: Size) -> Fields:

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, cast
 from torch import Tensor
 
 from ddrl.models.families.ltx_video import LTXCondition, LTXVideo
+from ddrl.models.text_lengths import lengths_of, without_padding
 from ddrl.records import Condition
 
 OTHER_PARTS = ("audio_", "av_cross_attn_", "video_to_audio_", "video_a2v_", "keyframes_")
@@ -75,7 +76,7 @@ class LTX2(LTXVideo):
         )
         side = self.pipeline.tokenizer.padding_side  # encode_prompt has set it
         embeds, _, mask = self.pipeline.connectors(embeds, mask, padding_side=side)
-        return LTXCondition(embeds, mask.bool())
+        return LTXCondition(embeds, mask.bool(), lengths_of(mask))
 
     def predict(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
         """The velocity of eq. (P2), shape of ``x_t``.
@@ -91,15 +92,18 @@ class LTX2(LTXVideo):
         config = network.config
         words = config.caption_channels  # projected to the sound's width, if there is a projection
         words = words if config.use_prompt_embeddings else config.audio_cross_attention_dim
+        embeds, mask = without_padding(
+            self.transformer, condition.length.tolist(), condition.embeds, condition.mask
+        )
         output = network(
             hidden_states=tokens,
             audio_hidden_states=tokens.new_zeros(len(x_t), 1, config.audio_in_channels),
-            encoder_hidden_states=condition.embeds.to(self.dtype),
+            encoder_hidden_states=embeds.to(self.dtype),
             audio_encoder_hidden_states=tokens.new_zeros(len(x_t), 1, words),
             timestep=self.times(t * 1000, clip),
             audio_timestep=t * 1000,
             sigma=t * 1000,
-            encoder_attention_mask=condition.mask,
+            encoder_attention_mask=mask,
             num_frames=frames,
             height=height,
             width=width,

@@ -13,6 +13,7 @@ from ddrl.models.adapter.first_latent import IMAGE, FirstLatent
 from ddrl.models.adapter.packing import from_vae
 from ddrl.models.adapter.standardized import Standardized
 from ddrl.models.lora.names import LoRANames
+from ddrl.models.text_lengths import lengths_of, without_padding
 from ddrl.records import Condition
 
 
@@ -23,11 +24,14 @@ class LTXCondition(Condition):
     Attributes:
         embeds: T5 tokens, shape (B, L, D); L is the same for all texts.
         mask: which tokens count, bool, shape (B, L).
+        length: how many tokens each text has, shape (B,).
         given: latents of the first frame, shape (B, C, 1, H, W); None where none is given.
     """
 
+    on_cpu: ClassVar[frozenset[str]] = frozenset({"length"})
     embeds: Tensor
     mask: Tensor
+    length: Tensor
     given: Tensor | None = None
 
 
@@ -84,7 +88,7 @@ class LTXVideo(FirstLatent, Standardized):
             max_sequence_length=self._defaults["max_sequence_length"].default,
             device=self.device,
         )
-        return LTXCondition(embeds, mask)
+        return LTXCondition(embeds, mask, lengths_of(mask))
 
     def predict(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
         """The velocity of eq. (P2), shape of ``x_t``.
@@ -96,11 +100,14 @@ class LTXVideo(FirstLatent, Standardized):
         clip = self.with_given(x_t, condition)
         frames, height, width = clip.shape[2:]
         space = self.spatial_factor
+        embeds, mask = without_padding(
+            self.transformer, condition.length.tolist(), condition.embeds, condition.mask
+        )
         output = self.transformer(
             hidden_states=clip.to(self.dtype).flatten(2).transpose(1, 2),
-            encoder_hidden_states=condition.embeds.to(self.dtype),
+            encoder_hidden_states=embeds.to(self.dtype),
             timestep=self.times(t * 1000, clip),
-            encoder_attention_mask=condition.mask,
+            encoder_attention_mask=mask,
             num_frames=frames,
             height=height,
             width=width,
@@ -130,11 +137,18 @@ class LTXVideo(FirstLatent, Standardized):
         latents = self.with_given(latents, condition)
         self.bring("media")
         raw = self.denormalize(latents.float()).to(self.vae.device, self.vae.dtype)
+        # Here rather than in the VAE, whose own slices (diffusers 0.42) forget the level's.
+        slices = torch.split(raw, 1) if self.vae.use_slicing else (raw,)
+        pixels = torch.cat([self._decoded(rows) for rows in slices])
+        return (from_vae(pixels.float()) / 2 + 0.5).clamp(0, 1)
+
+    def _decoded(self, raw: Tensor) -> Tensor:
+        """What the VAE makes of its own latents."""
         level = raw.new_zeros(len(raw)) if self.vae.config.timestep_conditioning else None
         with torch.random.fork_rng(devices=[raw.device] if raw.is_cuda else []):
             torch.manual_seed(0)
             pixels: Tensor = self.vae.decode(raw, level, return_dict=False)[0]
-        return (from_vae(pixels.float()) / 2 + 0.5).clamp(0, 1)
+        return pixels
 
     def statistics(self, like: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation per channel, which are buffers, and the VAE's scale."""

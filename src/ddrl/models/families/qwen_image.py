@@ -6,13 +6,13 @@ import inspect
 from dataclasses import dataclass
 from typing import ClassVar, TypeVar, cast
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from ddrl.models.adapter.packing import pack, unpack
 from ddrl.models.adapter.standardized import Standardized
 from ddrl.models.lora.names import LoRANames
+from ddrl.models.text_lengths import lengths_of, without_padding
 from ddrl.records import Condition
 
 ConditionT = TypeVar("ConditionT", bound="QwenImageCondition")
@@ -25,23 +25,24 @@ class QwenImageCondition(Condition):
     Attributes:
         embeds: tokens, shape (B, L, D), 0 after a text's end.
         mask: which tokens count, bool, shape (B, L).
+        length: how many tokens each text has, shape (B,).
     """
 
+    on_cpu: ClassVar[frozenset[str]] = frozenset({"length"})
     embeds: Tensor
     mask: Tensor
+    length: Tensor
 
     def padded(self: ConditionT, length: int) -> ConditionT:
         """The same texts with L of at least ``length``."""
         more = max(0, length - self.embeds.shape[1])
-        return type(self)(F.pad(self.embeds, (0, 0, 0, more)), F.pad(self.mask, (0, more)))
+        embeds, mask = F.pad(self.embeds, (0, 0, 0, more)), F.pad(self.mask, (0, more))
+        return type(self)(embeds, mask, self.length)
 
     def where(self: ConditionT, mask: Tensor, other: ConditionT) -> ConditionT:
         """Return ``other`` where ``mask`` is true, else this condition; lengths may differ."""
         mine, theirs = self.padded(other.embeds.shape[1]), other.padded(self.embeds.shape[1])
-        return type(self)(
-            torch.where(mask[:, None, None], theirs.embeds, mine.embeds),
-            torch.where(mask[:, None], theirs.mask, mine.mask),
-        )
+        return super(QwenImageCondition, mine).where(mask, theirs)
 
 
 class QwenImage(Standardized):
@@ -101,17 +102,20 @@ class QwenImage(Standardized):
         )
         if mask is None:  # every token counts
             mask = embeds.new_ones(embeds.shape[:2])
-        return QwenImageCondition(embeds, mask.bool())
+        return QwenImageCondition(embeds, mask.bool(), lengths_of(mask))
 
     def predict(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
         """The velocity of eq. (P2), shape of ``x_t``."""
         assert isinstance(condition, QwenImageCondition)
         height, width = x_t.shape[-2:]
+        embeds, mask = without_padding(
+            self.transformer, condition.length.tolist(), condition.embeds, condition.mask
+        )
         output = self.transformer(
             hidden_states=pack(x_t.to(self.dtype)),
             timestep=t,
-            encoder_hidden_states=condition.embeds.to(self.dtype),
-            encoder_hidden_states_mask=condition.mask,
+            encoder_hidden_states=embeds.to(self.dtype),
+            encoder_hidden_states_mask=mask,
             img_shapes=[[(1, height // 2, width // 2)]] * len(x_t),
             return_dict=False,
         )

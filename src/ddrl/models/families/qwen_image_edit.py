@@ -12,9 +12,11 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from ddrl.condition import beside
 from ddrl.models.adapter.packing import pack, unpack
 from ddrl.models.adapter.source_images import as_pictures, require_source
 from ddrl.models.families.qwen_image import QwenImage
+from ddrl.models.text_lengths import without_padding
 from ddrl.records import Condition
 
 SOURCE_AREA = 1024 * 1024  # pixels that the pipeline brings every source to
@@ -36,30 +38,43 @@ class QwenEditCondition(Condition):
         empty_embeds: tokens of the image and the empty text, shape (B, E, D).
         empty_mask: which of them count, bool, shape (B, E).
         given: latents of the source image, shape (B, C, h, w).
+        length: how many tokens image and text have, shape (B,).
+        empty_length: how many the image and the empty text have, shape (B,).
     """
 
+    on_cpu: ClassVar[frozenset[str]] = frozenset({"is_empty", "length", "empty_length"})
     is_empty: Tensor
     embeds: Tensor | None = None
     mask: Tensor | None = None
     empty_embeds: Tensor | None = None
     empty_mask: Tensor | None = None
     given: Tensor | None = None
+    length: Tensor | None = None
+    empty_length: Tensor | None = None
 
-    def tokens(self) -> tuple[Tensor, Tensor]:
-        """Tokens and their mask, of the text or of the empty one, row by row.
+    def tokens(self) -> tuple[Tensor, Tensor, list[int]]:
+        """Tokens, their mask and lengths, of the text or of the empty one, row by row.
 
         Raises:
             DataError: there are no source images.
         """
         embeds, mask = require_source(self.embeds), require_source(self.mask)
         others, other_mask = require_source(self.empty_embeds), require_source(self.empty_mask)
+        mine = require_source(self.length).tolist()
+        theirs = require_source(self.empty_length).tolist()
+        chosen = self.is_empty.tolist()
+        if not any(chosen):
+            return embeds, mask, mine
+        if all(chosen):
+            return others, other_mask, theirs
         length = max(embeds.shape[1], others.shape[1])
         pairs = (_padded(embeds, others, length), _padded(mask, other_mask, length))
-        chosen = [
-            torch.where(self.is_empty.reshape(-1, *[1] * (one.ndim - 1)), empty, one)
+        rows = [
+            torch.where(beside(self.is_empty, one).reshape(-1, *[1] * (one.ndim - 1)), empty, one)
             for one, empty in pairs
         ]
-        return chosen[0], chosen[1]
+        lengths = [b if c else a for a, b, c in zip(mine, theirs, chosen, strict=True)]
+        return rows[0], rows[1], lengths
 
 
 def _padded(one: Tensor, other: Tensor, length: int) -> tuple[Tensor, Tensor]:
@@ -108,7 +123,7 @@ class QwenImageEdit(QwenImage):
         return int(found[1]), int(found[0])
 
     def _encode(self, texts: list[str]) -> QwenEditCondition:  # type: ignore[override]
-        return QwenEditCondition(torch.tensor([not text for text in texts], device=self.device))
+        return QwenEditCondition(torch.tensor([not text for text in texts]))
 
     def _encode_pairs(self, first_frames: Tensor, texts: Sequence[str]) -> dict[str, Tensor]:
         """Texts with their source images, and the latents of these."""
@@ -126,9 +141,10 @@ class QwenImageEdit(QwenImage):
         for name, rows in found.items():
             longest = max(map(len, rows))
             fields[name] = torch.stack([F.pad(r, (0, 0, 0, longest - len(r))) for r in rows])
-            lengths = torch.tensor([len(row) for row in rows], device=self.device)
-            mask = torch.arange(longest, device=self.device) < lengths[:, None]
-            fields[name.replace("embeds", "mask")] = mask
+            lengths = torch.tensor([len(row) for row in rows])
+            fields[name.replace("embeds", "length")] = lengths
+            mask = torch.arange(longest) < lengths[:, None]
+            fields[name.replace("embeds", "mask")] = mask.to(self.device)
         return fields
 
     def _max_text_tokens(self) -> int:
@@ -158,7 +174,9 @@ class QwenImageEdit(QwenImage):
             DataError: there is no source image.
         """
         assert isinstance(condition, QwenEditCondition)
-        given, (embeds, mask) = require_source(condition.given), condition.tokens()
+        given = require_source(condition.given)
+        padded, whole, lengths = condition.tokens()
+        embeds, mask = without_padding(self.transformer, lengths, padded, whole)
         tokens = pack(x_t.to(self.dtype))
         sizes = [(1, one.shape[-2] // 2, one.shape[-1] // 2) for one in (x_t, given)]
         output = self.transformer(

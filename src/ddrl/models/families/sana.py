@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ddrl.models.adapter.diffusers_model import DiffusersModel
+from ddrl.models.text_lengths import lengths_of, without_padding
 from ddrl.records import Condition
 
 
@@ -20,10 +21,13 @@ class SanaCondition(Condition):
     Attributes:
         embeds: tokens, shape (B, L, D); L is the same for all texts.
         mask: which tokens count, shape (B, L).
+        length: how many tokens each text has, shape (B,).
     """
 
+    on_cpu: ClassVar[frozenset[str]] = frozenset({"length"})
     embeds: Tensor
     mask: Tensor
+    length: Tensor
 
 
 class Sana(DiffusersModel):
@@ -62,17 +66,21 @@ class Sana(DiffusersModel):
                 )
                 rows.update(zip(index, zip(embeds, mask, strict=True), strict=True))
         ordered = [rows[i] for i in range(len(texts))]
-        return SanaCondition(*(torch.stack(parts) for parts in zip(*ordered, strict=True)))
+        embeds, mask = (torch.stack(parts) for parts in zip(*ordered, strict=True))
+        return SanaCondition(embeds, mask, lengths_of(mask))
 
     def predict(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
         """The velocity of eq. (P2), shape of ``x_t``."""
         assert isinstance(condition, SanaCondition)
         config = self.transformer.config
+        embeds, mask = without_padding(
+            self.transformer, condition.length.tolist(), condition.embeds, condition.mask
+        )
         output = self.transformer(
             hidden_states=x_t.to(self.dtype),
             timestep=t * 1000 * config.timestep_scale,  # type: ignore[union-attr, operator]
-            encoder_hidden_states=condition.embeds.to(self.dtype),
-            encoder_attention_mask=condition.mask,
+            encoder_hidden_states=embeds.to(self.dtype),
+            encoder_attention_mask=mask,
             return_dict=False,
         )
         velocity = cast(Tensor, output[0])

@@ -23,6 +23,7 @@ class ZImageCondition(Condition):
         length: how many tokens each text has, shape (B,).
     """
 
+    on_cpu: ClassVar[frozenset[str]] = frozenset({"length"})
     embeds: Tensor
     length: Tensor
 
@@ -54,7 +55,7 @@ class ZImage(DiffusersModel):
         embeds = rows[0].new_zeros(len(rows), limit, rows[0].shape[-1])
         for i, row in enumerate(rows):
             embeds[i, : len(row)] = row
-        length = torch.tensor([len(row) for row in rows], device=embeds.device)
+        length = torch.tensor([len(row) for row in rows])
         return ZImageCondition(embeds, length)
 
     def predict(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:

@@ -14,6 +14,7 @@ from ddrl.recipe.recipe import Recipe
 
 SET_ANEW: tuple[str, ...] = (
     *("model.path", "model.start", "model.offload", "model.compile"),
+    *("model.attention", "model.vae_slicing"),
     *("data.path", "data.outside", "data.on_broken"),
     *("run.device", "run.cache", "run.precision", "run.micro_batch", "run.threads"),
     "run.float32_matmul",

@@ -12,7 +12,9 @@ from ddrl.recipe.rules.anchors import needs_synthetic
 
 LAST_BITS: tuple[str, ...] = (
     "model.gradient_checkpointing",
+    "model.attention",
     "model.offload",
+    "model.vae_slicing",
     "model.compile",
     "reward.samples_per_call",
     "rollout.merge",

@@ -88,6 +88,27 @@ class ModelSection(Section):
         description="Keep text encoders, image encoders and the VAE on the CPU, and have them on "
         "the device only while they are used (`diffusers` only).",
     )
+    attention: Literal["auto", "flash", "cudnn", "efficient", "math"] = Field(
+        "auto",
+        description="Kernel of PyTorch's attention that is tried first, in this process: `auto` = "
+        "PyTorch's own order. `flash` and `cudnn` need bfloat16 and a GPU; `flash` takes no mask; "
+        "`math` is the plain formula, which takes most memory.",
+    )
+    vae_dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto",
+        description="Type of the autoencoder's weights; `auto` = `dtype`, or float32 where the "
+        "family needs it, such as Wan (`diffusers` only).",
+    )
+    vae_slicing: bool = Field(
+        False,
+        description="Decode sample by sample, which takes as much memory as one sample and changes "
+        "at most last bits (`diffusers` only).",
+    )
+    vae_tiling: bool = Field(
+        False,
+        description="Encode and decode large pictures in tiles that overlap: less memory, and "
+        "latents and pixels that differ a little (`diffusers` only).",
+    )
     compile: bool = Field(
         False,
         description="Compile the network's blocks with `torch.compile`, which takes minutes, for "
