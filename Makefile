@@ -73,6 +73,17 @@ bench: $(DEV_READY) ## measure speed; results go to benchmarks/results
 	    echo "$(PY) $$file"; $(ONE_THREAD) $(PY) "$$file"; \
 	done
 
+# Each command ends within ten minutes; docs/gpu.md says what it gives.
+OUT ?= benchmarks/results
+
+.PHONY: gpu
+gpu: $(DEV_READY) ## measure and check on a GPU, half an hour (OUT=folder for results)
+	$(PY) benchmarks/gpu_facts.py --seconds 55 --out $(OUT)
+	$(PY) -m pytest tests/gpu -m gpu -q
+	$(PY) benchmarks/memory_evidence.py --cases 3 --seconds 140 --out $(OUT)
+	PYTORCH_ALLOC_CONF=expandable_segments:True $(PY) benchmarks/real_size.py --model sd3,wan33 --seconds 480 --out $(OUT)
+	$(PY) benchmarks/words_gpu.py --seconds 530 --out $(OUT)
+
 .PHONY: docs
 docs: $(DEV_READY) ## write what is made from code and results: pages, figures in sentences, charts
 	$(PY) docs/generate.py

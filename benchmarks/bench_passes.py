@@ -7,7 +7,8 @@ Eight samples, ten steps, nine of them trained, one data sample per rollout samp
     bare    the same update written out by hand, with nothing that a user needs around it
     passes  the model alone: the same forwards and backwards
 
-Prints a table and writes benchmarks/results/passes.json.   python benchmarks/bench_passes.py
+Prints a table and writes passes.json to `--out`, benchmarks/results without; on the device that
+`--device` names.   python benchmarks/bench_passes.py
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from diffusers import SD3Transformer2DModel
 from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from benchmarks.record import write_result
+from benchmarks.record import RESULTS, budget_arguments, write_result
 
 from ddrl.data.groups import Dealer
 from ddrl.diffusion.kernels import FlowSDE
@@ -60,8 +61,9 @@ class BenchModel:
 
     process = RectifiedFlow()
 
-    def __init__(self, width: int, heads: int, layers: int) -> None:
+    def __init__(self, width: int, heads: int, layers: int, device: torch.device) -> None:
         torch.manual_seed(0)
+        self.device = device
         self.width = width
         self.calls = 0
         self.transformer: nn.Module = SD3Transformer2DModel(
@@ -78,12 +80,14 @@ class BenchModel:
         ).eval()
         self.num_parameters = sum(p.numel() for p in self.transformer.parameters())
         add_lora(self.transformer, LoRASettings(rank=32), targets=SD3.lora_targets)
+        self.transformer.to(device)
 
     def encode(self, texts: Sequence[str]) -> SD3Condition:
         """Random embeddings."""
         rng = torch.Generator().manual_seed(1)
         embeds = torch.randn(len(texts), TOKENS, self.width, generator=rng)
-        return SD3Condition(embeds, torch.randn(len(texts), 64, generator=rng))
+        pooled = torch.randn(len(texts), 64, generator=rng)
+        return SD3Condition(embeds.to(self.device), pooled.to(self.device))
 
     def predict(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
         """The network, counted."""
@@ -139,7 +143,9 @@ def make_trainer(model: BenchModel) -> Trainer:
     scorer = Scorer([WeightedReward("ink", Ink())])
     return Trainer(
         Dealer(captions, num_prompts=2, seed=0, prompts_per_step=2, anchors_per_group=4),
-        Collector([sampler], pool, scorer, Inspector(learner.guard), group_size=4),
+        Collector(
+            [sampler], pool, scorer, Inspector(learner.guard, learner.gradients), group_size=4
+        ),
         advantage,
         learner,
         Watch(learner),
@@ -149,15 +155,16 @@ def make_trainer(model: BenchModel) -> Trainer:
 def bare_loop(model: BenchModel, trainer: Trainer) -> Callable[[], None]:
     """The same mathematics by hand: no records, seeds by name, metrics, guard or averages."""
     t = trainer.sampler.transitions
-    a, b, std = t.a.float(), t.b.float(), t.std.float()
-    weight = t.kl_weight.float()
-    times = t.times.float()
+    device = model.device
+    a, b, std = (one.float().to(device) for one in (t.a, t.b, t.std))
+    weight = t.kl_weight.float().to(device)
+    times = t.times.float().to(device)
     parameters = [p for p in model.transformer.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=1e-4, fused=True)
-    condition = trainer.collector.pool.condition[torch.arange(SAMPLES) // 4]
+    condition = trainer.collector.pool.condition[torch.arange(SAMPLES) // 4].to(model.device)
 
     def run() -> None:
-        path, log_prob = [torch.randn(SAMPLES, 4, SIZE, SIZE)], []
+        path, log_prob = [torch.randn(SAMPLES, 4, SIZE, SIZE, device=device)], []
         with torch.no_grad():
             for k in range(STEPS):
                 v = model.predict(path[-1], times[k].expand(SAMPLES), condition)
@@ -168,7 +175,7 @@ def bare_loop(model: BenchModel, trainer: Trainer) -> Callable[[], None]:
             centred = reward - reward.mean(1, keepdim=True)
             advantage = (centred / (reward.std(1, keepdim=True) + 1e-4)).flatten()
         optimizer.zero_grad()
-        x0 = trainer.collector.pool.x0[torch.randint(64, (SAMPLES,))]
+        x0 = trainer.collector.pool.x0[torch.randint(64, (SAMPLES,))].to(device)
         for k in TRAINED:
             v = model.predict(path[k], times[k].expand(SAMPLES), condition)
             error = path[k + 1] - a[k] * path[k] - b[k] * v
@@ -189,8 +196,9 @@ def bare_loop(model: BenchModel, trainer: Trainer) -> Callable[[], None]:
 
 def passes(model: BenchModel, trainer: Trainer) -> Callable[[], None]:
     """The model's own work."""
-    condition = trainer.collector.pool.condition[torch.arange(SAMPLES) // 4]
-    x, t = torch.randn(SAMPLES, 4, SIZE, SIZE), torch.rand(SAMPLES)
+    condition = trainer.collector.pool.condition[torch.arange(SAMPLES) // 4].to(model.device)
+    x = torch.randn(SAMPLES, 4, SIZE, SIZE, device=model.device)
+    t = torch.rand(SAMPLES, device=model.device)
 
     def run() -> None:
         with torch.no_grad():
@@ -205,15 +213,27 @@ def passes(model: BenchModel, trainer: Trainer) -> Callable[[], None]:
     return run
 
 
-def measure(width: int, heads: int, layers: int) -> dict[str, Any]:
+def finished(function: Callable[[], object], device: torch.device) -> Callable[[], None]:
+    """A call that waits for its work on a GPU."""
+
+    def run() -> None:
+        function()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
+    return run
+
+
+def measure(width: int, heads: int, layers: int, device: torch.device) -> dict[str, Any]:
     """Medians of the three, and of their ratios round by round."""
-    model = BenchModel(width, heads, layers)
+    model = BenchModel(width, heads, layers, device)
     trainer = make_trainer(model)
-    todo = {
+    todo: dict[str, Callable[[], object]] = {
         "ours": trainer.iteration,
         "bare": bare_loop(model, trainer),
         "passes": passes(model, trainer),
     }
+    todo = {name: finished(function, device) for name, function in todo.items()}
     for function in todo.values():
         function()
     model.calls = 0
@@ -239,8 +259,13 @@ def measure(width: int, heads: int, layers: int) -> dict[str, Any]:
 
 def main() -> None:
     """Measure both sizes."""
+    parser = budget_arguments(__doc__)
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    arguments = parser.parse_args()
     torch.set_num_threads(1)
-    results = {name: measure(*shape) for name, shape in WIDTHS.items()}
+    device = torch.device(arguments.device)
+    sizes = {name: size for name, size in WIDTHS.items() if not arguments.tiny or size[0] < 64}
+    results = {name: measure(*shape, device) for name, shape in sizes.items()}
     for name, row in results.items():
         print(
             f"{name:7s} calls {row['calls']} of {row['calls_planned']} planned   "
@@ -248,7 +273,10 @@ def main() -> None:
             f"passes {row['passes_s']:.3f} s   share {row['share_of_passes']:.3f}   "
             f"ours / bare {row['ours_over_bare']:.3f}"
         )
-    write_result("passes", {"rounds": ROUNDS, "results": results}, script=__file__)
+    folder = arguments.out or (None if arguments.tiny else RESULTS)
+    if folder is not None:
+        values = {"device": str(device), "rounds": ROUNDS, "results": results}
+        write_result("passes", values, script=__file__, folder=folder)
 
 
 if __name__ == "__main__":

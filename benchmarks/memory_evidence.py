@@ -5,7 +5,9 @@ or computed again, in float32 or with autocast to bfloat16; one process per case
 resident set is measured, over what the process has after an iteration of a tiny model; with CUDA,
 what PyTorch's allocator gives out.
 
-Writes benchmarks/results/memory.json.   python benchmarks/memory_evidence.py
+Writes memory.json (with CUDA gpu_memory.json) to `--out`, benchmarks/results without. `--cases 3`
+takes three of the eight: both kinds of weights, and activations computed again. `--tiny` takes a
+small network.   python benchmarks/memory_evidence.py
 """
 
 from __future__ import annotations
@@ -24,13 +26,19 @@ from typing import Any
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from benchmarks.random_weights import make_recipe, trainer_of, write_small_sd3
-from benchmarks.record import write_result
+from benchmarks.random_weights import (
+    make_recipe,
+    trainer_of,
+    without_text_encoders,
+    write_small_sd3,
+)
+from benchmarks.record import RESULTS, Budget, budget_arguments, write_result
 
 from ddrl.jobs.plan import plan_recipe
 
 SIZE = (256, 256, 1)
 MIB = 2**20
+TELLING = [("bfloat16", 32, "false"), ("bfloat16", 0, "false"), ("bfloat16", 32, "true")]
 
 
 def resident(name: str) -> int:
@@ -68,22 +76,30 @@ def measure(folder: Path, overrides: list[str]) -> dict[str, int | str]:
 
 def main() -> None:
     """Measure every case in a process of its own."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = budget_arguments(__doc__)
+    parser.add_argument("--cases", type=int, default=8, help="how many, the most telling first")
     parser.add_argument("--case", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.case:
-        print(json.dumps(measure(arguments.folder, json.loads(arguments.case))))
+        with without_text_encoders():
+            values = measure(arguments.folder, json.loads(arguments.case))
+        print(json.dumps(values))
         return
     # Freed memory is given back, so that the resident set is what is alive.
     settings = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
     how = "torch.cuda.max_memory_allocated" if torch.cuda.is_available() else "resident set, peak"
     rows: list[dict[str, Any]] = []
+    budget = Budget(arguments.seconds)
+    folder = arguments.out or (None if arguments.tiny else RESULTS)
+    cases = list(itertools.product(("float32", "bfloat16"), (32, 0), ("false", "true")))
+    if arguments.cases < len(cases):
+        cases.sort(key=lambda case: TELLING.index(case) if case in TELLING else len(TELLING))
     with tempfile.TemporaryDirectory() as name:
-        write_small_sd3(Path(name), width=256, layers=12)
-        for precision, rank, again in itertools.product(
-            ("float32", "bfloat16"), (32, 0), ("false", "true")
-        ):
+        write_small_sd3(Path(name), width=64 if arguments.tiny else 256, layers=12)
+        for precision, rank, again in cases[: arguments.cases]:
+            if not budget.allows(f"{precision}, rank {rank}, checkpointing {again}", 30):
+                continue
             overrides = [
                 *(f"model.lora.rank={rank}", f"model.gradient_checkpointing={again}"),
                 *(f"run.precision={precision}", f"model.dtype={precision if rank else 'float32'}"),
@@ -109,12 +125,14 @@ def main() -> None:
                 f"measured {row['measured'] / MIB:7.1f} MiB  ratio {row['ratio']:.3f}",
                 flush=True,
             )
-            write_result(
-                "memory",
-                {"measured_by": how, "unit": "bytes", "cases": rows},
-                script=__file__,
-                files=["benchmarks/random_weights.py"],
-            )
+            if folder is not None:
+                write_result(
+                    "gpu_memory" if torch.cuda.is_available() else "memory",
+                    {"measured_by": how, "unit": "bytes", "cases": rows},
+                    script=__file__,
+                    files=["benchmarks/random_weights.py"],
+                    folder=folder,
+                )
 
 
 if __name__ == "__main__":

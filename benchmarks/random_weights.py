@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import diffusers
 import torch
 from torch import Tensor, nn
 
@@ -19,6 +20,7 @@ from ddrl.builders.tasks.files import Files
 from ddrl.jobs.train.trainer import build_job
 from ddrl.models.adapter.blank import blank_condition
 from ddrl.models.adapter.diffusers_model import DiffusersModel
+from ddrl.models.files.base_files import BaseFiles
 from ddrl.models.sketch import sketch_model
 from ddrl.recipe import Recipe, parse_recipe
 from ddrl.training.trainer import Trainer
@@ -102,6 +104,13 @@ def _random(recipe: Recipe) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def without_text_encoders() -> Iterator[None]:
+    """Bases as :func:`write_configs` makes them are taken, though their texts can't be encoded."""
+    with patch.object(BaseFiles, "check", lambda _: None):
+        yield
+
+
 def _fill(network: nn.Module) -> None:
     """Small random weights, so that nothing grows out of its range."""
     tensors: list[Tensor] = [*network.parameters(), *network.buffers()]
@@ -116,10 +125,10 @@ def _fill(network: nn.Module) -> None:
 def write_configs(
     folder: Path, release: str, *, transformer: Mapping[str, object], vae: Mapping[str, object]
 ) -> None:
-    """Write a release's configs with other values, and without text encoders."""
+    """Write a release's configs with other values, random weights, and no text encoders."""
     values = json.loads((RELEASES / f"{release}.json").read_text())
     index = {
-        name: [None, None] if name.startswith("text_") else value
+        name: [None, None] if name.startswith(("text_", "tokenizer")) else value
         for name, value in values["model_index"].items()
     }
     parts = {
@@ -131,6 +140,10 @@ def write_configs(
     for name, value in parts.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(json.dumps(value))
+    for name in ("transformer", "vae"):  # a base without weights is refused
+        config = json.loads((folder / name / "config.json").read_text())
+        network = getattr(diffusers, config["_class_name"]).from_config(config)
+        network.save_pretrained(folder / name)
 
 
 def write_small_sd3(folder: Path, *, width: int, layers: int) -> None:

@@ -6,11 +6,13 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from tests.cli.command import ddrl
 
 from ddrl.cli import selfcheck
 from ddrl.cli.selfcheck import Check, run_checks
 from ddrl.errors import DDRLError
+from ddrl.jobs.machine import Machine
 
 
 def test_this_machine_is_well(tmp_path: Path) -> None:
@@ -61,3 +63,30 @@ def test_wrong_mathematics_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     (result,) = run_checks(Path(), [kernels])
     assert not result.ok
     assert "differs from the closed form" in result.detail
+
+
+def test_what_was_measured_is_shown_kept_and_used_by_plans(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measure = Machine.measure.__func__  # type: ignore[attr-defined]
+    monkeypatch.setattr(
+        Machine, "measure", classmethod(lambda cls, device: measure(cls, device, tiny=True))
+    )
+    found: dict[str, object] = {}
+    (result,) = run_checks(tmp_path, [selfcheck.speed_check(tmp_path, found)])
+    assert result.ok, result.detail
+    assert "TFLOP/s" in result.detail
+    assert "torch.compile: works" in result.detail or found["compile_fault"]
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    kept = Machine.find(tmp_path, device)
+    assert kept is not None
+    assert kept.matrix == found["matrix"]
+    plan = ["train", "digits", "--dry-run", f"run.cache={tmp_path}"]
+    shown = ddrl(*plan)
+    assert shown.code == 0, shown.stderr
+    assert "an iteration takes" in shown.stdout
+    assert "that `ddrl doctor` measured here" in shown.stdout
+    assert "an iteration takes" not in ddrl(*plan[:-1], f"run.cache={tmp_path / 'other'}").stdout
+    (file,) = (tmp_path / "machine").iterdir()
+    file.write_text("{}")
+    assert Machine.find(tmp_path, device) is None

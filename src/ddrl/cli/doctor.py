@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import logging
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ddrl.cli.terminal.output import Verbose, say, say_json
 from ddrl.errors import UsageError
+
+if TYPE_CHECKING:
+    from ddrl.cli.selfcheck import Result
 
 FORMAT = "ddrl-doctor/1"
 MODEL_FORMAT = "ddrl-doctor-model/1"
@@ -37,6 +40,14 @@ def doctor(
             "--family", metavar="MODULE:CLASS", help="The recipes' model.family, with --model."
         ),
     ] = "",
+    measure: Annotated[
+        bool | None,
+        typer.Option(
+            "--measure/--no-measure",
+            help="Measure how fast this machine computes, and keep that in the cache, where "
+            "plans find it. Without: where there is a GPU.",
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     verbose: Verbose = False,
 ) -> None:
@@ -45,7 +56,7 @@ def doctor(
     Exits with 1 if a check fails. With --model, lists the parts of a base instead, their files and
     what is wrong with them, and reads no weights; exits with 3 if it can't be trained.
     """
-    from ddrl.cli.selfcheck import run_checks
+    from ddrl.cli.selfcheck import all_checks, run_checks, speed_check
 
     if family and not model:
         raise UsageError(
@@ -58,19 +69,43 @@ def doctor(
     if not verbose:
         # Its own findings are the news; what the tiny runs log is not.
         logging.getLogger("ddrl").setLevel(logging.WARNING)
-    results = run_checks(cache)
-    failed = [result for result in results if not result.ok]
+    checks, found = all_checks(cache), dict[str, object]()
+    if measure or (measure is None and _has_gpu()):
+        checks.append(speed_check(cache, found))
+    results = run_checks(cache, checks)
     if as_json:
-        rows = [vars(result) for result in results]
-        say_json(json.dumps({"format": FORMAT, "ok": not failed, "checks": rows}, indent=1))
+        _show_json(results, found)
     else:
-        for result in results:
-            mark, colour = ("ok      ", "green") if result.ok else ("FAILED  ", "red")
-            say(f"{result.name}: {result.detail}", mark=mark, colour=colour)
-            if result.hint:
-                say(f"        hint: {result.hint}")
-    if failed:
+        _show(results)
+    if not all(result.ok for result in results):
         raise typer.Exit(1)
+
+
+def _show(results: list[Result]) -> None:
+    """Print what the checks found."""
+    for result in results:
+        mark, colour = ("ok      ", "green") if result.ok else ("FAILED  ", "red")
+        say(f"{result.name}: {result.detail}", mark=mark, colour=colour)
+        if result.hint:
+            say(f"        hint: {result.hint}")
+
+
+def _show_json(results: list[Result], measured: dict[str, object]) -> None:
+    """Print what the checks found, and what was measured, as JSON."""
+    rows = [vars(result) for result in results]
+    report: dict[str, object] = {"format": FORMAT, "ok": all(r.ok for r in results), "checks": rows}
+    if measured:
+        report["measured"] = measured
+    say_json(json.dumps(report, indent=1))
+
+
+def _has_gpu() -> bool:
+    """Whether PyTorch sees one; an installation that can't tell fails a check instead."""
+    try:
+        import torch
+    except (ImportError, OSError):
+        return False
+    return torch.cuda.is_available()
 
 
 def _look_into(model: str, variant: str, family: str, as_json: bool) -> None:

@@ -8,7 +8,7 @@ import platform
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -84,6 +84,25 @@ def all_checks(cache: Path) -> list[Check]:
         Check("replay of a rollout", _replay, REPORT),
         Check("two DDRL steps", _two_steps, REPORT),
     ]
+
+
+def speed_check(cache: Path, found: dict[str, object]) -> Check:
+    """The check that measures this machine, keeps that in the cache, and puts it into ``found``."""
+
+    def run() -> str:
+        import torch
+
+        from ddrl.jobs.machine import Machine
+
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        machine = Machine.measure(device)
+        found.update(asdict(machine))
+        machine.keep(cache, device)
+        if not machine.attention:
+            raise DDRLError("no attention of PyTorch runs in bfloat16.")
+        return machine.sentence()
+
+    return Check("speed", run, "measure nothing: ddrl doctor --no-measure")
 
 
 def _python() -> str:

@@ -45,10 +45,12 @@ def train(
 
     configure(loaded)
     if dry_run:
+        from ddrl.jobs.operations import time_lines
         from ddrl.jobs.plan import plan_recipe
         from ddrl.recipe.plan.lines import plan_lines
 
-        for line in plan_lines(plan_recipe(loaded)):
+        plan = plan_recipe(loaded)
+        for line in [*plan_lines(plan), *time_lines(plan)]:
             say(line)
         return
     _execute(loaded, shlex.join(["ddrl", "train", str(recipe), *(overrides or [])]))

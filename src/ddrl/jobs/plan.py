@@ -188,16 +188,25 @@ def trace_passes(recipe: Recipe, model: Model, shape: tuple[int, ...]) -> tuple[
         UsageError: the family can't be traced.
     """
     forward = build_forward(recipe, model)
-    with _traceable(task_of(recipe), model, shape) as condition:
+    with traceable(task_of(recipe), model, shape) as condition:
         per_text = sum(_bytes(v) for v in vars(condition(1)).values() if isinstance(v, Tensor))
         return per_text, _trace(recipe, forward, shape, condition)
 
 
 @contextmanager
-def _traceable(
+def traceable(
     task: Task, model: Model, shape: tuple[int, ...]
 ) -> Iterator[Callable[[int], Condition]]:
-    """A context in which the model computes on fake tensors, and what makes its conditions."""
+    """A context in which the model computes on fake tensors, and what makes its conditions.
+
+    Args:
+        task: what the run is about.
+        model: without its weights; it can't be used afterwards.
+        shape: of one sample's latents.
+
+    Raises:
+        UsageError: the family can't be traced.
+    """
     from ddrl.models.sketch import materialize
 
     frozen = model.frozen_parts() if isinstance(model, DiffusersModel) else []

@@ -14,6 +14,8 @@ from torch import Tensor
 from ddrl.errors import RewardError
 from ddrl.records import Prompts
 from ddrl.rewards.base import SampleError
+from ddrl.rewards.builtin.ocr_processes import ReaderProcesses
+from ddrl.rewards.builtin.ocr_reader import TextReader
 from ddrl.rewards.card import RewardCard
 from ddrl.rewards.frames import OverFrames, as_bytes, reduce_frames, sample_frames
 
@@ -21,6 +23,7 @@ Match = Literal["whole", "contains"]
 
 # Above this height a picture is searched for its lines; below, a wide one is taken to be a line.
 LINE_HEIGHT = 64
+MAX_WORKERS = 64
 
 _DOUBLE = re.compile(r'"([^"]*)"|“([^”]*)”')
 # A quotation mark inside a word is an apostrophe.
@@ -76,6 +79,8 @@ class OcrReward:
         over_frames: how the values of frames become the value of the clip.
         batch_size: lines per call of the recognizer.
         threads: threads of the recognizer; 0: as many as PyTorch uses.
+        workers: processes that read; 1: the run's own. More are started at the first picture, have
+            one thread each whatever ``threads`` says, and end with the run.
         detector: an ONNX file; empty: the one in RapidOCR's wheel.
         recognizer: an ONNX file that holds its characters; empty: the one in RapidOCR's wheel.
 
@@ -109,22 +114,30 @@ class OcrReward:
         over_frames: OverFrames = "mean",
         batch_size: int = 16,
         threads: int = 0,
+        workers: int = 1,
         detector: str = "",
         recognizer: str = "",
     ) -> None:
         if frames < 1 or batch_size < 1 or threads < 0:
             raise ValueError("frames and batch_size must be at least 1, threads at least 0")
+        if not 1 <= workers <= MAX_WORKERS:
+            raise ValueError(f"workers must be from 1 to {MAX_WORKERS}")
         self.card.require("ocr")
         self._text, self._match, self._case, self._spaces = text, match, case, spaces
         self._detect, self._confidence = detect, confidence
         self._frames, self._over_frames = frames, over_frames
-        self._reader = _load_reader(
-            detector=detector,
-            recognizer=recognizer,
-            batch_size=batch_size,
-            threads=threads or torch.get_num_threads(),
-            confidence=confidence,
-        )
+        options: dict[str, Any] = {
+            "detector": str(_model_file(detector, "det", "detector")),
+            "recognizer": str(_model_file(recognizer, "rec", "recognizer")),
+            "batch_size": batch_size,
+            "confidence": confidence,
+        }
+        self._reader: TextReader | ReaderProcesses
+        if workers > 1:
+            options["threads"] = 1
+            self._reader = ReaderProcesses(workers, batch_size=batch_size, options=options)
+        else:
+            self._reader = TextReader(threads=threads or torch.get_num_threads(), **options)
 
     def score(self, media: Tensor, prompts: Prompts) -> Tensor:
         """Shape (B, 3, H, W) or (B, T, 3, H, W) -> (B,).
@@ -162,10 +175,8 @@ class OcrReward:
         pictures = list(as_bytes(frames.flatten(0, 1)).flip(-1).numpy())  # blue comes first
         height, width = frames.shape[-2:]
         small = height <= LINE_HEIGHT and width >= 2 * height
-        if self._detect is False or (self._detect == "auto" and small):
-            texts = self._read_lines(pictures)
-        else:
-            texts = [self._read_page(picture) for picture in pictures]
+        as_lines = self._detect is False or (self._detect == "auto" and small)
+        texts = self._reader.read(pictures, as_lines=as_lines)
         count = frames.shape[1]
         return [texts[i : i + count] for i in range(0, len(texts), count)]
 
@@ -182,43 +193,10 @@ class OcrReward:
         text = text if self._case else text.casefold()
         return (" " if self._spaces else "").join(text.split())
 
-    def _read_lines(self, pictures: list[Any]) -> list[str]:
-        read = self._reader.recognize_txt(pictures)
-        pairs = zip(read.txts, read.scores, strict=True)
-        return [text if score >= self._confidence else "" for text, score in pairs]
 
-    def _read_page(self, picture: Any) -> str:  # noqa: ANN401 - an array of numpy, like all below
-        read = self._reader(picture, use_det=True, use_cls=False, use_rec=True)
-        return " ".join(read.txts or ())
-
-
-def _load_reader(
-    *, detector: str, recognizer: str, batch_size: int, threads: int, confidence: float
-) -> Any:  # noqa: ANN401 - rapidocr is an extra
-    """RapidOCR over model files that are on this disk: it would download them otherwise."""
-    rapidocr = importlib.import_module("rapidocr")
-    shipped = Path(str(rapidocr.__file__)).parent / "models"
-    return rapidocr.RapidOCR(
-        params={
-            "Global.log_level": "error",
-            "Global.text_score": confidence,
-            # Small pictures are enlarged to this for the detector. RapidOCR's own, 736, takes five
-            # times as long and found no more of what was tried.
-            "Det.limit_side_len": 320,
-            "Det.model_path": str(_model_file(detector, shipped, "det", "detector")),
-            "Rec.model_path": str(_model_file(recognizer, shipped, "rec", "recognizer")),
-            "Rec.rec_batch_num": batch_size,
-            # Least width of a line over its height. RapidOCR's own, 320, is three times as slow
-            # for pictures of 32 x 96 and reads them no better.
-            "Rec.rec_img_shape": [3, 48, 48],
-            "EngineConfig.onnxruntime.intra_op_num_threads": threads,
-            "EngineConfig.onnxruntime.inter_op_num_threads": 1,
-        }
-    )
-
-
-def _model_file(given: str, shipped: Path, kind: str, option: str) -> Path:
+def _model_file(given: str, kind: str, option: str) -> Path:
     """Find the file that is named, or the one of its kind in the wheel."""
+    shipped = Path(str(importlib.import_module("rapidocr").__file__)).parent / "models"
     found = [Path(given)] if given else sorted(shipped.glob(f"*_{kind}*.onnx"))
     found = [path for path in found if path.is_file()]
     if len(found) != 1:
