@@ -159,6 +159,7 @@ KEEPS: dict[str, Case] = {
     "run.threads": Case("1"),
     "run.float32_matmul": Case("high"),
     "rollout.merge": Case("never"),
+    "rollout.storage_device": Case("host"),
     "run.tensorboard": Case("false"),
     "run.wandb_project": Case("none"),
 }

@@ -213,6 +213,13 @@ def test_noise_drawn_ahead_takes_two_steps_of_a_micro_batch(micro_batch: int, ro
     assert phases["decode"] == busy + (900 if micro_batch else 0) + 30
 
 
+def test_a_trajectory_on_the_host_takes_nothing_of_the_device() -> None:
+    there, here = plan().memory, plan("rollout.storage_device=host").memory
+    assert (there.trajectory, here.trajectory) == (160 * 5 * LATENT * 4, 0)
+    for (name, more), (_, less) in zip(there.phases, here.phases, strict=True):
+        assert more - less == (0 if name == "evaluation" else there.trajectory), name
+
+
 def test_terms_that_are_off_take_nothing() -> None:
     phases = dict(plan("objective.policy=none", "evaluation.every=0").memory.phases)
     assert phases.keys() == {"update"}

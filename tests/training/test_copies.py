@@ -63,6 +63,29 @@ class Scale(FakeModel):
         return x_t * self.transformer.weight[0, 0] + t.reshape(-1, *[1] * (x_t.ndim - 1))  # type: ignore[operator, no-any-return]
 
 
+def test_a_trajectory_on_the_host_is_the_same_and_lies_there() -> None:
+    """On the CPU both are memory of one kind; on "meta" the one is there, the other is not."""
+    toy = Toy(num_steps=3, micro_batch=3)
+    found = []
+    for on_host in (False, True):
+        trainer = toy.trainer()
+        trainer.sampler.on_host = on_host
+        found.append([trainer.iteration() for _ in range(2)])
+    drop = {"seconds", "seconds/rollout", "seconds/reward", "seconds/update"}
+    plain, hosted = ([{k: v for k, v in m.items() if k not in drop} for m in f] for f in found)
+    assert plain == hosted
+    sampler = Sampler(
+        Forward(Scale()),
+        toy.transitions,
+        latent_shape=(1, 4, 4),
+        seed=1,
+        storage_dtype=torch.bfloat16,
+        device=META,
+    )
+    condition, group = FakeCondition(torch.zeros(1, dtype=torch.long)).to(META), torch.zeros(2)
+    assert sampler.rollout(condition, group.long(), step=0).latents.device == META
+
+
 def waits(
     *, steps: int = 4, samples: int = 8, micro_batch: int = 0, steps_per_pass: int = 1, **more: Any
 ) -> tuple[int, int]:

@@ -142,7 +142,7 @@ class Collector:
         condition = trajectory.condition_of(rows)
         return decode_samples(
             model,
-            trajectory.final[rows].float(),
+            trajectory.final[rows].to(self.samplers[0].device).float(),
             condition,
             name=lambda row: (
                 f"sample {rows.start + row + 1} of {len(trajectory)}, of the prompt "

@@ -80,6 +80,7 @@ class Sampler:
         micro_batch: samples per forward pass, 0 for all.
         reduction: how log-probabilities go over the latent dimensions, as the objective has it.
         storage_dtype: dtype of stored latents.
+        on_host: whether they are stored on the CPU.
         reference: policy to which :meth:`rollout` also takes the KL of every step, eq. (T3).
         drawing: makes the policy that rollouts are drawn with, by the number of the iteration; the
             same policy, made faster. Default: ``forward`` as it is.
@@ -97,6 +98,7 @@ class Sampler:
         micro_batch: int = 0,
         reduction: Reduction = "sum",
         storage_dtype: torch.dtype = torch.float32,
+        on_host: bool = False,
         reference: Forward | None = None,
         drawing: Drawing | None = None,
         device: torch.device | str = "cpu",
@@ -106,7 +108,7 @@ class Sampler:
         with_density = transitions.stochastic.nonzero().flatten().tolist()
         self.trained: tuple[int, ...] = tuple(with_density if trained is None else trained)
         self.seed, self.micro_batch, self.reduction = seed, micro_batch, reduction
-        self.storage_dtype, self.device = storage_dtype, device
+        self.storage_dtype, self.on_host, self.device = storage_dtype, on_host, device
 
     @cached_property
     def times(self) -> Tensor:
@@ -151,7 +153,9 @@ class Sampler:
         ids = list(range(len(group))) if sample_ids is None else list(sample_ids)
         names = torch.tensor(ids, device=self.device)
         shape = (len(group), len(steps) + 1, *self.latent_shape)
-        latents = torch.empty(shape, dtype=self.storage_dtype, device=self.device)
+        place = "cpu" if self.on_host else self.device
+        pin = self.on_host and torch.device(self.device).type == "cuda"
+        latents = torch.empty(shape, dtype=self.storage_dtype, device=place, pin_memory=pin)
         log_prob = torch.zeros((len(group), len(steps)), device=self.device)
         kl = None if self.reference is None else torch.zeros_like(log_prob)
         trajectory = Trajectory(latents, steps.times, log_prob, group, names, condition, kl)
@@ -168,12 +172,8 @@ class Sampler:
         self, step: int, ids: Sequence[int], parts: Sequence[slice]
     ) -> Generator[Tensor, None, None]:
         """Yield the noise of each micro-batch at the start and at each step, shape (rows, ...)."""
-        named: dict[str, Any] = {
-            "run_seed": self.seed,
-            "purpose": "rollout",
-            "step": step,
-            "sample_ids": ids,
-        }
+        named: dict[str, Any] = {"run_seed": self.seed, "purpose": "rollout"}
+        named |= {"step": step, "sample_ids": ids}
         count = len(self.transitions) + 1
         order = [(rows, k) for rows in parts for k in range(count)]
         if is_small(self.latent_shape):
@@ -189,16 +189,18 @@ class Sampler:
         """Go through all steps with some rows, and write them into the trajectory."""
         latents, transitions, size = trajectory.latents, self.transitions, rows.stop - rows.start
         condition = trajectory.condition_of(rows)
-        latents[rows, 0] = next(noise).to(latents.dtype)
+        stored = next(noise).to(latents.dtype, copy=True)  # it is used past the next one
+        latents[rows, 0] = stored
         for k in range(len(transitions)):
-            x_t = latents[rows, k].float()
+            x_t = stored.float()
             t = self.times[k].expand(size)
             velocity = forward(x_t, t, condition)
             coefficients = transitions.step(self.index((k,), size), device=self.device)
             x_s = step_sample(coefficients, x_t, velocity, next(noise))
-            latents[rows, k + 1] = x_s.to(latents.dtype)
+            stored = x_s.to(latents.dtype)
+            latents[rows, k + 1] = stored
             trajectory.log_prob[rows, k] = step_log_prob(
-                coefficients, latents[rows, k + 1], x_t, velocity, reduction=self.reduction
+                coefficients, stored, x_t, velocity, reduction=self.reduction
             )
             if self.reference is not None and trajectory.reference_kl is not None:
                 other = self.reference(x_t, t, condition)
@@ -214,8 +216,10 @@ class Sampler:
             steps: numbers of its steps.
         """
         step = self.index(steps, rows.stop - rows.start)
-        x_t = torch.cat([trajectory.latents[rows, k] for k in steps]).float()
-        x_s = torch.cat([trajectory.latents[rows, k + 1] for k in steps]).float()
+        x_t, x_s = (
+            torch.cat([trajectory.latents[rows, k + after] for k in steps]).to(self.device).float()
+            for after in (0, 1)
+        )
         condition = trajectory.condition_of(rows, len(steps))
         time = self.times[step]
         velocity = self.forward(x_t, time, condition)

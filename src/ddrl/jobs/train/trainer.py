@@ -143,6 +143,7 @@ def _build_sampler(
         micro_batch=recipe.run.micro_batch,
         reduction=recipe.objective.log_prob_reduction,
         storage_dtype=getattr(torch, rollout.storage_dtype),
+        on_host=rollout.storage_device == "host",
         reference=reference if recipe.objective.kl_in_return else None,
         drawing=build_drawing(recipe, forward),
         device=device,

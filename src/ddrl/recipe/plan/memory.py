@@ -68,7 +68,7 @@ class Memory:
         moments: AdamW's two.
         ema: the averaged weights.
         reference: the frozen copy of the network; an adapter that is switched off needs none.
-        trajectory: latents of all samples at all steps.
+        trajectory: latents of all samples at all steps; 0 where they are kept on the CPU.
         conditions: encoded texts of an iteration.
         phases: the peak of each phase, all of the above included as far as it is there then;
             empty where passes could not be traced.
@@ -112,6 +112,7 @@ def plan_memory(recipe: Recipe, footprint: Footprint, *, num_samples: int, num_d
     needs_start = recipe.objective.regularizer == "reference" or recipe.data.target == "teacher"
     is_copied = needs_start and not recipe.model.lora.is_used
     on_device = 0 if is_offloaded else 1
+    is_on_host = rollout.storage_device == "host"
     numbers = num_samples * (rollout.steps + 1) * footprint.latent
     memory = Memory(
         frozen=footprint.frozen,
@@ -122,7 +123,7 @@ def plan_memory(recipe: Recipe, footprint: Footprint, *, num_samples: int, num_d
         moments=2 * trained,
         ema=trained,
         reference=(footprint.frozen + trained) if is_copied else 0,
-        trajectory=numbers * _WIDTH[rollout.storage_dtype],
+        trajectory=0 if is_on_host else numbers * _WIDTH[rollout.storage_dtype],
         conditions=footprint.condition * (rollout.prompts_per_step + num_data),
     )
     if footprint.working is None:

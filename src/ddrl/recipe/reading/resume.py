@@ -18,6 +18,7 @@ LAST_BITS: tuple[str, ...] = (
     "model.compile",
     "reward.samples_per_call",
     "rollout.merge",
+    "rollout.storage_device",
     "run.device",
     "run.micro_batch",
     "run.steps_per_pass",

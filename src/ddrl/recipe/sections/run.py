@@ -55,6 +55,11 @@ class RolloutSection(Section):
     storage_dtype: Literal["float32", "bfloat16"] = Field(
         "float32", description="Type that the trajectory's latents are stored in."
     )
+    storage_device: Literal["device", "host"] = Field(
+        "device",
+        description="Memory that the trajectory's latents are stored in: `host` keeps them off the "
+        "GPU, where long clips of many steps take gigabytes, and copies each step there and back.",
+    )
     merge: Literal["auto", "always", "never"] = Field(
         "auto",
         description="Draw samples with weights made once per rollout, for faster passes: the "
