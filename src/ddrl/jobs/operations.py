@@ -17,7 +17,8 @@ from ddrl.builders.sampler import build_forward
 from ddrl.builders.tasks.table import task_of
 from ddrl.errors import DDRLError
 from ddrl.jobs.machine import Machine
-from ddrl.jobs.plan import check_recipe, traceable
+from ddrl.jobs.plan import check_recipe
+from ddrl.jobs.tracing import traceable
 from ddrl.recipe import Plan, Recipe
 
 
