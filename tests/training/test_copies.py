@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from ddrl import seeding as noise
 from ddrl.objective.advantage import group_advantage
 from ddrl.objective.loss import Objective
 from ddrl.records import Condition
-from ddrl.training import noise
 from ddrl.training.forward import Forward
 from ddrl.training.rollout import Sampler
 from ddrl.training.update import Gradient
@@ -57,10 +57,11 @@ class Scale(FakeModel):
 
     def __init__(self) -> None:
         super().__init__()
-        self.transformer = nn.Linear(1, 1, bias=False, device=META)  # type: ignore[assignment]
+        self.scale = nn.Parameter(torch.zeros((), device=META))
+        self.transformer = nn.ParameterList([self.scale])
 
     def predict(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
-        return x_t * self.transformer.weight[0, 0] + t.reshape(-1, *[1] * (x_t.ndim - 1))  # type: ignore[operator, no-any-return]
+        return x_t * self.scale + t.reshape(-1, *[1] * (x_t.ndim - 1))
 
 
 def test_a_trajectory_on_the_host_is_the_same_and_lies_there() -> None:

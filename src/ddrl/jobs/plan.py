@@ -26,8 +26,8 @@ from ddrl.recipe import Footprint, Plan, Recipe, format_size, make_plan
 from ddrl.recipe.extras import missing_extras
 from ddrl.rewards.base import reward_class
 from ddrl.rewards.card import RewardCard
+from ddrl.seeding import is_small
 from ddrl.training.forward import Forward
-from ddrl.training.noise import is_small
 
 logger = logging.getLogger(__name__)
 

@@ -15,9 +15,8 @@ from ddrl.diffusion.solvers import Solver, solve
 from ddrl.diffusion.transition import Reduction, Transitions, step_log_prob, step_sample
 from ddrl.objective.regularizer import velocity_error
 from ddrl.records import Condition, Trajectory
-from ddrl.seeding import SampleNoise, sample_noise
+from ddrl.seeding import NoiseAhead, SampleNoise, is_small, sample_noise
 from ddrl.training.forward import Forward
-from ddrl.training.noise import NoiseAhead, is_small
 
 Drawing = Callable[[int], AbstractContextManager[Forward]]
 

@@ -10,11 +10,10 @@ import torch
 from tests.fakes import FakeCondition, FakeModel, Toy
 from torch import Tensor
 
+from ddrl import seeding as noise_module
 from ddrl.records import Condition
-from ddrl.seeding import SampleNoise, sample_noise
-from ddrl.training import noise as noise_module
+from ddrl.seeding import NoiseAhead, SampleNoise, is_small, sample_noise
 from ddrl.training.forward import Forward
-from ddrl.training.noise import NoiseAhead, is_small
 from ddrl.training.rollout import Sampler, batches
 
 SHAPE = (1, 4, 4)
