@@ -6,7 +6,7 @@ which `--seconds` leave no time are named.
 Writes gpu_facts.json to `--out`, benchmarks/results without;
 `--tiny` runs the same rows, small, on the CPU, and writes to `--out` alone.
 
-    python benchmarks/gpu_facts.py --seconds 60 --out results
+    `python benchmarks/gpu_facts.py --seconds 60 --out results`
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ takes operations and planned memory from real_size_analytic.json. Without a GPU 
 Rows for which `--seconds` leave no time are named. `--set key=value` changes the recipe of all.
 `--tiny` runs small networks anywhere, to test this script, and writes to `--out` alone.
 
-    python benchmarks/real_size.py --model sd3 --seconds 260 --set rollout.merge=never --out results
+    `python benchmarks/real_size.py --model sd3 --seconds 260 --out results`
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ method it writes words_gpu.json to `--out` (benchmarks/results without) and one 
 so far. `--tiny` does the same with a small network and few steps, on any device, and writes to
 `--out` alone.
 
-    python benchmarks/words_gpu.py --seconds 530 --methods ddrl,none,reference --out results
+    `python benchmarks/words_gpu.py --seconds 530 --methods ddrl,none,reference --out results`
 """
 
 from __future__ import annotations

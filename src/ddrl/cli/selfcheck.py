@@ -99,7 +99,7 @@ def speed_check(cache: Path, found: dict[str, object]) -> Check:
         found.update(asdict(machine))
         machine.keep(cache, device)
         if not machine.attention:
-            raise DDRLError("no attention of PyTorch runs in bfloat16.")
+            raise DDRLError("No attention of PyTorch runs in bfloat16.")
         return machine.sentence()
 
     return Check("speed", run, "measure nothing: ddrl doctor --no-measure")
