@@ -467,7 +467,8 @@ def test_the_kl_to_come_is_charged_in_every_update_of_a_rollout(
     """With one member of a group per update, a baseline of the update's own would charge 0."""
     objective = Objective(regularizer="reference", kl_in_return=True)
     trainer = Toy(objective=objective, num_updates=4).trainer()
-    policy, charged = trainer.learner.gradients[0].policy, []
+    policy = trainer.learner.gradients[0].policy
+    charged: list[Tensor] = []
 
     def spy(
         trajectory: Trajectory,
