@@ -143,7 +143,7 @@ def _real_size() -> str:
     """The row of networks of real size whose weights are random."""
     label = "SD3.5-Medium and Wan2.1-1.3B at full size, random weights: speed and memory"
     if not (RESULTS / "real_size.json").exists():
-        return f"| {label} | GPU | {NOT_RUN} |"
+        return f"| {label} | GPU | {NOT_RUN}; [prepared](docs/gpu.md) |"
     return f"| {label} | {_hardware('real_size')} | measured, `benchmarks/results/real_size.json` |"
 
 

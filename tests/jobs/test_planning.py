@@ -23,6 +23,7 @@ from ddrl.jobs import plan as planning
 from ddrl.jobs.plan import plan_recipe
 from ddrl.jobs.train.trainer import build_job
 from ddrl.models.footprint import LiveBytes
+from ddrl.models.rollout_weights import merged_bytes
 from ddrl.models.sketch import sketch_model
 from ddrl.recipe import Memory, Plan, load_recipe, parse_recipe
 
@@ -133,6 +134,17 @@ def test_what_costs_memory_is_seen_to(job: Job, tmp: Path) -> None:
     assert frozen.reference == full.frozen + full.trained
     assert phase(folded, "update") == pytest.approx(2 * phase(plain, "update"), rel=0.1)
     assert phase(guided, "update") > phase(plain, "update")
+
+
+def test_merged_weights_are_planned(job: Job, tmp: Path) -> None:
+    """They are there in a rollout, and between its micro-batches while one is decoded."""
+    switches = ("run.micro_batch=1", "rollout.merge=never")
+    never, merged = planned(job, tmp, *switches).memory, planned(job, tmp, switches[0]).memory
+    recipe = load_recipe(job.recipe(tmp), switches)
+    network = planning.check_recipe(recipe)[0].transformer
+    assert phase(merged, "decode") - phase(never, "decode") == merged_bytes(network) > 0
+    assert phase(merged, "rollout") > phase(never, "rollout")
+    assert phase(merged, "update") == phase(never, "update")
 
 
 def test_the_data_term_alone_is_traced(job: Job, tmp: Path) -> None:
