@@ -8,8 +8,10 @@ import pytest
 import torch
 from diffusers.pipelines.flux2.pipeline_flux2_klein import compute_empirical_mu
 from tests.data.making import write_image
+from tests.fakes import FakeModel
 from tests.models.families import test_flux2_klein
 
+from ddrl.builders.sampler import build_forward, drawing_forward
 from ddrl.jobs.plan import plan_recipe
 from ddrl.jobs.train.trainer import build_job
 from ddrl.recipe import Recipe, parse_recipe
@@ -69,3 +71,30 @@ def test_rollouts_have_the_pipelines_times(root: Path) -> None:
     times = build_job(recipe(root, 4)).trainer.sampler.transitions.times
     torch.testing.assert_close(times, own_times(root, 4), rtol=0, atol=1e-6)
     assert not torch.allclose(times, own_times(root, 50)[[0, 12, 25, 37, 50]], atol=1e-2)
+
+
+HALF = ["run.precision=bfloat16", "model.dtype=bfloat16", "model.lora.rank=4", "rollout.guidance=3"]
+PIPELINE = """
+[model]
+family = "diffusers"
+path = "somewhere/something"
+[data]
+source = "files"
+path = "media"
+[[reward]]
+name = "ink"
+"""
+
+
+def test_a_policy_has_the_recipe_s_precision_and_guidance() -> None:
+    model = FakeModel()
+    forward = build_forward(parse_recipe(PIPELINE), model)
+    assert (forward.autocast, forward.guidance) == (None, 1.0)
+    half = parse_recipe(PIPELINE, overrides=HALF)
+    forward = build_forward(half, model)
+    assert (forward.autocast, forward.guidance) == (torch.bfloat16, 3.0)
+    assert build_forward(half, model, guidance=2.0).guidance == 2.0
+    drawn = drawing_forward(half, forward)
+    assert (drawn.autocast, drawn.guidance, drawn.model) == (None, 3.0, model)
+    plain = parse_recipe(PIPELINE, overrides=[*HALF, "rollout.merge=never"])
+    assert drawing_forward(plain, forward) is forward
