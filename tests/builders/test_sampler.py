@@ -10,6 +10,7 @@ from diffusers.pipelines.flux2.pipeline_flux2_klein import compute_empirical_mu
 from tests.data.making import write_image
 from tests.fakes import FakeModel
 from tests.models.families import test_flux2_klein
+from tests.recipe.test_merging import PIPELINE
 
 from ddrl.builders.sampler import build_forward, drawing_forward
 from ddrl.jobs.plan import plan_recipe
@@ -74,16 +75,6 @@ def test_rollouts_have_the_pipelines_times(root: Path) -> None:
 
 
 HALF = ["run.precision=bfloat16", "model.dtype=bfloat16", "model.lora.rank=4", "rollout.guidance=3"]
-PIPELINE = """
-[model]
-family = "diffusers"
-path = "somewhere/something"
-[data]
-source = "files"
-path = "media"
-[[reward]]
-name = "ink"
-"""
 
 
 def test_a_policy_has_the_recipe_s_precision_and_guidance() -> None:

@@ -62,6 +62,7 @@ def run(name: str, tmp_path: Path, model: Path, data: Path, *overrides: str) -> 
     (line,) = metrics_of(tmp_path / "run")
     assert line["data_loss"] > 0
     assert line["ratio_deviation"] < 0.05
+    assert line.get("rollout_deviation", 0.0) < 0.05  # which ratios of its own would hide
     assert "reward" in line
     return tmp_path / "run"
 

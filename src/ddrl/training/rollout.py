@@ -115,7 +115,8 @@ class Sampler:
         return self.transitions.times.float().to(self.device)
 
     @cached_property
-    def _kl_weight(self) -> Tensor:
+    def kl_weight(self) -> Tensor:
+        """W of each step, eq. (T3), float32, shape (K,), on the device."""
         return self.transitions.kl_weight.float().to(self.device)
 
     def index(self, steps: Sequence[int], size: int) -> Tensor:
@@ -204,7 +205,7 @@ class Sampler:
             if self.reference is not None and trajectory.reference_kl is not None:
                 other = self.reference(x_t, t, condition)
                 error = velocity_error(velocity, other, reduction=self.reduction)
-                trajectory.reference_kl[rows, k] = self._kl_weight[k] * error
+                trajectory.reference_kl[rows, k] = self.kl_weight[k] * error
 
     def evaluate(self, trajectory: Trajectory, rows: slice, steps: Sequence[int]) -> Evaluated:
         """Evaluate the policy where trajectories have been, in one pass.

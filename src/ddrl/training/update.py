@@ -75,7 +75,6 @@ class Gradient:
         kl_weight = self.transitions.kl_weight
         omega = step_weights(kl_weight, self.trained, name=objective.step_weight)
         self._omega = omega.float().to(self._device)
-        self._kl_weight = kl_weight.float().to(self._device)
         self._unit_weight = omega * kl_weight
         self.set_beta(objective.beta)
 
@@ -196,7 +195,9 @@ class Gradient:
                 target = self.reference(now.x_t, now.time, now.condition)
             error = velocity_error(now.velocity, target, reduction=objective.reduction)
             loss = loss + self._regularizer_weight[now.step] * error
-            metrics["reference_kl"] = (self._kl_weight[now.step] * error.detach() * keep).sum()
+            metrics["reference_kl"] = (
+                self.sampler.kl_weight[now.step] * error.detach() * keep
+            ).sum()
         return loss * keep, metrics
 
     def replay(self, trajectory: Trajectory) -> Tensor:
